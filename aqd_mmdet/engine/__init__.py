@@ -1,0 +1,9 @@
+from .calibration import CalibrationHook
+from .checkpoint import check_checkpoint, read_checkpoint
+from .epoch_seed import EpochSeedHook
+from .quantizer_log import QuantizerLogHook
+
+__all__ = [
+    'CalibrationHook', 'EpochSeedHook', 'QuantizerLogHook',
+    'check_checkpoint', 'read_checkpoint'
+]

@@ -1,0 +1,222 @@
+"""Starting values: clip values and norms before the first quantised step."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..errors import UserError
+from ..layers.add import QuantAdd
+from ..layers.weighted import QuantizedLayer
+from ..models.quantized_detector import quantized_layers
+from ..quantizers.quantizer import Quantizer
+from ..quantizers.start import Start, start_clip
+from ..registry import HOOKS
+
+
+class _RunningMean:
+    """Observer that averages the clip values of all it is shown.
+
+    Args:
+        name: Name of the layer whose input it sees, for messages.
+        quantizer: The quantiser observed.
+        start: Rule for the clip value of one tensor.
+        normalized: Passed on to the rule.
+    """
+
+    def __init__(self, name: str, quantizer: Quantizer, start: Start,
+                 normalized: bool) -> None:
+        self.name = name
+        self.quantizer = quantizer
+        self.start = start
+        self.normalized = normalized
+        self.total = quantizer.clip.new_zeros(())
+        self.count = 0
+
+    def __call__(self, x: Tensor) -> None:
+        grid = self.quantizer.grid
+        below = not isinstance(self.quantizer, QuantAdd) and grid.lo == 0
+        if below and x.detach().amin() < 0:
+            raise UserError(
+                f'{self.name} reads values below zero, but its codes are '
+                f"unsigned: give it act_grid='signed' by a rule of the recipe "
+                '(or a ReLU in front)')
+        self.total += self.start(x, grid, self.normalized)
+        self.count += 1
+
+    def mean(self) -> Tensor | None:
+        """Return the average, or None if nothing was seen."""
+        return self.total / self.count if self.count else None
+
+
+@HOOKS.register_module()
+class CalibrationHook(Hook):
+    """Sets clip values and re-estimates norms before training starts.
+
+    First, training batches pass unquantised and each activation quantiser
+    averages the clip value that its inputs ask for; the weights' come from
+    the weights. Then, since normalised and rounded weights change every
+    scale, the batches pass again, quantised, and each BN gathers its
+    statistics anew. Nothing happens where all clip values are set already:
+    in a resumed run, or one that starts from a quantised checkpoint.
+
+    Args:
+        batches: Number of training batches to look at.
+        start: Registered rule for the clip values: ``mse``, or ``paper`` for
+            the published ones (which there follow the input for the first
+            ten iterations, unquantised; here, before them).
+    """
+
+    # Before the hooks that log or time the first iteration.
+    priority = 'VERY_HIGH'
+
+    def __init__(self, batches: int = 10, start: str = 'mse') -> None:
+        if type(batches) is not int or batches < 1:
+            raise UserError(f'batches={batches!r} of CalibrationHook: at '
+                            'least 1')
+        self.batches = batches
+        self.start = start_clip(start)
+
+    def before_train(self, runner: Runner) -> None:
+        """Calibrate the runner's model on its training data."""
+        model = runner.model
+        detector = model.module if is_model_wrapper(model) else model
+        quantizers = [
+            m for m in detector.modules() if isinstance(m, Quantizer)
+        ]
+        if all(q.started for q in quantizers):
+            return
+        check_norms_train(detector)
+        print_log(
+            f'calibrating {len(quantizers)} quantisers on {self.batches} '
+            'batches',
+            logger='current')
+        batches = list(islice(iter(runner.train_dataloader), self.batches))
+        inputs = [detector.data_preprocessor(b, True) for b in batches]
+        calibrate(detector, [i['inputs'] for i in inputs], self.start)
+
+
+def check_norms_train(detector: nn.Module) -> None:
+    """Raise if a quantised part of the detector has frozen norms.
+
+    Normalised weights change the scale of every convolution's output; a norm
+    that keeps the statistics of the float network would then be wrong.
+    """
+    detector.train()
+    for name, child in detector.named_children():
+        if not any(
+                getattr(layer, 'normalize', False)
+                for layer in child.modules()):
+            continue
+        for norm_name, norm in child.named_modules():
+            if isinstance(norm, _BatchNorm) and not norm.training:
+                raise UserError(
+                    f'the norm {name}.{norm_name} is frozen, but the '
+                    f'quantised convolution before it changes its scale: set '
+                    f'model.{name}.norm_eval=False and '
+                    f'model.{name}.frozen_stages=-1')
+
+
+@torch.no_grad()
+def calibrate(detector: nn.Module, images: Iterable[Tensor],
+              start: Start) -> None:
+    """Set the clip values and BN statistics of a detector.
+
+    Args:
+        detector: The detector, built and loaded.
+        images: Batches (N, 3, H, W), preprocessed as for training.
+        start: Rule for the clip values.
+    """
+    images = list(images)
+    was_training = detector.training
+    # Batch statistics throughout: those of a detector that was not trained,
+    # or was trained without normalised weights, say nothing.
+    detector.train()
+    layers = quantized_layers(detector)
+    for layer in layers.values():
+        _start_weights(layer, start)
+    with _observed(detector, layers, start) as observers:
+        for batch in images:
+            detector(batch, mode='tensor')
+    for quantizer, observer in observers.items():
+        clip = observer.mean()
+        if clip is not None:
+            _mean_over_ranks(clip)
+            quantizer.start(clip)
+    with _gathering_statistics(detector) as norms:
+        for batch in images:
+            detector(batch, mode='tensor')
+    for norm in norms:
+        _mean_over_ranks(norm.running_mean)
+        _mean_over_ranks(norm.running_var)
+    detector.train(was_training)
+
+
+def _start_weights(layer: QuantizedLayer, start: Start) -> None:
+    quantizer = layer.weight_quantizer
+    weight = layer.normalized_weight().detach()
+    if quantizer.clip.ndim:
+        clip = torch.stack([
+            start(channel, quantizer.grid, layer.normalize)
+            for channel in weight
+        ]).view_as(quantizer.clip)
+    else:
+        clip = start(weight, quantizer.grid, layer.normalize)
+    quantizer.start(clip)
+
+
+@contextmanager
+def _observed(detector: nn.Module, layers: dict[str, QuantizedLayer],
+              start: Start) -> Iterator[dict[Quantizer, _RunningMean]]:
+    """Let all quantisers pass values unchanged and observe them."""
+    observers = {}
+    for name, layer in layers.items():
+        quantizer = layer.input_quantizer
+        if isinstance(quantizer, Quantizer):
+            observers[quantizer] = _RunningMean(name, quantizer, start,
+                                                layer.normalize)
+        layer.weight_quantizer.observer = _ignore
+    for name, module in detector.named_modules():
+        if isinstance(module, QuantAdd):
+            observers[module] = _RunningMean(name, module, start, False)
+    for quantizer, observer in observers.items():
+        quantizer.observer = observer
+    try:
+        yield observers
+    finally:
+        for module in detector.modules():
+            if isinstance(module, Quantizer):
+                module.observer = None
+
+
+def _ignore(x: Tensor) -> None:
+    """Observe nothing: weights are only passed unchanged."""
+
+
+@contextmanager
+def _gathering_statistics(detector: nn.Module) -> Iterator[list[_BatchNorm]]:
+    """Let all norms average the statistics of what they see, from zero."""
+    norms = [m for m in detector.modules() if isinstance(m, _BatchNorm)]
+    norms = [norm for norm in norms if norm.training]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # PyTorch's cumulative average
+    try:
+        yield norms
+    finally:
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum
+
+
+def _mean_over_ranks(value: Tensor | None) -> None:
+    if value is not None and get_world_size() > 1:
+        all_reduce(value, op='mean')

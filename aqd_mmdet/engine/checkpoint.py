@@ -1,0 +1,159 @@
+"""Checkpoints: read without running code in them, checked against a model."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..layers.multi_level_norm import MultiLevelBN
+from ..quantizers.quantizer import Quantizer
+
+# Parts that may be of another size where a detector is fine-tuned on other
+# classes; everything else must fit.
+FEATURE_PARTS = ('backbone', 'neck', 'data_preprocessor')
+
+
+def _statistic(owner: type, name: str) -> Any:
+    """Stand in for ``getattr`` in a checkpoint's pickle.
+
+    mmengine's log buffers refer to four methods of their class by it; with
+    the real one, a file could reach anything.
+    """
+    if owner is HistoryBuffer and name in ('min', 'max', 'mean', 'current'):
+        return getattr(HistoryBuffer, name)
+    raise pickle.UnpicklingError(f'getattr({owner!r}, {name!r})')
+
+
+_core = np._core if hasattr(np, '_core') else np.core
+# What mmengine puts into a checkpoint beside tensors and plain data. numpy
+# moved two functions in its version 2; files name either place.
+SAFE_GLOBALS: list[Any] = [
+    HistoryBuffer,
+    (_statistic, 'builtins.getattr'),
+    np.ndarray,
+    np.dtype,
+    *{type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32)},
+    *((getattr(_core.multiarray, name), f'numpy.{core}.multiarray.{name}')
+      for core in ('core', '_core') for name in ('_reconstruct', 'scalar')),
+]
+
+
+def read_checkpoint(path: str | Path,
+                    map_location: Any = 'cpu') -> dict[str, Any]:
+    """Read a local checkpoint; never runs code that a file may hold.
+
+    Args:
+        path: A file written by mmengine or ``torch.save``.
+        map_location: As of ``torch.load``.
+
+    Raises:
+        UserError: If it is missing, cut off, or holds anything but tensors,
+            plain data and mmengine's log buffers.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f'checkpoint {path}: no such file')
+    try:
+        with torch.serialization.safe_globals(SAFE_GLOBALS):
+            checkpoint = torch.load(
+                path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f'checkpoint {path}: it holds more than tensors and plain data, '
+            f'or is no checkpoint, and was not loaded ({_reason(error)})'
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise UserError(
+            f'checkpoint {path}: the file is cut off or damaged '
+            f'({_reason(error)}); copy or train it again') from None
+    if not isinstance(checkpoint, dict):
+        raise UserError(f'checkpoint {path}: expected a dict with a '
+                        f'state_dict, found {type(checkpoint).__name__}')
+    return checkpoint
+
+
+def _reason(error: Exception) -> str:
+    lines = [x.strip() for x in str(error).splitlines() if x.strip()]
+    for line in lines:
+        if 'Unsupported' in line or 'GLOBAL' in line or 'getattr' in line:
+            return line[:160]
+    return lines[0][:160] if lines else type(error).__name__
+
+
+def _load_local(filename: str, map_location: Any) -> dict[str, Any]:
+    return read_checkpoint(filename, map_location)
+
+
+# mmengine reads every local file by this from now on, resuming included: of
+# the two stacks one fails to resume, the other falls back to a load that runs
+# a file's code.
+CheckpointLoader.register_scheme('', _load_local, force=True)
+
+
+def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint, names as of an unwrapped model."""
+    state = checkpoint.get('state_dict', checkpoint)
+    return {name.removeprefix('module.'): v for name, v in state.items()}
+
+
+def quantizer_names(model: nn.Module) -> set[str]:
+    """Return the state-dict names that belong to quantisers."""
+    return {
+        f'{name}.{key}'
+        for name, module in model.named_modules()
+        if isinstance(module, Quantizer)
+        for key in module.state_dict()
+    }
+
+
+def check_checkpoint(path: str | Path, model: nn.Module,
+                     for_training: bool) -> None:
+    """Raise if a checkpoint was not made for a model.
+
+    mmengine loads what fits by name and warns about the rest, so that a
+    checkpoint of another architecture gives a detector that finds nothing.
+
+    Args:
+        path: The checkpoint.
+        model: The detector that shall load it.
+        for_training: Whether training starts from it. Then quantisers may be
+            missing (they are calibrated), and a head's outputs may be for
+            other classes.
+
+    Raises:
+        UserError: With the first names that do not fit.
+    """
+    found = state_dict_of(read_checkpoint(path))
+    for name, module in model.named_modules():
+        if isinstance(module, MultiLevelBN):
+            found = module.expand_shared(found, f'{name}.')
+    expected = model.state_dict()
+    missing = [n for n in expected if n not in found]
+    if for_training:
+        missing = sorted(set(missing) - quantizer_names(model))
+    extra = [n for n in found if n not in expected]
+    wrong = [
+        n for n, tensor in expected.items() if n in found
+        and tensor.shape != found[n].shape and not (
+            for_training and n.split('.')[0] not in FEATURE_PARTS
+            and tensor.shape[1:] == found[n].shape[1:])
+    ]
+    quantized_only = bool(missing) and set(missing) <= quantizer_names(model)
+    if quantized_only and not extra and not wrong:
+        raise UserError(
+            f'checkpoint {path} is of the float detector: it has no clip '
+            'values. Train this config from it (load_from), or test it with '
+            'the float config')
+    for what, names in (('lacks', missing), ('has besides', extra),
+                        ('has in another shape', wrong)):
+        if names:
+            raise UserError(
+                f'checkpoint {path} is of another detector than the config: '
+                f'it {what} {len(names)} of the names, such as '
+                f'{", ".join(names[:3])}')

@@ -1,0 +1,93 @@
+"""From a command line to a runner: what tools/train.py and test.py share."""
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+import torch.distributed
+from mmdet.utils import register_all_modules
+from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from . import preflight
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the arguments of mmdet's tools that both share.
+
+    Args:
+        description: What the tool does.
+    """
+    result = argparse.ArgumentParser(description=description)
+    result.add_argument('config', help='config file')
+    result.add_argument(
+        '--work-dir', help='folder for logs, checkpoints and results')
+    result.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='overrides of the config, as in key=value or key="[a,b]"')
+    result.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher')
+    # torch.distributed.launch passes it with a hyphen.
+    result.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    return result
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """Return the config of a command line, adapted to the machine.
+
+    Args:
+        args: What :func:`parser` parsed.
+
+    Raises:
+        UserError: If the config is missing or not valid.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    register_all_modules(init_default_scope=False)
+    cfg = preflight.read_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
+    preflight.use_whole_images(cfg)
+    if not torch.cuda.is_available():
+        _use_cpu(cfg)
+    return cfg
+
+
+def _use_cpu(cfg: Config) -> None:
+    """Let distributed runs work without a GPU, which mmengine's do not."""
+    cfg.pop('sync_bn', None)  # PyTorch has it for GPUs only
+    if cfg.launcher == 'none':
+        return
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False))
+    if cfg.launcher == 'pytorch' and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Return the runner of a config, its space on the disk checked.
+
+    Args:
+        cfg: The whole config.
+
+    Raises:
+        UserError: If the work_dir cannot hold the run's checkpoints.
+    """
+    if is_main_process():
+        preflight.make_work_dir(Path(cfg.work_dir))
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)

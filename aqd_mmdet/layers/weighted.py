@@ -1,0 +1,182 @@
+"""Convolution and linear layers with quantised weights and inputs.
+
+AQD, sections 3.1 and 3.2: each layer owns the quantiser of its input, so two
+layers that read one tensor each round it to a grid of their own.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..quantizers.grid import MAX_BITS, build_grid, check_bits, weight_grid
+from ..quantizers.quantizer import ImageQuantizer, Quantizer
+from ..registry import MODELS
+
+# Keeps a layer whose weights are all equal from dividing by zero.
+MIN_STD = 2.0**-20
+
+
+class QuantizedLayer(nn.Module):
+    """What QuantConv2d and QuantLinear share: two quantisers and a norm.
+
+    Attributes:
+        weight_quantizer: Rounds the (normalised) weights.
+        input_quantizer: Rounds the input; ``'image'`` inputs are rounded to
+            whole pixels instead.
+        normalize: Whether weights are brought to mean 0 and deviation 1
+            before they are rounded. It is never undone: a norm must follow.
+    """
+
+    weight: Tensor
+    weight_quantizer: Quantizer
+    input_quantizer: Quantizer | ImageQuantizer
+    normalize: bool
+
+    def add_quantizers(self, weight_bits: int, act_bits: int, act_grid: str,
+                       normalize: bool, per_channel: bool) -> None:
+        """Give the layer its quantisers; arguments as of QuantConv2d."""
+        bits = check_bits(weight_bits, 'weight_bits')
+        shape = (self.weight.shape[0], *[1] * (self.weight.ndim - 1))
+        self.weight_quantizer = Quantizer(
+            weight_grid(bits), shape if per_channel else ())
+        if act_grid == 'image':
+            self.input_quantizer = ImageQuantizer()
+        else:
+            bits = check_bits(act_bits, 'act_bits')
+            self.input_quantizer = Quantizer(build_grid(act_grid, bits))
+        self.normalize = normalize
+
+    def normalized_weight(self) -> Tensor:
+        """Return the weights as the quantiser reads them.
+
+        The statistics are those of the whole layer, and no gradient flows
+        through them (AQD, section 3.1).
+        """
+        weight = self.weight
+        if not self.normalize:
+            return weight
+        fixed = weight.detach()
+        std = fixed.std(unbiased=False).clamp_min(MIN_STD)
+        return (weight - fixed.mean()) / std
+
+    def quantized_weight(self) -> Tensor:
+        """Return ``code * step`` of the weights, in their shape."""
+        return self.weight_quantizer(self.normalized_weight())
+
+    def weight_codes(self) -> Tensor:
+        """Return the int32 codes of the weights, in their shape."""
+        return self.weight_quantizer.codes(self.normalized_weight())
+
+
+def _move_parameters(source: nn.Module, target: nn.Module) -> None:
+    # Not copies: an optimiser or a tied layer that holds them keeps doing so.
+    target.weight, target.bias = source.weight, source.bias
+    target.train(source.training)
+
+
+@MODELS.register_module()
+class QuantConv2d(nn.Conv2d, QuantizedLayer):
+    """A convolution whose weights and input are rounded to integer grids.
+
+    As ``conv_cfg`` in any config::
+
+        conv_cfg=dict(type='aqd_mmdet.QuantConv2d', weight_bits=2, act_bits=2)
+
+    Args:
+        weight_bits: 2 to 8; below 8 the codes are odd, without a zero.
+        act_bits: 2 to 8.
+        act_grid: ``unsigned`` for inputs behind a ReLU, ``signed`` for
+            others, ``image`` for a stem that reads pixels minus an integer
+            mean (``act_bits`` then says nothing).
+        normalize: Whether weights are normalised first; by default in layers
+            without a bias, which mmcv builds where a norm follows.
+        per_channel: Whether each output channel has its own clip value.
+        *args, **kwargs: As of ``torch.nn.Conv2d``.
+    """
+
+    def __init__(self,
+                 *args: Any,
+                 weight_bits: int = MAX_BITS,
+                 act_bits: int = MAX_BITS,
+                 act_grid: str = 'unsigned',
+                 normalize: bool | None = None,
+                 per_channel: bool = False,
+                 **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if normalize is None:
+            normalize = self.bias is None
+        self.add_quantizers(weight_bits, act_bits, act_grid, normalize,
+                            per_channel)
+
+    @classmethod
+    def from_float(cls, conv: nn.Conv2d, **quantization: Any) -> 'QuantConv2d':
+        """Return a quantised layer that takes over a float one's parameters.
+
+        Args:
+            conv: The layer to replace.
+            **quantization: The arguments that Conv2d does not have.
+        """
+        layer = cls(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            conv.stride,
+            conv.padding,
+            conv.dilation,
+            conv.groups,
+            conv.bias is not None,
+            conv.padding_mode,
+            **quantization)
+        _move_parameters(conv, layer)
+        return layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve ``x`` (N, C, H, W), rounded, with the rounded weights."""
+        return self._conv_forward(
+            self.input_quantizer(x), self.quantized_weight(), self.bias)
+
+
+@MODELS.register_module()
+class QuantLinear(nn.Linear, QuantizedLayer):
+    """A fully connected layer whose weights and input are rounded.
+
+    Args:
+        weight_bits, act_bits, act_grid, normalize, per_channel: As of
+            QuantConv2d.
+        *args, **kwargs: As of ``torch.nn.Linear``.
+    """
+
+    def __init__(self,
+                 *args: Any,
+                 weight_bits: int = MAX_BITS,
+                 act_bits: int = MAX_BITS,
+                 act_grid: str = 'unsigned',
+                 normalize: bool | None = None,
+                 per_channel: bool = False,
+                 **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if normalize is None:
+            normalize = self.bias is None
+        self.add_quantizers(weight_bits, act_bits, act_grid, normalize,
+                            per_channel)
+
+    @classmethod
+    def from_float(cls, linear: nn.Linear,
+                   **quantization: Any) -> 'QuantLinear':
+        """Return a quantised layer that takes over a float one's parameters.
+
+        Args:
+            linear: The layer to replace.
+            **quantization: The arguments that Linear does not have.
+        """
+        layer = cls(linear.in_features, linear.out_features,
+                    linear.bias is not None, **quantization)
+        _move_parameters(linear, layer)
+        return layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply ``x`` (..., C), rounded, by the rounded weights."""
+        return F.linear(
+            self.input_quantizer(x), self.quantized_weight(), self.bias)

@@ -1,0 +1,178 @@
+"""Builds mmdet's own detector and exchanges its layers by a recipe."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mmdet.registry import MODELS as MMDET_MODELS
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from ..errors import UserError, nearest
+from ..layers.add import QuantAdd
+from ..layers.multi_level_norm import MultiLevelBN, track_levels
+from ..layers.weighted import QuantConv2d, QuantizedLayer, QuantLinear
+from ..quantizers.grid import check_bits
+from ..registry import MODELS
+from .additions import find_additions, replace_additions, run_once
+from .recipe import FLOAT, ConvChoice, NormChoice, choose, read_recipe
+
+# One pass over a blank image finds the additions and counts the levels; 128
+# is the coarsest stride of mmdet's pyramids, so that no level is empty.
+PROBE_SIZE = 128
+
+Norm = (_NormBase, nn.GroupNorm, MultiLevelBN)
+
+
+@MODELS.register_module()
+def QuantizedDetector(detector: str,
+                      recipe: Sequence[dict] = (),
+                      bits: int | str = FLOAT,
+                      **cfg: Any) -> nn.Module:
+    """Build a detector of mmdet with quantised layers.
+
+    It is a function in the registry: what comes back *is* the detector that
+    ``detector`` names, with its state-dict names, so that hooks, inferencers
+    and checkpoints of mmdet need nothing new.
+
+    Args:
+        detector: The ``type`` that the config had before.
+        recipe: Rules; see :mod:`aqd_mmdet.models.recipe`.
+        bits: Width of weights and activations where a rule names none, or
+            ``'float'``: then rules of norms are followed and nothing is
+            quantised, which makes the float detector to start from.
+        **cfg: The detector's own config.
+
+    Raises:
+        UserError: If the recipe or the bits are not possible.
+    """
+    model = MMDET_MODELS.build(dict(type=detector, **cfg))
+    quantize_detector(model, recipe, bits)
+    return model
+
+
+def quantize_detector(model: nn.Module, recipe: Sequence[dict],
+                      bits: int | str) -> None:
+    """Exchange the layers of a built detector in place.
+
+    Args:
+        model: The detector.
+        recipe, bits: As of :func:`QuantizedDetector`.
+    """
+    rules = read_recipe(recipe)
+    if bits != FLOAT:
+        check_bits(bits)
+    with find_additions(model) as additions:
+        levels = _count_levels(model)
+    named = dict(model.named_modules())
+    weighted = {
+        name: module
+        for name, module in named.items()
+        if type(module) in _FLOAT_LAYERS
+    }
+    hosts = {n: m for n, m in named.items() if m in additions}
+    norms = {n: m for n, m in named.items() if isinstance(m, Norm)}
+    # All rules are checked before the first layer is exchanged, also those
+    # that a float detector does not follow: one recipe serves all widths.
+    convs = choose(rules, 'conv', weighted)
+    adds = choose(rules, 'add', hosts)
+    replacements = choose(rules, 'norm', norms)
+    for name, choice in replacements.items():
+        if isinstance(choice, NormChoice):
+            head = name.split('.')[0]
+            _replace(model, name,
+                     _levelled(norms[name], choice, levels.get(head)))
+    if bits != FLOAT:
+        for name, choice in convs.items():
+            if isinstance(choice, ConvChoice):
+                _replace(model, name, _quantized(weighted[name], choice, bits))
+        for name, choice in adds.items():
+            if choice != FLOAT:
+                replace_additions(hosts[name], additions[hosts[name]],
+                                  _adder(choice))
+    heads = [
+        child for child in model.children()
+        if any(isinstance(m, MultiLevelBN) for m in child.modules())
+    ]
+    if heads:
+        track_levels(getattr(model, 'neck', None), heads)
+
+
+def _count_levels(model: nn.Module) -> dict[str, int]:
+    """Run the model once and count the feature maps that heads are given."""
+    levels: dict[str, int] = {}
+    handles = []
+    for name, child in model.named_children():
+
+        def count(module: nn.Module, args: tuple, name: str = name) -> None:
+            if args and isinstance(args[0], (tuple, list)):
+                levels[name] = sum(isinstance(x, Tensor) for x in args[0])
+
+        handles.append(child.register_forward_pre_hook(count))
+    try:
+        run_once(model, PROBE_SIZE)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return levels
+
+
+def _from_conv(layer: nn.Module, **options: Any) -> QuantizedLayer:
+    assert isinstance(layer, nn.Conv2d)
+    return QuantConv2d.from_float(layer, **options)
+
+
+def _from_linear(layer: nn.Module, **options: Any) -> QuantizedLayer:
+    assert isinstance(layer, nn.Linear)
+    return QuantLinear.from_float(layer, **options)
+
+
+# Exact types only: a subclass may compute something else.
+_FLOAT_LAYERS: dict[type, Callable[..., QuantizedLayer]] = {
+    nn.Conv2d: _from_conv,
+    nn.Linear: _from_linear,
+}
+
+
+def _quantized(layer: nn.Module, choice: ConvChoice,
+               bits: int | str) -> QuantizedLayer:
+    return _FLOAT_LAYERS[type(layer)](
+        layer,
+        weight_bits=choice.weight_bits or bits,
+        act_bits=choice.act_bits or bits,
+        act_grid=choice.act_grid,
+        normalize=choice.normalize,
+        per_channel=choice.per_channel)
+
+
+def _adder(choice: Any) -> Callable[[], nn.Module]:
+    return lambda: QuantAdd(choice.bits, choice.signed)
+
+
+def _levelled(norm: nn.Module, choice: NormChoice,
+              counted: int | None) -> nn.Module:
+    layer = MODELS.get(choice.type)
+    if layer is not MultiLevelBN:
+        raise UserError(f'no norm of levels is called {choice.type!r} '
+                        f'({nearest(choice.type, ["MultiLevelBN"])})')
+    if isinstance(norm, MultiLevelBN):
+        return norm
+    num_levels = choice.num_levels or counted
+    if num_levels is None:
+        raise UserError('how many levels MultiLevelBN shall have cannot be '
+                        'counted here: give num_levels')
+    return MultiLevelBN.from_norm(norm, num_levels)
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition('.')
+    setattr(model.get_submodule(parent), child, module)
+
+
+def quantized_layers(model: nn.Module) -> dict[str, QuantizedLayer]:
+    """Return a detector's quantised convolutions and linear layers by name."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, QuantizedLayer)
+    }
+

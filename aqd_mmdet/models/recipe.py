@@ -1,0 +1,191 @@
+"""Recipes: rules that say what stands where in a quantised detector.
+
+A recipe is a list of rules, most special last. Each names modules by globs
+(``*`` matches dots too) and says one thing of them::
+
+    recipe = [
+        dict(modules='*', conv=dict()),           # the detector's bits
+        dict(modules='bbox_head.*', conv=dict(weight_bits=8, act_bits=8)),
+        dict(modules='bbox_head.*_convs.*', norm=dict(type='MultiLevelBN')),
+        dict(modules='*', add=dict(bits=8)),
+        dict(modules='neck.*', float=True),       # leave alone
+    ]
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+from typing import Any
+
+from ..errors import UserError, nearest
+from ..quantizers.grid import build_grid, check_bits
+
+FLOAT = 'float'
+
+
+@dataclass(frozen=True)
+class ConvChoice:
+    """How a convolution or linear layer is quantised; see QuantConv2d.
+
+    Widths that are None are the detector's own ``bits``.
+    """
+
+    weight_bits: int | None = None
+    act_bits: int | None = None
+    act_grid: str = 'unsigned'
+    normalize: bool | None = None
+    per_channel: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ('weight_bits', 'act_bits'):
+            if getattr(self, name) is not None:
+                check_bits(getattr(self, name), name)
+        if self.act_grid != 'image':
+            build_grid(self.act_grid, 8)
+
+
+@dataclass(frozen=True)
+class AddChoice:
+    """How the additions of a module are quantised; see QuantAdd."""
+
+    bits: int = 8
+    signed: bool = False
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits, wide=True)
+
+
+@dataclass(frozen=True)
+class NormChoice:
+    """What replaces a norm; ``type`` is a registered layer that holds norms.
+
+    ``num_levels`` that is None is the number of feature maps that the head
+    is called with.
+    """
+
+    type: str = 'MultiLevelBN'
+    num_levels: int | None = None
+
+
+CHOICES = {'conv': ConvChoice, 'add': AddChoice, 'norm': NormChoice}
+Choice = ConvChoice | AddChoice | NormChoice | str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of a recipe.
+
+    Attributes:
+        position: Its index in the recipe, for messages.
+        modules: Globs over dotted module names; the rule speaks of a module
+            if one of them matches.
+        type: If given, the class name (or a base's) that a module must have.
+        kind: ``conv``, ``add``, ``norm`` or ``float``.
+        choice: What shall stand there; the word ``float`` for that kind.
+    """
+
+    position: int
+    modules: tuple[str, ...]
+    type: str | None
+    kind: str
+    choice: Choice
+
+    def matches(self, name: str, module: object) -> bool:
+        """Say whether the rule speaks of a module.
+
+        Args:
+            name: Dotted name inside the detector.
+            module: The module itself.
+        """
+        if self.type is not None:
+            if all(c.__name__ != self.type for c in type(module).__mro__):
+                return False
+        return any(fnmatchcase(name, glob) for glob in self.modules)
+
+    def __str__(self) -> str:
+        globs = ', '.join(self.modules)
+        of_type = f' of type {self.type}' if self.type else ''
+        return f'rule {self.position} of the recipe ({globs}{of_type})'
+
+
+def _read_choice(kind: str, options: Any, where: str) -> Choice:
+    if kind == FLOAT:
+        if options is not True:
+            raise UserError(f'{where}: float={options!r}; the one thing to '
+                            'say is float=True')
+        return FLOAT
+    if not isinstance(options, dict):
+        raise UserError(f'{where}: {kind}={options!r} is not a dict')
+    make = CHOICES[kind]
+    known = [field.name for field in fields(make)]
+    for option in options:
+        if option not in known:
+            raise UserError(f'{where}: {kind} has no option {option!r} '
+                            f'({nearest(str(option), known)})')
+    try:
+        return make(**options)
+    except UserError as error:
+        raise UserError(f'{where}: {error}') from None
+
+
+def read_recipe(recipe: Any) -> tuple[Rule, ...]:
+    """Return the typed rules of a recipe.
+
+    Args:
+        recipe: A list of dicts from a config.
+
+    Raises:
+        UserError: If a rule has an unknown key, an impossible width, or says
+            no thing or several.
+    """
+    if not isinstance(recipe, Sequence) or isinstance(recipe, str):
+        raise UserError(f'recipe={recipe!r} is not a list of rules')
+    rules = []
+    for position, entry in enumerate(recipe):
+        where = f'rule {position} of the recipe'
+        if not isinstance(entry, dict):
+            raise UserError(f'{where}: {entry!r} is not a dict')
+        known = ['modules', 'type', *CHOICES, FLOAT]
+        for key in entry:
+            if key not in known:
+                raise UserError(f'{where}: no key is called {key!r} '
+                                f'({nearest(str(key), known)})')
+        kinds = [key for key in entry if key in CHOICES or key == FLOAT]
+        if len(kinds) != 1:
+            raise UserError(f'{where} must say exactly one of '
+                            f'{", ".join(known[2:])}; it says '
+                            f'{", ".join(kinds) or "none"}')
+        globs = entry.get('modules', '*')
+        globs = (globs, ) if isinstance(globs, str) else tuple(globs)
+        choice = _read_choice(kinds[0], entry[kinds[0]], where)
+        rules.append(
+            Rule(position, globs, entry.get('type'), kinds[0], choice))
+    return tuple(rules)
+
+
+def choose(rules: Iterable[Rule], kind: str,
+           modules: dict[str, Any]) -> dict[str, Choice]:
+    """Return what the rules choose for each module, the last match winning.
+
+    Args:
+        rules: The recipe.
+        kind: ``conv``, ``add`` or ``norm``; rules of floats count as well.
+        modules: All modules that can be chosen for, by name.
+
+    Returns:
+        dict: A choice for each module that a rule of this kind speaks of,
+        the word ``float`` where it is to be left alone.
+
+    Raises:
+        UserError: If a rule of this kind matches no module.
+    """
+    chosen: dict[str, Choice] = {}
+    for rule in rules:
+        if rule.kind not in (kind, FLOAT):
+            continue
+        names = [n for n, m in modules.items() if rule.matches(n, m)]
+        if rule.kind == kind and not names:
+            hint = nearest(rule.modules[0], modules)
+            raise UserError(f'{rule} matches no module with a {kind} ({hint})')
+        chosen.update((name, rule.choice) for name in names)
+    return chosen

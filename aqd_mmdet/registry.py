@@ -1,0 +1,23 @@
+"""The registries of this package, children of mmengine's.
+
+Everything registered here is usable by its scoped name in any config of any
+OpenMMLab package: ``dict(type='aqd_mmdet.QuantConv2d', ...)``.
+"""
+
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_INITIALIZERS
+from mmengine.registry import Registry
+
+SCOPE = 'aqd_mmdet'
+
+MODELS = Registry('model', parent=MMENGINE_MODELS, scope=SCOPE)
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=SCOPE)
+TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope=SCOPE)
+WEIGHT_INITIALIZERS = Registry(
+    'weight initializer', parent=MMENGINE_INITIALIZERS, scope=SCOPE)
+# Number systems: functions from a bit width to a Grid.
+GRIDS = Registry('grid', scope=SCOPE)
+# Rules for the clip value that training starts from.
+STARTS = Registry('start', scope=SCOPE)

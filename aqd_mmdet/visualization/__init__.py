@@ -1,0 +1,3 @@
+from .detections import Box, draw_comparison
+
+__all__ = ['Box', 'draw_comparison']

@@ -1,0 +1,19 @@
+# AQD for detectors with a stem called backbone.conv1, any FPN and a dense head
+# whose towers are called *_convs: RetinaNet, FCOS, ATSS, GFL and more.
+# The detector's own `bits` stand where a rule names none; last match wins.
+recipe = [
+    dict(modules='*', conv=dict()),
+    # The stem reads the 8-bit image.
+    dict(
+        modules='backbone.conv1',
+        conv=dict(weight_bits=8, act_grid='image')),
+    # Output convolutions have 8 bits, the towers before them do not.
+    dict(modules='bbox_head.*', conv=dict(weight_bits=8, act_bits=8)),
+    dict(modules='bbox_head.*_convs.*', conv=dict()),
+    # Residual additions and those of the feature pyramid; a ReLU follows the
+    # one and precedes the other, so that no sum below zero is needed.
+    dict(modules='*', add=dict(bits=8, signed=False)),
+    # Towers are shared by the levels of the pyramid, their norms are not.
+    # Without this line they share the norms, too.
+    dict(modules='bbox_head.*_convs.*', norm=dict(type='MultiLevelBN')),
+]

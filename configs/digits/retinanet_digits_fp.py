@@ -1,0 +1,35 @@
+# A RetinaNet with a quarter of the channels on the embedded dataset.
+_base_ = ['../_base_/retinanet_bn.py', '../_base_/digits_detection.py']
+
+model = dict(
+    backbone=dict(depth=18, base_channels=16, init_cfg=None),
+    neck=dict(in_channels=[16, 32, 64, 128], out_channels=48, num_outs=4),
+    bbox_head=dict(
+        num_classes=10,
+        in_channels=48,
+        feat_channels=48,
+        stacked_convs=2,
+        anchor_generator=dict(
+            # A digit's drawing is 12 to 56 pixels high, and taller than wide.
+            octave_base_scale=2,
+            scales_per_octave=2,
+            ratios=[1.0, 1.7],
+            strides=[8, 16, 32, 64])))
+
+# From scratch, so AdamW and a higher rate than the published SGD.
+max_epochs = 24
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
+    paramwise_cfg=dict(custom_keys={'.clip': dict(decay_mult=0)}))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=60),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=max_epochs,
+        eta_min=2e-5,
+        convert_to_iter_based=True),
+]
+default_hooks = dict(
+    logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=1))

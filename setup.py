@@ -1,0 +1,30 @@
+"""Packs configs and tools beside the code, where mim looks for them."""
+
+import shutil
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+# openmim looks into `.mim` of the installed module. onedl-mim takes the
+# folder of the first file that the installer lists, and looks there; the
+# list is sorted, so this folder's name must come before the module's.
+MIM_FOLDERS = ('aqd_mmdet/.mim', '_aqd_mmdet_mim')
+
+
+class BuildWithConfigs(build_py):
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:  # mim finds the checkout itself
+            return
+        root = Path(__file__).parent
+        for folder in MIM_FOLDERS:
+            for part in ('configs', 'tools'):
+                shutil.copytree(
+                    root / part,
+                    Path(self.build_lib, folder, part),
+                    dirs_exist_ok=True)
+
+
+setup(cmdclass={'build_py': BuildWithConfigs})

@@ -1,0 +1,123 @@
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from aqd_mmdet.errors import UserError
+from aqd_mmdet.models.additions import find_additions, replace_additions
+
+
+class Record(nn.Module):
+    """An adder that counts its calls and marks what it did."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x, y):
+        self.calls += 1
+        return x + y + 100
+
+
+class Base(nn.Module):
+
+    def forward(self, x):
+        return x * 2
+
+
+class Block(Base):
+    """Adds of every kind; those of integers, lists, parameters and vectors
+    are not of feature maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.ones(1, 1, 1, 1))
+        self.offset = 1
+
+    def forward(self, x):
+
+        def inner(y):
+            y += x  # site 0
+            return y
+
+        out = inner(super().forward(x))
+        parts = [out][self.offset - 1 + 0:]
+        parts += [x]
+        if len(parts) == 2 + 0:
+            parts[1] = parts[1] + parts[0] * 1
+        return parts[1] + self.bias
+
+
+class Net(nn.Module):
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = Block()
+        self.second = Block()
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+IMAGE = torch.ones(1, 1, 2, 2)
+
+
+def sites():
+    net = Net()
+    with find_additions(net) as found:
+        net(IMAGE)
+    return net, found
+
+
+def test_only_additions_of_feature_maps_are_found():
+    net, found = sites()
+    assert set(found) == {net.first, net.second}
+    # y += x, and parts[1] + ...; the bias is a parameter (and of a shape
+    # that is broadcast).
+    assert len(found[net.first]) == 2
+    assert type(net.first) is Block
+
+
+def test_rewritten_module_calls_its_layers_and_is_still_its_class():
+    net, found = sites()
+    before = net(IMAGE)
+    replace_additions(net.first, found[net.first], Record)
+    after = net.first(IMAGE)
+    assert isinstance(net.first, Block)
+    assert type(net.first).__name__ == 'Block'
+    assert [m.calls for m in net.first.adds] == [1, 1]
+    # 100 for the first add, which the second one adds up, and its own 100.
+    assert torch.equal(after, Block()(IMAGE) + 200)
+    assert torch.equal(net.second(net.second(IMAGE)), before)
+
+
+def test_other_instances_of_the_class_are_untouched():
+    net, found = sites()
+    replace_additions(net.first, found[net.first], Record)
+    assert type(net.second) is Block
+    assert not hasattr(net.second, 'adds')
+
+
+def test_deepcopy_has_its_own_layers():
+    net, found = sites()
+    replace_additions(net.first, found[net.first], Record)
+    copy = deepcopy(net)
+    copy(IMAGE)
+    assert [m.calls for m in net.first.adds] == [0, 0]
+    assert [m.calls for m in copy.first.adds] == [1, 1]
+
+
+def test_exported_graph_holds_the_layers():
+    net, found = sites()
+    for block in (net.first, net.second):
+        replace_additions(block, found[block], Record)
+    graph = torch.export.export(net, (IMAGE, ), strict=False)
+    assert str(graph.graph).count('add') >= 8
+
+
+def test_taken_name_is_an_error():
+    net, found = sites()
+    net.first.adds = 1
+    with pytest.raises(UserError, match="already has an attribute 'adds'"):
+        replace_additions(net.first, found[net.first], Record)

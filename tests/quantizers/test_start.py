@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from aqd_mmdet.errors import UserError
+from aqd_mmdet.quantizers.grid import build_grid, weight_grid
+from aqd_mmdet.quantizers.start import mse_clip, paper_clip, start_clip
+
+
+def error(x, clip, grid):
+    from aqd_mmdet.quantizers.fake_quantize import fake_quantize
+    return (fake_quantize(x, torch.as_tensor(clip), grid) -
+            x).square().mean().item()
+
+
+def test_mse_clip_of_a_gaussian_is_the_known_optimum():
+    # The best uniform 4-level quantiser of a normal distribution has steps of
+    # 0.9957 deviations (Max, 1960): outermost level at 1.494.
+    x = torch.randn(2**14)
+    assert mse_clip(x, weight_grid(2)).item() == pytest.approx(1.494, abs=0.08)
+
+
+@pytest.mark.parametrize('bits', [2, 4, 8])
+def test_mse_clip_beats_its_neighbours(bits):
+    x = torch.randn(5000).relu()
+    grid = build_grid('unsigned', bits)
+    clip = mse_clip(x, grid).item()
+    best = error(x, clip, grid)
+    assert best <= error(x, clip * 0.8, grid)
+    assert best <= error(x, clip * 1.25, grid)
+
+
+def test_mse_clip_of_zeros_is_finite():
+    assert mse_clip(torch.zeros(9), weight_grid(2)).item() == 0
+
+
+def test_published_start():
+    x = torch.tensor([-5.0, 2.0])
+    assert paper_clip(x, weight_grid(2), True).item() == 1.0
+    assert paper_clip(x, weight_grid(2), False).item() == 4.0
+
+
+def test_unknown_start():
+    with pytest.raises(UserError, match='nearest: .*paper'):
+        start_clip('papre')

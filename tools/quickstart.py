@@ -1,0 +1,184 @@
+"""The main job on the embedded dataset: train, quantise, evaluate, draw.
+
+A run that was stopped goes on where it was; remove the folder to start anew.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from mmdet.apis import inference_detector, init_detector
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from PIL import Image
+from torch import nn
+
+from aqd_mmdet.errors import UserError, one_line
+from aqd_mmdet.models.quantized_detector import quantized_layers
+from aqd_mmdet.visualization import Box, draw_comparison
+
+TOOLS = Path(__file__).resolve().parent
+CONFIGS = TOOLS.parent / 'configs' / 'digits'
+DATA = Path('data/digits')
+# Where precision and recall are in balance on the validation scenes.
+SHOWN_SCORE = 0.3
+ROWS_PER_PICTURE, PICTURES = 4, 2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one detector of the run came to; see docs/quickstart.md.
+
+    Attributes:
+        bbox_mAP: COCO AP on the validation scenes, 0 to 1.
+        bbox_mAP_50: The same at IoU 0.5.
+        weight_bytes: All parameters, those of quantised layers at their bit
+            width, others in 4 bytes.
+        train_seconds: Time of training, 0 where it was done before.
+        test_seconds: Time of evaluation.
+    """
+
+    bbox_mAP: float
+    bbox_mAP_50: float
+    weight_bytes: int
+    train_seconds: float
+    test_seconds: float
+
+
+def say(text: str) -> None:
+    print(f'\n== {text}', flush=True)
+
+
+def run_tool(name: str, *arguments: object) -> float:
+    """Run a tool in a process of its own and return its seconds."""
+    start = time.monotonic()
+    command = [sys.executable, str(TOOLS / name), *map(str, arguments)]
+    code = subprocess.run(command).returncode
+    if code:
+        raise SystemExit(code)
+    return round(time.monotonic() - start, 1)
+
+
+def train(config: Path, work_dir: Path, options: list[str]) -> tuple[Path, float]:
+    """Train, or go on training; return the last checkpoint and seconds."""
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(dict(o.split('=', 1) for o in options))
+    last = work_dir / f'epoch_{int(cfg.train_cfg.max_epochs)}.pth'
+    if last.is_file():
+        print(f'{last} is there: training was done before')
+        return last, 0.0
+    arguments = ['--cfg-options', *options] if options else []
+    return last, run_tool('train.py', config, '--work-dir', work_dir,
+                          '--resume', *arguments)
+
+
+def evaluate(config: Path, checkpoint: Path, work_dir: Path) -> tuple[dict, float]:
+    """Run COCO evaluation; return its metrics and seconds."""
+    seconds = run_tool('test.py', config, checkpoint, '--work-dir', work_dir)
+    newest = max(work_dir.glob('*/*.json'), key=lambda p: p.stat().st_mtime)
+    return json.loads(newest.read_text()), seconds
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Return the size of a detector's parameters, packed at their widths."""
+    bits = 32 * sum(p.numel() for p in model.parameters())
+    for layer in quantized_layers(model).values():
+        width = layer.weight_quantizer.grid.bits
+        bits -= (32 - width) * layer.weight.numel()
+    return bits // 8
+
+
+def truth(annotations: dict, image_id: int) -> list[Box]:
+    """Return the annotated boxes of an image."""
+    return [
+        Box(*a['bbox'], a['category_id'], str(a['category_id']))
+        for a in annotations['annotations'] if a['image_id'] == image_id
+    ]
+
+
+def detect(model: nn.Module, image: np.ndarray) -> list[Box]:
+    """Return the boxes that a detector finds in an RGB image."""
+    found = inference_detector(model, image[..., ::-1]).pred_instances.cpu()
+    boxes = []
+    for (x0, y0, x1, y1), label, score in zip(
+            found.bboxes.tolist(), found.labels.tolist(),
+            found.scores.tolist()):
+        if score >= SHOWN_SCORE:
+            boxes.append(
+                Box(x0, y0, x1 - x0, y1 - y0, label, f'{label} {score:.2f}'))
+    return boxes
+
+
+def draw(out: Path, models: dict[str, nn.Module]) -> list[Path]:
+    """Draw truth and detections of some validation scenes."""
+    annotations = json.loads((DATA / 'val.json').read_text())
+    paths = []
+    for page in range(PICTURES):
+        shown = annotations['images'][page * ROWS_PER_PICTURE:][:
+                                                               ROWS_PER_PICTURE]
+        images = [
+            np.asarray(Image.open(DATA / 'val' / entry['file_name']))
+            for entry in shown
+        ]
+        columns = {'truth': [truth(annotations, e['id']) for e in shown]}
+        for title, model in models.items():
+            columns[title] = [detect(model, image) for image in images]
+        paths.append(out / f'detections_{page}.png')
+        draw_comparison(paths[-1], images, columns)
+    return paths
+
+
+@one_line
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--out', type=Path, default=Path('work_dirs/quickstart'))
+    out = parser.parse_args().out
+    register_all_modules()
+    start = time.monotonic()
+    say('the dataset: scenes of real handwritten digits')
+    run_tool('make_digits.py', '--out', DATA)
+    outcomes: dict[str, Outcome] = {}
+    models: dict[str, nn.Module] = {}
+    previous: Path | None = None
+    for name, title in (('float', 'float'), ('w2a2', '2 bits')):
+        stem = 'fp' if name == 'float' else '2bit'
+        config = CONFIGS / f'retinanet_digits_{stem}.py'
+        say(f'training: {title}')
+        options = [f'load_from={previous}'] if previous else []
+        checkpoint, train_seconds = train(config, out / name, options)
+        say(f'COCO evaluation: {title}')
+        metrics, test_seconds = evaluate(config, checkpoint,
+                                         out / f'{name}_test')
+        if 'coco/bbox_mAP' not in metrics:
+            raise UserError(f'{checkpoint}: the detector finds nothing; '
+                            f'remove {out} and run again')
+        models[title] = init_detector(str(config), str(checkpoint), 'cpu')
+        outcomes[name] = Outcome(metrics['coco/bbox_mAP'],
+                                 metrics['coco/bbox_mAP_50'],
+                                 weight_bytes(models[title]), train_seconds,
+                                 test_seconds)
+        previous = checkpoint
+    say('pictures')
+    pictures = draw(out, models)
+    summary = {name: asdict(o) for name, o in outcomes.items()}
+    part = out / 'summary.part'
+    part.write_text(json.dumps(summary, indent=2) + '\n')
+    part.replace(out / 'summary.json')
+    print(f'\n{"":8}{"AP":>8}{"AP50":>8}{"weights":>12}{"train":>9}{"test":>8}')
+    for name, o in outcomes.items():
+        print(f'{name:8}{o.bbox_mAP:8.3f}{o.bbox_mAP_50:8.3f}'
+              f'{o.weight_bytes / 1024:8.0f} KiB{o.train_seconds:8.0f}s'
+              f'{o.test_seconds:7.0f}s')
+    for path in (*pictures, out / 'summary.json'):
+        print(path)
+    print(f'{time.monotonic() - start:.0f} s in all')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Start one task per GPU: slurm_run.sh PARTITION JOB TOOL [arguments]
+set -eu
+tools=$(cd "$(dirname "$0")" && pwd)
+per_node=${GPUS_PER_NODE:-8}
+export PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}"
+# SRUN_ARGS is meant to be split into words.
+# shellcheck disable=SC2086
+exec srun -p "$1" \
+    --job-name="$2" \
+    --gres="gpu:$per_node" \
+    --ntasks="${GPUS:-8}" \
+    --ntasks-per-node="$per_node" \
+    --cpus-per-task="${CPUS_PER_TASK:-5}" \
+    --kill-on-bad-exit=1 \
+    ${SRUN_ARGS:-} \
+    python -u "$tools/$3" "${@:4}" --launcher slurm

@@ -1,0 +1,42 @@
+"""Evaluate a detector: mmdet's tools/test.py, with checks before."""
+
+from mmdet.engine.hooks.utils import trigger_visualization_hook
+from mmdet.evaluation import DumpDetResults
+from mmengine.dist import is_main_process
+
+from aqd_mmdet.engine import launch, preflight
+from aqd_mmdet.engine.checkpoint import check_checkpoint
+from aqd_mmdet.errors import UserError, one_line
+
+
+@one_line
+def main() -> None:
+    parser = launch.parser(__doc__)
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', help='pickle file for the predictions')
+    parser.add_argument(
+        '--show', action='store_true', help='show the detections')
+    parser.add_argument(
+        '--show-dir', help='folder below the work_dir for drawn detections')
+    parser.add_argument(
+        '--wait-time', type=float, default=2, help='seconds between images')
+    args = parser.parse_args()
+    if args.out and not args.out.endswith(('.pkl', '.pickle')):
+        raise UserError(f'--out {args.out}: give a name that ends in .pkl')
+    cfg = launch.read_config(args)
+    cfg.load_from = args.checkpoint
+    if args.show or args.show_dir:
+        cfg = trigger_visualization_hook(cfg, args)
+    if is_main_process():
+        preflight.check_data(cfg, ['test'])
+    runner = launch.build_runner(cfg)
+    if is_main_process() and '://' not in args.checkpoint:
+        check_checkpoint(args.checkpoint, runner.model, for_training=False)
+    if args.out:
+        runner.test_evaluator.metrics.append(
+            DumpDetResults(out_file_path=args.out))
+    runner.test()
+
+
+if __name__ == '__main__':
+    main()
