@@ -13,7 +13,6 @@ MIM_FOLDERS = ('aqd_mmdet/.mim', '_aqd_mmdet_mim')
 
 
 class BuildWithConfigs(build_py):
-
     def run(self) -> None:
         super().run()
         if self.editable_mode:  # mim finds the checkout itself
@@ -24,7 +23,8 @@ class BuildWithConfigs(build_py):
                 shutil.copytree(
                     root / part,
                     Path(self.build_lib, folder, part),
-                    dirs_exist_ok=True)
+                    dirs_exist_ok=True,
+                )
 
 
 setup(cmdclass={'build_py': BuildWithConfigs})

@@ -19,7 +19,7 @@ class UserError(ValueError):
     """
 
     def line(self) -> str:
-        """Return the message as it was first raised, without wrappers' text."""
+        """Return the message as first raised, without wrappers' text."""
         origin: BaseException = self
         while isinstance(origin.__context__, UserError):
             origin = origin.__context__
@@ -64,11 +64,18 @@ def one_line(main: Callable[[], None]) -> Callable[[], None]:
             print('\nstopped', file=sys.stderr)
             raise SystemExit(130) from None
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS,
-                                   errno.EACCES, errno.EFBIG):
+            if error.errno not in (
+                errno.ENOSPC,
+                errno.EDQUOT,
+                errno.EROFS,
+                errno.EACCES,
+                errno.EFBIG,
+            ):
                 raise
-            fail(f'cannot write {error.filename or "to the work_dir"}: '
-                 f'{error.strerror}; free some space or choose another '
-                 '--work-dir')
+            fail(
+                f'cannot write {error.filename or "to the work_dir"}: '
+                f'{error.strerror}; free some space or choose another '
+                '--work-dir'
+            )
 
     return wrapper

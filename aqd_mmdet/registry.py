@@ -16,7 +16,8 @@ MODELS = Registry('model', parent=MMENGINE_MODELS, scope=SCOPE)
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=SCOPE)
 TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope=SCOPE)
 WEIGHT_INITIALIZERS = Registry(
-    'weight initializer', parent=MMENGINE_INITIALIZERS, scope=SCOPE)
+    'weight initializer', parent=MMENGINE_INITIALIZERS, scope=SCOPE
+)
 # Number systems: functions from a bit width to a Grid.
 GRIDS = Registry('grid', scope=SCOPE)
 # Rules for the clip value that training starts from.

@@ -53,23 +53,30 @@ def build() -> Callable[..., nn.Module]:
 
 def data_options(digits: Path) -> list[str]:
     """Overrides that point a digits config at a dataset, without workers."""
-    options = [f'val_evaluator.ann_file={digits}/val.json',
-               f'test_evaluator.ann_file={digits}/val.json']
+    options = [
+        f'val_evaluator.ann_file={digits}/val.json',
+        f'test_evaluator.ann_file={digits}/val.json',
+    ]
     for split in ('train', 'val', 'test'):
-        options += [f'{split}_dataloader.dataset.data_root={digits}/',
-                    f'{split}_dataloader.num_workers=0']
+        options += [
+            f'{split}_dataloader.dataset.data_root={digits}/',
+            f'{split}_dataloader.num_workers=0',
+        ]
     return options
 
 
-def run_tool(*arguments: object,
-             timeout: float = 300) -> subprocess.CompletedProcess:
+def run_tool(
+    *arguments: object, timeout: float = 300
+) -> subprocess.CompletedProcess:
     """Run a tool as a user would, on one core."""
-    return subprocess.run([sys.executable, *map(str, arguments)],
-                          cwd=ROOT,
-                          env={**os.environ, 'OMP_NUM_THREADS': '1'},
-                          capture_output=True,
-                          text=True,
-                          timeout=timeout)
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
 
 
 def error_line(result: subprocess.CompletedProcess) -> str:
@@ -77,8 +84,6 @@ def error_line(result: subprocess.CompletedProcess) -> str:
     one."""
     assert result.returncode == 2, result.stderr[-2000:]
     assert 'Traceback' not in result.stderr
-    lines = [
-        x for x in result.stderr.splitlines() if x.startswith('error: ')
-    ]
+    lines = [x for x in result.stderr.splitlines() if x.startswith('error: ')]
     assert len(lines) == 1, result.stderr
     return lines[0]

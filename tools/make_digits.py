@@ -19,15 +19,18 @@ def main() -> None:
             f'--{field.name.replace("_", "-")}',
             type=type(field.default),
             default=field.default,
-            help='default: %(default)s')
+            help='default: %(default)s',
+        )
     options = vars(parser.parse_args())
     out = options.pop('out')
     scenes = DigitScenes(**options)
     bar = tqdm(total=scenes.train + scenes.val, unit='image')
     written = write_digits(out, scenes, lambda done, _: bar.update())
     bar.close()
-    print(f'{out}: {scenes.train} + {scenes.val} images of {scenes.size} '
-          f'pixels{"" if written else ", there already"}')
+    print(
+        f'{out}: {scenes.train} + {scenes.val} images of {scenes.size} '
+        f'pixels{"" if written else ", there already"}'
+    )
 
 
 if __name__ == '__main__':

@@ -64,7 +64,9 @@ def run_tool(name: str, *arguments: object) -> float:
     return round(time.monotonic() - start, 1)
 
 
-def train(config: Path, work_dir: Path, options: list[str]) -> tuple[Path, float]:
+def train(
+    config: Path, work_dir: Path, options: list[str]
+) -> tuple[Path, float]:
     """Train, or go on training; return the last checkpoint and seconds."""
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(dict(o.split('=', 1) for o in options))
@@ -73,11 +75,14 @@ def train(config: Path, work_dir: Path, options: list[str]) -> tuple[Path, float
         print(f'{last} is there: training was done before')
         return last, 0.0
     arguments = ['--cfg-options', *options] if options else []
-    return last, run_tool('train.py', config, '--work-dir', work_dir,
-                          '--resume', *arguments)
+    return last, run_tool(
+        'train.py', config, '--work-dir', work_dir, '--resume', *arguments
+    )
 
 
-def evaluate(config: Path, checkpoint: Path, work_dir: Path) -> tuple[dict, float]:
+def evaluate(
+    config: Path, checkpoint: Path, work_dir: Path
+) -> tuple[dict, float]:
     """Run COCO evaluation; return its metrics and seconds."""
     seconds = run_tool('test.py', config, checkpoint, '--work-dir', work_dir)
     newest = max(work_dir.glob('*/*.json'), key=lambda p: p.stat().st_mtime)
@@ -97,7 +102,8 @@ def truth(annotations: dict, image_id: int) -> list[Box]:
     """Return the annotated boxes of an image."""
     return [
         Box(*a['bbox'], a['category_id'], str(a['category_id']))
-        for a in annotations['annotations'] if a['image_id'] == image_id
+        for a in annotations['annotations']
+        if a['image_id'] == image_id
     ]
 
 
@@ -106,11 +112,15 @@ def detect(model: nn.Module, image: np.ndarray) -> list[Box]:
     found = inference_detector(model, image[..., ::-1]).pred_instances.cpu()
     boxes = []
     for (x0, y0, x1, y1), label, score in zip(
-            found.bboxes.tolist(), found.labels.tolist(),
-            found.scores.tolist()):
+        found.bboxes.tolist(),
+        found.labels.tolist(),
+        found.scores.tolist(),
+        strict=True,
+    ):
         if score >= SHOWN_SCORE:
             boxes.append(
-                Box(x0, y0, x1 - x0, y1 - y0, label, f'{label} {score:.2f}'))
+                Box(x0, y0, x1 - x0, y1 - y0, label, f'{label} {score:.2f}')
+            )
     return boxes
 
 
@@ -119,8 +129,9 @@ def draw(out: Path, models: dict[str, nn.Module]) -> list[Path]:
     annotations = json.loads((DATA / 'val.json').read_text())
     paths = []
     for page in range(PICTURES):
-        shown = annotations['images'][page * ROWS_PER_PICTURE:][:
-                                                               ROWS_PER_PICTURE]
+        shown = annotations['images'][page * ROWS_PER_PICTURE :][
+            :ROWS_PER_PICTURE
+        ]
         images = [
             np.asarray(Image.open(DATA / 'val' / entry['file_name']))
             for entry in shown
@@ -137,7 +148,8 @@ def draw(out: Path, models: dict[str, nn.Module]) -> list[Path]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        '--out', type=Path, default=Path('work_dirs/quickstart'))
+        '--out', type=Path, default=Path('work_dirs/quickstart')
+    )
     out = parser.parse_args().out
     register_all_modules()
     start = time.monotonic()
@@ -153,16 +165,22 @@ def main() -> None:
         options = [f'load_from={previous}'] if previous else []
         checkpoint, train_seconds = train(config, out / name, options)
         say(f'COCO evaluation: {title}')
-        metrics, test_seconds = evaluate(config, checkpoint,
-                                         out / f'{name}_test')
+        metrics, test_seconds = evaluate(
+            config, checkpoint, out / f'{name}_test'
+        )
         if 'coco/bbox_mAP' not in metrics:
-            raise UserError(f'{checkpoint}: the detector finds nothing; '
-                            f'remove {out} and run again')
+            raise UserError(
+                f'{checkpoint}: the detector finds nothing; '
+                f'remove {out} and run again'
+            )
         models[title] = init_detector(str(config), str(checkpoint), 'cpu')
-        outcomes[name] = Outcome(metrics['coco/bbox_mAP'],
-                                 metrics['coco/bbox_mAP_50'],
-                                 weight_bytes(models[title]), train_seconds,
-                                 test_seconds)
+        outcomes[name] = Outcome(
+            metrics['coco/bbox_mAP'],
+            metrics['coco/bbox_mAP_50'],
+            weight_bytes(models[title]),
+            train_seconds,
+            test_seconds,
+        )
         previous = checkpoint
     say('pictures')
     pictures = draw(out, models)
@@ -170,11 +188,15 @@ def main() -> None:
     part = out / 'summary.part'
     part.write_text(json.dumps(summary, indent=2) + '\n')
     part.replace(out / 'summary.json')
-    print(f'\n{"":8}{"AP":>8}{"AP50":>8}{"weights":>12}{"train":>9}{"test":>8}')
+    print(
+        f'\n{"":8}{"AP":>8}{"AP50":>8}{"weights":>12}{"train":>9}{"test":>8}'
+    )
     for name, o in outcomes.items():
-        print(f'{name:8}{o.bbox_mAP:8.3f}{o.bbox_mAP_50:8.3f}'
-              f'{o.weight_bytes / 1024:8.0f} KiB{o.train_seconds:8.0f}s'
-              f'{o.test_seconds:7.0f}s')
+        print(
+            f'{name:8}{o.bbox_mAP:8.3f}{o.bbox_mAP_50:8.3f}'
+            f'{o.weight_bytes / 1024:8.0f} KiB{o.train_seconds:8.0f}s'
+            f'{o.test_seconds:7.0f}s'
+        )
     for path in (*pictures, out / 'summary.json'):
         print(path)
     print(f'{time.monotonic() - start:.0f} s in all')

@@ -2,7 +2,7 @@
 # Make a virtual environment with everything that the project needs; done
 # again, it takes a second. AQD_STACK=upstream takes OpenMMLab's own packages
 # (in .venv-upstream) instead of the maintained OneDL forks (in .venv).
-# Prints progress, and as its last line the path of the environment's python.
+# With --python it only prints the path of the environment's python.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -33,11 +33,15 @@ mmcv_file=${mmcv_file//-/_}-${mmcv##*==}
 log=$venv/setup.log
 python=$PWD/$venv/bin/python
 
+if [[ ${1:-} == --python ]]; then
+    echo "$python"
+    exit
+fi
+
 # What the environment was made from; it is good if its mark says the same.
 wanted=$(cat tools/setup_env.sh setup.cfg setup.py | cksum)
 if [[ $(cat "$venv/ready" 2>/dev/null) == "$wanted" ]]; then
     echo "environment: $venv is ready"
-    echo "$python"
     exit
 fi
 
@@ -139,4 +143,4 @@ step 'MMDetection and its requirements (1 to 3 minutes)' \
 step 'this package' "${pip[@]}" --no-build-isolation --editable '.[train,test]'
 step 'check' "$python" -c 'import mmdet, mmcv._ext, aqd_mmdet.models'
 echo "$wanted" >"$venv/ready"
-echo "$python"
+echo "environment: $venv is ready"

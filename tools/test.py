@@ -15,11 +15,14 @@ def main() -> None:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', help='pickle file for the predictions')
     parser.add_argument(
-        '--show', action='store_true', help='show the detections')
+        '--show', action='store_true', help='show the detections'
+    )
     parser.add_argument(
-        '--show-dir', help='folder below the work_dir for drawn detections')
+        '--show-dir', help='folder below the work_dir for drawn detections'
+    )
     parser.add_argument(
-        '--wait-time', type=float, default=2, help='seconds between images')
+        '--wait-time', type=float, default=2, help='seconds between images'
+    )
     args = parser.parse_args()
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         raise UserError(f'--out {args.out}: give a name that ends in .pkl')
@@ -34,7 +37,8 @@ def main() -> None:
         check_checkpoint(args.checkpoint, runner.model, for_training=False)
     if args.out:
         runner.test_evaluator.metrics.append(
-            DumpDetResults(out_file_path=args.out))
+            DumpDetResults(out_file_path=args.out)
+        )
     runner.test()
 
 

@@ -14,16 +14,19 @@ from aqd_mmdet.errors import UserError, one_line
 def main() -> None:
     parser = launch.parser(__doc__)
     parser.add_argument(
-        '--amp', action='store_true', help='train in mixed precision')
+        '--amp', action='store_true', help='train in mixed precision'
+    )
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
-        help='scale the learning rate by the total batch size')
+        help='scale the learning rate by the total batch size',
+    )
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
-        help='checkpoint to resume from; without a path, the latest one')
+        help='checkpoint to resume from; without a path, the latest one',
+    )
     args = parser.parse_args()
     cfg = launch.read_config(args)
     if args.amp:
@@ -31,13 +34,18 @@ def main() -> None:
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise UserError(f'config {args.config}: --auto-scale-lr needs '
-                            'auto_scale_lr.base_batch_size')
+            raise UserError(
+                f'config {args.config}: --auto-scale-lr needs '
+                'auto_scale_lr.base_batch_size'
+            )
         cfg.auto_scale_lr.enable = True
     if args.resume is not None:
         # Without a checkpoint yet, the run starts as it would have.
-        checkpoint = (find_latest_checkpoint(cfg.work_dir)
-                      if args.resume == 'auto' else args.resume)
+        checkpoint = (
+            find_latest_checkpoint(cfg.work_dir)
+            if args.resume == 'auto'
+            else args.resume
+        )
         if checkpoint is not None:
             cfg.resume, cfg.load_from = True, checkpoint
     if is_main_process():

@@ -65,7 +65,8 @@ class DigitScenes:
         if not 8 <= self.min_digit <= self.max_digit <= self.size:
             raise UserError(
                 f'digits of {self.min_digit} to {self.max_digit} pixels in '
-                f'images of {self.size}: give 8 <= min <= max <= size')
+                f'images of {self.size}: give 8 <= min <= max <= size'
+            )
         if not 0 <= self.contrast <= 120:
             raise UserError(f'contrast={self.contrast}: give 0 to 120')
 
@@ -90,29 +91,34 @@ def _material(split: str) -> _Material:
     photos = []
     for photo in load_sample_images().images:
         middle = photo.shape[1] // 2
-        photos.append(photo[:, :middle] if split ==
-                      'train' else photo[:, middle:])
-    return _Material(digits.images[mine] / MAX_INK, digits.target[mine],
-                     photos)
+        photos.append(
+            photo[:, :middle] if split == 'train' else photo[:, middle:]
+        )
+    return _Material(
+        digits.images[mine] / MAX_INK, digits.target[mine], photos
+    )
 
 
-def _background(rng: np.random.Generator, photos: list[np.ndarray],
-                size: int) -> np.ndarray:
+def _background(
+    rng: np.random.Generator, photos: list[np.ndarray], size: int
+) -> np.ndarray:
     photo = photos[rng.integers(len(photos))]
     side = int(rng.integers(size // 2, min(photo.shape[:2])))
     top = rng.integers(photo.shape[0] - side + 1)
     left = rng.integers(photo.shape[1] - side + 1)
-    crop = photo[top:top + side, left:left + side]
+    crop = photo[top : top + side, left : left + side]
     image = np.asarray(
         Image.fromarray(crop).resize((size, size), Image.Resampling.BILINEAR),
-        np.float64)
+        np.float64,
+    )
     # Contrast, brightness and colour of the light.
     gain = rng.uniform(0.5, 1.1) * rng.uniform(0.85, 1.15, 3)
     return np.clip((image - 128) * gain + 128 + rng.uniform(-40, 40), 0, 255)
 
 
-def _stamp(rng: np.random.Generator, digit: np.ndarray,
-           height: int) -> np.ndarray:
+def _stamp(
+    rng: np.random.Generator, digit: np.ndarray, height: int
+) -> np.ndarray:
     """Return a digit's coverage 0..1 as an array near (height, height)."""
     width = max(8, round(height * rng.uniform(0.75, 1.1)))
     ink = Image.fromarray((digit * 255).astype(np.uint8))
@@ -122,9 +128,15 @@ def _stamp(rng: np.random.Generator, digit: np.ndarray,
     return np.clip(np.asarray(ink, np.float64) / 255 * 1.3, 0, 1)
 
 
-def _paint(rng: np.random.Generator, image: np.ndarray, alpha: np.ndarray,
-           top: int, left: int, contrast: int) -> None:
-    region = image[top:top + alpha.shape[0], left:left + alpha.shape[1]]
+def _paint(
+    rng: np.random.Generator,
+    image: np.ndarray,
+    alpha: np.ndarray,
+    top: int,
+    left: int,
+    contrast: int,
+) -> None:
+    region = image[top : top + alpha.shape[0], left : left + alpha.shape[1]]
     behind = region.mean()
     # To the side where there is room, else either.
     bright = behind < 128 if abs(behind - 128) > 60 else rng.random() < 0.5
@@ -138,20 +150,25 @@ def _paint(rng: np.random.Generator, image: np.ndarray, alpha: np.ndarray,
 def _box(alpha: np.ndarray, top: int, left: int) -> tuple[int, ...]:
     rows = np.flatnonzero((alpha > BOX_ALPHA).any(1))
     columns = np.flatnonzero((alpha > BOX_ALPHA).any(0))
-    return (int(left + columns[0]), int(top + rows[0]),
-            int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1))
+    return (
+        int(left + columns[0]),
+        int(top + rows[0]),
+        int(columns[-1] - columns[0] + 1),
+        int(rows[-1] - rows[0] + 1),
+    )
 
 
 def _overlap(box: tuple[int, ...], other: tuple[int, ...]) -> float:
-    """Return the larger share that the boxes (x, y, w, h) take of each other."""
+    """Return the larger share that one box (x, y, w, h) takes of the other."""
     width = min(box[0] + box[2], other[0] + other[2]) - max(box[0], other[0])
     height = min(box[1] + box[3], other[1] + other[3]) - max(box[1], other[1])
     shared = max(0, width) * max(0, height)
     return shared / min(box[2] * box[3], other[2] * other[3])
 
 
-def _scene(rng: np.random.Generator, material: _Material,
-           scenes: DigitScenes) -> tuple[np.ndarray, list[tuple]]:
+def _scene(
+    rng: np.random.Generator, material: _Material, scenes: DigitScenes
+) -> tuple[np.ndarray, list[tuple]]:
     image = _background(rng, material.photos, scenes.size)
 
     def place() -> tuple[int, np.ndarray, int, int]:
@@ -159,15 +176,18 @@ def _scene(rng: np.random.Generator, material: _Material,
         low, high = np.log([scenes.min_digit, scenes.max_digit])
         height = round(float(np.exp(rng.uniform(low, high))))
         alpha = _stamp(rng, material.digits[index], height)
-        alpha = alpha[:scenes.size, :scenes.size]
+        alpha = alpha[: scenes.size, : scenes.size]
         top = int(rng.integers(scenes.size - alpha.shape[0] + 1))
         left = int(rng.integers(scenes.size - alpha.shape[1] + 1))
         return index, alpha, top, left
 
     for _ in range(int(rng.integers(scenes.clutter + 1))):
         _, alpha, top, left = place()
-        half = alpha[:alpha.shape[0] // 2] if rng.random(
-        ) < 0.5 else alpha[:, :alpha.shape[1] // 2]
+        half = (
+            alpha[: alpha.shape[0] // 2]
+            if rng.random() < 0.5
+            else alpha[:, : alpha.shape[1] // 2]
+        )
         _paint(rng, image, half, top, left, scenes.contrast)
     objects: list[tuple] = []
     for _ in range(int(rng.integers(1, scenes.max_digits + 1))):
@@ -188,8 +208,7 @@ def _write_split(root: Path, split: str, scenes: DigitScenes) -> Iterator[int]:
     annotations: list[dict[str, Any]] = []
     for number in range(getattr(scenes, split)):
         # A generator per image: the first images do not depend on how many.
-        rng = np.random.default_rng(
-            [scenes.seed, SPLITS.index(split), number])
+        rng = np.random.default_rng([scenes.seed, SPLITS.index(split), number])
         pixels, objects = _scene(rng, material, scenes)
         name = f'{number:05d}.png'
         Image.fromarray(pixels).save(root / split / name)
@@ -198,7 +217,9 @@ def _write_split(root: Path, split: str, scenes: DigitScenes) -> Iterator[int]:
                 id=number,
                 file_name=name,
                 width=scenes.size,
-                height=scenes.size))
+                height=scenes.size,
+            )
+        )
         for box, label in objects:
             annotations.append(
                 dict(
@@ -207,7 +228,9 @@ def _write_split(root: Path, split: str, scenes: DigitScenes) -> Iterator[int]:
                     category_id=label,
                     bbox=list(box),
                     area=box[2] * box[3],
-                    iscrowd=0))
+                    iscrowd=0,
+                )
+            )
         yield number
     categories = [dict(id=i, name=name) for i, name in enumerate(CLASSES)]
     # The keys that COCO's format has, so that any of its readers is content.
@@ -216,13 +239,16 @@ def _write_split(root: Path, split: str, scenes: DigitScenes) -> Iterator[int]:
         licenses=[],
         images=images,
         annotations=annotations,
-        categories=categories)
+        categories=categories,
+    )
     (root / f'{split}.json').write_text(json.dumps(content))
 
 
-def write_digits(root: Path,
-                 scenes: DigitScenes,
-                 progress: Callable[[int, int], None] | None = None) -> bool:
+def write_digits(
+    root: Path,
+    scenes: DigitScenes,
+    progress: Callable[[int, int], None] | None = None,
+) -> bool:
     """Write the scenes as PNG and COCO json, unless they are there already.
 
     Args:
@@ -243,8 +269,10 @@ def write_digits(root: Path,
         if written.is_file() and written.read_text() == stamp:
             return False
         if any(root.iterdir()):
-            raise UserError(f'{root} holds something else: remove it, or give '
-                            'another folder')
+            raise UserError(
+                f'{root} holds something else: remove it, or give '
+                'another folder'
+            )
     part = root.with_name(root.name + '.part')
     shutil.rmtree(part, ignore_errors=True)
     total = scenes.train + scenes.val

@@ -34,8 +34,9 @@ class LoadWholeImage(LoadImageFromFile):
         try:
             loaded = super().transform(results)
         except Exception as error:
-            raise UserError(f'{path}: not an image that can be read '
-                            f'({_first_line(error)})') from error
+            raise UserError(
+                f'{path}: not an image that can be read ({_first_line(error)})'
+            ) from error
         return loaded
 
 
@@ -54,9 +55,11 @@ def _check(path: Path) -> None:
     except UnidentifiedImageError:
         raise UserError(f'{path}: not an image') from None
     except OSError as error:
-        raise UserError(f'{path}: the image is damaged '
-                        f'({_first_line(error)}); replace it or take it out '
-                        'of the annotations') from None
+        raise UserError(
+            f'{path}: the image is damaged '
+            f'({_first_line(error)}); replace it or take it out '
+            'of the annotations'
+        ) from None
 
 
 def _first_line(error: Exception) -> str:

@@ -4,6 +4,9 @@ from .epoch_seed import EpochSeedHook
 from .quantizer_log import QuantizerLogHook
 
 __all__ = [
-    'CalibrationHook', 'EpochSeedHook', 'QuantizerLogHook',
-    'check_checkpoint', 'read_checkpoint'
+    'CalibrationHook',
+    'EpochSeedHook',
+    'QuantizerLogHook',
+    'check_checkpoint',
+    'read_checkpoint',
 ]

@@ -32,8 +32,9 @@ class _RunningMean:
         normalized: Passed on to the rule.
     """
 
-    def __init__(self, name: str, quantizer: Quantizer, start: Start,
-                 normalized: bool) -> None:
+    def __init__(
+        self, name: str, quantizer: Quantizer, start: Start, normalized: bool
+    ) -> None:
         self.name = name
         self.quantizer = quantizer
         self.start = start
@@ -48,7 +49,8 @@ class _RunningMean:
             raise UserError(
                 f'{self.name} reads values below zero, but its codes are '
                 f"unsigned: give it act_grid='signed' by a rule of the recipe "
-                '(or a ReLU in front)')
+                '(or a ReLU in front)'
+            )
         self.total += self.start(x, grid, self.normalized)
         self.count += 1
 
@@ -80,8 +82,9 @@ class CalibrationHook(Hook):
 
     def __init__(self, batches: int = 10, start: str = 'mse') -> None:
         if type(batches) is not int or batches < 1:
-            raise UserError(f'batches={batches!r} of CalibrationHook: at '
-                            'least 1')
+            raise UserError(
+                f'batches={batches!r} of CalibrationHook: at least 1'
+            )
         self.batches = batches
         self.start = start_clip(start)
 
@@ -98,7 +101,8 @@ class CalibrationHook(Hook):
         print_log(
             f'calibrating {len(quantizers)} quantisers on {self.batches} '
             'batches',
-            logger='current')
+            logger='current',
+        )
         batches = list(islice(iter(runner.train_dataloader), self.batches))
         inputs = [detector.data_preprocessor(b, True) for b in batches]
         calibrate(detector, [i['inputs'] for i in inputs], self.start)
@@ -113,8 +117,8 @@ def check_norms_train(detector: nn.Module) -> None:
     detector.train()
     for name, child in detector.named_children():
         if not any(
-                getattr(layer, 'normalize', False)
-                for layer in child.modules()):
+            getattr(layer, 'normalize', False) for layer in child.modules()
+        ):
             continue
         for norm_name, norm in child.named_modules():
             if isinstance(norm, _BatchNorm) and not norm.training:
@@ -122,12 +126,14 @@ def check_norms_train(detector: nn.Module) -> None:
                     f'the norm {name}.{norm_name} is frozen, but the '
                     f'quantised convolution before it changes its scale: set '
                     f'model.{name}.norm_eval=False and '
-                    f'model.{name}.frozen_stages=-1')
+                    f'model.{name}.frozen_stages=-1'
+                )
 
 
 @torch.no_grad()
-def calibrate(detector: nn.Module, images: Iterable[Tensor],
-              start: Start) -> None:
+def calibrate(
+    detector: nn.Module, images: Iterable[Tensor], start: Start
+) -> None:
     """Set the clip values and BN statistics of a detector.
 
     Args:
@@ -164,25 +170,29 @@ def _start_weights(layer: QuantizedLayer, start: Start) -> None:
     quantizer = layer.weight_quantizer
     weight = layer.normalized_weight().detach()
     if quantizer.clip.ndim:
-        clip = torch.stack([
-            start(channel, quantizer.grid, layer.normalize)
-            for channel in weight
-        ]).view_as(quantizer.clip)
+        clip = torch.stack(
+            [
+                start(channel, quantizer.grid, layer.normalize)
+                for channel in weight
+            ]
+        ).view_as(quantizer.clip)
     else:
         clip = start(weight, quantizer.grid, layer.normalize)
     quantizer.start(clip)
 
 
 @contextmanager
-def _observed(detector: nn.Module, layers: dict[str, QuantizedLayer],
-              start: Start) -> Iterator[dict[Quantizer, _RunningMean]]:
+def _observed(
+    detector: nn.Module, layers: dict[str, QuantizedLayer], start: Start
+) -> Iterator[dict[Quantizer, _RunningMean]]:
     """Let all quantisers pass values unchanged and observe them."""
     observers = {}
     for name, layer in layers.items():
         quantizer = layer.input_quantizer
         if isinstance(quantizer, Quantizer):
-            observers[quantizer] = _RunningMean(name, quantizer, start,
-                                                layer.normalize)
+            observers[quantizer] = _RunningMean(
+                name, quantizer, start, layer.normalize
+            )
         layer.weight_quantizer.observer = _ignore
     for name, module in detector.named_modules():
         if isinstance(module, QuantAdd):
@@ -213,7 +223,7 @@ def _gathering_statistics(detector: nn.Module) -> Iterator[list[_BatchNorm]]:
     try:
         yield norms
     finally:
-        for norm, momentum in zip(norms, momenta):
+        for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
 
 

@@ -39,13 +39,17 @@ SAFE_GLOBALS: list[Any] = [
     np.ndarray,
     np.dtype,
     *{type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32)},
-    *((getattr(_core.multiarray, name), f'numpy.{core}.multiarray.{name}')
-      for core in ('core', '_core') for name in ('_reconstruct', 'scalar')),
+    *(
+        (getattr(_core.multiarray, name), f'numpy.{core}.multiarray.{name}')
+        for core in ('core', '_core')
+        for name in ('_reconstruct', 'scalar')
+    ),
 ]
 
 
-def read_checkpoint(path: str | Path,
-                    map_location: Any = 'cpu') -> dict[str, Any]:
+def read_checkpoint(
+    path: str | Path, map_location: Any = 'cpu'
+) -> dict[str, Any]:
     """Read a local checkpoint; never runs code that a file may hold.
 
     Args:
@@ -62,19 +66,23 @@ def read_checkpoint(path: str | Path,
     try:
         with torch.serialization.safe_globals(SAFE_GLOBALS):
             checkpoint = torch.load(
-                path, map_location=map_location, weights_only=True)
+                path, map_location=map_location, weights_only=True
+            )
     except pickle.UnpicklingError as error:
         raise UserError(
             f'checkpoint {path}: it holds more than tensors and plain data, '
             f'or is no checkpoint, and was not loaded ({_reason(error)})'
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise UserError(
             f'checkpoint {path}: the file is cut off or damaged '
-            f'({_reason(error)}); copy or train it again') from None
+            f'({_reason(error)}); copy or train it again'
+        ) from None
     if not isinstance(checkpoint, dict):
-        raise UserError(f'checkpoint {path}: expected a dict with a '
-                        f'state_dict, found {type(checkpoint).__name__}')
+        raise UserError(
+            f'checkpoint {path}: expected a dict with a '
+            f'state_dict, found {type(checkpoint).__name__}'
+        )
     return checkpoint
 
 
@@ -112,8 +120,9 @@ def quantizer_names(model: nn.Module) -> set[str]:
     }
 
 
-def check_checkpoint(path: str | Path, model: nn.Module,
-                     for_training: bool) -> None:
+def check_checkpoint(
+    path: str | Path, model: nn.Module, for_training: bool
+) -> None:
     """Raise if a checkpoint was not made for a model.
 
     mmengine loads what fits by name and warns about the rest, so that a
@@ -139,21 +148,31 @@ def check_checkpoint(path: str | Path, model: nn.Module,
         missing = sorted(set(missing) - quantizer_names(model))
     extra = [n for n in found if n not in expected]
     wrong = [
-        n for n, tensor in expected.items() if n in found
-        and tensor.shape != found[n].shape and not (
-            for_training and n.split('.')[0] not in FEATURE_PARTS
-            and tensor.shape[1:] == found[n].shape[1:])
+        n
+        for n, tensor in expected.items()
+        if n in found
+        and tensor.shape != found[n].shape
+        and not (
+            for_training
+            and n.split('.')[0] not in FEATURE_PARTS
+            and tensor.shape[1:] == found[n].shape[1:]
+        )
     ]
     quantized_only = bool(missing) and set(missing) <= quantizer_names(model)
     if quantized_only and not extra and not wrong:
         raise UserError(
             f'checkpoint {path} is of the float detector: it has no clip '
             'values. Train this config from it (load_from), or test it with '
-            'the float config')
-    for what, names in (('lacks', missing), ('has besides', extra),
-                        ('has in another shape', wrong)):
+            'the float config'
+        )
+    for what, names in (
+        ('lacks', missing),
+        ('has besides', extra),
+        ('has in another shape', wrong),
+    ):
         if names:
             raise UserError(
                 f'checkpoint {path} is of another detector than the config: '
                 f'it {what} {len(names)} of the names, such as '
-                f'{", ".join(names[:3])}')
+                f'{", ".join(names[:3])}'
+            )

@@ -39,7 +39,8 @@ class EpochSeedHook(Hook):
             raise UserError(
                 'train_dataloader.persistent_workers=True keeps random '
                 'generators across epochs, which no checkpoint can restore: '
-                'set it to False')
+                'set it to False'
+            )
         loader.worker_init_fn = _seed_worker
 
     def before_train_epoch(self, runner: Runner) -> None:

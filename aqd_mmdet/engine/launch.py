@@ -24,17 +24,20 @@ def parser(description: str) -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=description)
     result.add_argument('config', help='config file')
     result.add_argument(
-        '--work-dir', help='folder for logs, checkpoints and results')
+        '--work-dir', help='folder for logs, checkpoints and results'
+    )
     result.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
-        help='overrides of the config, as in key=value or key="[a,b]"')
+        help='overrides of the config, as in key=value or key="[a,b]"',
+    )
     result.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='job launcher')
+        help='job launcher',
+    )
     # torch.distributed.launch passes it with a hyphen.
     result.add_argument('--local_rank', '--local-rank', type=int, default=0)
     return result
@@ -72,7 +75,8 @@ def _use_cpu(cfg: Config) -> None:
         type='MMDistributedDataParallel',
         device_ids=None,
         broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False))
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
     if cfg.launcher == 'pytorch' and not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
 

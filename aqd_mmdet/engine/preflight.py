@@ -41,29 +41,38 @@ def read_config(path: str, options: dict | None = None) -> Config:
         raise
     except Exception as error:  # a config is code: anything can go wrong
         reason = (str(error).strip().splitlines() or [''])[0]
-        raise UserError(f'config {path}: {type(error).__name__}: '
-                        f'{reason}') from None
+        raise UserError(
+            f'config {path}: {type(error).__name__}: {reason}'
+        ) from None
     if 'model' not in cfg:
-        raise UserError(f'config {path}: it has no model; inherit from one '
-                        'of configs/aqd')
+        raise UserError(
+            f'config {path}: it has no model; inherit from one of configs/aqd'
+        )
     return cfg
 
 
-def use_whole_images(node: Any) -> None:
+def use_whole_images(cfg: Config) -> None:
     """Let all pipelines of a config read images by LoadWholeImage.
 
     Args:
-        node: A config or a part of it, changed in place.
+        cfg: The whole config, changed in place.
     """
+    for part in cfg.values():
+        _use_whole_images(part)
+
+
+def _use_whole_images(node: Any) -> None:
     if isinstance(node, dict):
-        if node.get('type') in ('LoadImageFromFile',
-                                'mmdet.LoadImageFromFile'):
+        if node.get('type') in (
+            'LoadImageFromFile',
+            'mmdet.LoadImageFromFile',
+        ):
             node['type'] = 'aqd_mmdet.LoadWholeImage'
         for child in node.values():
-            use_whole_images(child)
+            _use_whole_images(child)
     elif isinstance(node, (list, tuple)):
         for child in node:
-            use_whole_images(child)
+            _use_whole_images(child)
 
 
 def check_data(cfg: Config, splits: Sequence[str]) -> None:
@@ -107,7 +116,7 @@ def _classes(dataset: ConfigDict) -> tuple[str, ...]:
     classes = (dataset.get('metainfo') or {}).get('classes')
     if classes is None:
         classes = DATASETS.get(dataset.type).METAINFO['classes']
-    return (classes, ) if isinstance(classes, str) else tuple(classes)
+    return (classes,) if isinstance(classes, str) else tuple(classes)
 
 
 def _places(dataset: ConfigDict) -> tuple[Path, Path]:
@@ -131,7 +140,8 @@ def check_classes(model: ConfigDict, classes: Sequence[str]) -> None:
             raise UserError(
                 f'{name}.num_classes={count}, but the dataset has '
                 f'{len(classes)} classes ({", ".join(classes[:3])}, ...): '
-                f'set {name}.num_classes={len(classes)}, or metainfo.classes')
+                f'set {name}.num_classes={len(classes)}, or metainfo.classes'
+            )
 
 
 def _num_classes(node: Any, name: str) -> Iterator[tuple[str, int]]:
@@ -147,8 +157,9 @@ def _num_classes(node: Any, name: str) -> Iterator[tuple[str, int]]:
             yield from _num_classes(child, f'{name}.{index}')
 
 
-def check_annotations(path: Path, images: Path,
-                      classes: Sequence[str]) -> None:
+def check_annotations(
+    path: Path, images: Path, classes: Sequence[str]
+) -> None:
     """Check a COCO annotation file.
 
     Args:
@@ -160,9 +171,11 @@ def check_annotations(path: Path, images: Path,
         UserError: Naming the file and its first mistake.
     """
     if not path.is_file():
-        hint = ('; python tools/make_digits.py makes the embedded dataset'
-                if path.parent.name == 'digits' else
-                ' (set data_root and ann_file)')
+        hint = (
+            '; python tools/make_digits.py makes the embedded dataset'
+            if path.parent.name == 'digits'
+            else ' (set data_root and ann_file)'
+        )
         raise UserError(f'annotations {path}: no such file{hint}')
     try:
         content = json.loads(path.read_bytes())
@@ -171,49 +184,64 @@ def check_annotations(path: Path, images: Path,
     where = f'annotations {path}:'
     for key in ('images', 'annotations', 'categories'):
         if not isinstance(content, dict) or not isinstance(
-                content.get(key), list):
+            content.get(key), list
+        ):
             raise UserError(f'{where} not in COCO format: no list {key!r}')
     try:
         _check_content(content, images, classes, where)
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f'{where} not in COCO format: an entry lacks or '
-                        f'misuses {error}') from None
+        raise UserError(
+            f'{where} not in COCO format: an entry lacks or misuses {error}'
+        ) from None
 
 
-def _check_content(content: dict, folder: Path, classes: Sequence[str],
-                   where: str) -> None:
+def _check_content(
+    content: dict, folder: Path, classes: Sequence[str], where: str
+) -> None:
     names = {c['id']: c['name'] for c in content['categories']}
     for name in classes:
         if name not in names.values():
             raise UserError(
                 f'{where} class {name!r} of the config is not among its '
                 f'categories ({nearest(name, names.values())}): set '
-                'metainfo.classes')
+                'metainfo.classes'
+            )
     sizes = {i['id']: (i['width'], i['height']) for i in content['images']}
     for entry in content['annotations']:
         label = f'annotation {entry["id"]}'
         if entry['category_id'] not in names:
             raise UserError(
                 f'{where} {label} has category {entry["category_id"]!r}, '
-                f'which is not among its categories {sorted(names)[:8]}')
+                f'which is not among its categories {sorted(names)[:8]}'
+            )
         if entry['image_id'] not in sizes:
-            raise UserError(f'{where} {label} is of image '
-                            f'{entry["image_id"]!r}, which is not there')
+            raise UserError(
+                f'{where} {label} is of image '
+                f'{entry["image_id"]!r}, which is not there'
+            )
         x, y, width, height = entry['bbox']
         across, down = sizes[entry['image_id']]
-        inside = (max(0, min(x + width, across) - max(x, 0)) *
-                  max(0, min(y + height, down) - max(y, 0)))
+        inside = max(0, min(x + width, across) - max(x, 0)) * max(
+            0, min(y + height, down) - max(y, 0)
+        )
         if inside < MIN_INSIDE * width * height:
             raise UserError(
                 f'{where} {label} has its box {entry["bbox"]} outside its '
                 f'image of {across} x {down}: boxes are x, y, width, height '
-                'in pixels')
-    listed = set(os.listdir(folder)) if folder.is_dir() else set()
+                'in pixels'
+            )
+    listed = (
+        {entry.name for entry in os.scandir(folder)}
+        if folder.is_dir()
+        else set()
+    )
     for image in content['images']:
         name = image['file_name']
         if name not in listed and not (folder / name).is_file():
-            raise UserError(f'{where} image {folder / name} does not exist '
-                            '(set data_prefix.img)')
+            raise UserError(
+                f'{where} image {folder / name} does not exist '
+                '(set data_prefix.img)'
+            )
 
 
 def make_work_dir(work_dir: Path) -> None:
@@ -228,8 +256,9 @@ def make_work_dir(work_dir: Path) -> None:
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f'work_dir {work_dir}: {error.strerror}; choose '
-                        'another --work-dir') from None
+        raise UserError(
+            f'work_dir {work_dir}: {error.strerror}; choose another --work-dir'
+        ) from None
 
 
 def check_space(work_dir: Path, model: nn.Module) -> None:
@@ -242,12 +271,14 @@ def check_space(work_dir: Path, model: nn.Module) -> None:
     Raises:
         UserError: If the folder has too little space.
     """
-    size = sum(t.numel() * t.element_size()
-               for t in model.state_dict().values())
+    size = sum(
+        t.numel() * t.element_size() for t in model.state_dict().values()
+    )
     needed = CHECKPOINT_COPIES * size
     free = shutil.disk_usage(work_dir).free
     if free < needed:
         raise UserError(
             f'work_dir {work_dir}: {free / 2**20:.0f} MiB are free, its '
             f'checkpoints need {needed / 2**20:.0f}: make room, or choose '
-            'another --work-dir')
+            'another --work-dir'
+        )

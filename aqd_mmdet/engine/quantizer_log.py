@@ -26,16 +26,17 @@ class QuantizerLogHook(Hook):
         self._shares: dict[str, torch.Tensor] = {}
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
 
-    def before_train_iter(self,
-                          runner: Runner,
-                          batch_idx: int,
-                          data_batch: Any = None) -> None:
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
+    ) -> None:
         """Watch the inputs if this is the last batch of the epoch."""
         if batch_idx != len(runner.train_dataloader) - 1:
             return
         for name, quantizer in _input_quantizers(runner).items():
 
-            def watch(module: nn.Module, args: tuple, name: str = name) -> None:
+            def watch(
+                module: Quantizer, args: tuple, name: str = name
+            ) -> None:
                 self._shares[name] = module.clipped_share(args[0])
 
             self._handles.append(quantizer.register_forward_pre_hook(watch))
@@ -49,14 +50,17 @@ class QuantizerLogHook(Hook):
         if not inputs:
             return
         layers = quantized_layers(_detector(runner))
-        line = (f'quantisers: {_summary("input", list(inputs.values()))}; ' +
-                _summary('weight',
-                         [m.weight_quantizer for m in layers.values()]))
+        line = (
+            f'quantisers: {_summary("input", list(inputs.values()))}; '
+            + _summary('weight', [m.weight_quantizer for m in layers.values()])
+        )
         if self._shares:
             shares = {n: s.item() for n, s in self._shares.items()}
             worst = max(shares, key=shares.__getitem__)
-            line += (f'; inputs clipped: median {median(shares.values()):.2%}'
-                     f', most {shares[worst]:.2%} in {worst}')
+            line += (
+                f'; inputs clipped: median {median(shares.values()):.2%}'
+                f', most {shares[worst]:.2%} in {worst}'
+            )
         runner.logger.info(line)
 
 
@@ -75,5 +79,7 @@ def _input_quantizers(runner: Runner) -> dict[str, Quantizer]:
 
 def _summary(what: str, quantizers: list[Quantizer]) -> str:
     clips = [q.clip.detach().abs().mean().item() for q in quantizers]
-    return (f'{what} clip {min(clips):.3g} to {max(clips):.3g}, '
-            f'median {median(clips):.3g}')
+    return (
+        f'{what} clip {min(clips):.3g} to {max(clips):.3g}, '
+        f'median {median(clips):.3g}'
+    )

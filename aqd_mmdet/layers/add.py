@@ -1,7 +1,7 @@
 """Additions on an integer grid: residuals and feature pyramids."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..quantizers.fake_quantize import fake_quantize, step_size
 from ..quantizers.grid import Grid, build_grid, check_bits
@@ -43,12 +43,10 @@ class QuantAdd(Quantizer):
     def _branch_grid(self) -> Grid:
         # Wide enough that a branch saturates only where the sum of both
         # would, unless the other is as large and of the opposite sign.
-        limit = 2**(self.grid.bits + 2)
+        limit = 2 ** (self.grid.bits + 2)
         return Grid(self.grid.bits + 3, -limit, limit)
 
     @torch.no_grad()
     def codes(self, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
         """Return the int32 codes of the sum."""
         return super().codes(self.forward(x, y))
-
-

@@ -17,9 +17,8 @@ class QuantConvModule(ConvModule):
         *args, **kwargs: As of ``mmcv.cnn.ConvModule``.
     """
 
-    def __init__(self,
-                 *args: Any,
-                 conv_cfg: dict | None = None,
-                 **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, conv_cfg: dict | None = None, **kwargs: Any
+    ) -> None:
         conv_cfg = {'type': 'aqd_mmdet.QuantConv2d', **(conv_cfg or {})}
         super().__init__(*args, conv_cfg=conv_cfg, **kwargs)

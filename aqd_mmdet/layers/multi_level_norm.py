@@ -12,8 +12,9 @@ twice (checkpointing), and the right norm is used; where the tag was lost,
 there is an error instead of a guess.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
+from types import MappingProxyType
 from typing import Any
 
 from mmcv.cnn import build_norm_layer
@@ -42,18 +43,23 @@ class MultiLevelBN(nn.Module):
     # The name that mmcv gives a BN in a ConvModule.
     _abbr_ = 'bn'
 
-    def __init__(self,
-                 num_features: int,
-                 num_levels: int = 5,
-                 norm_cfg: dict = dict(type='BN'),
-                 **kwargs: Any) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        num_levels: int = 5,
+        norm_cfg: Mapping = MappingProxyType({'type': 'BN'}),
+        **kwargs: Any,
+    ) -> None:
         super().__init__()
         if type(num_levels) is not int or num_levels < 1:
-            raise UserError(f'num_levels={num_levels!r} of MultiLevelBN: give '
-                            'the number of levels of the feature pyramid')
+            raise UserError(
+                f'num_levels={num_levels!r} of MultiLevelBN: give '
+                'the number of levels of the feature pyramid'
+            )
         cfg = {**kwargs, **norm_cfg}
         self.norms = nn.ModuleList(
-            build_norm_layer(cfg, num_features)[1] for _ in range(num_levels))
+            build_norm_layer(cfg, num_features)[1] for _ in range(num_levels)
+        )
         self.level: int | None = None
 
     @classmethod
@@ -76,11 +82,13 @@ class MultiLevelBN(nn.Module):
                 'MultiLevelBN got a tensor of unknown pyramid level: build '
                 "the detector by type='aqd_mmdet.QuantizedDetector' (an empty "
                 'recipe will do), and keep the norm in a ConvModule that '
-                "reads a feature map of the pyramid or another's output")
+                "reads a feature map of the pyramid or another's output"
+            )
         if level >= len(self.norms):
             raise UserError(
                 f'MultiLevelBN has {len(self.norms)} levels and got a feature '
-                f'map of level {level}: give num_levels={level + 1} or more')
+                f'map of level {level}: give num_levels={level + 1} or more'
+            )
         return self.norms[level](x)
 
     def expand_shared(self, state_dict: dict, prefix: str) -> dict:
@@ -99,8 +107,9 @@ class MultiLevelBN(nn.Module):
                     expanded[f'{prefix}norms.{level}.{name}'] = shared
         return expanded
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str,
-                              *args: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, *args: Any
+    ) -> None:
         expanded = self.expand_shared(state_dict, prefix)
         # In place: PyTorch looks for names that nobody took in this dict.
         state_dict.clear()
@@ -125,9 +134,9 @@ def _tag_outputs(module: nn.Module, args: tuple, output: Any) -> None:
 
 def _tag_unknown_inputs(module: nn.Module, args: tuple) -> None:
     for arg in args:
-        if isinstance(arg, (tuple, list)):
-            if not any(hasattr(feature, _TAG) for feature in arg):
-                tag_levels(arg)
+        is_pyramid = isinstance(arg, (tuple, list))
+        if is_pyramid and not any(hasattr(x, _TAG) for x in arg):
+            tag_levels(arg)
 
 
 def _set_level(module: nn.Module, args: tuple) -> None:
@@ -142,7 +151,9 @@ def _hand_on_level(module: nn.Module, args: tuple, output: Tensor) -> None:
         setattr(output, _TAG, level)
 
 
-def track_levels(pyramid: nn.Module | None, heads: Sequence[nn.Module]) -> None:
+def track_levels(
+    pyramid: nn.Module | None, heads: Sequence[nn.Module]
+) -> None:
     """Make the layers of heads know their pyramid level.
 
     The hooks are plain functions of the module that they are called with, so

@@ -6,7 +6,6 @@ layers that read one tensor each round it to a grid of their own.
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -34,13 +33,20 @@ class QuantizedLayer(nn.Module):
     input_quantizer: Quantizer | ImageQuantizer
     normalize: bool
 
-    def add_quantizers(self, weight_bits: int, act_bits: int, act_grid: str,
-                       normalize: bool, per_channel: bool) -> None:
+    def add_quantizers(
+        self,
+        weight_bits: int,
+        act_bits: int,
+        act_grid: str,
+        normalize: bool,
+        per_channel: bool,
+    ) -> None:
         """Give the layer its quantisers; arguments as of QuantConv2d."""
         bits = check_bits(weight_bits, 'weight_bits')
         shape = (self.weight.shape[0], *[1] * (self.weight.ndim - 1))
         self.weight_quantizer = Quantizer(
-            weight_grid(bits), shape if per_channel else ())
+            weight_grid(bits), shape if per_channel else ()
+        )
         if act_grid == 'image':
             self.input_quantizer = ImageQuantizer()
         else:
@@ -96,19 +102,22 @@ class QuantConv2d(nn.Conv2d, QuantizedLayer):
         *args, **kwargs: As of ``torch.nn.Conv2d``.
     """
 
-    def __init__(self,
-                 *args: Any,
-                 weight_bits: int = MAX_BITS,
-                 act_bits: int = MAX_BITS,
-                 act_grid: str = 'unsigned',
-                 normalize: bool | None = None,
-                 per_channel: bool = False,
-                 **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        weight_bits: int = MAX_BITS,
+        act_bits: int = MAX_BITS,
+        act_grid: str = 'unsigned',
+        normalize: bool | None = None,
+        per_channel: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         if normalize is None:
             normalize = self.bias is None
-        self.add_quantizers(weight_bits, act_bits, act_grid, normalize,
-                            per_channel)
+        self.add_quantizers(
+            weight_bits, act_bits, act_grid, normalize, per_channel
+        )
 
     @classmethod
     def from_float(cls, conv: nn.Conv2d, **quantization: Any) -> 'QuantConv2d':
@@ -128,14 +137,16 @@ class QuantConv2d(nn.Conv2d, QuantizedLayer):
             conv.groups,
             conv.bias is not None,
             conv.padding_mode,
-            **quantization)
+            **quantization,
+        )
         _move_parameters(conv, layer)
         return layer
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``x`` (N, C, H, W), rounded, with the rounded weights."""
         return self._conv_forward(
-            self.input_quantizer(x), self.quantized_weight(), self.bias)
+            self.input_quantizer(x), self.quantized_weight(), self.bias
+        )
 
 
 @MODELS.register_module()
@@ -148,35 +159,44 @@ class QuantLinear(nn.Linear, QuantizedLayer):
         *args, **kwargs: As of ``torch.nn.Linear``.
     """
 
-    def __init__(self,
-                 *args: Any,
-                 weight_bits: int = MAX_BITS,
-                 act_bits: int = MAX_BITS,
-                 act_grid: str = 'unsigned',
-                 normalize: bool | None = None,
-                 per_channel: bool = False,
-                 **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        weight_bits: int = MAX_BITS,
+        act_bits: int = MAX_BITS,
+        act_grid: str = 'unsigned',
+        normalize: bool | None = None,
+        per_channel: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         if normalize is None:
             normalize = self.bias is None
-        self.add_quantizers(weight_bits, act_bits, act_grid, normalize,
-                            per_channel)
+        self.add_quantizers(
+            weight_bits, act_bits, act_grid, normalize, per_channel
+        )
 
     @classmethod
-    def from_float(cls, linear: nn.Linear,
-                   **quantization: Any) -> 'QuantLinear':
+    def from_float(
+        cls, linear: nn.Linear, **quantization: Any
+    ) -> 'QuantLinear':
         """Return a quantised layer that takes over a float one's parameters.
 
         Args:
             linear: The layer to replace.
             **quantization: The arguments that Linear does not have.
         """
-        layer = cls(linear.in_features, linear.out_features,
-                    linear.bias is not None, **quantization)
+        layer = cls(
+            linear.in_features,
+            linear.out_features,
+            linear.bias is not None,
+            **quantization,
+        )
         _move_parameters(linear, layer)
         return layer
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply ``x`` (..., C), rounded, by the rounded weights."""
         return F.linear(
-            self.input_quantizer(x), self.quantized_weight(), self.bias)
+            self.input_quantizer(x), self.quantized_weight(), self.bias
+        )

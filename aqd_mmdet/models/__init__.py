@@ -4,6 +4,11 @@ from .quantized_detector import QuantizedDetector, quantize_detector
 from .recipe import Rule, read_recipe
 
 __all__ = [
-    'MultiLevelBN', 'PretrainedRawImage', 'QuantConv2d', 'QuantizedDetector',
-    'Rule', 'quantize_detector', 'read_recipe'
+    'MultiLevelBN',
+    'PretrainedRawImage',
+    'QuantConv2d',
+    'QuantizedDetector',
+    'Rule',
+    'quantize_detector',
+    'read_recipe',
 ]

@@ -13,9 +13,9 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from types import FunctionType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,13 +33,15 @@ class _CallsForAdds(ast.NodeTransformer):
             function's, and its operands; None leaves the addition.
     """
 
-    def __init__(self, call: Callable[[int, bool, ast.expr, ast.expr],
-                                      ast.expr | None]) -> None:
+    def __init__(
+        self, call: Callable[[int, bool, ast.expr, ast.expr], ast.expr | None]
+    ) -> None:
         self.call = call
         self.count = 0
 
-    def _replace(self, in_place: bool, left: ast.expr,
-                 right: ast.expr) -> ast.expr | None:
+    def _replace(
+        self, in_place: bool, left: ast.expr, right: ast.expr
+    ) -> ast.expr | None:
         self.count += 1
         return self.call(self.count - 1, in_place, left, right)
 
@@ -62,9 +64,12 @@ class _CallsForAdds(ast.NodeTransformer):
         return ast.copy_location(ast.Assign([node.target], call), node)
 
 
-def _recompile(forward: FunctionType, owner: type,
-               transformer: ast.NodeTransformer,
-               names: dict[str, Any]) -> FunctionType:
+def _recompile(
+    forward: FunctionType,
+    owner: type,
+    transformer: ast.NodeTransformer,
+    names: dict[str, Any],
+) -> FunctionType:
     """Return a function of the transformed source, in its own namespace."""
     lines, first = inspect.getsourcelines(forward)
     tree = ast.parse(textwrap.dedent(''.join(lines)))
@@ -100,11 +105,16 @@ def _owner(cls: type) -> type | None:
 
 
 def _is_feature_add(x: object, y: object) -> bool:
-    return (isinstance(x, Tensor) and isinstance(y, Tensor)
-            and x.ndim == 4 and x.shape == y.shape
-            and x.is_floating_point() and y.is_floating_point()
-            and not isinstance(x, nn.Parameter)
-            and not isinstance(y, nn.Parameter))
+    return (
+        isinstance(x, Tensor)
+        and isinstance(y, Tensor)
+        and x.ndim == 4
+        and x.shape == y.shape
+        and x.is_floating_point()
+        and y.is_floating_point()
+        and not isinstance(x, nn.Parameter)
+        and not isinstance(y, nn.Parameter)
+    )
 
 
 def _call(function: str, *args: ast.expr) -> ast.Call:
@@ -112,21 +122,28 @@ def _call(function: str, *args: ast.expr) -> ast.Call:
     return ast.Call(target, list(args), [])
 
 
-@lru_cache(maxsize=None)
-def _probe_class(cls: type) -> type | None:
+@cache
+def _probe_class(cls: Any) -> type | None:
     """Return a subclass that reports which additions see feature maps."""
     owner = _owner(cls)
     if owner is None:
         return None
 
-    def call(site: int, in_place: bool, left: ast.expr,
-             right: ast.expr) -> ast.expr:
-        return _call('_aqd_probe', ast.Name('self', ast.Load()),
-                     ast.Constant(site), ast.Constant(in_place), left, right)
+    def call(
+        site: int, in_place: bool, left: ast.expr, right: ast.expr
+    ) -> ast.expr:
+        return _call(
+            '_aqd_probe',
+            ast.Name('self', ast.Load()),
+            ast.Constant(site),
+            ast.Constant(in_place),
+            left,
+            right,
+        )
 
     transformer = _CallsForAdds(call)
     forward: Any = vars(owner)['forward']
-    if forward.__code__.co_varnames[:1] != ('self', ):
+    if forward.__code__.co_varnames[:1] != ('self',):
         return None
     try:
         new = _recompile(forward, owner, transformer, {'_aqd_probe': _probe})
@@ -134,22 +151,22 @@ def _probe_class(cls: type) -> type | None:
         return None
     if transformer.count == 0:
         return None
-    return type(cls.__name__, (cls, ), {'forward': new})
+    return type(cls.__name__, (cls,), {'forward': new})
 
 
 _seen: dict[nn.Module, set[int]] | None = None
 
 
-def _probe(module: nn.Module, site: int, in_place: bool, x: Any,
-           y: Any) -> Any:
+def _probe(
+    module: nn.Module, site: int, in_place: bool, x: Any, y: Any
+) -> Any:
     if _seen is not None and _is_feature_add(x, y):
         _seen[module].add(site)
     return operator.iadd(x, y) if in_place else operator.add(x, y)
 
 
 @contextmanager
-def find_additions(
-        model: nn.Module) -> Iterator[dict[nn.Module, set[int]]]:
+def find_additions(model: nn.Module) -> Iterator[dict[nn.Module, set[int]]]:
     """Watch which additions of a model add feature maps.
 
     Args:
@@ -162,9 +179,10 @@ def find_additions(
     global _seen
     probed = []
     for module in model.modules():
-        probe = _probe_class(type(module))
+        cls: Any = type(module)
+        probe = _probe_class(cls)
         if probe is not None:
-            probed.append((module, type(module)))
+            probed.append((module, cls))
             module.__class__ = probe
     _seen = defaultdict(set)
     try:
@@ -175,29 +193,31 @@ def find_additions(
             module.__class__ = original
 
 
-@lru_cache(maxsize=None)
-def _adding_class(cls: type, sites: tuple[int, ...]) -> type:
+@cache
+def _adding_class(cls: Any, sites: tuple[int, ...]) -> type:
     """Return a subclass whose additions at ``sites`` are calls of layers."""
     owner = _owner(cls)
     assert owner is not None
 
-    def call(site: int, in_place: bool, left: ast.expr,
-             right: ast.expr) -> ast.expr | None:
+    def call(
+        site: int, in_place: bool, left: ast.expr, right: ast.expr
+    ) -> ast.expr | None:
         if site not in sites:
             return None
         return _call(f'self.{CHILD}[{sites.index(site)}]', left, right)
 
     forward: Any = vars(owner)['forward']
     new = _recompile(forward, owner, _CallsForAdds(call), {})
-    return type(cls.__name__, (cls, ), {
-        'forward': new,
-        '__module__': cls.__module__,
-        '__doc__': cls.__doc__
-    })
+    return type(
+        cls.__name__,
+        (cls,),
+        {'forward': new, '__module__': cls.__module__, '__doc__': cls.__doc__},
+    )
 
 
-def replace_additions(module: nn.Module, sites: set[int],
-                      make: Callable[[], nn.Module]) -> None:
+def replace_additions(
+    module: nn.Module, sites: set[int], make: Callable[[], nn.Module]
+) -> None:
     """Let layers do a module's additions.
 
     Args:
@@ -211,10 +231,13 @@ def replace_additions(module: nn.Module, sites: set[int],
         UserError: If the module has a child of that name already.
     """
     if hasattr(module, CHILD):
-        raise UserError(f'{type(module).__name__} already has an attribute '
-                        f'{CHILD!r}: its additions cannot be quantised')
+        raise UserError(
+            f'{type(module).__name__} already has an attribute '
+            f'{CHILD!r}: its additions cannot be quantised'
+        )
     ordered = tuple(sorted(sites))
-    module.__class__ = _adding_class(type(module), ordered)
+    cls: Any = type(module)
+    module.__class__ = _adding_class(cls, ordered)
     module.add_module(CHILD, nn.ModuleList(make() for _ in ordered))
 
 
@@ -231,7 +254,7 @@ def run_once(detector: nn.Module, size: int) -> None:
         with torch.no_grad():
             weight = next(detector.parameters())
             image = weight.new_zeros(1, 3, size, size)
-            features = detector.extract_feat(image)
+            features = cast(Any, detector).extract_feat(image)
             for name in ('bbox_head', 'rpn_head'):
                 if hasattr(detector, name):
                     getattr(detector, name)(features)

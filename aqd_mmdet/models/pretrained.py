@@ -27,11 +27,13 @@ class PretrainedRawImage:
         prefix: Prefix of the checkpoint's names that is dropped.
     """
 
-    def __init__(self,
-                 checkpoint: str,
-                 stem: str = 'conv1',
-                 std: Sequence[float] = (58.395, 57.12, 57.375),
-                 prefix: str | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: str,
+        stem: str = 'conv1',
+        std: Sequence[float] = (58.395, 57.12, 57.375),
+        prefix: str | None = None,
+    ) -> None:
         self.checkpoint = checkpoint
         self.stem = stem
         self.std = std
@@ -41,11 +43,13 @@ class PretrainedRawImage:
         """Load the checkpoint into a module and scale its stem."""
         drop = [(rf'^{self.prefix}\.', '')] if self.prefix else [('^$', '')]
         load_checkpoint(
-            module, self.checkpoint, map_location='cpu', revise_keys=drop)
-        weight = module.get_submodule(self.stem).weight
+            module, self.checkpoint, map_location='cpu', revise_keys=drop
+        )
+        weight = module.get_parameter(f'{self.stem}.weight')
         with torch.no_grad():
             weight /= weight.new_tensor(self.std)[:, None, None]
         print_log(
             f'the stem {self.stem} now reads raw pixels: its weights were '
             f'divided by {tuple(self.std)}',
-            logger='current')
+            logger='current',
+        )

@@ -24,10 +24,12 @@ Norm = (_NormBase, nn.GroupNorm, MultiLevelBN)
 
 
 @MODELS.register_module()
-def QuantizedDetector(detector: str,
-                      recipe: Sequence[dict] = (),
-                      bits: int | str = FLOAT,
-                      **cfg: Any) -> nn.Module:
+def QuantizedDetector(
+    detector: str,
+    recipe: Sequence[dict] = (),
+    bits: int | str = FLOAT,
+    **cfg: Any,
+) -> nn.Module:
     """Build a detector of mmdet with quantised layers.
 
     It is a function in the registry: what comes back *is* the detector that
@@ -50,8 +52,9 @@ def QuantizedDetector(detector: str,
     return model
 
 
-def quantize_detector(model: nn.Module, recipe: Sequence[dict],
-                      bits: int | str) -> None:
+def quantize_detector(
+    model: nn.Module, recipe: Sequence[dict], bits: int | str
+) -> None:
     """Exchange the layers of a built detector in place.
 
     Args:
@@ -79,18 +82,21 @@ def quantize_detector(model: nn.Module, recipe: Sequence[dict],
     for name, choice in replacements.items():
         if isinstance(choice, NormChoice):
             head = name.split('.')[0]
-            _replace(model, name,
-                     _levelled(norms[name], choice, levels.get(head)))
+            _replace(
+                model, name, _levelled(norms[name], choice, levels.get(head))
+            )
     if bits != FLOAT:
         for name, choice in convs.items():
             if isinstance(choice, ConvChoice):
                 _replace(model, name, _quantized(weighted[name], choice, bits))
         for name, choice in adds.items():
             if choice != FLOAT:
-                replace_additions(hosts[name], additions[hosts[name]],
-                                  _adder(choice))
+                replace_additions(
+                    hosts[name], additions[hosts[name]], _adder(choice)
+                )
     heads = [
-        child for child in model.children()
+        child
+        for child in model.children()
         if any(isinstance(m, MultiLevelBN) for m in child.modules())
     ]
     if heads:
@@ -133,33 +139,40 @@ _FLOAT_LAYERS: dict[type, Callable[..., QuantizedLayer]] = {
 }
 
 
-def _quantized(layer: nn.Module, choice: ConvChoice,
-               bits: int | str) -> QuantizedLayer:
+def _quantized(
+    layer: nn.Module, choice: ConvChoice, bits: int | str
+) -> QuantizedLayer:
     return _FLOAT_LAYERS[type(layer)](
         layer,
         weight_bits=choice.weight_bits or bits,
         act_bits=choice.act_bits or bits,
         act_grid=choice.act_grid,
         normalize=choice.normalize,
-        per_channel=choice.per_channel)
+        per_channel=choice.per_channel,
+    )
 
 
 def _adder(choice: Any) -> Callable[[], nn.Module]:
     return lambda: QuantAdd(choice.bits, choice.signed)
 
 
-def _levelled(norm: nn.Module, choice: NormChoice,
-              counted: int | None) -> nn.Module:
+def _levelled(
+    norm: nn.Module, choice: NormChoice, counted: int | None
+) -> nn.Module:
     layer = MODELS.get(choice.type)
     if layer is not MultiLevelBN:
-        raise UserError(f'no norm of levels is called {choice.type!r} '
-                        f'({nearest(choice.type, ["MultiLevelBN"])})')
+        raise UserError(
+            f'no norm of levels is called {choice.type!r} '
+            f'({nearest(choice.type, ["MultiLevelBN"])})'
+        )
     if isinstance(norm, MultiLevelBN):
         return norm
     num_levels = choice.num_levels or counted
     if num_levels is None:
-        raise UserError('how many levels MultiLevelBN shall have cannot be '
-                        'counted here: give num_levels')
+        raise UserError(
+            'how many levels MultiLevelBN shall have cannot be '
+            'counted here: give num_levels'
+        )
     return MultiLevelBN.from_norm(norm, num_levels)
 
 
@@ -175,4 +188,3 @@ def quantized_layers(model: nn.Module) -> dict[str, QuantizedLayer]:
         for name, module in model.named_modules()
         if isinstance(module, QuantizedLayer)
     }
-

@@ -97,9 +97,9 @@ class Rule:
             name: Dotted name inside the detector.
             module: The module itself.
         """
-        if self.type is not None:
-            if all(c.__name__ != self.type for c in type(module).__mro__):
-                return False
+        names = [cls.__name__ for cls in type(module).__mro__]
+        if self.type is not None and self.type not in names:
+            return False
         return any(fnmatchcase(name, glob) for glob in self.modules)
 
     def __str__(self) -> str:
@@ -111,8 +111,10 @@ class Rule:
 def _read_choice(kind: str, options: Any, where: str) -> Choice:
     if kind == FLOAT:
         if options is not True:
-            raise UserError(f'{where}: float={options!r}; the one thing to '
-                            'say is float=True')
+            raise UserError(
+                f'{where}: float={options!r}; the one thing to '
+                'say is float=True'
+            )
         return FLOAT
     if not isinstance(options, dict):
         raise UserError(f'{where}: {kind}={options!r} is not a dict')
@@ -120,8 +122,10 @@ def _read_choice(kind: str, options: Any, where: str) -> Choice:
     known = [field.name for field in fields(make)]
     for option in options:
         if option not in known:
-            raise UserError(f'{where}: {kind} has no option {option!r} '
-                            f'({nearest(str(option), known)})')
+            raise UserError(
+                f'{where}: {kind} has no option {option!r} '
+                f'({nearest(str(option), known)})'
+            )
     try:
         return make(**options)
     except UserError as error:
@@ -148,23 +152,29 @@ def read_recipe(recipe: Any) -> tuple[Rule, ...]:
         known = ['modules', 'type', *CHOICES, FLOAT]
         for key in entry:
             if key not in known:
-                raise UserError(f'{where}: no key is called {key!r} '
-                                f'({nearest(str(key), known)})')
+                raise UserError(
+                    f'{where}: no key is called {key!r} '
+                    f'({nearest(str(key), known)})'
+                )
         kinds = [key for key in entry if key in CHOICES or key == FLOAT]
         if len(kinds) != 1:
-            raise UserError(f'{where} must say exactly one of '
-                            f'{", ".join(known[2:])}; it says '
-                            f'{", ".join(kinds) or "none"}')
+            raise UserError(
+                f'{where} must say exactly one of '
+                f'{", ".join(known[2:])}; it says '
+                f'{", ".join(kinds) or "none"}'
+            )
         globs = entry.get('modules', '*')
-        globs = (globs, ) if isinstance(globs, str) else tuple(globs)
+        globs = (globs,) if isinstance(globs, str) else tuple(globs)
         choice = _read_choice(kinds[0], entry[kinds[0]], where)
         rules.append(
-            Rule(position, globs, entry.get('type'), kinds[0], choice))
+            Rule(position, globs, entry.get('type'), kinds[0], choice)
+        )
     return tuple(rules)
 
 
-def choose(rules: Iterable[Rule], kind: str,
-           modules: dict[str, Any]) -> dict[str, Choice]:
+def choose(
+    rules: Iterable[Rule], kind: str, modules: dict[str, Any]
+) -> dict[str, Choice]:
     """Return what the rules choose for each module, the last match winning.
 
     Args:

@@ -4,6 +4,14 @@ from .quantizer import ImageQuantizer, Quantizer
 from .start import mse_clip, start_clip
 
 __all__ = [
-    'Grid', 'ImageQuantizer', 'Quantizer', 'build_grid', 'check_bits',
-    'fake_quantize', 'mse_clip', 'quantize', 'round_half_up', 'start_clip'
+    'Grid',
+    'ImageQuantizer',
+    'Quantizer',
+    'build_grid',
+    'check_bits',
+    'fake_quantize',
+    'mse_clip',
+    'quantize',
+    'round_half_up',
+    'start_clip',
 ]

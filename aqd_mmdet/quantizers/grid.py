@@ -58,7 +58,8 @@ def check_bits(bits: object, name: str = 'bits', wide: bool = False) -> int:
         raise UserError(
             f'{name}={bits!r} is not a bit width: give an integer from '
             f'{MIN_BITS} to {MAX_BITS}{" or 16" if wide else ""}, or '
-            "bits='float' for a detector without quantisation")
+            "bits='float' for a detector without quantisation"
+        )
     return bits
 
 
@@ -75,7 +76,7 @@ def signed_grid(bits: int) -> Grid:
     For signed activations, and for weights of 8 bits, whose odd codes would
     reach 255 and not fit int8.
     """
-    return Grid(bits, -(2**(bits - 1) - 1), 2**(bits - 1) - 1)
+    return Grid(bits, -(2 ** (bits - 1) - 1), 2 ** (bits - 1) - 1)
 
 
 @GRIDS.register_module(name='odd')
@@ -97,8 +98,10 @@ def build_grid(name: str, bits: int) -> Grid:
     """
     make = GRIDS.get(name)
     if make is None:
-        raise UserError(f'no grid is called {name!r} '
-                        f'({nearest(str(name), GRIDS.module_dict)})')
+        raise UserError(
+            f'no grid is called {name!r} '
+            f'({nearest(str(name), GRIDS.module_dict)})'
+        )
     return make(bits)
 
 

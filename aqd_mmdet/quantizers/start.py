@@ -41,7 +41,7 @@ def mse_clip(x: Tensor, grid: Grid, normalized: bool = False) -> Tensor:
     """
     x = x.detach().flatten().float()
     # A stride in whole elements keeps the sample the same on every run.
-    x = x[::max(1, x.numel() // MAX_SAMPLES)]
+    x = x[:: max(1, x.numel() // MAX_SAMPLES)]
     largest = x.abs().amax()
     shares = torch.linspace(1 / CANDIDATES, 1, CANDIDATES, device=x.device)
     clips = (largest * shares)[:, None]
@@ -75,6 +75,8 @@ def start_clip(name: str) -> Start:
     """
     start = STARTS.get(name)
     if start is None:
-        raise UserError(f'no start of clip values is called {name!r} '
-                        f'({nearest(str(name), STARTS.module_dict)})')
+        raise UserError(
+            f'no start of clip values is called {name!r} '
+            f'({nearest(str(name), STARTS.module_dict)})'
+        )
     return start

@@ -9,8 +9,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 # Colours that are told apart on photographs and by most colour-blind eyes.
-COLOURS = ('#ffd000', '#00c8ff', '#ff5ea8', '#5dff6e', '#ff8a3c', '#b48cff',
-           '#f4f4f4', '#00e0b0', '#ff4040', '#7fb2ff')
+COLOURS = (
+    '#ffd000',
+    '#00c8ff',
+    '#ff5ea8',
+    '#5dff6e',
+    '#ff8a3c',
+    '#b48cff',
+    '#f4f4f4',
+    '#00e0b0',
+    '#ff4040',
+    '#7fb2ff',
+)
 PANEL_INCHES = 3.0
 
 
@@ -32,8 +42,11 @@ class Box:
     name: str
 
 
-def draw_comparison(path: Path, images: Sequence[np.ndarray],
-                    columns: dict[str, Sequence[Sequence[Box]]]) -> None:
+def draw_comparison(
+    path: Path,
+    images: Sequence[np.ndarray],
+    columns: dict[str, Sequence[Sequence[Box]]],
+) -> None:
     """Write one picture: a row per image, a column per source of boxes.
 
     Args:
@@ -54,12 +67,15 @@ def draw_comparison(path: Path, images: Sequence[np.ndarray],
             for box in boxes[row]:
                 colour = COLOURS[box.label % len(COLOURS)]
                 axes.add_patch(
-                    Rectangle((box.x, box.y),
-                              box.width,
-                              box.height,
-                              fill=False,
-                              color=colour,
-                              linewidth=1.5))
+                    Rectangle(
+                        (box.x, box.y),
+                        box.width,
+                        box.height,
+                        fill=False,
+                        color=colour,
+                        linewidth=1.5,
+                    )
+                )
                 axes.text(
                     box.x,
                     box.y - 1,
@@ -67,7 +83,8 @@ def draw_comparison(path: Path, images: Sequence[np.ndarray],
                     fontsize=7,
                     color='black',
                     va='bottom',
-                    bbox=dict(facecolor=colour, linewidth=0, pad=0.8))
+                    bbox=dict(facecolor=colour, linewidth=0, pad=0.8),
+                )
     figure.tight_layout(pad=0.4)
     part = path.with_suffix('.part')
     figure.savefig(part, format='png', dpi=110)

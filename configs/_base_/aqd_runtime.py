@@ -1,6 +1,7 @@
 custom_imports = dict(
     imports=['aqd_mmdet.models', 'aqd_mmdet.engine', 'aqd_mmdet.datasets'],
-    allow_failed_imports=False)
+    allow_failed_imports=False,
+)
 custom_hooks = [
     dict(type='aqd_mmdet.EpochSeedHook'),
     # start='paper' begins where the publication did.

@@ -10,7 +10,8 @@ train_pipeline = [
         type='RandomResize',
         scale=(160, 160),
         ratio_range=(0.8, 1.25),
-        keep_ratio=True),
+        keep_ratio=True,
+    ),
     dict(type='RandomCrop', crop_size=(160, 160)),
     # No flip: a mirrored digit is another sign.
     dict(type='Pad', size=(160, 160)),
@@ -22,8 +23,14 @@ test_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                   'scale_factor')),
+        meta_keys=(
+            'img_id',
+            'img_path',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+        ),
+    ),
 ]
 train_dataloader = dict(
     batch_size=16,
@@ -36,7 +43,9 @@ train_dataloader = dict(
         ann_file='train.json',
         data_prefix=dict(img='train/'),
         metainfo=metainfo,
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=8,
     num_workers=1,
@@ -49,10 +58,13 @@ val_dataloader = dict(
         data_prefix=dict(img='val/'),
         metainfo=metainfo,
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 val_evaluator = dict(
-    type='CocoMetric', ann_file=data_root + 'val.json', metric='bbox')
+    type='CocoMetric', ann_file=data_root + 'val.json', metric='bbox'
+)
 test_evaluator = val_evaluator
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=1)

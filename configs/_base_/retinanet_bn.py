@@ -1,7 +1,9 @@
-# mmdet's RetinaNet as AQD needs it: BN everywhere and never frozen, raw pixels.
+# mmdet's RetinaNet as AQD needs it: BN everywhere, never frozen; raw pixels.
 _base_ = [
     'mmdet::_base_/models/retinanet_r50_fpn.py',
-    'mmdet::_base_/default_runtime.py', './aqd_runtime.py', './recipes/aqd.py'
+    'mmdet::_base_/default_runtime.py',
+    './aqd_runtime.py',
+    './recipes/aqd.py',
 ]
 
 model = dict(
@@ -13,4 +15,5 @@ model = dict(
     data_preprocessor=dict(mean=[124, 116, 104], std=[1, 1, 1]),
     backbone=dict(frozen_stages=-1, norm_eval=False),
     neck=dict(norm_cfg=dict(type='BN'), act_cfg=dict(type='ReLU')),
-    bbox_head=dict(norm_cfg=dict(type='BN')))
+    bbox_head=dict(norm_cfg=dict(type='BN')),
+)

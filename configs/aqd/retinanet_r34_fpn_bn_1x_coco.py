@@ -2,5 +2,7 @@ _base_ = './retinanet_r50_fpn_bn_1x_coco.py'
 
 model = dict(
     backbone=dict(
-        depth=34, init_cfg=dict(checkpoint='torchvision://resnet34')),
-    neck=dict(in_channels=[64, 128, 256, 512]))
+        depth=34, init_cfg=dict(checkpoint='torchvision://resnet34')
+    ),
+    neck=dict(in_channels=[64, 128, 256, 512]),
+)

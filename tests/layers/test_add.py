@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 
 from aqd_mmdet.layers import QuantAdd
 
-numbers = st.lists(
-    st.floats(-1000, 1000, width=32), min_size=4, max_size=4)
+numbers = st.lists(st.floats(-1000, 1000, width=32), min_size=4, max_size=4)
 
 
 def adder(clip: float, **options) -> QuantAdd:
@@ -34,13 +33,19 @@ def test_sum_is_that_of_the_rounded_branches(xs, ys, bits, signed):
     add = adder(700.0, bits=bits, signed=signed)
     x, y = torch.tensor(xs), torch.tensor(ys)
     step = add.step.double()
-    total = (torch.floor(x.double() / step + 0.5) +
-             torch.floor(y.double() / step + 0.5))
+    total = torch.floor(x.double() / step + 0.5) + torch.floor(
+        y.double() / step + 0.5
+    )
     expected = total.clamp(add.grid.lo, add.grid.hi)
     # float32 may round a branch that lies within its precision of a tie.
-    near_tie = sum(
-        ((b.double() / step + 0.5) % 1 < 1e-3) |
-        ((b.double() / step + 0.5) % 1 > 1 - 1e-3) for b in (x, y)) > 0
+    near_tie = (
+        sum(
+            ((b.double() / step + 0.5) % 1 < 1e-3)
+            | ((b.double() / step + 0.5) % 1 > 1 - 1e-3)
+            for b in (x, y)
+        )
+        > 0
+    )
     codes = add.codes(x, y)
     assert torch.equal(codes[~near_tie].double(), expected[~near_tie])
 

@@ -12,7 +12,9 @@ def test_by_name_with_norm():
             out_channels=6,
             kernel_size=3,
             conv_cfg=dict(weight_bits=2, act_bits=2),
-            norm_cfg=dict(type='BN')))
+            norm_cfg=dict(type='BN'),
+        )
+    )
     assert isinstance(module.conv, QuantConv2d)
     assert module.conv.normalize
     assert module(torch.rand(2, 4, 5, 5)).amin() >= 0

@@ -16,9 +16,9 @@ class Head(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tower = nn.Sequential(*[
-            ConvModule(4, 4, 3, padding=1, norm_cfg=CFG) for _ in range(2)
-        ])
+        self.tower = nn.Sequential(
+            *[ConvModule(4, 4, 3, padding=1, norm_cfg=CFG) for _ in range(2)]
+        )
 
     def forward(self, features):
         return [self.tower(x) for x in features]
@@ -39,8 +39,9 @@ def features():
 
 def used(head: nn.Module) -> list[list[int]]:
     """Return how often each level's norms were run in training."""
-    return [[int(n.num_batches_tracked) for n in m.bn.norms]
-            for m in head.tower]
+    return [
+        [int(n.num_batches_tracked) for n in m.bn.norms] for m in head.tower
+    ]
 
 
 def test_mmcv_builds_it_under_the_name_of_a_bn():
@@ -49,11 +50,14 @@ def test_mmcv_builds_it_under_the_name_of_a_bn():
     assert len(norm.norms) == 3
 
 
-@pytest.mark.parametrize('norm_cfg', [
-    dict(type='BN', momentum=0.03),
-    dict(type='GN', num_groups=2),
-    dict(type='SyncBN'),
-])
+@pytest.mark.parametrize(
+    'norm_cfg',
+    [
+        dict(type='BN', momentum=0.03),
+        dict(type='GN', num_groups=2),
+        dict(type='SyncBN'),
+    ],
+)
 def test_any_norm_inside(norm_cfg):
     norm = MultiLevelBN(4, num_levels=2, norm_cfg=norm_cfg, eps=1e-3)
     assert all(n.eps == 1e-3 for n in norm.norms)
@@ -93,6 +97,7 @@ def test_deepcopy_tracks_its_own_levels():
 
 def test_checkpointing_uses_the_same_norms():
     from torch.utils.checkpoint import checkpoint
+
     head = Head().eval()
     track_levels(None, [head])
     for level, norm in enumerate(head.tower[0].bn.norms):

@@ -11,7 +11,8 @@ from aqd_mmdet.layers import QuantConv2d, QuantLinear
 
 def test_by_name_as_conv_cfg():
     layer = build_conv_layer(
-        dict(type='aqd_mmdet.QuantConv2d', weight_bits=2, act_bits=3), 4, 6, 3)
+        dict(type='aqd_mmdet.QuantConv2d', weight_bits=2, act_bits=3), 4, 6, 3
+    )
     assert isinstance(layer, QuantConv2d)
     assert layer.weight_quantizer.grid.bits == 2
     assert layer.input_quantizer.grid.bits == 3
@@ -24,10 +25,12 @@ def test_output_is_that_of_the_codes(bits):
     layer.input_quantizer.start(torch.tensor(1.2))
     x = torch.randn(2, 4, 8, 8)
     integers = nn.functional.conv2d(
-        layer.input_quantizer.codes(x).double(), layer.weight_codes().double())
+        layer.input_quantizer.codes(x).double(), layer.weight_codes().double()
+    )
     scale = layer.input_quantizer.step * layer.weight_quantizer.step
     torch.testing.assert_close(
-        layer(x).double(), integers * scale.double(), rtol=1e-5, atol=1e-5)
+        layer(x).double(), integers * scale.double(), rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize('bits, count', [(2, 4), (3, 8), (4, 16)])
@@ -77,8 +80,7 @@ def test_takes_over_parameters_and_names():
 
 
 def test_linear_output_is_that_of_the_codes():
-    layer = QuantLinear.from_float(
-        nn.Linear(16, 8), weight_bits=4, act_bits=4)
+    layer = QuantLinear.from_float(nn.Linear(16, 8), weight_bits=4, act_bits=4)
     x = torch.rand(3, 16)
     integers = layer.input_quantizer.codes(x) @ layer.weight_codes().t()
     scale = layer.input_quantizer.step * layer.weight_quantizer.step

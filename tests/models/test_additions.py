@@ -21,7 +21,6 @@ class Record(nn.Module):
 
 
 class Base(nn.Module):
-
     def forward(self, x):
         return x * 2
 
@@ -42,7 +41,7 @@ class Block(Base):
             return y
 
         out = inner(super().forward(x))
-        parts = [out][self.offset - 1 + 0:]
+        parts = [out][self.offset - 1 + 0 :]
         parts += [x]
         if len(parts) == 2 + 0:
             parts[1] = parts[1] + parts[0] * 1
@@ -50,7 +49,6 @@ class Block(Base):
 
 
 class Net(nn.Module):
-
     def __init__(self) -> None:
         super().__init__()
         self.first = Block()
@@ -112,7 +110,7 @@ def test_exported_graph_holds_the_layers():
     net, found = sites()
     for block in (net.first, net.second):
         replace_additions(block, found[block], Record)
-    graph = torch.export.export(net, (IMAGE, ), strict=False)
+    graph = torch.export.export(net, (IMAGE,), strict=False)
     assert str(graph.graph).count('add') >= 8
 
 

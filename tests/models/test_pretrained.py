@@ -15,13 +15,17 @@ def backbone(**changes):
 
 def test_raw_pixels_give_what_normalised_ones_gave(tmp_path):
     trained = backbone()
-    torch.save(trained.state_dict(), tmp_path / 'imagenet.pth')
+    state = {f'backbone.{n}': t for n, t in trained.state_dict().items()}
+    torch.save(state, tmp_path / 'zoo.pth')
     std = (50.0, 60.0, 70.0)
     raw = backbone(
         init_cfg=dict(
             type='aqd_mmdet.PretrainedRawImage',
-            checkpoint=str(tmp_path / 'imagenet.pth'),
-            std=std))
+            checkpoint=str(tmp_path / 'zoo.pth'),
+            prefix='backbone',
+            std=std,
+        )
+    )
     raw.init_weights()
     raw.eval()
     image = torch.randint(-120, 130, (1, 3, 64, 64)).float()

@@ -122,8 +122,12 @@ def test_multi_level_norms_are_private_and_convolutions_shared(build):
 
 def test_five_levels_of_the_published_detector():
     from mmengine.config import Config
+
     from tests.conftest import CONFIGS
-    cfg = Config.fromfile(CONFIGS / 'aqd/retinanet_r18_fpn_aqd-w2a2_1x_coco.py')
+
+    cfg = Config.fromfile(
+        CONFIGS / 'aqd/retinanet_r18_fpn_aqd-w2a2_1x_coco.py'
+    )
     model = MODELS.build(cfg.model)
     norms = [m for m in model.modules() if isinstance(m, MultiLevelBN)]
     assert len(norms) == 8
@@ -166,14 +170,17 @@ def test_shared_norms_are_one_line_of_the_recipe_away(build):
 def test_adders_of_residuals_and_pyramid(build):
     model = build(2)
     adders = [n for n, m in model.named_modules() if isinstance(m, QuantAdd)]
-    blocks = [f'backbone.layer{i}.{j}.adds.0' for i in (1, 2, 3, 4)
-              for j in (0, 1)]
+    blocks = [
+        f'backbone.layer{i}.{j}.adds.0' for i in (1, 2, 3, 4) for j in (0, 1)
+    ]
     assert adders == [*blocks, 'neck.adds.0']
 
 
 def test_float_rule_leaves_parts_alone(build):
-    recipe = [*digits_config('fp').model.recipe,
-              dict(modules='backbone.*', float=True)]
+    recipe = [
+        *digits_config('fp').model.recipe,
+        dict(modules='backbone.*', float=True),
+    ]
     model = build(2, recipe=recipe)
     kinds = {n.split('.')[0] for n in quantized_layers(model)}
     assert kinds == {'neck', 'bbox_head'}
@@ -182,8 +189,11 @@ def test_float_rule_leaves_parts_alone(build):
 
 def test_every_parameter_gets_a_gradient(build):
     model = build(2).train()
-    loss = sum(m.square().mean() for maps in model(IMAGES, mode='tensor')
-               for m in maps)
+    loss = sum(
+        m.square().mean()
+        for maps in model(IMAGES, mode='tensor')
+        for m in maps
+    )
     loss.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -193,8 +203,11 @@ def test_every_parameter_gets_a_gradient(build):
 def test_deepcopy_gives_the_same_outputs(build):
     model = build(2).eval()
     copy = deepcopy(model)
-    for a, b in zip(model(IMAGES, mode='tensor')[0],
-                    copy(IMAGES, mode='tensor')[0], strict=True):
+    for a, b in zip(
+        model(IMAGES, mode='tensor')[0],
+        copy(IMAGES, mode='tensor')[0],
+        strict=True,
+    ):
         assert torch.equal(a, b)
 
 
@@ -204,14 +217,24 @@ def test_impossible_bits(build, bits):
         build(bits)
 
 
-@pytest.mark.parametrize('rule, message', [
-    (dict(modules='neck.nothing', conv={}), 'matches no module with a conv'),
-    (dict(modules='bbox_head.retina_cls', add={}),
-     'matches no module with a add'),
-    (dict(modules='bbox_head.*', norm=dict(type='MultiLevelBM')),
-     'MultiLevelBM.*nearest: MultiLevelBN'),
-    (dict(type='DeformConv2d', conv={}), 'of type DeformConv2d'),
-])
+@pytest.mark.parametrize(
+    'rule, message',
+    [
+        (
+            dict(modules='neck.nothing', conv={}),
+            'matches no module with a conv',
+        ),
+        (
+            dict(modules='bbox_head.retina_cls', add={}),
+            'matches no module with a add',
+        ),
+        (
+            dict(modules='bbox_head.*', norm=dict(type='MultiLevelBM')),
+            'MultiLevelBM.*nearest: MultiLevelBN',
+        ),
+        (dict(type='DeformConv2d', conv={}), 'of type DeformConv2d'),
+    ],
+)
 def test_impossible_rules(build, rule, message):
     with pytest.raises(UserError, match=message):
         build(2, recipe=[rule])

@@ -2,8 +2,13 @@ import pytest
 from torch import nn
 
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.models.recipe import (AddChoice, ConvChoice, NormChoice,
-                                     choose, read_recipe)
+from aqd_mmdet.models.recipe import (
+    AddChoice,
+    ConvChoice,
+    NormChoice,
+    choose,
+    read_recipe,
+)
 
 
 def modules():
@@ -15,11 +20,13 @@ def modules():
 
 
 def test_last_match_wins():
-    rules = read_recipe([
-        dict(modules='*', conv=dict()),
-        dict(modules='backbone.*', conv=dict(weight_bits=8)),
-        dict(modules='neck.*', float=True),
-    ])
+    rules = read_recipe(
+        [
+            dict(modules='*', conv=dict()),
+            dict(modules='backbone.*', conv=dict(weight_bits=8)),
+            dict(modules='neck.*', float=True),
+        ]
+    )
     assert choose(rules, 'conv', modules()) == {
         'backbone.conv1': ConvChoice(weight_bits=8),
         'neck.lateral': 'float',
@@ -28,49 +35,62 @@ def test_last_match_wins():
 
 
 def test_type_and_several_globs():
-    rules = read_recipe([
-        dict(modules=['neck.*', 'head.*'], type='Linear', conv=dict()),
-    ])
+    rules = read_recipe(
+        [
+            dict(modules=['neck.*', 'head.*'], type='Linear', conv=dict()),
+        ]
+    )
     assert list(choose(rules, 'conv', modules())) == ['head.fc']
 
 
 def test_kinds():
-    rules = read_recipe([
-        dict(add=dict(bits=16, signed=True)),
-        dict(modules='x', norm=dict(num_levels=3)),
-    ])
+    rules = read_recipe(
+        [
+            dict(add=dict(bits=16, signed=True)),
+            dict(modules='x', norm=dict(num_levels=3)),
+        ]
+    )
     assert rules[0].choice == AddChoice(16, True)
     assert rules[1].choice == NormChoice('MultiLevelBN', 3)
 
 
-@pytest.mark.parametrize('recipe, message', [
-    ('conv', 'not a list'),
-    (['conv'], 'rule 0 .* not a dict'),
-    ([dict(modules='*')], 'must say exactly one of conv, add, norm, float'),
-    ([dict(conv={}, add={})], 'it says conv, add'),
-    ([dict(module='*', conv={})], "'module' .*nearest: modules"),
-    ([dict(conv=dict(bits=2))], "conv has no option 'bits'"),
-    ([dict(conv=2)], 'conv=2 is not a dict'),
-    ([dict(float=False)], 'float=True'),
-    ([dict(conv=dict(weight_bits=1))], 'rule 0 .*weight_bits=1'),
-    ([dict(conv=dict(act_bits='2'))], "act_bits='2'"),
-    ([dict(conv=dict(act_grid='odds'))], 'nearest: odd'),
-    ([dict(add=dict(bits=9))], 'bits=9'),
-])
+@pytest.mark.parametrize(
+    'recipe, message',
+    [
+        ('conv', 'not a list'),
+        (['conv'], 'rule 0 .* not a dict'),
+        (
+            [dict(modules='*')],
+            'must say exactly one of conv, add, norm, float',
+        ),
+        ([dict(conv={}, add={})], 'it says conv, add'),
+        ([dict(module='*', conv={})], "'module' .*nearest: modules"),
+        ([dict(conv=dict(bits=2))], "conv has no option 'bits'"),
+        ([dict(conv=2)], 'conv=2 is not a dict'),
+        ([dict(float=False)], 'float=True'),
+        ([dict(conv=dict(weight_bits=1))], 'rule 0 .*weight_bits=1'),
+        ([dict(conv=dict(act_bits='2'))], "act_bits='2'"),
+        ([dict(conv=dict(act_grid='odds'))], 'nearest: odd'),
+        ([dict(add=dict(bits=9))], 'bits=9'),
+    ],
+)
 def test_mistakes(recipe, message):
     with pytest.raises(UserError, match=message):
         read_recipe(recipe)
 
 
 def test_unmatched_rule_names_itself_and_the_nearest():
-    rules = read_recipe([
-        dict(conv=dict()),
-        dict(modules='backbone.conv2', conv=dict()),
-    ])
+    rules = read_recipe(
+        [
+            dict(conv=dict()),
+            dict(modules='backbone.conv2', conv=dict()),
+        ]
+    )
     with pytest.raises(
-            UserError,
-            match=r'rule 1 of the recipe \(backbone.conv2\) matches no '
-            r'module with a conv \(nearest: backbone.conv1'):
+        UserError,
+        match=r'rule 1 of the recipe \(backbone.conv2\) matches no '
+        r'module with a conv \(nearest: backbone.conv1',
+    ):
         choose(rules, 'conv', modules())
 
 

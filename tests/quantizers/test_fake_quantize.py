@@ -3,16 +3,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aqd_mmdet.quantizers.fake_quantize import (fake_quantize, quantize,
-                                                round_half_up)
+from aqd_mmdet.quantizers.fake_quantize import (
+    fake_quantize,
+    quantize,
+    round_half_up,
+)
 from aqd_mmdet.quantizers.grid import Grid, build_grid, weight_grid
 
 GRIDS = [
     build_grid(name, bits)
-    for name in ('unsigned', 'signed', 'odd') for bits in (2, 3, 4, 7)
+    for name in ('unsigned', 'signed', 'odd')
+    for bits in (2, 3, 4, 7)
 ] + [weight_grid(8), build_grid('unsigned', 8)]
 clips = st.floats(2**-10, 2**10, width=32)
-values = st.lists(st.floats(-2**12, 2**12, width=32), min_size=1, max_size=20)
+values = st.lists(
+    st.floats(-(2**12), 2**12, width=32), min_size=1, max_size=20
+)
 
 
 def test_ties_go_up():
@@ -93,7 +99,8 @@ def test_gradcheck_where_it_is_smooth(grid: Grid):
     x.requires_grad_()
     clip.requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda a, b: fake_quantize(a, b, grid), (x, clip))
+        lambda a, b: fake_quantize(a, b, grid), (x, clip)
+    )
 
 
 def test_gradient_of_clip_per_channel():
@@ -109,7 +116,8 @@ def test_bf16_values_get_float32_codes():
     x = torch.linspace(0, 1, 999).to(torch.bfloat16)
     clip = torch.tensor(0.9)
     assert torch.equal(
-        quantize(x, clip, grid), quantize(x.float(), clip, grid))
+        quantize(x, clip, grid), quantize(x.float(), clip, grid)
+    )
     assert fake_quantize(x, clip, grid).dtype == torch.bfloat16
 
 

@@ -8,8 +8,13 @@ from aqd_mmdet.quantizers.start import mse_clip, paper_clip, start_clip
 
 def error(x, clip, grid):
     from aqd_mmdet.quantizers.fake_quantize import fake_quantize
-    return (fake_quantize(x, torch.as_tensor(clip), grid) -
-            x).square().mean().item()
+
+    return (
+        (fake_quantize(x, torch.as_tensor(clip), grid) - x)
+        .square()
+        .mean()
+        .item()
+    )
 
 
 def test_mse_clip_of_a_gaussian_is_the_known_optimum():

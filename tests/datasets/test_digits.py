@@ -1,0 +1,82 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aqd_mmdet.datasets import DigitScenes, write_digits
+from aqd_mmdet.datasets.digits import _material
+from aqd_mmdet.errors import UserError
+
+
+def files(root):
+    return {
+        p.relative_to(root): p.read_bytes()
+        for p in sorted(root.rglob('*'))
+        if p.is_file()
+    }
+
+
+def test_scenes_are_a_function_of_their_arguments(tmp_path):
+    scenes = DigitScenes(train=3, val=2)
+    write_digits(tmp_path / 'a', scenes)
+    write_digits(tmp_path / 'b', scenes)
+    assert files(tmp_path / 'a') == files(tmp_path / 'b')
+    write_digits(tmp_path / 'c', DigitScenes(train=3, val=2, seed=1))
+    assert files(tmp_path / 'a') != files(tmp_path / 'c')
+
+
+def test_more_images_leave_the_first_ones_alone(tmp_path):
+    write_digits(tmp_path / 'a', DigitScenes(train=2, val=1))
+    write_digits(tmp_path / 'b', DigitScenes(train=4, val=1))
+    for name in ('00000.png', '00001.png'):
+        assert (tmp_path / 'a/train' / name).read_bytes() == (
+            tmp_path / 'b/train' / name
+        ).read_bytes()
+
+
+def test_written_once(tmp_path):
+    scenes = DigitScenes(train=2, val=1)
+    assert write_digits(tmp_path / 'a', scenes)
+    assert not write_digits(tmp_path / 'a', scenes)
+    with pytest.raises(UserError, match='holds something else'):
+        write_digits(tmp_path / 'a', DigitScenes(train=3, val=1))
+
+
+def test_an_interrupted_write_starts_anew(tmp_path):
+    (tmp_path / 'a.part/train').mkdir(parents=True)
+    assert write_digits(tmp_path / 'a', DigitScenes(train=2, val=1))
+    assert not (tmp_path / 'a.part').exists()
+
+
+def test_boxes_lie_inside_and_hold_something(digits):
+    content = json.loads((digits / 'train.json').read_text())
+    assert len(content['images']) == 24
+    assert {c['name'] for c in content['categories']} == set('0123456789')
+    for entry in content['annotations']:
+        x, y, w, h = entry['bbox']
+        assert 0 <= x <= x + w <= 160
+        assert 0 <= y <= y + h <= 160
+        name = content['images'][entry['image_id']]['file_name']
+        image = np.asarray(Image.open(digits / 'train' / name), float)
+        assert image[y : y + h, x : x + w].std() > 2
+
+
+def test_splits_share_no_digit():
+    train, val = _material('train'), _material('val')
+    assert len(train.labels) + len(val.labels) == 1797
+    assert set(train.labels) == set(val.labels) == set(range(10))
+    assert len(val.labels) / 1797 == pytest.approx(0.2, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(train=0), 'train=0'),
+        (dict(min_digit=60), '8 <= min'),
+        (dict(contrast=200), 'contrast'),
+    ],
+)
+def test_impossible_scenes(options, message):
+    with pytest.raises(UserError, match=message):
+        DigitScenes(**options)

@@ -1,0 +1,141 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+
+from aqd_mmdet.engine.checkpoint import check_checkpoint, read_checkpoint
+from aqd_mmdet.errors import UserError
+
+
+def save(path, **content):
+    torch.save(content, path)
+    return path
+
+
+def test_what_mmengine_stores_is_read(tmp_path):
+    buffer = HistoryBuffer([1.0, 2.0], [1, 1])
+    path = save(
+        tmp_path / 'a.pth',
+        state_dict={'w': torch.ones(2)},
+        meta=dict(seed=1, epoch=2),
+        message_hub=dict(
+            log_scalars=dict(loss=buffer),
+            runtime_info=dict(lr=np.float64(0.1), n=np.int64(3)),
+        ),
+    )
+    content = read_checkpoint(path)
+    assert content['meta'] == dict(seed=1, epoch=2)
+    assert content['message_hub']['log_scalars']['loss'].mean() == 1.5
+    assert content['message_hub']['runtime_info']['n'] == 3
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ('code in a checkpoint was run',)
+
+
+class Reach:
+    """Tries to get at a function through a class that is allowed."""
+
+    def __reduce__(self):
+        return getattr, (HistoryBuffer, '__reduce__')
+
+
+@pytest.mark.parametrize('thing', [Evil(), Reach()])
+def test_code_is_refused_and_not_run(tmp_path, thing, capsys):
+    path = save(tmp_path / 'evil.pth', state_dict=thing)
+    with pytest.raises(UserError, match='more than tensors and plain data'):
+        read_checkpoint(path)
+    assert 'was run' not in capsys.readouterr().out
+
+
+def test_a_plain_pickle_is_refused(tmp_path, capsys):
+    path = tmp_path / 'evil.pth'
+    path.write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(UserError, match='was not loaded'):
+        read_checkpoint(path)
+    assert 'was run' not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('share', [0.0, 0.1, 0.5, 0.99])
+def test_truncated(tmp_path, share):
+    path = save(tmp_path / 'a.pth', state_dict={'w': torch.ones(1000)})
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(UserError, match=r'checkpoint .*a\.pth'):
+        read_checkpoint(path)
+
+
+def test_missing(tmp_path):
+    with pytest.raises(UserError, match='no such file'):
+        read_checkpoint(tmp_path / 'no.pth')
+
+
+def test_mmengine_loads_by_it(tmp_path):
+    path = save(tmp_path / 'evil.pth', state_dict=Evil())
+    with pytest.raises(UserError, match='was not loaded'):
+        CheckpointLoader.load_checkpoint(str(path), 'cpu')
+
+
+def test_no_unsafe_load_anywhere_in_the_package():
+    from tests.conftest import ROOT
+
+    for folder in ('aqd_mmdet', 'tools'):
+        for path in (ROOT / folder).rglob('*.py'):
+            assert 'weights_only=False' not in path.read_text(), path
+
+
+def test_a_quantised_checkpoint_fits(build, tmp_path):
+    model = build(2)
+    path = save(tmp_path / 'a.pth', state_dict=model.state_dict())
+    check_checkpoint(path, model, for_training=False)
+    check_checkpoint(path, model, for_training=True)
+
+
+def test_a_float_checkpoint_is_for_training_only(build, tmp_path):
+    plain = build('float', recipe=[])
+    path = save(tmp_path / 'a.pth', state_dict=plain.state_dict())
+    check_checkpoint(path, build(2), for_training=True)
+    with pytest.raises(UserError, match='is of the float detector'):
+        check_checkpoint(path, build(2), for_training=False)
+
+
+def test_another_architecture(build, tmp_path):
+    deeper = build(2)
+    deeper.backbone.layer2.append(torch.nn.Conv2d(2, 2, 1))
+    path = save(tmp_path / 'a.pth', state_dict=deeper.state_dict())
+    with pytest.raises(UserError, match='has besides 2 .*backbone.layer2.2'):
+        check_checkpoint(path, build(2), for_training=True)
+    path = save(tmp_path / 'b.pth', state_dict=build(2).state_dict())
+    with pytest.raises(UserError, match='lacks 2 .*backbone.layer2.2'):
+        check_checkpoint(path, deeper, for_training=True)
+
+
+def test_other_classes_are_for_training_only(build, tmp_path):
+    model = build('float')
+    state = model.state_dict()
+    for name in ('weight', 'bias'):
+        key = f'bbox_head.retina_cls.{name}'
+        state[key] = state[key][:8]
+    path = save(tmp_path / 'a.pth', state_dict=state)
+    check_checkpoint(path, build(2), for_training=True)
+    with pytest.raises(UserError, match='in another shape 2'):
+        check_checkpoint(path, model, for_training=False)
+
+
+def test_other_width_of_the_backbone(build, tmp_path):
+    state = build('float').state_dict()
+    key = 'backbone.layer1.0.conv1.weight'
+    state[key] = state[key][:8]
+    path = save(tmp_path / 'a.pth', state_dict=state)
+    with pytest.raises(UserError, match='in another shape 1'):
+        check_checkpoint(path, build(2), for_training=True)
+
+
+def test_names_of_a_wrapped_model(build, tmp_path):
+    state = {f'module.{n}': v for n, v in build(2).state_dict().items()}
+    path = save(tmp_path / 'a.pth', state_dict=state)
+    check_checkpoint(path, build(2), for_training=False)

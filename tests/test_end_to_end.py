@@ -1,0 +1,233 @@
+"""The main job on a few real scenes: float, 2 bits, evaluation, processes."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from aqd_mmdet.engine.checkpoint import read_checkpoint
+from tests.conftest import CONFIGS, ROOT, data_options, run_tool
+
+EPOCHS = 25
+FLOAT = CONFIGS / 'digits/retinanet_digits_fp.py'
+TWO_BITS = CONFIGS / 'digits/retinanet_digits_2bit.py'
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training that was run, and its files."""
+
+    config: Path
+    options: list[str]
+    checkpoint: Path
+    log: str
+
+
+def options(digits: Path, epochs: int) -> list[str]:
+    # Batches of 4: as many steps as the few scenes give. Evaluated on the
+    # scenes of training, since 24 do not teach a detector to see others.
+    return [
+        *data_options(digits),
+        f'train_cfg.max_epochs={epochs}',
+        f'train_cfg.val_interval={epochs}',
+        f'param_scheduler.1.T_max={epochs}',
+        'train_dataloader.batch_size=4',
+        'randomness.seed=7',
+        *(
+            f'{s}_dataloader.dataset.ann_file=train.json'
+            for s in ('val', 'test')
+        ),
+        *(
+            f'{s}_dataloader.dataset.data_prefix.img=train/'
+            for s in ('val', 'test')
+        ),
+        *(
+            f'{s}_evaluator.ann_file={digits}/train.json'
+            for s in ('val', 'test')
+        ),
+    ]
+
+
+def train(config: Path, work_dir: Path, opts: list[str]) -> Run:
+    result = run_tool(
+        'tools/train.py',
+        config,
+        '--work-dir',
+        work_dir,
+        '--cfg-options',
+        *opts,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    last = Path((work_dir / 'last_checkpoint').read_text())
+    return Run(config, opts, last, result.stdout + result.stderr)
+
+
+@pytest.fixture(scope='module')
+def float_run(digits, tmp_path_factory) -> Run:
+    return train(
+        FLOAT, tmp_path_factory.mktemp('fp'), [*options(digits, EPOCHS)]
+    )
+
+
+@pytest.fixture(scope='module')
+def quantised_run(digits, float_run, tmp_path_factory) -> Run:
+    return train(
+        TWO_BITS,
+        tmp_path_factory.mktemp('w2a2'),
+        [*options(digits, EPOCHS), f'load_from={float_run.checkpoint}'],
+    )
+
+
+def evaluate(run: Run, work_dir: Path, *command: object) -> dict:
+    """Run tools/test.py, or a command that does, and return its metrics."""
+    command = command or (
+        sys.executable,
+        'tools/test.py',
+        run.config,
+        run.checkpoint,
+    )
+    result = subprocess.run(
+        [
+            *map(str, command),
+            '--work-dir',
+            str(work_dir),
+            '--out',
+            str(work_dir / 'out.pkl'),
+            '--cfg-options',
+            *run.options,
+        ],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            'OMP_NUM_THREADS': '1',
+            'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    (path,) = work_dir.glob('*/*.json')
+    return json.loads(path.read_text())
+
+
+def test_detectors_learn_the_scenes(float_run, quantised_run, tmp_path):
+    # Both well above what a detector that has learnt nothing reaches (0.00),
+    # on scenes that they have seen.
+    assert evaluate(float_run, tmp_path / 'f')['coco/bbox_mAP'] > 0.2
+    assert evaluate(quantised_run, tmp_path / 'q')['coco/bbox_mAP'] > 0.1
+
+
+def test_calibration_and_quantisers_are_in_the_log(float_run, quantised_run):
+    assert 'calibrating' in quantised_run.log
+    lines = [x for x in quantised_run.log.splitlines() if 'quantisers:' in x]
+    assert len(lines) == EPOCHS
+    assert 'inputs clipped: median' in lines[-1]
+    assert 'calibrating' not in float_run.log
+
+
+def test_two_processes_evaluate_as_one(quantised_run, tmp_path):
+    one = evaluate(quantised_run, tmp_path / 'one')
+    two = evaluate(
+        quantised_run,
+        tmp_path / 'two',
+        'tools/dist_test.sh',
+        quantised_run.config,
+        quantised_run.checkpoint,
+        2,
+    )
+    assert one['coco/bbox_mAP'] == two['coco/bbox_mAP'] > 0
+    found = [
+        pickle.loads((tmp_path / n / 'out.pkl').read_bytes())
+        for n in ('one', 'two')
+    ]
+    assert [x['img_id'] for x in found[0]] == [x['img_id'] for x in found[1]]
+    for a, b in zip(*found, strict=True):
+        for key in ('bboxes', 'labels', 'scores'):
+            assert torch.equal(
+                a['pred_instances'][key], b['pred_instances'][key]
+            )
+
+
+def test_two_processes_train(digits, tmp_path):
+    result = subprocess.run(
+        [
+            'tools/dist_train.sh',
+            str(TWO_BITS),
+            '2',
+            '--work-dir',
+            str(tmp_path),
+            '--cfg-options',
+            *options(digits, 1),
+            'load_from=None',
+        ],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            'OMP_NUM_THREADS': '1',
+            'PORT': '29511',
+            'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    state = read_checkpoint(tmp_path / 'epoch_1.pth')['state_dict']
+    norms = [n for n in state if 'cls_convs.0.bn.norms' in n]
+    counts = [int(state[n]) for n in norms if n.endswith('tracked')]
+    # Ten batches of calibration would be six here; then three of training.
+    assert len(counts) == 4
+    assert len(set(counts)) == 1
+
+
+def test_killed_and_resumed_ends_with_the_same_weights(digits, tmp_path):
+    opts = [*options(digits, 3), 'load_from=None', 'train_cfg.val_interval=9']
+    whole = train(TWO_BITS, tmp_path / 'whole', opts)
+    part = tmp_path / 'part'
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            'tools/train.py',
+            str(TWO_BITS),
+            '--work-dir',
+            str(part),
+            '--cfg-options',
+            *opts,
+        ],
+        cwd=ROOT,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 200
+    while not (part / 'last_checkpoint').is_file():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (part / 'epoch_3.pth').is_file()
+    resumed = run_tool(
+        'tools/train.py',
+        TWO_BITS,
+        '--work-dir',
+        part,
+        '--resume',
+        '--cfg-options',
+        *opts,
+    )
+    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    assert 'resumed epoch: 1' in resumed.stdout + resumed.stderr
+    expected = read_checkpoint(whole.checkpoint)
+    found = read_checkpoint(part / 'epoch_3.pth')
+    for name, tensor in expected['state_dict'].items():
+        assert torch.equal(tensor, found['state_dict'][name]), name

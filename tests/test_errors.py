@@ -1,0 +1,77 @@
+import errno
+
+import pytest
+
+from aqd_mmdet.errors import UserError, nearest, one_line
+
+
+def test_exit_code_and_one_line(capsys):
+
+    @one_line
+    def main() -> None:
+        raise UserError('the thing is wrong')
+
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == 'error: the thing is wrong\n'
+
+
+def test_wrappers_text_is_left_out():
+    # As mmengine's registry and the data loader's workers re-raise.
+    try:
+        try:
+            raise UserError('the thing is wrong')
+        except UserError as error:
+            raise type(error)(f'class `X` in x.py: {error}')  # noqa: B904
+    except UserError as error:
+        assert error.line() == 'the thing is wrong'
+    worker = UserError(
+        'Caught UserError in DataLoader worker process 0.\n'
+        'Original Traceback (most recent call last):\n'
+        '  File "x.py", line 1, in f\n'
+        'aqd_mmdet.errors.UserError: a.jpg: damaged\n'
+    )
+    assert worker.line() == 'a.jpg: damaged'
+
+
+def test_full_disk(capsys):
+
+    @one_line
+    def main() -> None:
+        raise OSError(errno.ENOSPC, 'No space left on device', 'w/epoch_1.pth')
+
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert (
+        'cannot write w/epoch_1.pth: No space left' in capsys.readouterr().err
+    )
+
+
+def test_other_errors_keep_their_traceback():
+
+    @one_line
+    def main() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+def test_interrupt(capsys):
+
+    @one_line
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 130
+
+
+def test_nearest():
+    assert nearest('unsinged', ['signed', 'unsigned', 'odd']).startswith(
+        'nearest: unsigned'
+    )
+    assert nearest('x', []) == 'there are none'

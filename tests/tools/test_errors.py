@@ -1,0 +1,117 @@
+"""What a user sees after a mistake: one line, exit code 2, nothing lost."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import CONFIGS, data_options, error_line, run_tool
+
+CONFIG = CONFIGS / 'digits/retinanet_digits_2bit.py'
+
+
+def train(digits: Path, work_dir: Path, *options: str):
+    return run_tool(
+        'tools/train.py',
+        CONFIG,
+        '--work-dir',
+        work_dir,
+        '--cfg-options',
+        *data_options(digits),
+        'load_from=None',
+        *options,
+    )
+
+
+@pytest.fixture
+def broken(digits: Path, tmp_path: Path) -> Path:
+    """A copy of the dataset, to be damaged."""
+    return Path(shutil.copytree(digits, tmp_path / 'broken'))
+
+
+@pytest.mark.parametrize(
+    'option, message',
+    [
+        ("model.bits='2'", "bits='2' is not a bit width"),
+        (
+            'model.bbox_head.num_classes=3',
+            'num_classes=3, but the dataset has 10',
+        ),
+        ('model.recipe.0.modules=nothing', 'rule 0 of the recipe (nothing)'),
+    ],
+)
+def test_bad_options(digits, tmp_path, option, message):
+    assert message in error_line(train(digits, tmp_path, option))
+
+
+def test_truncated_image_is_named(broken, tmp_path):
+    image = broken / 'train/00003.png'
+    image.write_bytes(image.read_bytes()[:500])
+    line = error_line(
+        train(broken, tmp_path / 'w', 'train_dataloader.num_workers=1')
+    )
+    assert f'{image}: the image is damaged' in line
+
+
+def test_box_outside_its_image(broken, tmp_path):
+    path = broken / 'train.json'
+    content = json.loads(path.read_text())
+    content['annotations'][5]['bbox'] = [500, 10, 20, 20]
+    path.write_text(json.dumps(content))
+    line = error_line(train(broken, tmp_path / 'w'))
+    assert 'annotation 6 has its box [500, 10, 20, 20] outside' in line
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ('code was run',)
+
+
+def test_checkpoint_with_code(digits, tmp_path):
+    torch.save(dict(state_dict=Evil()), tmp_path / 'evil.pth')
+    result = run_tool(
+        'tools/test.py',
+        CONFIG,
+        tmp_path / 'evil.pth',
+        '--work-dir',
+        tmp_path / 'w',
+        '--cfg-options',
+        *data_options(digits),
+    )
+    assert 'more than tensors and plain data' in error_line(result)
+    assert 'code was run' not in result.stdout
+
+
+def test_work_dir_that_is_a_file(digits, tmp_path):
+    (tmp_path / 'file').write_text('mine')
+    assert 'choose another --work-dir' in error_line(
+        train(digits, tmp_path / 'file')
+    )
+    assert (tmp_path / 'file').read_text() == 'mine'
+
+
+def test_missing_config():
+    assert 'no such file' in error_line(run_tool('tools/train.py', 'no.py'))
+
+
+def test_digits_do_not_overwrite(tmp_path):
+    (tmp_path / 'thesis.txt').write_text('mine')
+    line = error_line(run_tool('tools/make_digits.py', '--out', tmp_path))
+    assert 'holds something else' in line
+    assert (tmp_path / 'thesis.txt').read_text() == 'mine'
+
+
+def test_number_of_devices_is_checked():
+    import subprocess
+
+    from tests.conftest import ROOT
+
+    result = subprocess.run(
+        ['tools/dist_train.sh', str(CONFIG)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert 'number of devices' in error_line(result)

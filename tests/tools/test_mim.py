@@ -1,0 +1,108 @@
+"""mim finds configs and tools of an installed package."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT, data_options
+
+pytest.importorskip('mim')
+
+
+@pytest.fixture(scope='module')
+def installed(tmp_path_factory):
+    """The package installed as by ``pip install .``, into a folder."""
+    target = tmp_path_factory.mktemp('site')
+    subprocess.run(
+        [
+            sys.executable,
+            '-m',
+            'pip',
+            'install',
+            '--quiet',
+            '--no-deps',
+            '--no-build-isolation',
+            '--target',
+            str(target),
+            str(ROOT),
+        ],
+        check=True,
+    )
+    return target
+
+
+def mim(installed, tmp_path, *arguments):
+    return subprocess.run(
+        [sys.executable, '-m', 'mim', *map(str, arguments)],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            'PYTHONPATH': str(installed),
+            'OMP_NUM_THREADS': '1',
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_train(installed, tmp_path, digits):
+    result = mim(
+        installed,
+        tmp_path,
+        'train',
+        'aqd_mmdet',
+        'retinanet_digits_2bit.py',
+        '--work-dir',
+        tmp_path / 'w',
+        '--cfg-options',
+        *data_options(digits),
+        'load_from=None',
+        'train_cfg.max_epochs=1',
+        'train_cfg.val_interval=2',
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (tmp_path / 'w/epoch_1.pth').is_file()
+    assert str(installed) in result.stdout
+    tested = mim(
+        installed,
+        tmp_path,
+        'test',
+        'aqd_mmdet',
+        'retinanet_digits_2bit.py',
+        '--checkpoint',
+        tmp_path / 'w/epoch_1.pth',
+        '--work-dir',
+        tmp_path / 't',
+        '--cfg-options',
+        *data_options(digits),
+    )
+    assert tested.returncode == 0, tested.stderr[-3000:]
+
+
+def test_run(installed, tmp_path):
+    result = mim(
+        installed,
+        tmp_path,
+        'run',
+        'aqd_mmdet',
+        'make_digits',
+        '--out',
+        'd',
+        '--train',
+        2,
+        '--val',
+        1,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (tmp_path / 'd/val.json').is_file()
+
+
+def test_both_places_hold_the_same(installed):
+    for folder in ('aqd_mmdet/.mim', '_aqd_mmdet_mim'):
+        for path in ('tools/train.py', 'configs/aqd/retinanet_2bit.py'):
+            assert (installed / folder / path).read_bytes() == (
+                ROOT / path
+            ).read_bytes()
