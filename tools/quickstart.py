@@ -32,7 +32,7 @@ ROWS_PER_PICTURE, PICTURES = 4, 2
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one detector of the run came to; see docs/quickstart.md.
+    """What one detector of the run came to.
 
     Attributes:
         bbox_mAP: COCO AP on the validation scenes, 0 to 1.

@@ -33,7 +33,7 @@ class EpochSeedHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
-        """Take over the seeding of the data loader's workers."""
+        """Take over the seeding of the data loader's workers and order."""
         loader = runner.train_dataloader
         if loader.num_workers and loader.persistent_workers:
             raise UserError(
@@ -42,6 +42,10 @@ class EpochSeedHook(Hook):
                 'set it to False'
             )
         loader.worker_init_fn = _seed_worker
+        # The loader was built before a checkpoint brought back its run's seed.
+        for sampler in (loader.sampler, loader.batch_sampler.sampler):
+            if hasattr(sampler, 'seed'):
+                sampler.seed = runner.seed
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Seed Python, numpy and PyTorch from seed, epoch and rank."""

@@ -102,7 +102,9 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
 def _coco_datasets(node: Any) -> Iterator[ConfigDict]:
     if isinstance(node, dict):
         cls = DATASETS.get(node['type']) if 'type' in node else None
-        if isinstance(cls, type) and issubclass(cls, CocoDataset):
+        # LVIS and others derive from it, but read files of another format.
+        reads_coco = getattr(cls, 'load_data_list', None)
+        if reads_coco is CocoDataset.load_data_list:
             yield node
         else:
             for child in node.values():
@@ -189,7 +191,9 @@ def check_annotations(
             raise UserError(f'{where} not in COCO format: no list {key!r}')
     try:
         _check_content(content, images, classes, where)
-    except (KeyError, TypeError, AttributeError) as error:
+    except UserError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f'{where} not in COCO format: an entry lacks or misuses {error}'
         ) from None

@@ -47,7 +47,7 @@ class PretrainedRawImage:
         )
         weight = module.get_parameter(f'{self.stem}.weight')
         with torch.no_grad():
-            weight /= weight.new_tensor(self.std)[:, None, None]
+            weight.div_(weight.new_tensor(self.std)[:, None, None])
         print_log(
             f'the stem {self.stem} now reads raw pixels: its weights were '
             f'divided by {tuple(self.std)}',

@@ -51,6 +51,7 @@ def test_good_annotations(tmp_path):
         (box(95, 10, 20, 20), 'annotation 7 has its box .*outside .*100 x 50'),
         (box(-30, 0, 20, 20), 'outside'),
         (dict(annotations=[dict(id=7)]), "lacks or misuses 'category_id'"),
+        (box(1, 2, 3), 'lacks or misuses'),
         (
             dict(images=[dict(id=1, file_name='b.png', width=100, height=50)]),
             r'b\.png does not exist',
