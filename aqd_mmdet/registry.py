@@ -4,21 +4,20 @@ Everything registered here is usable by its scoped name in any config of any
 OpenMMLab package: ``dict(type='aqd_mmdet.QuantConv2d', ...)``.
 """
 
-from importlib.util import find_spec
-
-_STACK = ('mmengine', 'mmcv', 'mmdet')
-if _missing := [name for name in _STACK if find_spec(name) is None]:
+try:
+    import mmcv  # noqa: F401
+    import mmdet  # noqa: F401
+    from mmengine.registry import HOOKS as MMENGINE_HOOKS
+    from mmengine.registry import MODELS as MMENGINE_MODELS
+    from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+    from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_INITIALIZERS
+    from mmengine.registry import Registry
+except ModuleNotFoundError as error:
     raise ImportError(
-        'aqd_mmdet trains with MMDetection 3, but there is no '
-        f'{", no ".join(_missing)}: pip install onedl-mmengine onedl-mmcv onedl-mmdetection '
-        '(maintained forks), or mmengine mmcv mmdet; not both'
-    )
-
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
-from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_INITIALIZERS
-from mmengine.registry import Registry
+        f'aqd_mmdet trains with MMDetection 3, but there is no {error.name}: '
+        'pip install onedl-mmengine onedl-mmcv onedl-mmdetection (maintained '
+        'forks), or mmengine mmcv mmdet; not both'
+    ) from error
 
 SCOPE = 'aqd_mmdet'
 

@@ -18,6 +18,10 @@ case "$*" in
 *'{broken}'*) echo 'no network'; exit 1 ;;
 esac
 """
+COMMANDS = (
+    'bash awk cat cksum cp dirname df find getconf head ls mkdir mv rm tail '
+    'uname grep'
+)
 NOTHING = 'nothing that is ever run'
 
 
@@ -33,25 +37,7 @@ class Checkout:
         (folder / 'tools').mkdir()
         for name in ('tools/setup_env.sh', 'setup.cfg', 'setup.py'):
             shutil.copy(ROOT / name, folder / name)
-        for name in [
-            'bash',
-            'awk',
-            'cat',
-            'cksum',
-            'cp',
-            'dirname',
-            'df',
-            'find',
-            'getconf',
-            'head',
-            'ls',
-            'mkdir',
-            'mv',
-            'rm',
-            'tail',
-            'uname',
-            'grep',
-        ]:
+        for name in COMMANDS.split():
             (self.bin / name).symlink_to(shutil.which(name))
 
     def add(self, name: str, script: str) -> None:
