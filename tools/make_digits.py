@@ -24,9 +24,8 @@ def main() -> None:
     options = vars(parser.parse_args())
     out = options.pop('out')
     scenes = DigitScenes(**options)
-    bar = tqdm(total=scenes.train + scenes.val, unit='image')
-    written = write_digits(out, scenes, lambda done, _: bar.update())
-    bar.close()
+    with tqdm(total=scenes.train + scenes.val, unit='image') as bar:
+        written = write_digits(out, scenes, lambda done, _: bar.update())
     print(
         f'{out}: {scenes.train} + {scenes.val} images of {scenes.size} '
         f'pixels{"" if written else ", there already"}'

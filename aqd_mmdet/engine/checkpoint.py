@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.model import is_model_wrapper
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
@@ -138,6 +139,8 @@ def check_checkpoint(
     Raises:
         UserError: With the first names that do not fit.
     """
+    if is_model_wrapper(model):
+        model = model.module
     found = state_dict_of(read_checkpoint(path))
     for name, module in model.named_modules():
         if isinstance(module, MultiLevelBN):

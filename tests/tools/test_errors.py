@@ -34,7 +34,7 @@ def broken(digits: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     'option, message',
     [
-        ("model.bits='2'", "bits='2' is not a bit width"),
+        ('model.bits=9', 'bits=9 is not a bit width'),
         (
             'model.bbox_head.num_classes=3',
             'num_classes=3, but the dataset has 10',
