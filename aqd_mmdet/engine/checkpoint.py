@@ -2,7 +2,7 @@
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -140,7 +140,7 @@ def check_checkpoint(
         UserError: With the first names that do not fit.
     """
     if is_model_wrapper(model):
-        model = model.module
+        model = cast(nn.Module, model.module)
     found = state_dict_of(read_checkpoint(path))
     for name, module in model.named_modules():
         if isinstance(module, MultiLevelBN):
