@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmdet.apis import inference_detector, init_detector
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
@@ -173,7 +174,11 @@ def main() -> None:
                 f'{checkpoint}: the detector finds nothing; '
                 f'remove {out} and run again'
             )
-        models[title] = init_detector(str(config), str(checkpoint), 'cpu')
+        models[title] = init_detector(
+            str(config),
+            str(checkpoint),
+            device='cuda' if torch.cuda.is_available() else 'cpu',
+        )
         outcomes[name] = Outcome(
             metrics['coco/bbox_mAP'],
             metrics['coco/bbox_mAP_50'],
