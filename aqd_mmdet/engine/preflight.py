@@ -91,7 +91,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
         if loader is None:
             continue
         for dataset in _coco_datasets(loader.get('dataset')):
-            classes = _classes(dataset)
+            classes = classes_of(dataset)
             path, images = _places(dataset)
             check_classes(cfg.model, classes)
             if (path, images, classes) not in checked:
@@ -114,7 +114,8 @@ def _coco_datasets(node: Any) -> Iterator[ConfigDict]:
             yield from _coco_datasets(child)
 
 
-def _classes(dataset: ConfigDict) -> tuple[str, ...]:
+def classes_of(dataset: ConfigDict) -> tuple[str, ...]:
+    """Return the class names of a dataset's config."""
     classes = (dataset.get('metainfo') or {}).get('classes')
     if classes is None:
         classes = DATASETS.get(dataset.type).METAINFO['classes']

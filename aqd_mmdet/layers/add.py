@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..quantizers.fake_quantize import fake_quantize, step_size
+from ..quantizers.fake_quantize import fake_quantize, quantize, step_size
 from ..quantizers.grid import Grid, build_grid, check_bits
 from ..quantizers.quantizer import Quantizer
 from ..registry import MODELS
@@ -32,15 +32,29 @@ class QuantAdd(Quantizer):
         if self.observer is not None:
             self.observer(x + y)
             return x + y
-        wide = self._branch_grid()
-        # The branches share the step of the sum's grid, not its range.
-        clip = self.clip * (wide.hi / self.grid.hi)
-        total = fake_quantize(x, clip, wide) + fake_quantize(y, clip, wide)
-        # On the grid already; saturation is what is left to do.
-        step = step_size(self.clip, self.grid)
-        return total.clamp(self.grid.lo * step, self.grid.hi * step)
+        return self.saturated_sum(self.branch(x), self.branch(y))
 
-    def _branch_grid(self) -> Grid:
+    def branch(self, x: Tensor) -> Tensor:
+        """Return one operand, rounded to the grid of branches."""
+        return fake_quantize(x, self._branch_clip(), self.branch_grid())
+
+    @torch.no_grad()
+    def branch_codes(self, x: Tensor) -> Tensor:
+        """Return the int32 codes that :meth:`branch` rounds ``x`` to."""
+        grid = self.branch_grid()
+        return quantize(x, self._branch_clip(), grid).to(torch.int32)
+
+    def saturated_sum(self, x: Tensor, y: Tensor) -> Tensor:
+        """Add two rounded operands; saturation is what is left to do."""
+        step = step_size(self.clip, self.grid)
+        return (x + y).clamp(self.grid.lo * step, self.grid.hi * step)
+
+    def _branch_clip(self) -> Tensor:
+        # The branches share the step of the sum's grid, not its range.
+        return self.clip * (self.branch_grid().hi / self.grid.hi)
+
+    def branch_grid(self) -> Grid:
+        """Return the grid that both branches are rounded to."""
         # Wide enough that a branch saturates only where the sum of both
         # would, unless the other is as large and of the opposite sign.
         limit = 2 ** (self.grid.bits + 2)

@@ -1,0 +1,76 @@
+"""A compiled detector as a model of mmengine, for its loops and metrics."""
+
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from ..integer.detector import (
+    BOX_BITS,
+    SCORE_BITS,
+    CompiledDetector,
+)
+from ..integer.executor import Executor
+from ..runtime import Detector
+
+
+class CompiledModel(BaseModel):
+    """Evaluates a program on images that a data pipeline has resized.
+
+    One image at a time, as it ships: what an image's neighbours in a batch
+    are does not matter.
+
+    Args:
+        compiled: The detector.
+    """
+
+    def __init__(self, compiled: CompiledDetector) -> None:
+        super().__init__()
+        self.detector = Detector(compiled)
+        self.executor = Executor(compiled.program)
+
+    def forward(
+        self, inputs: Any, data_samples: Any = None, mode: str = 'predict'
+    ) -> Any:
+        """Detect in each image.
+
+        Args:
+            inputs: uint8 images (3, H, W) in BGR, as mmdet packs them.
+            data_samples: Their meta data; predictions are added.
+            mode: Only ``predict``.
+        """
+        assert mode == 'predict', mode
+        for image, sample in zip(inputs, data_samples, strict=True):
+            outputs = self.executor.run(self._pixels(image)[None])
+            found = self.detector.boxes(
+                {name: x.numpy() for name, x in outputs.items()},
+                0,
+                sample.img_shape,
+                sample.ori_shape,
+            )
+            sample.pred_instances = InstanceData(
+                bboxes=torch.from_numpy(found.boxes) / 2**BOX_BITS,
+                labels=torch.from_numpy(found.labels).long(),
+                # Scores have 24 bits, which float32 holds.
+                scores=torch.from_numpy(found.scores) / 2**SCORE_BITS,
+            )
+        return data_samples
+
+    def test_step(self, data: Any) -> Any:
+        """Predict, without mmengine's float preprocessing."""
+        return self.forward(**data)
+
+    val_step = test_step
+
+    def _pixels(self, image: Tensor) -> Tensor:
+        compiled = self.detector.compiled
+        if not compiled.preprocess.bgr:
+            image = image.flip(0)
+        mean = image.new_tensor(compiled.program.ops[0].mean)  # type: ignore[attr-defined]
+        stride = compiled.program.stride
+        height, width = (-(-n // stride) * stride for n in image.shape[1:])
+        padded = mean[:, None, None].repeat(1, height, width)
+        padded[:, : image.shape[1], : image.shape[2]] = image
+        return padded

@@ -1,0 +1,205 @@
+"""Whether a program that was read can be run: every reference and range."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..errors import UserError
+from . import program as ir
+from .bounds import prove
+from .detector import Anchors, CompiledDetector, Curve
+from .fixed_point import MAX_SHIFT, Multipliers
+
+# Larger ones are mistakes, and would make sizes overflow.
+MAX_WINDOW, MAX_CHANNELS, MAX_STRIDE = 255, 2**16, 4096
+# How many tensors each operator reads; None for any number but none.
+INPUTS: dict[type, int | None] = {
+    ir.Image: 1,
+    ir.Convolution: 1,
+    ir.MaxPool: 1,
+    ir.Requantize: 1,
+    ir.Add: 2,
+    ir.Lookup: 1,
+    ir.Upsample: 2,
+    ir.Concatenate: None,
+    ir.Slice: 1,
+}
+
+
+def check_detector(detector: CompiledDetector) -> None:
+    """Raise if a detector could not be run to its end.
+
+    Args:
+        detector: As it was read.
+
+    Raises:
+        UserError: Naming the first part that is wrong.
+    """
+    program = detector.program
+    check_program(program)
+    post = detector.postprocess
+    maps = [len(out.tensors) for out in program.outputs]
+    levels = len(post.decoder.levels)
+    _need(maps == [levels] * 2, 'outputs', f'two kinds of {levels} levels')
+    channels = {op.output: op.channels for op in program.ops}
+    for number, level in enumerate(post.decoder.levels):
+        where = f'level {number}'
+        _inside(level.stride, 1, MAX_STRIDE, where)
+        priors = 1
+        if isinstance(post.decoder, Anchors):
+            base = level.base  # type: ignore[union-attr]
+            right = base.dtype == np.int32 and base.ndim == 2
+            _need(right and base.shape[1:] == (4,), where, 'anchors')
+            priors = len(base)
+        else:
+            _multipliers(level.distances, 4, where)  # type: ignore[union-attr]
+        logits, boxes = (out.tensors[number] for out in program.outputs)
+        right = channels[boxes] == 4 * priors
+        right &= channels[logits] == len(detector.labels) * priors
+        _need(right, where, 'maps of its anchors and of the labels')
+    if isinstance(post.decoder, Anchors):
+        _multipliers(post.decoder.deltas, 4, 'deltas')
+        limit = post.decoder.limit
+        _inside((limit,), 1, 2**24, 'the limit of deltas')
+        _curve(post.decoder.exp, -limit, limit, 'exp')
+    _multipliers(post.logits, 1, 'scores')
+    _curve(post.sigmoid, -(2**20), 2**20, 'sigmoid')
+    _inside((post.candidates, post.keep), 1, 2**20, 'candidates')
+    _inside((post.overlap,), 0, 2**16, 'overlap')
+    _inside((post.threshold,), -(2**31), 2**31, 'threshold')
+    pre = detector.preprocess
+    _inside((pre.short, pre.long), 1, 2**14, 'the frame')
+    _need(pre.short <= pre.long, 'the frame', 'short before long')
+
+
+def check_program(program: ir.Program) -> None:
+    """Raise if a program refers to what is not there, or could overflow."""
+    made: dict[str, ir.Op] = {}
+    _need(bool(program.ops), 'the program', 'one with operators')
+    for position, op in enumerate(program.ops):
+        where = f'operator {position} ({op.output})'
+        _need(
+            op.output not in made and op.output != 'image', where,
+            'one of a new name',
+        )  # fmt: skip
+        for name in op.inputs:
+            known = name in made or (name, position) == ('image', 0)
+            _need(known, where, f'one that reads what exists: {name!r}')
+        expected = INPUTS[type(op)]
+        _need(
+            len(op.inputs) == (expected or max(1, len(op.inputs))),
+            where,
+            f'one of {expected or "some"} inputs',
+        )
+        _need(isinstance(op, ir.Image) == (position == 0), where, 'in place')
+        _inside((op.channels,), 1, MAX_CHANNELS, where)
+        low, high = op.grid.lo, op.grid.hi
+        _inside((low, high), -(2**31) + 1, 2**31 - 1, where)
+        _need(low <= high, where, 'one whose codes are in order')
+        _operator(op, [made[n] for n in op.inputs if n in made], program)
+        made[op.output] = op
+    for out in program.outputs:
+        for name in out.tensors:
+            _need(name in made, f'output {name!r}', 'a tensor of the program')
+            right = made[name].grid == ir.INT32
+            _need(right, f'output {name!r}', 'one of int32')
+    _inside((program.stride,), 1, MAX_STRIDE, 'the stride')
+    prove(program)
+
+
+def _operator(op: ir.Op, inputs: list[ir.Op], program: ir.Program) -> None:
+    where = f'operator {op.output}'
+    channels = [x.channels for x in inputs]
+    if isinstance(op, ir.Window):
+        _inside((*op.kernel, *op.stride, *op.dilation), 1, MAX_WINDOW, where)
+        _inside(op.padding, 0, MAX_WINDOW, where)
+    if isinstance(op, ir.Image):
+        _inside(op.mean, 0, 255, where)
+        _need(len(op.mean) == op.channels, where, 'one of all means')
+        _need(_holds(op.grid, -255, 255), where, 'one of its codes')
+    elif isinstance(op, ir.Convolution):
+        _convolution(op, inputs[0], program.weights)
+    elif isinstance(op, ir.Concatenate):
+        _need(sum(channels) == op.channels, where, 'one of their channels')
+        for x in inputs:
+            right = _holds(op.grid, x.grid.lo, x.grid.hi)
+            _need(right, where, 'one of their codes')
+    elif isinstance(op, ir.Slice):
+        _inside((op.first,), 0, channels[0] - op.channels, where)
+        _inside(op.step, 1, MAX_WINDOW, where)
+        _inside(op.offset, 0, MAX_WINDOW, where)
+    else:
+        _need(channels[0] == op.channels, where, 'one of its channels')
+    if isinstance(op, ir.MaxPool):
+        right = all(
+            2 * p <= d * (k - 1) + 1
+            for p, k, d in zip(op.padding, op.kernel, op.dilation, strict=True)
+        )
+        _need(right, where, 'a window that sees more than the border')
+    if isinstance(op, (ir.MaxPool, ir.Upsample, ir.Slice)):
+        grid = inputs[0].grid
+        _need(_holds(op.grid, grid.lo, grid.hi), where, 'one of its codes')
+    elif isinstance(op, ir.Requantize):
+        _multipliers(op.multipliers, op.channels, where)
+    elif isinstance(op, ir.Add):
+        _need(channels[1] == op.channels, where, 'one of both channels')
+        for x in inputs:
+            # So that the sum fits int32 before it is saturated.
+            _inside((x.grid.lo, x.grid.hi), -(2**30), 2**30, where)
+    elif isinstance(op, ir.Lookup):
+        grid = inputs[0].grid
+        right = op.table.dtype == np.int32 and op.first == grid.lo
+        right &= op.table.shape == (grid.hi - grid.lo + 1,)
+        _need(right, where, 'one with a value for each code')
+        low, high = int(op.table.min()), int(op.table.max())
+        _need(_holds(op.grid, low, high), where, 'one of its codes')
+
+
+def _convolution(
+    op: ir.Convolution, source: ir.Op, weights: Mapping[str, ir.Weights]
+) -> None:
+    where = f'operator {op.output}'
+    _need(op.weights in weights, where, f'with weights: {op.weights!r}')
+    groups = op.groups
+    _inside((groups,), 1, source.channels, where)
+    right = source.channels % groups == 0 and op.channels % groups == 0
+    _need(right, where, 'one whose channels are multiples of its groups')
+    shape = (op.channels, source.channels // groups, *op.kernel)
+    found = weights[op.weights].codes.shape
+    _need(found == shape, where, f'one of weights {shape}, found {found}')
+    _need(op.grid == ir.INT32, where, 'one of int32')
+    _need(_holds(source.grid, 0, 0), where, 'one whose input has a zero')
+    _inside((source.grid.lo, source.grid.hi), -(2**15), 2**15, where)
+
+
+def _holds(grid: ir.Grid, low: int, high: int) -> bool:
+    return grid.lo <= low and high <= grid.hi
+
+
+def _multipliers(table: Multipliers, channels: int, where: str) -> None:
+    shapes = {table.m.shape, table.b.shape, table.s.shape}
+    right = shapes in ({(channels,)}, {(1,)})
+    right &= table.m.dtype == np.int32 and table.b.dtype == np.int64
+    right &= table.s.dtype == np.uint8
+    _need(right, where, f'one of {channels} multipliers, or one')
+    _need(int(table.s.max()) <= MAX_SHIFT, where, f'shifted by {MAX_SHIFT}')
+
+
+def _curve(curve: Curve, low: int, high: int, where: str) -> None:
+    right = curve.table.dtype == np.int32 and curve.table.ndim == 1
+    _need(right, where, 'a table')
+    _inside((curve.bits,), 0, 24, where)
+    last = curve.first + ((len(curve.table) - 1) << curve.bits)
+    _need(curve.first <= low and high < last, where, 'one of its whole range')
+
+
+def _inside(
+    values: tuple[int, ...], low: int, high: int, where: str
+) -> None:
+    right = all(low <= value <= high for value in values)
+    _need(right, where, f'between {low} and {high}: {values}')
+
+
+def _need(right: bool, where: str, what: str) -> None:
+    if not right:
+        raise UserError(f'{where} is not {what}')

@@ -1,0 +1,74 @@
+"""A trained detector becomes a compiled one."""
+
+from collections.abc import Callable
+from typing import Any
+
+from mmengine.config import Config
+from torch import nn
+
+from ..engine.preflight import classes_of
+from ..errors import UserError
+from .bounds import prove
+from .check import check_detector
+from .detector import CompiledDetector
+from .fixed_point import FixedPoint
+from .fold import Folded, fold
+from .heads import image_mean, read_postprocess, read_preprocess
+from .trace import trace
+
+
+def compile_network(detector: nn.Module) -> Folded:
+    """Return the program of a detector's network, proven.
+
+    Args:
+        detector: A quantised detector.
+
+    Raises:
+        UserError: Naming what cannot be an integer.
+    """
+    pre: Any = detector.data_preprocessor
+    folded = fold(
+        trace(detector),
+        image_mean(detector),
+        int(pre.pad_size_divisor),
+        fixed_point_of(detector),
+    )
+    prove(folded.program)
+    return folded
+
+
+def fixed_point_of(detector: nn.Module) -> FixedPoint:
+    """Return the integer side that a detector's config gave it."""
+    return getattr(detector, 'fixed_point', FixedPoint())
+
+
+def compile_detector(
+    detector: nn.Module, cfg: Config, say: Callable[[str], None] = print
+) -> tuple[CompiledDetector, Folded]:
+    """Compile a detector with all that precedes and follows its network.
+
+    Args:
+        detector: Built from the config, its checkpoint loaded.
+        cfg: The config.
+        say: Told what is being done.
+
+    Raises:
+        UserError: Naming what cannot be an integer.
+    """
+    say('the graph')
+    folded = compile_network(detector)
+    say('pre- and post-processing')
+    dataset = cfg.test_dataloader.dataset
+    compiled = CompiledDetector(
+        folded.program,
+        read_preprocess(detector, dataset.pipeline),
+        read_postprocess(detector, folded.program, fixed_point_of(detector)),
+        classes_of(dataset),
+    )
+    say('checks')
+    try:
+        check_detector(compiled)
+    except UserError as error:
+        raise UserError(f'the compiled detector: {error}') from None
+    return compiled, folded
+

@@ -1,0 +1,99 @@
+"""Real ratios as integers: the one requantisation rule of the contract.
+
+docs/integer_contract.md, section 2: ``q = clamp((a * m + b) >> s, lo, hi)``.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import UserError
+
+# At this shift a multiplier that has lost all its bits is wrong by less than
+# 2^-48, and 2^31 accumulated units by less than 2^-16 of a step.
+MAX_SHIFT = 47
+# The bias, with its shift, must leave a bit of 63 to the product.
+MAX_BIAS = 2.0**62
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """How a program stands for real ratios.
+
+    Attributes:
+        multiplier_bits: Width of a multiplier's mantissa, 2 to 31. 24 were
+            chosen by measurement: see docs/integer_contract.md, section 2.
+    """
+
+    multiplier_bits: int = 24
+
+    def __post_init__(self) -> None:
+        bits = self.multiplier_bits
+        if type(bits) is not int or not 2 <= bits <= 31:
+            raise UserError(
+                f'multiplier_bits={bits!r}: give an integer from 2 to 31'
+            )
+
+
+@dataclass(frozen=True)
+class Multipliers:
+    """The integers of a requantisation, one of each per channel or just one.
+
+    Attributes:
+        m: Multipliers, int32 (C,).
+        b: Biases, int64 (C,); the half that rounds is in them.
+        s: Shifts, uint8 (C,).
+    """
+
+    m: np.ndarray
+    b: np.ndarray
+    s: np.ndarray
+
+
+def real_multipliers(
+    ratio: np.ndarray, offset: np.ndarray, fixed_point: FixedPoint
+) -> Multipliers:
+    """Return the integers that stand for ``q = round(a * ratio + offset)``.
+
+    Args:
+        ratio: Source's scale over the target's step, float64 (C,) or (1,).
+        offset: In steps of the target, same shape.
+        fixed_point: Width of the multipliers.
+
+    Raises:
+        UserError: If a ratio or an offset is too large or not finite.
+    """
+    width = fixed_point.multiplier_bits
+    ratio, offset = np.broadcast_arrays(
+        np.atleast_1d(np.asarray(ratio, np.float64)),
+        np.atleast_1d(np.asarray(offset, np.float64)),
+    )
+    if not (np.isfinite(ratio).all() and np.isfinite(offset).all()):
+        raise UserError('a scale is not finite: train it again')
+    # ratio = fraction * 2^exponent with 1/2 <= |fraction| < 1.
+    exponent = np.frexp(ratio)[1].astype(np.int64)
+    shift = np.where(ratio == 0, MAX_SHIFT, width - exponent)
+    shift = np.minimum(shift, MAX_SHIFT)
+    m = _half_up(ratio * 2.0**shift)
+    # 0.111..1 rounds up to 1.000: the same number with one shift less.
+    carry = (np.abs(m) == 2.0**width) & (shift > 0)
+    m = np.where(carry, m / 2, m)
+    shift = np.where(carry, shift - 1, shift)
+    if (shift < 0).any() or (np.abs(m) >= 2.0**width).any():
+        raise UserError(
+            f'one unit is worth {np.abs(ratio).max():.3g} steps of the next '
+            'grid: its clip value has collapsed; calibrate again'
+        )
+    b = _half_up((offset + 0.5) * 2.0**shift)
+    if (np.abs(b) >= MAX_BIAS).any():
+        raise UserError(
+            f'an offset is worth {np.abs(offset).max():.3g} steps of the next '
+            'grid: its clip value has collapsed; calibrate again'
+        )
+    return Multipliers(
+        m.astype(np.int32), b.astype(np.int64), shift.astype(np.uint8)
+    )
+
+
+def _half_up(x: np.ndarray) -> np.ndarray:
+    return np.floor(x + 0.5)

@@ -1,0 +1,187 @@
+"""Captures a network as a graph in which quantised layers are opaque.
+
+PyTorch's exporter sees ATen operators, and our layers as two operators of
+their own that carry the layer's name: whoever reads the graph finds codes
+and steps in the layer. Sizes stay symbolic, so one graph serves all images.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+from torch.utils._pytree import tree_unflatten
+
+from ..errors import UserError
+from ..layers.add import QuantAdd
+from ..layers.weighted import QuantConv2d
+
+# Two of the coarsest stride of mmdet's pyramids: the exporter takes sizes of
+# one for constants, and no level may have a side of one.
+TRACE_SIZE = (256, 384)
+
+
+@torch.library.custom_op('aqd::convolution', mutates_args=())
+def convolution(
+    x: Tensor,
+    name: str,
+    channels: int,
+    kernel: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+) -> Tensor:
+    """Stand for the layer ``name``; only ever traced."""
+    raise NotImplementedError
+
+
+@convolution.register_fake
+def _(
+    x: Tensor,
+    name: str,
+    channels: int,
+    kernel: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+) -> Tensor:
+    size = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip(
+            x.shape[2:], kernel, stride, padding, dilation, strict=True
+        )
+    ]
+    return x.new_empty(x.shape[0], channels, *size)
+
+
+@torch.library.custom_op('aqd::addition', mutates_args=())
+def addition(x: Tensor, y: Tensor, name: str) -> Tensor:
+    """Stand for the adder ``name``; only ever traced."""
+    raise NotImplementedError
+
+
+@addition.register_fake
+def _(x: Tensor, y: Tensor, name: str) -> Tensor:
+    return torch.empty_like(x)
+
+
+CONVOLUTION = torch.ops.aqd.convolution.default
+ADDITION = torch.ops.aqd.addition.default
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A captured network.
+
+    Attributes:
+        module: Its graph; it shares its parameters with the network.
+        outputs: Nodes of the output, grouped as the network returned them.
+        detector: The network that was captured.
+    """
+
+    module: GraphModule
+    outputs: tuple[tuple[Node, ...], ...]
+    detector: nn.Module
+
+    def tensor(self, node: Node) -> Tensor:
+        """Return the parameter or buffer that a node of the graph names."""
+        owner: Any = self.module
+        for part in str(node.target).split('.'):
+            owner = getattr(owner, part)
+        return owner
+
+
+class _Network(nn.Module):
+    """A detector's maps, as a function of the normalised image."""
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, image: Tensor) -> Any:
+        return self.detector(image, mode='tensor')
+
+
+def trace(detector: nn.Module) -> Trace:
+    """Capture a detector in evaluation mode.
+
+    Args:
+        detector: Any module that returns its maps when it is called with
+            ``mode='tensor'``; it is not changed.
+
+    Raises:
+        UserError: If the exporter cannot follow its forward.
+    """
+    network = _Network(detector)
+    device = next(detector.parameters()).device
+    image = torch.zeros(1, 3, *TRACE_SIZE, device=device)
+    sizes = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    was_training = detector.training
+    detector.eval()
+    try:
+        with _opaque(detector), torch.no_grad():
+            exported = torch.export.export(
+                network, (image,), dynamic_shapes=(sizes,), strict=False
+            )
+    except Exception as error:  # the exporter raises many kinds
+        reason = (str(error).strip().splitlines() or [''])[0]
+        raise UserError(
+            f'{type(detector).__name__} cannot be captured as a graph '
+            f'({type(error).__name__}: {reason[:200]})'
+        ) from error
+    finally:
+        detector.train(was_training)
+    module = exported.module()
+    (nodes,) = next(
+        node.args for node in module.graph.nodes if node.op == 'output'
+    )
+    results = tree_unflatten(nodes, exported.call_spec.out_spec)
+    groups = tuple(
+        (maps,) if isinstance(maps, Node) else tuple(maps) for maps in results
+    )
+    return Trace(module, groups, detector)
+
+
+def _convolve(layer: QuantConv2d, name: str, x: Tensor) -> Tensor:
+    padding: Any = layer.padding
+    if isinstance(padding, str) or layer.padding_mode != 'zeros':
+        raise UserError(
+            f'{name}: padding={padding!r}, {layer.padding_mode}: a program '
+            'pads with zeros, by a number of pixels'
+        )
+    return convolution(
+        x,
+        name,
+        layer.out_channels,
+        list(layer.kernel_size),
+        list(layer.stride),
+        list(padding),
+        list(layer.dilation),
+    )
+
+
+def _add(layer: QuantAdd, name: str, x: Tensor, y: Tensor) -> Tensor:
+    return addition(x, y, name)
+
+
+_STANDS: dict[type, Callable] = {QuantConv2d: _convolve, QuantAdd: _add}
+
+
+@contextmanager
+def _opaque(detector: nn.Module) -> Iterator[None]:
+    """Let quantised layers be called as opaque operators."""
+    changed: list[Any] = []
+    for name, layer in detector.named_modules():
+        stand = _STANDS.get(type(layer))
+        if stand is not None:
+            changed.append(layer)
+            changed[-1].forward = partial(stand, layer, name)
+    try:
+        yield
+    finally:
+        for layer in changed:
+            del layer.forward

@@ -1,0 +1,105 @@
+"""How a program and the float simulation compare, layer by layer."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from ..layers.add import QuantAdd
+from . import program as ir
+from .executor import Executor
+from .fold import Folded
+from .simulation import Simulation
+from .trace import Trace
+
+
+@dataclass
+class Agreement:
+    """How the codes of one tensor agree with the simulation's.
+
+    Attributes:
+        count: Codes that were compared.
+        equal_alike: Of these, equal when the program's layers before are fed
+            the simulation's own codes.
+        worst_alike: Largest difference of codes then.
+        equal_through: Equal when the program runs on by itself.
+    """
+
+    count: int = 0
+    equal_alike: int = 0
+    worst_alike: int = 0
+    equal_through: int = 0
+
+
+def simulated_codes(
+    trace: Trace, folded: Folded, image: Tensor
+) -> dict[str, Tensor]:
+    """Return the codes that the float simulation rounds to.
+
+    Args:
+        trace: The network.
+        folded: Its program, which names the tensors.
+        image: Normalised, float (N, C, H, W).
+    """
+    seen: dict[str, Tensor] = {}
+
+    def watch(
+        node: Node, operand: int, x: Tensor, rounded: Tensor, layer: object
+    ) -> Tensor:
+        if isinstance(layer, QuantAdd):
+            codes = layer.branch_codes(x)
+        else:
+            codes = layer.input_quantizer.codes(x)  # type: ignore[attr-defined]
+        seen[folded.codes[node][operand]] = codes
+        return rounded
+
+    with torch.no_grad():
+        Simulation(trace, watch).run(image.clone())
+    return seen
+
+
+def compare(
+    trace: Trace,
+    folded: Folded,
+    pixels: Tensor,
+    image: Tensor,
+    agreements: dict[str, Agreement],
+) -> None:
+    """Compare one batch and add to the counts.
+
+    Args:
+        trace: The network.
+        folded: Its program.
+        pixels: uint8 (N, C, H, W).
+        image: The same, normalised for the simulation.
+        agreements: By tensor, added to.
+    """
+    simulated = simulated_codes(trace, folded, image)
+    executor = Executor(folded.program, image.device)
+
+    def alike(op: ir.Op, values: Tensor) -> Tensor | None:
+        expected = simulated.get(op.output)
+        if expected is None:
+            return None
+        difference = (values.int() - expected).abs()
+        found = agreements[op.output]
+        found.count += values.numel()
+        found.equal_alike += int((difference == 0).sum())
+        found.worst_alike = max(found.worst_alike, int(difference.max()))
+        return expected.to(values.dtype)
+
+    def through(op: ir.Op, values: Tensor) -> None:
+        expected = simulated.get(op.output)
+        if expected is not None:
+            equal = int((values.int() == expected).sum())
+            agreements[op.output].equal_through += equal
+
+    executor.run(pixels, alike)
+    executor.run(pixels, through)
+
+
+def new_agreements() -> dict[str, Agreement]:
+    """Return an empty record for :func:`compare`."""
+    return defaultdict(Agreement)

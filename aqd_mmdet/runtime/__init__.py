@@ -1,0 +1,5 @@
+"""Runs compiled detectors. Imports with numpy alone."""
+
+from .detector import Detections, Detector
+
+__all__ = ['Detections', 'Detector']

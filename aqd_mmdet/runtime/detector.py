@@ -1,0 +1,92 @@
+"""A compiled detector, ready to be called."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..integer import file
+from ..integer.detector import CompiledDetector
+from . import postprocess, reference
+from .preprocess import check_image, prepare
+
+
+class Detections(NamedTuple):
+    """What was found in one image, best first; integers alone.
+
+    Attributes:
+        boxes: int32 (N, 4): x0, y0, x1, y1 in 16ths of a pixel of the image.
+        labels: int32 (N,), indices of the detector's labels.
+        scores: int32 (N,), in units of 2^-24.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+
+
+class Detector:
+    """Finds objects by a compiled program, from bytes to boxes on integers.
+
+    Args:
+        path: A file ``model.aqd``, or what one holds.
+
+    Attributes:
+        compiled: What the file holds.
+        labels: Class names.
+    """
+
+    def __init__(self, path: str | Path | CompiledDetector) -> None:
+        self.compiled = (
+            path if isinstance(path, CompiledDetector) else file.load(path)
+        )
+        self.labels = self.compiled.labels
+
+    def __call__(self, image: np.ndarray, name: str = 'image') -> Detections:
+        """Find objects.
+
+        Args:
+            image: RGB, uint8 (height, width, 3).
+            name: How to call it in a message.
+
+        Raises:
+            UserError: If it is not such an image.
+        """
+        check_image(image, name)
+        program = self.compiled.program
+        pixels, size = prepare(
+            image,
+            self.compiled.preprocess,
+            program.ops[0].mean,  # type: ignore[attr-defined]
+            program.stride,
+        )
+        outputs = reference.run(program, pixels)
+        return self.boxes(outputs, 0, size, image.shape[:2])
+
+    def boxes(
+        self,
+        outputs: dict[str, np.ndarray],
+        index: int,
+        size: tuple[int, int],
+        original: tuple[int, int],
+    ) -> Detections:
+        """Return the detections in one image of a batch that was run.
+
+        Args:
+            outputs: The program's, int32 (N, C, H, W).
+            index: Of the image.
+            size: Height and width of the network's image before its border.
+            original: Height and width of the image that was given.
+        """
+        post = self.compiled.postprocess
+        maps = [
+            [outputs[name][index] for name in out.tensors]
+            for out in self.compiled.program.outputs
+        ]
+        found = postprocess.detect(post, maps, size)
+        corners = postprocess.rescaled(found.corners, size, original)
+        return Detections(
+            corners.astype(np.int32),
+            found.labels.astype(np.int32),
+            postprocess.scores(post, found.logits).astype(np.int32),
+        )

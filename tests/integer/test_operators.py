@@ -1,0 +1,164 @@
+"""Oracle, reference and executor, equal in every integer of each operator."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aqd_mmdet.integer import program as ir
+from aqd_mmdet.integer.executor import Executor
+from aqd_mmdet.integer.fixed_point import Multipliers
+from aqd_mmdet.runtime import reference
+from tests import oracle
+
+SOURCE = ir.Grid(-1024, 1024)
+sides = st.integers(1, 7)
+pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
+
+
+def integers(data, shape: tuple[int, ...], lo: int, hi: int, dtype: Any):
+    """Draw an array in which extremes are as frequent as other values."""
+    values = st.sampled_from([lo, hi]) | st.integers(lo, hi)
+    count = int(np.prod(shape))
+    drawn = data.draw(st.lists(values, min_size=count, max_size=count))
+    return np.array(drawn, dtype).reshape(shape)
+
+
+def check(op: ir.Op, inputs: list[np.ndarray], weights: dict) -> None:
+    """Run one operator in all three."""
+    program = ir.Program((op,), weights, (), 1)
+    tensors = dict(zip(op.inputs, inputs, strict=True))
+    found = reference.EXECUTE[type(op)](op, tensors, program)
+    executor = Executor(_with_sources(op, inputs, weights))
+    faster = executor_op(executor, op, inputs)
+    for n in range(len(inputs[0])):
+        expected = oracle.execute(
+            op, [x[n].tolist() for x in inputs], program
+        )
+        assert found[n].tolist() == expected
+        assert faster[n].tolist() == expected
+
+
+def _with_sources(op: ir.Op, inputs, weights) -> ir.Program:
+    sources = tuple(
+        ir.Image(name, ('image',), x.shape[1], SOURCE, (0,))
+        for name, x in zip(op.inputs, inputs, strict=True)
+    )
+    return ir.Program((*sources, op), weights, (), 1)
+
+
+def executor_op(executor: Executor, op: ir.Op, inputs) -> torch.Tensor:
+    from aqd_mmdet.integer import executor as module
+
+    tensors = {
+        n: torch.from_numpy(x) for n, x in zip(op.inputs, inputs, strict=True)
+    }
+    values = module.EXECUTE[type(op)](op, tensors, executor.constants)
+    return values.to(torch.int64)
+
+
+@given(data=st.data(), kernel=pairs, stride=pairs, padding=pairs)
+@settings(max_examples=60)
+def test_convolution(data, kernel, stride, padding):
+    groups, dilation = data.draw(st.sampled_from([1, 2])), (1, data.draw(
+        st.integers(1, 2)
+    ))  # fmt: skip
+    height, width = kernel[0] + data.draw(sides), 2 * kernel[1] + 1
+    x = integers(data, (2, 2 * groups, height, width), -1024, 1024, np.int16)
+    codes = integers(data, (2 * groups, 2, *kernel), -255, 255, np.int16)
+    op = ir.Convolution(
+        'y', ('x',), 2 * groups, ir.INT32, kernel, stride, padding, dilation,
+        'w', groups,
+    )  # fmt: skip
+    check(op, [x], {'w': ir.Weights(codes, 8)})
+
+
+def test_convolution_of_sums_that_float32_cannot_hold():
+    # 2 * 1024 * 255 * 32 + 1 is odd and above 2^24.
+    x = np.full((1, 64, 1, 1), 1024, np.int16)
+    x[0, 0] = 1
+    codes = np.full((1, 64, 1, 1), 255, np.int16)
+    codes[0, 0] = 1
+    op = ir.Convolution(
+        'y', ('x',), 1, ir.INT32, (1, 1), (1, 1), (0, 0), (1, 1), 'w', 1
+    )
+    assert 63 * 1024 * 255 + 1 < 2**24 < 2 * 63 * 1024 * 255
+    check(op, [x], {'w': ir.Weights(codes, 8)})
+    wide = np.repeat(x, 2, 1)
+    check(op, [wide], {'w': ir.Weights(np.repeat(codes, 2, 1), 8)})
+
+
+@given(data=st.data(), per_tensor=st.booleans())
+def test_requantize(data, per_tensor):
+    channels = 3
+    limit = 2**31 - 1
+    x = integers(data, (1, channels, 2, 2), -limit, limit, np.int32)
+    count = 1 if per_tensor else channels
+    table = Multipliers(
+        integers(data, (count,), -(2**24), 2**24, np.int32),
+        integers(data, (count,), -(2**61), 2**61, np.int64),
+        integers(data, (count,), 0, 47, np.uint8),
+    )
+    lo, hi = data.draw(
+        st.sampled_from([(0, 3), (-127, 127), (0, 255), (-1024, 1024)])
+    )
+    check(
+        ir.Requantize('y', ('x',), channels, ir.Grid(lo, hi), table), [x], {}
+    )
+
+
+@given(data=st.data(), kernel=pairs, stride=pairs)
+def test_max_pool(data, kernel, stride):
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    x = integers(data, (2, 2, 5, 4), -128, 127, np.int8)
+    op = ir.MaxPool(
+        'y', ('x',), 2, ir.Grid(-128, 127), kernel, stride, padding, (1, 1)
+    )
+    check(op, [x], {})
+
+
+@given(data=st.data())
+def test_add(data):
+    x, y = (
+        integers(data, (1, 2, 3, 2), -1024, 1024, np.int16) for _ in range(2)
+    )
+    check(ir.Add('z', ('x', 'y'), 2, ir.Grid(0, 255)), [x, y], {})
+
+
+@given(data=st.data())
+def test_lookup(data):
+    x = integers(data, (1, 2, 3, 2), -7, 7, np.int8)
+    table = integers(data, (15,), 0, 255, np.int32)
+    check(ir.Lookup('y', ('x',), 2, ir.Grid(0, 255), table, -7), [x], {})
+
+
+@given(data=st.data(), small=st.tuples(sides, sides), like=st.tuples(sides, sides))
+def test_upsample(data, small, like):
+    x = integers(data, (1, 2, *small), 0, 255, np.uint8)
+    target = np.zeros((1, 1, *like), np.uint8)
+    check(
+        ir.Upsample('z', ('x', 'y'), 2, ir.Grid(0, 255)), [x, target], {}
+    )
+
+
+@given(data=st.data())
+def test_concatenate(data):
+    x = integers(data, (1, 2, 3, 2), 0, 255, np.uint8)
+    y = integers(data, (1, 1, 3, 2), 0, 3, np.uint8)
+    check(ir.Concatenate('z', ('x', 'y'), 3, ir.Grid(0, 255)), [x, y], {})
+
+
+@given(data=st.data(), offset=st.tuples(*[st.integers(0, 1)] * 2))
+def test_slice(data, offset):
+    x = integers(data, (1, 4, 5, 4), 0, 255, np.uint8)
+    op = ir.Slice('y', ('x',), 2, ir.Grid(0, 255), 1, offset, (2, 2))
+    check(op, [x], {})
+
+
+@given(data=st.data())
+def test_image(data):
+    x = integers(data, (2, 3, 2, 2), 0, 255, np.uint8)
+    op = ir.Image('p', ('x',), 3, ir.Grid(-255, 255), (124, 0, 255))
+    check(op, [x], {})

@@ -1,0 +1,184 @@
+"""docs/integer_contract.md in plain Python integers: what is right.
+
+A tensor is a list of channels, a channel a list of rows, a row a list of
+integers; one image at a time. No numpy, no float, no speed.
+"""
+
+from operator import mul
+from typing import Any
+
+from aqd_mmdet.integer import program as ir
+
+Tensor = list[list[list[int]]]
+
+
+def clamp(x: int, lo: int, hi: int) -> int:
+    return min(max(x, lo), hi)
+
+
+def requantized(a: int, m: int, b: int, s: int, lo: int, hi: int) -> int:
+    """Section 2, the one rounding."""
+    return clamp((a * m + b) >> s, lo, hi)
+
+
+def image(op: ir.Image, x: Tensor) -> Tensor:
+    return [
+        [[pixel - mean for pixel in row] for row in channel]
+        for channel, mean in zip(x, op.mean, strict=True)
+    ]
+
+
+def at(channel: list[list[int]], y: int, x: int, outside: Any) -> Any:
+    inside = 0 <= y < len(channel) and 0 <= x < len(channel[0])
+    return channel[y][x] if inside else outside
+
+
+def window(
+    op: ir.Window, channel: list[list[int]], y: int, x: int, outside: Any
+) -> list[Any]:
+    """What one output reads of one channel, row by row."""
+    return [
+        at(
+            channel,
+            y * op.stride[0] - op.padding[0] + v * op.dilation[0],
+            x * op.stride[1] - op.padding[1] + u * op.dilation[1],
+            outside,
+        )
+        for v in range(op.kernel[0])
+        for u in range(op.kernel[1])
+    ]
+
+
+def convolution(op: ir.Convolution, x: Tensor, weights: Any) -> Tensor:
+    height, width = op.size({op.inputs[0]: (len(x[0]), len(x[0][0]))})
+    per_group = len(x) // op.groups
+    outs = op.channels // op.groups
+    flat = [[w for plane in out for row in plane for w in row] for out in weights]
+    result = [[[0] * width for _ in range(height)] for _ in flat]
+    for group in range(op.groups):
+        read = x[group * per_group : (group + 1) * per_group]
+        for row in range(height):
+            for column in range(width):
+                codes = [
+                    q
+                    for channel in read
+                    for q in window(op, channel, row, column, 0)
+                ]
+                for o in range(group * outs, (group + 1) * outs):
+                    a = sum(map(mul, flat[o], codes))
+                    assert -(2**31) < a < 2**31
+                    result[o][row][column] = a
+    return result
+
+
+def requantize(op: ir.Requantize, x: Tensor) -> Tensor:
+    table = op.multipliers
+    result = []
+    for c, channel in enumerate(x):
+        k = c if len(table.m) > 1 else 0
+        m, b, s = int(table.m[k]), int(table.b[k]), int(table.s[k])
+        result.append(
+            [
+                [requantized(a, m, b, s, op.grid.lo, op.grid.hi) for a in row]
+                for row in channel
+            ]
+        )
+    return result
+
+
+def max_pool(op: ir.MaxPool, x: Tensor) -> Tensor:
+    height, width = op.size({op.inputs[0]: (len(x[0]), len(x[0][0]))})
+    return [
+        [
+            [
+                max(
+                    q
+                    for q in window(op, channel, row, column, None)
+                    if q is not None
+                )
+                for column in range(width)
+            ]
+            for row in range(height)
+        ]
+        for channel in x
+    ]
+
+
+def add(op: ir.Add, x: Tensor, y: Tensor) -> Tensor:
+    return [
+        [
+            [clamp(p + q, op.grid.lo, op.grid.hi) for p, q in zip(*rows)]
+            for rows in zip(*channels)
+        ]
+        for channels in zip(x, y)
+    ]
+
+
+def lookup(op: ir.Lookup, x: Tensor) -> Tensor:
+    return [
+        [[int(op.table[q - op.first]) for q in row] for row in channel]
+        for channel in x
+    ]
+
+
+def upsample(op: ir.Upsample, x: Tensor, like: Tensor) -> Tensor:
+    height, width = len(like[0]), len(like[0][0])
+    return [
+        [
+            [
+                channel[row * len(channel) // height][
+                    column * len(channel[0]) // width
+                ]
+                for column in range(width)
+            ]
+            for row in range(height)
+        ]
+        for channel in x
+    ]
+
+
+def part(op: ir.Slice, x: Tensor) -> Tensor:
+    return [
+        [row[op.offset[1] :: op.step[1]] for row in channel]
+        for channel in (
+            c[op.offset[0] :: op.step[0]]
+            for c in x[op.first : op.first + op.channels]
+        )
+    ]
+
+
+def execute(op: ir.Op, inputs: list[Tensor], program: ir.Program) -> Tensor:
+    """Section 3, one operator."""
+    match op:
+        case ir.Image():
+            return image(op, *inputs)
+        case ir.Convolution():
+            codes = program.weights[op.weights].codes.tolist()
+            return convolution(op, *inputs, codes)
+        case ir.Requantize():
+            return requantize(op, *inputs)
+        case ir.MaxPool():
+            return max_pool(op, *inputs)
+        case ir.Add():
+            return add(op, *inputs)
+        case ir.Lookup():
+            return lookup(op, *inputs)
+        case ir.Upsample():
+            return upsample(op, *inputs)
+        case ir.Concatenate():
+            return [channel for x in inputs for channel in x]
+        case ir.Slice():
+            return part(op, *inputs)
+    raise AssertionError(op)
+
+
+def run(program: ir.Program, pixels: Tensor) -> dict[str, Tensor]:
+    """Run a program on one image; return every tensor."""
+    tensors = {'image': pixels}
+    for op in program.ops:
+        inputs = [tensors[name] for name in op.inputs]
+        tensors[op.output] = execute(op, inputs, program)
+        for channel in tensors[op.output]:
+            for row in channel:
+                assert all(op.grid.lo <= q <= op.grid.hi for q in row)
+    return tensors
