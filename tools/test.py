@@ -1,18 +1,23 @@
 """Evaluate a detector: mmdet's tools/test.py, with checks before."""
 
+from pathlib import Path
+
 from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 from mmengine.dist import is_main_process
 
 from aqd_mmdet.engine import launch, preflight
 from aqd_mmdet.engine.checkpoint import check_checkpoint
+from aqd_mmdet.engine.compiled_model import use_compiled
 from aqd_mmdet.errors import UserError, one_line
 
 
 @one_line
 def main() -> None:
     parser = launch.parser(__doc__)
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        'checkpoint', help='checkpoint file, or a compiled model.aqd'
+    )
     parser.add_argument('--out', help='pickle file for the predictions')
     parser.add_argument(
         '--show', action='store_true', help='show the detections'
@@ -27,13 +32,17 @@ def main() -> None:
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         raise UserError(f'--out {args.out}: give a name that ends in .pkl')
     cfg = launch.read_config(args)
+    is_compiled = args.checkpoint.endswith('.aqd')
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
         cfg = trigger_visualization_hook(cfg, args)
     if is_main_process():
         preflight.check_data(cfg, ['test'])
+    if is_compiled:
+        use_compiled(cfg, Path(args.checkpoint))
     runner = launch.build_runner(cfg)
-    if is_main_process() and '://' not in args.checkpoint:
+    local = '://' not in args.checkpoint and not is_compiled
+    if is_main_process() and local:
         check_checkpoint(args.checkpoint, runner.model, for_training=False)
     if args.out:
         runner.test_evaluator.metrics.append(

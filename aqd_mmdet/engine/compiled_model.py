@@ -1,21 +1,21 @@
 """A compiled detector as a model of mmengine, for its loops and metrics."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from ..integer.detector import (
-    BOX_BITS,
-    SCORE_BITS,
-    CompiledDetector,
-)
+from ..integer.detector import BOX_BITS, SCORE_BITS
 from ..integer.executor import Executor
+from ..registry import MODELS
 from ..runtime import Detector
 
 
+@MODELS.register_module()
 class CompiledModel(BaseModel):
     """Evaluates a program on images that a data pipeline has resized.
 
@@ -23,13 +23,13 @@ class CompiledModel(BaseModel):
     are does not matter.
 
     Args:
-        compiled: The detector.
+        path: A file ``model.aqd``.
     """
 
-    def __init__(self, compiled: CompiledDetector) -> None:
+    def __init__(self, path: str) -> None:
         super().__init__()
-        self.detector = Detector(compiled)
-        self.executor = Executor(compiled.program)
+        self.detector = Detector(path)
+        self.executor = Executor(self.detector.compiled.program)
 
     def forward(
         self, inputs: Any, data_samples: Any = None, mode: str = 'predict'
@@ -74,3 +74,17 @@ class CompiledModel(BaseModel):
         padded = mean[:, None, None].repeat(1, height, width)
         padded[:, : image.shape[1], : image.shape[2]] = image
         return padded
+
+
+def use_compiled(cfg: Config, path: Path) -> None:
+    """Let a config's test run a compiled detector.
+
+    Args:
+        cfg: The whole config, changed in place.
+        path: A file ``model.aqd``.
+    """
+    # A dict of its own: keys of the detector that stood there must not stay.
+    cfg.model = dict(type='aqd_mmdet.CompiledModel', path=str(path))
+    cfg.load_from, cfg.resume = None, False
+    # Hooks on quantisers and clip values have nothing to hold on to.
+    cfg.custom_hooks = []

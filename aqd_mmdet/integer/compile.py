@@ -8,33 +8,12 @@ from torch import nn
 
 from ..engine.preflight import classes_of
 from ..errors import UserError
-from .bounds import prove
 from .check import check_detector
 from .detector import CompiledDetector
 from .fixed_point import FixedPoint
 from .fold import Folded, fold
 from .heads import image_mean, read_postprocess, read_preprocess
-from .trace import trace
-
-
-def compile_network(detector: nn.Module) -> Folded:
-    """Return the program of a detector's network, proven.
-
-    Args:
-        detector: A quantised detector.
-
-    Raises:
-        UserError: Naming what cannot be an integer.
-    """
-    pre: Any = detector.data_preprocessor
-    folded = fold(
-        trace(detector),
-        image_mean(detector),
-        int(pre.pad_size_divisor),
-        fixed_point_of(detector),
-    )
-    prove(folded.program)
-    return folded
+from .trace import Trace, trace
 
 
 def fixed_point_of(detector: nn.Module) -> FixedPoint:
@@ -44,7 +23,7 @@ def fixed_point_of(detector: nn.Module) -> FixedPoint:
 
 def compile_detector(
     detector: nn.Module, cfg: Config, say: Callable[[str], None] = print
-) -> tuple[CompiledDetector, Folded]:
+) -> tuple[CompiledDetector, Trace, Folded]:
     """Compile a detector with all that precedes and follows its network.
 
     Args:
@@ -52,11 +31,23 @@ def compile_detector(
         cfg: The config.
         say: Told what is being done.
 
+    Returns:
+        tuple: The compiled detector; the captured network and its folding,
+        for comparisons.
+
     Raises:
         UserError: Naming what cannot be an integer.
     """
-    say('the graph')
-    folded = compile_network(detector)
+    say('capturing the graph')
+    captured = trace(detector)
+    say('folding it into integers')
+    pre: Any = detector.data_preprocessor
+    folded = fold(
+        captured,
+        image_mean(detector),
+        int(pre.pad_size_divisor),
+        fixed_point_of(detector),
+    )
     say('pre- and post-processing')
     dataset = cfg.test_dataloader.dataset
     compiled = CompiledDetector(
@@ -65,10 +56,10 @@ def compile_detector(
         read_postprocess(detector, folded.program, fixed_point_of(detector)),
         classes_of(dataset),
     )
-    say('checks')
+    say('proving that nothing overflows')
     try:
         check_detector(compiled)
     except UserError as error:
         raise UserError(f'the compiled detector: {error}') from None
-    return compiled, folded
+    return compiled, captured, folded
 

@@ -1,6 +1,7 @@
 """Builds mmdet's own detector and exchanges its layers by a recipe."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any
 
 from mmdet.registry import MODELS as MMDET_MODELS
@@ -8,11 +9,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..errors import UserError, nearest
+from ..integer.fixed_point import FixedPoint
 from ..layers.add import QuantAdd
 from ..layers.multi_level_norm import MultiLevelBN, track_levels
 from ..layers.weighted import QuantConv2d, QuantizedLayer, QuantLinear
 from ..quantizers.grid import check_bits
-from ..registry import MODELS
+from ..registry import INTEGERS, MODELS
 from .additions import find_additions, replace_additions, run_once
 from .recipe import FLOAT, ConvChoice, NormChoice, choose, read_recipe
 
@@ -28,6 +30,7 @@ def QuantizedDetector(
     detector: str,
     recipe: Sequence[dict] = (),
     bits: int | str = FLOAT,
+    integer: dict | None = None,
     **cfg: Any,
 ) -> nn.Module:
     """Build a detector of mmdet with quantised layers.
@@ -42,6 +45,9 @@ def QuantizedDetector(
         bits: Width of weights and activations where a rule names none, or
             ``'float'``: then rules of norms are followed and nothing is
             quantised, which makes the float detector to start from.
+        integer: The integer side of the recipe, as registered in
+            :data:`aqd_mmdet.registry.INTEGERS`; the compiler and the
+            integer-aware mode both read it.
         **cfg: The detector's own config.
 
     Raises:
@@ -49,7 +55,40 @@ def QuantizedDetector(
     """
     model = MMDET_MODELS.build(dict(type=detector, **cfg))
     quantize_detector(model, recipe, bits)
+    model.fixed_point = read_integer(integer)
     return model
+
+
+INTEGERS.register_module(module=FixedPoint)
+
+
+def read_integer(integer: Any) -> FixedPoint:
+    """Return the integer side of a recipe.
+
+    Args:
+        integer: A dict of a config, or None for the defaults.
+
+    Raises:
+        UserError: If it is of an unknown type or has unknown options.
+    """
+    if integer is None:
+        return FixedPoint()
+    options = dict(integer)
+    name = str(options.pop('type', 'FixedPoint'))
+    cls = INTEGERS.get(name)
+    if cls is None:
+        known = INTEGERS.module_dict
+        raise UserError(
+            f'no integer side is called {name!r} ({nearest(name, known)})'
+        )
+    known = [field.name for field in fields(cls)]
+    for option in options:
+        if option not in known:
+            raise UserError(
+                f'integer={integer}: {name} has no option {option!r} '
+                f'({nearest(str(option), known)})'
+            )
+    return cls(**options)
 
 
 def quantize_detector(

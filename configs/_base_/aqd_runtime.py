@@ -7,4 +7,6 @@ custom_hooks = [
     # start='paper' begins where the publication did.
     dict(type='aqd_mmdet.CalibrationHook', batches=10, start='mse'),
     dict(type='aqd_mmdet.QuantizerLogHook'),
+    # Validation and test run the integer program of a quantised detector.
+    dict(type='aqd_mmdet.IntegerAwareHook'),
 ]

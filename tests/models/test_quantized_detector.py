@@ -80,6 +80,7 @@ def plain_config(norm: str = 'BN'):
     cfg.type = cfg.pop('detector')
     cfg.pop('recipe')
     cfg.pop('bits')
+    cfg.pop('integer')
     return cfg
 
 

@@ -15,3 +15,7 @@ recipe = [
     # Without this line they share the norms, too.
     dict(modules='bbox_head.*_convs.*', norm=dict(type='MultiLevelBN')),
 ]
+
+# The integer side: what the compiled program is made of. `aware_from=11` lets
+# training see the program's own codes from epoch 11 on.
+integer = dict(type='FixedPoint', multiplier_bits=24, aware_from=None)

@@ -1,0 +1,116 @@
+"""Compile a trained detector to integers: CONFIG CHECKPOINT --out model.aqd"""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from mmengine.registry import MODELS
+from tqdm import tqdm
+
+from aqd_mmdet.engine import launch, preflight
+from aqd_mmdet.engine.checkpoint import (
+    check_checkpoint,
+    read_checkpoint,
+    state_dict_of,
+)
+from aqd_mmdet.engine.compiled_model import use_compiled
+from aqd_mmdet.errors import UserError, one_line
+from aqd_mmdet.integer import file, report, verify
+from aqd_mmdet.integer.bounds import prove
+from aqd_mmdet.integer.compile import compile_detector
+from aqd_mmdet.integer.program import listing, plan_memory
+from aqd_mmdet.runtime.images import read_image
+from aqd_mmdet.runtime.preprocess import check_image, prepare
+
+
+def say(text: str) -> None:
+    print(f'compiling: {text}', flush=True)
+
+
+@one_line
+def main() -> None:
+    parser = launch.parser(__doc__)
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--out', type=Path, default=Path('model.aqd'), help='file to write'
+    )
+    parser.add_argument(
+        '--verify',
+        type=Path,
+        nargs='+',
+        default=[],
+        metavar='IMAGE',
+        help='compare all codes with the float simulation on these images',
+    )
+    parser.add_argument(
+        '--evaluate',
+        action='store_true',
+        help="evaluate the program on the config's test dataset",
+    )
+    parser.add_argument(
+        '--print', action='store_true', help='print the program'
+    )
+    args = parser.parse_args()
+    convert(args)
+
+
+def convert(args: argparse.Namespace) -> None:
+    """Compile, verify, write, report."""
+    if not args.out.parent.is_dir():
+        raise UserError(f'--out {args.out}: no folder {args.out.parent}')
+    cfg = launch.read_config(args)
+    if args.evaluate:
+        preflight.check_data(cfg, ['test'])
+    images = [(path, read_image(path)) for path in args.verify]
+    for path, image in images:
+        check_image(image, f'image {path}')
+    say('building the detector')
+    detector = MODELS.build(cfg.model).eval()
+    check_checkpoint(args.checkpoint, detector, for_training=False)
+    detector.load_state_dict(state_dict_of(read_checkpoint(args.checkpoint)))
+    compiled, captured, folded = compile_detector(detector, cfg, say)
+    program = compiled.program
+    agreements = verify.new_agreements()
+    mean = program.ops[0].mean  # type: ignore[attr-defined]
+    for _, image in tqdm(images, 'comparing', disable=not images):
+        array, _ = prepare(
+            image, compiled.preprocess, mean, program.stride
+        )
+        pixels = torch.from_numpy(array)
+        normalised = pixels - torch.tensor(mean).float()[:, None, None]
+        verify.compare(captured, folded, pixels, normalised, agreements)
+    file.save(compiled, args.out)
+    metrics = {}
+    if args.evaluate:
+        use_compiled(cfg, args.out)
+        metrics = launch.build_runner(cfg).test()
+    frame = (compiled.preprocess.short, compiled.preprocess.long)
+    size = tuple(-(-n // program.stride) * program.stride for n in frame)
+    size_of_float = report.float32_bytes(detector)
+    made = report.make_report(
+        program,
+        prove(program),
+        agreements,
+        report.Sizes(
+            size_of_float,
+            size_of_float // 2,
+            args.out.stat().st_size,
+            plan_memory(program, size).peak,
+            size,
+        ),
+        metrics,
+    )
+    beside = args.out.with_suffix('.json')
+    part = beside.with_name(beside.name + '.part')
+    part.write_text(json.dumps(asdict(made), indent=1) + '\n')
+    part.replace(beside)
+    if args.print:
+        print('\n'.join(listing(program)))
+    print('\n'.join(report.lines(made)))
+    print(f'{args.out}\n{beside}')
+
+
+if __name__ == '__main__':
+    main()
