@@ -53,7 +53,9 @@ def convolution(op: ir.Convolution, x: Tensor, weights: Any) -> Tensor:
     height, width = op.size({op.inputs[0]: (len(x[0]), len(x[0][0]))})
     per_group = len(x) // op.groups
     outs = op.channels // op.groups
-    flat = [[w for plane in out for row in plane for w in row] for out in weights]
+    flat = [
+        [w for plane in out for row in plane for w in row] for out in weights
+    ]
     result = [[[0] * width for _ in range(height)] for _ in flat]
     for group in range(op.groups):
         read = x[group * per_group : (group + 1) * per_group]

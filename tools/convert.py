@@ -75,9 +75,7 @@ def convert(args: argparse.Namespace) -> None:
     agreements = verify.new_agreements()
     mean = program.ops[0].mean  # type: ignore[attr-defined]
     for _, image in tqdm(images, 'comparing', disable=not images):
-        array, _ = prepare(
-            image, compiled.preprocess, mean, program.stride
-        )
+        array, _ = prepare(image, compiled.preprocess, mean, program.stride)
         pixels = torch.from_numpy(array)
         normalised = pixels - torch.tensor(mean).float()[:, None, None]
         verify.compare(captured, folded, pixels, normalised, agreements)

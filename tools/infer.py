@@ -15,7 +15,10 @@ def main() -> None:
     parser.add_argument('model', type=Path, help='a file model.aqd')
     parser.add_argument('images', type=Path, nargs='+', help='image files')
     parser.add_argument(
-        '--out', type=Path, default=Path('detections'), help='folder to draw to'
+        '--out',
+        type=Path,
+        default=Path('detections'),
+        help='folder to draw to',
     )
     parser.add_argument(
         '--score', type=float, default=0.3, help='least score that is drawn'

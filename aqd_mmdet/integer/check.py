@@ -193,9 +193,7 @@ def _curve(curve: Curve, low: int, high: int, where: str) -> None:
     _need(curve.first <= low and high < last, where, 'one of its whole range')
 
 
-def _inside(
-    values: tuple[int, ...], low: int, high: int, where: str
-) -> None:
+def _inside(values: tuple[int, ...], low: int, high: int, where: str) -> None:
     right = all(low <= value <= high for value in values)
     _need(right, where, f'between {low} and {high}: {values}')
 

@@ -62,4 +62,3 @@ def compile_detector(
     except UserError as error:
         raise UserError(f'the compiled detector: {error}') from None
     return compiled, captured, folded
-

@@ -184,9 +184,7 @@ class _Folder:
             ir.Grid(grid.lo, grid.hi),
             self.mean,
         )
-        return Affine(
-            self.emit(op, 'image'), 'image', np.ones(1), np.zeros(1)
-        )
+        return Affine(self.emit(op, 'image'), 'image', np.ones(1), np.zeros(1))
 
     def output(self, nodes: tuple[Node, ...], number: int) -> ir.Output:
         """Requantise all levels of one output to one scale."""
@@ -365,9 +363,7 @@ def _affine(self: _Folder, node: Node, what: str) -> Affine:
 
 def _batch_norm(self: _Folder, node: Node) -> Affine:
     value = _affine(self, node, 'a batch norm')
-    mean, var = (
-        _real(self.trace.tensor(_node(a))) for a in node.args[3:5]
-    )
+    mean, var = (_real(self.trace.tensor(_node(a))) for a in node.args[3:5])
     gamma, beta = (
         default if arg is None else _real(self.trace.tensor(_node(arg)))
         for arg, default in zip(node.args[1:3], (1.0, 0.0), strict=True)

@@ -204,7 +204,7 @@ def rescaled(
 
 def scores(post: PostProcess, logits: np.ndarray) -> np.ndarray:
     """Return the scores of logits in units of 2^-24."""
-    fixed_logits = fixed(
-        logits[:, None], post.logits, -MAX_LOGIT, MAX_LOGIT
-    )[:, 0]
+    fixed_logits = fixed(logits[:, None], post.logits, -MAX_LOGIT, MAX_LOGIT)[
+        :, 0
+    ]
     return read_curve(post.sigmoid, fixed_logits)

@@ -34,9 +34,7 @@ def check(op: ir.Op, inputs: list[np.ndarray], weights: dict) -> None:
     executor = Executor(_with_sources(op, inputs, weights))
     faster = executor_op(executor, op, inputs)
     for n in range(len(inputs[0])):
-        expected = oracle.execute(
-            op, [x[n].tolist() for x in inputs], program
-        )
+        expected = oracle.execute(op, [x[n].tolist() for x in inputs], program)
         assert found[n].tolist() == expected
         assert faster[n].tolist() == expected
 
@@ -134,13 +132,13 @@ def test_lookup(data):
     check(ir.Lookup('y', ('x',), 2, ir.Grid(0, 255), table, -7), [x], {})
 
 
-@given(data=st.data(), small=st.tuples(sides, sides), like=st.tuples(sides, sides))
+@given(
+    data=st.data(), small=st.tuples(sides, sides), like=st.tuples(sides, sides)
+)
 def test_upsample(data, small, like):
     x = integers(data, (1, 2, *small), 0, 255, np.uint8)
     target = np.zeros((1, 1, *like), np.uint8)
-    check(
-        ir.Upsample('z', ('x', 'y'), 2, ir.Grid(0, 255)), [x, target], {}
-    )
+    check(ir.Upsample('z', ('x', 'y'), 2, ir.Grid(0, 255)), [x, target], {})
 
 
 @given(data=st.data())
