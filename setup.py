@@ -15,7 +15,7 @@ MIM_FOLDERS = ('aqd_mmdet/.mim', '_aqd_mmdet_mim')
 class BuildWithConfigs(build_py):
     def run(self) -> None:
         super().run()
-        if self.editable_mode:  # mim finds the checkout itself
+        if self.editable_mode:  # onedl-mim finds the checkout
             return
         root = Path(__file__).parent
         for folder in MIM_FOLDERS:

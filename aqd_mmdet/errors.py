@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -56,6 +57,9 @@ def one_line(main: Callable[[], None]) -> Callable[[], None]:
 
     @functools.wraps(main)
     def wrapper() -> None:
+        # On a full disk every line of a log would give a traceback of its
+        # own; what is written beside the log raises, and is told below.
+        logging.raiseExceptions = False
         try:
             main()
         except UserError as error:

@@ -109,10 +109,13 @@ def max_pool(op: ir.MaxPool, x: Tensor) -> Tensor:
 def add(op: ir.Add, x: Tensor, y: Tensor) -> Tensor:
     return [
         [
-            [clamp(p + q, op.grid.lo, op.grid.hi) for p, q in zip(*rows)]
-            for rows in zip(*channels)
+            [
+                clamp(p + q, op.grid.lo, op.grid.hi)
+                for p, q in zip(*rows, strict=True)
+            ]
+            for rows in zip(*channels, strict=True)
         ]
-        for channels in zip(x, y)
+        for channels in zip(x, y, strict=True)
     ]
 
 

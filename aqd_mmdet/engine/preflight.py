@@ -17,8 +17,9 @@ from ..errors import UserError, nearest
 # A box may reach over the image's border by rounding or by intent (objects
 # cut off); one that has less than this share of itself inside is a mistake.
 MIN_INSIDE = 0.5
-# Weights, an optimiser's two moments, and the checkpoint being replaced.
-CHECKPOINT_COPIES = 4
+# Weights and an optimiser's two moments, in the checkpoint before and in
+# the one being written, and something for logs.
+CHECKPOINT_COPIES = 7
 
 
 def read_config(path: str, options: dict | None = None) -> Config:

@@ -7,7 +7,13 @@ import numpy as np
 from ..errors import UserError
 from . import program as ir
 from .bounds import prove
-from .detector import Anchors, CompiledDetector, Curve
+from .detector import (
+    AnchorLevel,
+    Anchors,
+    CompiledDetector,
+    Curve,
+    PointLevel,
+)
 from .fixed_point import MAX_SHIFT, Multipliers
 
 # Larger ones are mistakes, and would make sizes overflow.
@@ -42,17 +48,17 @@ def check_detector(detector: CompiledDetector) -> None:
     levels = len(post.decoder.levels)
     _need(maps == [levels] * 2, 'outputs', f'two kinds of {levels} levels')
     channels = {op.output: op.channels for op in program.ops}
-    for number, level in enumerate(post.decoder.levels):
+    places: tuple[AnchorLevel | PointLevel, ...] = post.decoder.levels
+    for number, level in enumerate(places):
         where = f'level {number}'
         _inside(level.stride, 1, MAX_STRIDE, where)
-        priors = 1
-        if isinstance(post.decoder, Anchors):
-            base = level.base  # type: ignore[union-attr]
-            right = base.dtype == np.int32 and base.ndim == 2
-            _need(right and base.shape[1:] == (4,), where, 'anchors')
-            priors = len(base)
+        if isinstance(level, AnchorLevel):
+            right = level.base.dtype == np.int32 and level.base.ndim == 2
+            _need(right and level.base.shape[1:] == (4,), where, 'anchors')
+            priors = len(level.base)
         else:
-            _multipliers(level.distances, 4, where)  # type: ignore[union-attr]
+            _multipliers(level.distances, 4, where)
+            priors = 1
         logits, boxes = (out.tensors[number] for out in program.outputs)
         right = channels[boxes] == 4 * priors
         right &= channels[logits] == len(detector.labels) * priors

@@ -43,8 +43,9 @@ class Executor:
         for op in program.ops:
             if isinstance(op, ir.Convolution):
                 if op.weights not in weights:
-                    codes = program.weights[op.weights].codes
-                    weights[op.weights] = torch.from_numpy(codes).to(device)
+                    weights[op.weights] = torch.from_numpy(
+                        program.weights[op.weights].codes
+                    ).to(device)
                 grid = sources[op.inputs[0]].grid
                 limit = max(abs(grid.lo), abs(grid.hi))
                 # As a count of units: weights have at most 2^31 of them.
@@ -59,8 +60,8 @@ class Executor:
                     for x in (table.m, table.b, table.s)
                 )
             elif isinstance(op, ir.Lookup):
-                table = torch.from_numpy(op.table)
-                self.constants[op.output] = (table.to(device),)
+                codes = torch.from_numpy(op.table)
+                self.constants[op.output] = (codes.to(device),)
 
     @torch.no_grad()
     def run(

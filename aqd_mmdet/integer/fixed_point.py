@@ -58,12 +58,15 @@ class Multipliers:
 
 
 def real_multipliers(
-    ratio: np.ndarray, offset: np.ndarray, fixed_point: FixedPoint
+    ratio: np.ndarray | float,
+    offset: np.ndarray | float,
+    fixed_point: FixedPoint,
 ) -> Multipliers:
     """Return the integers that stand for ``q = round(a * ratio + offset)``.
 
     Args:
-        ratio: Source's scale over the target's step, float64 (C,) or (1,).
+        ratio: Source's scale over the target's step, float64 (C,), or
+            one for all.
         offset: In steps of the target, same shape.
         fixed_point: Width of the multipliers.
 

@@ -132,7 +132,7 @@ class _Folder:
         self.ops: list[ir.Op] = []
         self.by_name: dict[str, ir.Op] = {}
         self.weights: dict[str, ir.Weights] = {}
-        self.values: dict[Node, Any] = {}
+        self.values: dict[Any, Any] = {}
         self.codes: dict[Node, tuple[str, ...]] = {}
         self.rounded: dict[tuple, str] = {}
         # The last tensor of each symbolic size, for upsampling to it.
@@ -230,8 +230,11 @@ class _Folder:
         self, value: Affine, step: float, grid: ir.Grid, name: str
     ) -> str:
         source = self.by_name[value.source]
-        lo = max(grid.lo, _round(value.low / step))
-        hi = min(grid.hi, _round(value.high / step))
+        # An activation's limits round as the values that they limit do.
+        lo, hi = (
+            _round(min(max(x / step, grid.lo), grid.hi))
+            for x in (value.low, value.high)
+        )
         ratio, offset = value.scale / step, value.offset / step
         inside = lo <= source.grid.lo and source.grid.hi <= hi
         if inside and (ratio == 1).all() and (offset == 0).all():
@@ -276,8 +279,8 @@ def _size(node: Node) -> str:
     return f'{height} x {width}'
 
 
-def _round(x: float) -> float:
-    return x if abs(x) == inf else int(np.floor(x + 0.5))
+def _round(x: float) -> int:
+    return int(np.floor(x + 0.5))
 
 
 def _real(x: Any) -> np.ndarray:

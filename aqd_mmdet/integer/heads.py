@@ -84,8 +84,8 @@ def read_postprocess(
     Raises:
         UserError: If the head decodes in another way.
     """
-    head: Any = detector.bbox_head  # type: ignore[union-attr]
-    coder = getattr(head, 'bbox_coder', None)
+    head: Any = detector.bbox_head
+    coder: Any = getattr(head, 'bbox_coder', None)
     name = type(coder).__name__
     if name != 'DeltaXYWHBBoxCoder':
         raise UserError(

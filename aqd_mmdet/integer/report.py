@@ -121,23 +121,23 @@ def make_report(
                 len(np.unique(weights.codes)),
                 grid.hi - grid.lo + 1,
                 round(slack[op.output], 2),
-                found and found.equal_alike / found.count,
-                found and found.worst_alike,
-                found and found.equal_through / found.count,
+                None if found is None else found.equal_alike / found.count,
+                None if found is None else found.worst_alike,
+                None if found is None else found.equal_through / found.count,
             )
         )
     total = sum(a.count for a in agreements.values())
+    alike = sum(a.equal_alike for a in agreements.values())
+    through = sum(a.equal_through for a in agreements.values())
     return Report(
         tuple(layers),
         sizes,
         total,
-        total and sum(a.equal_alike for a in agreements.values()) / total
-        or None,
+        alike / total if total else None,
         max((a.worst_alike for a in agreements.values()), default=None),
-        total and sum(a.equal_through for a in agreements.values()) / total
-        or None,
+        through / total if total else None,
         metrics,
-    )  # fmt: skip
+    )
 
 
 def lines(report: Report) -> Iterator[str]:

@@ -116,9 +116,9 @@ def level_boxes(
     priors = codes.shape[0] // 4
     classes = logits.shape[0] // priors
     flat = logits.transpose(1, 2, 0).reshape(-1).astype(np.int64)
-    index = np.flatnonzero(flat >= post.threshold)
-    order = np.argsort(-flat[index], kind='stable')[: post.candidates]
-    index = index[order]
+    above = np.flatnonzero(flat >= post.threshold)
+    order = np.argsort(-flat[above], kind='stable')[: post.candidates]
+    index = above[order]
     place, label = index // classes, index % classes
     prior, pixel = place % priors, place // priors
     y, x = pixel // width, pixel % width
@@ -153,7 +153,7 @@ def suppress(boxes: Boxes, overlap: int, keep: int) -> Boxes:
     corners = boxes.corners
     sides = corners[:, 2:] - corners[:, :2]
     areas = sides[:, 0] * sides[:, 1]
-    left = np.arange(len(areas))
+    left: np.ndarray = np.arange(len(areas))
     kept: list[int] = []
     while len(left) and len(kept) < keep:
         best, left = left[0], left[1:]

@@ -61,9 +61,9 @@ def _positions(n: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     one = 1 << POSITION_BITS
     i = np.arange(n, dtype=np.int64)
     position = ((2 * i + 1) * k * one - n * one) // (2 * n)
-    position = np.clip(position, 0, (k - 1) * one)
-    j = position >> POSITION_BITS
-    return j, np.minimum(j + 1, k - 1), position & (one - 1)
+    inside = np.clip(position, 0, (k - 1) * one)
+    j = inside >> POSITION_BITS
+    return j, np.minimum(j + 1, k - 1), inside & (one - 1)
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -102,7 +102,7 @@ def prepare(
     Returns:
         tuple: uint8 (1, 3, H', W'), and height and width before the border.
     """
-    height, width = fitted_size(*image.shape[:2], pre)
+    height, width = fitted_size(image.shape[0], image.shape[1], pre)
     small = resize(image, height, width)
     if pre.bgr:
         small = small[..., ::-1]

@@ -5,6 +5,7 @@ paragraph for each function here.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,8 @@ def windows(op: ir.Window, padded: np.ndarray) -> np.ndarray:
     reach = tuple(
         d * (k - 1) + 1 for d, k in zip(op.dilation, op.kernel, strict=True)
     )
-    view = np.lib.stride_tricks.sliding_window_view(padded, reach, (2, 3))
+    slide: Any = np.lib.stride_tricks.sliding_window_view
+    view = slide(padded, reach, (2, 3))
     return view[
         :, :, :: op.stride[0], :: op.stride[1], :: op.dilation[0],
         :: op.dilation[1],

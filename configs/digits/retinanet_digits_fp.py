@@ -37,5 +37,5 @@ param_scheduler = [
     ),
 ]
 default_hooks = dict(
-    logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=1)
+    logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=2)
 )

@@ -1,6 +1,7 @@
 """mim finds configs and tools of an installed package."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -15,6 +16,13 @@ pytest.importorskip('mim')
 def installed(tmp_path_factory):
     """The package installed as by ``pip install .``, into a folder."""
     target = tmp_path_factory.mktemp('site')
+    # A copy: pip leaves a build folder, in which mim would find each config
+    # of an editable checkout a second time.
+    source = tmp_path_factory.mktemp('source')
+    for name in ('aqd_mmdet', 'configs', 'tools'):
+        shutil.copytree(ROOT / name, source / name)
+    for name in ('setup.py', 'setup.cfg', 'README.md', 'LICENSE'):
+        shutil.copy(ROOT / name, source)
     subprocess.run(
         [
             sys.executable,
@@ -26,7 +34,7 @@ def installed(tmp_path_factory):
             '--no-build-isolation',
             '--target',
             str(target),
-            str(ROOT),
+            str(source),
         ],
         check=True,
     )
