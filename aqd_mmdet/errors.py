@@ -22,7 +22,11 @@ class UserError(ValueError):
     def line(self) -> str:
         """Return the message as first raised, without wrappers' text."""
         origin: BaseException = self
-        while isinstance(origin.__context__, UserError):
+        # `from None` marks a message that was made from another on purpose.
+        while (
+            isinstance(origin.__context__, UserError)
+            and not origin.__suppress_context__
+        ):
             origin = origin.__context__
         last = str(origin).strip().splitlines()[-1]
         return re.sub(r'^.*\bUserError: ', '', last)

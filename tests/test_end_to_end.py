@@ -233,3 +233,65 @@ def test_killed_and_resumed_ends_with_the_same_weights(digits, tmp_path):
     found = read_checkpoint(part / 'epoch_3.pth')
     for name, tensor in expected['state_dict'].items():
         assert torch.equal(tensor, found['state_dict'][name]), name
+
+
+@pytest.fixture(scope='module')
+def compiled_run(quantised_run, tmp_path_factory, digits) -> Run:
+    folder = tmp_path_factory.mktemp('aqd')
+    images = sorted((digits / 'train').iterdir())[:3]
+    result = run_tool(
+        'tools/convert.py',
+        TWO_BITS,
+        quantised_run.checkpoint,
+        '--out',
+        folder / 'model.aqd',
+        '--work-dir',
+        folder,
+        '--print',
+        '--verify',
+        *images,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return Run(
+        TWO_BITS, quantised_run.options, folder / 'model.aqd', result.stdout
+    )
+
+
+def test_a_trained_detector_is_compiled(compiled_run):
+    path = compiled_run.checkpoint
+    report = json.loads(path.with_suffix('.json').read_text())
+    assert report['sizes']['packed'] == path.stat().st_size
+    assert report['codes'] > 1e6
+    assert report['equal_alike'] >= 0.9999
+    assert report['worst_alike'] <= 1
+    layers = {layer['name']: layer for layer in report['layers']}
+    assert layers['backbone.layer1.0.conv1']['weight_codes'] == 4
+    assert layers['backbone.layer1.0.conv1']['input_codes'] == 4
+    assert layers['backbone.conv1']['weight_bits'] == 8
+    assert layers['bbox_head.retina_cls#4']['weight_bits'] == 8
+    assert 'requantize(backbone.conv1)' in compiled_run.log
+
+
+def test_the_program_is_evaluated_as_what_was_validated(
+    quantised_run, compiled_run, tmp_path
+):
+    # Validation runs the program's network, with mmdet's own float decoding
+    # and suppression; the file adds integers for these.
+    validated = evaluate(quantised_run, tmp_path / 'q')['coco/bbox_mAP']
+    shipped = evaluate(compiled_run, tmp_path / 'i')['coco/bbox_mAP']
+    # On 24 scenes one pair of boxes at the threshold is worth this much.
+    assert shipped == pytest.approx(validated, abs=0.005)
+
+
+def test_training_ends_on_integers(digits, float_run, tmp_path):
+    run = train(
+        TWO_BITS,
+        tmp_path,
+        [
+            *options(digits, 2),
+            f'load_from={float_run.checkpoint}',
+            'model.integer.aware_from=2',
+        ],
+    )
+    assert run.log.count('trained on integers') == 1
+    assert run.log.count('evaluated on integers') == 1

@@ -75,3 +75,12 @@ def test_nearest():
         'nearest: unsigned'
     )
     assert nearest('x', []) == 'there are none'
+
+
+def test_a_message_that_adds_a_place_is_kept():
+    with pytest.raises(UserError) as caught:
+        try:
+            raise UserError('cut off')
+        except UserError as error:
+            raise UserError(f'model a.aqd: {error}') from None
+    assert caught.value.line() == 'model a.aqd: cut off'

@@ -27,13 +27,13 @@ from aqd_mmdet.integer.fixed_point import Multipliers
 def table(channels: int) -> Multipliers:
     return Multipliers(
         np.full(channels, 5, np.int32),
-        np.full(channels, 2**40, np.int64),
+        np.full(channels, 4, np.int64),
         np.full(channels, 3, np.uint8),
     )
 
 
-def curve(limit: int) -> Curve:
-    return Curve(np.arange(5, dtype=np.int32), -2 * limit, 24)
+def curve(values: list[int]) -> Curve:
+    return Curve(np.array(values, np.int32), -(2**24), 24)
 
 
 def detector() -> CompiledDetector:
@@ -64,13 +64,15 @@ def detector() -> CompiledDetector:
     outputs = (ir.Output(('cls',), 0.25), ir.Output(('box',), 0.125))
     base = np.array([[0, 0, 4096, 8192]], np.int32)
     post = PostProcess(
-        Anchors((AnchorLevel((8, 8), base),), table(4), 1000, curve(2**23)),
+        Anchors(
+            (AnchorLevel((8, 8), base),), table(4), 1000, curve([2**16] * 3)
+        ),
         -7,
         1000,
         32768,
         100,
         table(1),
-        curve(2**23),
+        curve([0, 2**23, 2**24]),
     )
     return CompiledDetector(
         ir.Program(ops, weights, outputs, 8),

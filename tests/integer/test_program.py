@@ -30,8 +30,8 @@ def test_no_two_living_tensors_overlap_in_memory(compiled):
         ends[op.output] = start + size
         assert start + size <= plan.peak
         for other in living:
-            apart = ends[other] <= start or start + size <= (
-                plan.offsets[other]
+            apart = (
+                ends[other] <= start or start + size <= (plan.offsets[other])
             )
             assert apart, (op.output, other)
         living.append(op.output)

@@ -92,6 +92,46 @@ def test_work_dir_that_is_a_file(digits, tmp_path):
     assert (tmp_path / 'file').read_text() == 'mine'
 
 
+def convert(checkpoint: Path, out: Path, *arguments: object):
+    return run_tool(
+        'tools/convert.py', CONFIG, checkpoint, '--out', out, *arguments
+    )
+
+
+def test_conversion_of_what_cannot_be_converted(tmp_path, build):
+    earlier = tmp_path / 'model.aqd'
+    earlier.write_text('mine')
+    state = build('float').state_dict()
+    torch.save(dict(state_dict=state), tmp_path / 'float.pth')
+    line = error_line(convert(tmp_path / 'float.pth', earlier))
+    assert 'is of the float detector' in line
+    assert earlier.read_text() == 'mine'
+    torch.save(dict(state_dict=build(2).state_dict()), tmp_path / 'q.pth')
+    line = error_line(convert(tmp_path / 'q.pth', tmp_path / 'no/model.aqd'))
+    assert 'no folder' in line
+    line = error_line(
+        convert(tmp_path / 'q.pth', earlier, '--verify', tmp_path / 'a.png')
+    )
+    assert 'a.png: no such file' in line
+    assert earlier.read_text() == 'mine'
+
+
+def test_evaluation_of_a_damaged_model(digits, tmp_path):
+    (tmp_path / 'm.aqd').write_bytes(b'PK and more')
+    line = error_line(
+        run_tool(
+            'tools/test.py',
+            CONFIG,
+            tmp_path / 'm.aqd',
+            '--work-dir',
+            tmp_path / 'w',
+            '--cfg-options',
+            *data_options(digits),
+        )
+    )
+    assert f'model {tmp_path}/m.aqd: it is not an .aqd file' in line
+
+
 def test_missing_config():
     assert 'no such file' in error_line(run_tool('tools/train.py', 'no.py'))
 

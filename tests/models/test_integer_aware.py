@@ -1,0 +1,98 @@
+"""Integer-aware mode is the program, in evaluation and in training."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from aqd_mmdet.engine.calibration import calibrate
+from aqd_mmdet.errors import UserError
+from aqd_mmdet.models.integer_aware import IntegerNetwork, integer_aware
+from aqd_mmdet.models.quantized_detector import read_integer
+from aqd_mmdet.quantizers.start import mse_clip
+from aqd_mmdet.runtime import reference
+from tests.integer.conftest import normalised, pixels
+
+
+@pytest.fixture
+def model(build) -> nn.Module:
+    model = build(2).eval()
+    calibrate(model, [normalised(pixels(2, 3, 96, 96))], mse_clip)
+    return model
+
+
+def test_evaluation_gives_the_programs_integers(model):
+    network = IntegerNetwork(model)
+    image = pixels(2, 3, 64, 96)
+    expected = reference.run(network.folded.program, image.numpy())
+    with integer_aware(network, training=False), torch.no_grad():
+        found = model(normalised(image), mode='tensor')
+    for out, maps in zip(network.folded.program.outputs, found, strict=True):
+        for name, values in zip(out.tensors, maps, strict=True):
+            codes = (values.double() / out.scale).round().numpy()
+            # float32 holds 24 bits of a logit; these have fewer.
+            assert np.array_equal(codes, expected[name])
+
+
+def test_the_detector_is_itself_again_afterwards(model):
+    image = normalised(pixels(1, 3, 64, 64))
+    before = model(image, mode='tensor')[0][0]
+    with integer_aware(IntegerNetwork(model), training=False):
+        pass
+    assert torch.equal(model(image, mode='tensor')[0][0], before)
+    assert 'extract_feat' not in vars(model)
+    assert 'forward' not in vars(model.bbox_head)
+
+
+def test_training_sees_the_programs_codes_and_has_gradients(model):
+    network = IntegerNetwork(model)
+    image = normalised(pixels(2, 3, 64, 96))
+    with integer_aware(network, training=False), torch.no_grad():
+        expected = model(image, mode='tensor')
+    with integer_aware(network, training=True):
+        found = model(image, mode='tensor')
+    for maps, right in zip(found, expected, strict=True):
+        for a, b in zip(maps, right, strict=True):
+            assert torch.allclose(a, b, rtol=0, atol=1e-6)
+    loss = sum(m.square().mean() for maps in found for m in maps)
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_a_step_changes_the_program(model):
+    network = IntegerNetwork(model)
+    image = normalised(pixels(1, 3, 64, 64))
+    first = network.train(image)[0][0].detach()
+    with torch.no_grad():
+        model.bbox_head.retina_cls.bias += 1
+    second = network.train(image)[0][0].detach()
+    assert torch.allclose(second, first + 1, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    'integer, message',
+    [
+        (dict(type='FixedPont'), 'nearest: FixedPoint'),
+        (dict(width=16), "no option 'width'"),
+        (dict(multiplier_bits=99), 'multiplier_bits=99'),
+        (dict(aware_from='last'), "aware_from='last'"),
+    ],
+)
+def test_impossible_integer_sides(integer, message):
+    with pytest.raises(UserError, match=message):
+        read_integer(integer)
+
+
+def test_the_config_reaches_the_compiler(build):
+    model = build(2, integer=dict(type='FixedPoint', multiplier_bits=12))
+    assert model.fixed_point.multiplier_bits == 12
+    calibrate(model, [normalised(pixels(2, 3, 96, 96))], mse_clip)
+    program = IntegerNetwork(model).folded.program
+    largest = max(
+        int(np.abs(op.multipliers.m).max())
+        for op in program.ops
+        if hasattr(op, 'multipliers')
+    )
+    assert 2**11 <= largest < 2**12
