@@ -1,4 +1,4 @@
-"""The main job on the embedded dataset: train, quantise, evaluate, draw.
+"""The main job on the embedded dataset: train, quantise, compile, evaluate.
 
 A run that was stopped goes on where it was; remove the folder to start anew.
 """
@@ -8,7 +8,9 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,9 @@ from PIL import Image
 from torch import nn
 
 from aqd_mmdet.errors import UserError, one_line
+from aqd_mmdet.integer.detector import BOX_BITS, SCORE_BITS
 from aqd_mmdet.models.quantized_detector import quantized_layers
+from aqd_mmdet.runtime import Detector
 from aqd_mmdet.visualization import Box, draw_comparison
 
 TOOLS = Path(__file__).resolve().parent
@@ -29,6 +33,8 @@ DATA = Path('data/digits')
 # Where precision and recall are in balance on the validation scenes.
 SHOWN_SCORE = 0.3
 ROWS_PER_PICTURE, PICTURES = 4, 2
+# Scenes on which the program's codes are compared with the simulation's.
+COMPARED = 10
 
 
 @dataclass(frozen=True)
@@ -39,9 +45,11 @@ class Outcome:
         bbox_mAP: COCO AP on the validation scenes, 0 to 1.
         bbox_mAP_50: The same at IoU 0.5.
         weight_bytes: All parameters, those of quantised layers at their bit
-            width, others in 4 bytes.
-        train_seconds: Time of training, 0 where it was done before.
+            width, others in 4 bytes; of the integer program, its file.
+        train_seconds: Time of training, 0 where it was done before; of the
+            integer program, of compiling and evaluating it.
         test_seconds: Time of evaluation.
+        peak_memory: Bytes of a run's tensors on one image, where planned.
     """
 
     bbox_mAP: float
@@ -49,6 +57,7 @@ class Outcome:
     weight_bytes: int
     train_seconds: float
     test_seconds: float
+    peak_memory: int | None = None
 
 
 def say(text: str) -> None:
@@ -125,7 +134,40 @@ def detect(model: nn.Module, image: np.ndarray) -> list[Box]:
     return boxes
 
 
-def draw(out: Path, models: dict[str, nn.Module]) -> list[Path]:
+def detect_on_integers(detector: Detector, image: np.ndarray) -> list[Box]:
+    """Return the boxes that a compiled detector finds in an RGB image."""
+    boxes = []
+    for corners, label, units in zip(*detector(image), strict=True):
+        score = units / 2**SCORE_BITS
+        if score >= SHOWN_SCORE:
+            x0, y0, x1, y1 = (corners / 2**BOX_BITS).tolist()
+            name = f'{label} {score:.2f}'
+            boxes.append(Box(x0, y0, x1 - x0, y1 - y0, int(label), name))
+    return boxes
+
+
+def compile_to_integers(config: Path, checkpoint: Path, out: Path) -> Outcome:
+    """Compile, compare with the simulation, evaluate."""
+    images = sorted((DATA / 'val').glob('*.png'))[:COMPARED]
+    seconds = run_tool(
+        'convert.py', config, checkpoint, '--out', out / 'model.aqd',
+        '--work-dir', out / 'integer_test', '--evaluate', '--verify', *images,
+    )  # fmt: skip
+    made = json.loads((out / 'model.json').read_text())
+    return Outcome(
+        made['metrics']['coco/bbox_mAP'],
+        made['metrics']['coco/bbox_mAP_50'],
+        made['sizes']['packed'],
+        seconds,
+        0.0,
+        made['sizes']['peak_memory'],
+    )
+
+
+Find = Callable[[np.ndarray], list[Box]]
+
+
+def draw(out: Path, finders: dict[str, Find]) -> list[Path]:
     """Draw truth and detections of some validation scenes."""
     annotations = json.loads((DATA / 'val.json').read_text())
     paths = []
@@ -138,8 +180,8 @@ def draw(out: Path, models: dict[str, nn.Module]) -> list[Path]:
             for entry in shown
         ]
         columns = {'truth': [truth(annotations, e['id']) for e in shown]}
-        for title, model in models.items():
-            columns[title] = [detect(model, image) for image in images]
+        for title, find in finders.items():
+            columns[title] = [find(image) for image in images]
         paths.append(out / f'detections_{page}.png')
         draw_comparison(paths[-1], images, columns)
     return paths
@@ -157,7 +199,7 @@ def main() -> None:
     say('the dataset: scenes of real handwritten digits')
     run_tool('make_digits.py', '--out', DATA)
     outcomes: dict[str, Outcome] = {}
-    models: dict[str, nn.Module] = {}
+    finders: dict[str, Find] = {}
     previous: Path | None = None
     for name, title in (('float', 'float'), ('w2a2', '2 bits')):
         stem = 'fp' if name == 'float' else '2bit'
@@ -174,7 +216,7 @@ def main() -> None:
                 f'{checkpoint}: the detector finds nothing; '
                 f'remove {out} and run again'
             )
-        models[title] = init_detector(
+        model = init_detector(
             str(config),
             str(checkpoint),
             device='cuda' if torch.cuda.is_available() else 'cpu',
@@ -182,13 +224,19 @@ def main() -> None:
         outcomes[name] = Outcome(
             metrics['coco/bbox_mAP'],
             metrics['coco/bbox_mAP_50'],
-            weight_bytes(models[title]),
+            weight_bytes(model),
             train_seconds,
             test_seconds,
         )
+        finders[title] = partial(detect, model)
         previous = checkpoint
+    say('compiling to integers')
+    outcomes['integer'] = compile_to_integers(config, checkpoint, out)
+    finders['integers'] = partial(
+        detect_on_integers, Detector(out / 'model.aqd')
+    )
     say('pictures')
-    pictures = draw(out, models)
+    pictures = draw(out, finders)
     summary = {name: asdict(o) for name, o in outcomes.items()}
     part = out / 'summary.part'
     part.write_text(json.dumps(summary, indent=2) + '\n')
