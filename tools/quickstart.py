@@ -46,17 +46,17 @@ class Outcome:
         bbox_mAP_50: The same at IoU 0.5.
         weight_bytes: All parameters, those of quantised layers at their bit
             width, others in 4 bytes; of the integer program, its file.
-        train_seconds: Time of training, 0 where it was done before; of the
-            integer program, of compiling and evaluating it.
-        test_seconds: Time of evaluation.
+        made_seconds: Time of training, 0 where it was done before; of the
+            integer program, of compiling, comparing and evaluating it.
+        test_seconds: Time of evaluation, None where it is part of the other.
         peak_memory: Bytes of a run's tensors on one image, where planned.
     """
 
     bbox_mAP: float
     bbox_mAP_50: float
     weight_bytes: int
-    train_seconds: float
-    test_seconds: float
+    made_seconds: float
+    test_seconds: float | None
     peak_memory: int | None = None
 
 
@@ -159,7 +159,7 @@ def compile_to_integers(config: Path, checkpoint: Path, out: Path) -> Outcome:
         made['metrics']['coco/bbox_mAP_50'],
         made['sizes']['packed'],
         seconds,
-        0.0,
+        None,
         made['sizes']['peak_memory'],
     )
 
@@ -242,13 +242,13 @@ def main() -> None:
     part.write_text(json.dumps(summary, indent=2) + '\n')
     part.replace(out / 'summary.json')
     print(
-        f'\n{"":8}{"AP":>8}{"AP50":>8}{"weights":>12}{"train":>9}{"test":>8}'
+        f'\n{"":8}{"AP":>8}{"AP50":>8}{"weights":>12}{"made in":>9}{"test":>8}'
     )
     for name, o in outcomes.items():
+        test = '' if o.test_seconds is None else f'{o.test_seconds:.0f}s'
         print(
             f'{name:8}{o.bbox_mAP:8.3f}{o.bbox_mAP_50:8.3f}'
-            f'{o.weight_bytes / 1024:8.0f} KiB{o.train_seconds:8.0f}s'
-            f'{o.test_seconds:7.0f}s'
+            f'{o.weight_bytes / 1024:8.0f} KiB{o.made_seconds:8.0f}s{test:>8}'
         )
     for path in (*pictures, out / 'summary.json'):
         print(path)

@@ -20,7 +20,7 @@ model = dict(
 )
 
 # From scratch, so AdamW and a higher rate than the published SGD.
-max_epochs = 8
+max_epochs = 10
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 optim_wrapper = dict(
     type='OptimWrapper',
