@@ -28,7 +28,8 @@ class IntegerAwareHook(Hook):
     """
 
     def __init__(self) -> None:
-        self._network: IntegerNetwork | None = None
+        # For boxes and for losses.
+        self._networks: dict[bool, IntegerNetwork] = {}
         self._stack = ExitStack()
         self._refused = False
 
@@ -68,9 +69,9 @@ class IntegerAwareHook(Hook):
         if self._refused or not quantized_layers(detector) or not started:
             return False
         try:
-            if self._network is None:
-                self._network = IntegerNetwork(detector)
-            self._stack.enter_context(integer_aware(self._network, training))
+            if training not in self._networks:
+                self._networks[training] = IntegerNetwork(detector, training)
+            self._stack.enter_context(integer_aware(self._networks[training]))
         except UserError as error:
             if training:
                 raise

@@ -13,6 +13,7 @@ from .detector import (
     CompiledDetector,
     Curve,
     PointLevel,
+    Product,
 )
 from .fixed_point import MAX_SHIFT, Multipliers
 
@@ -46,7 +47,9 @@ def check_detector(detector: CompiledDetector) -> None:
     post = detector.postprocess
     maps = [len(out.tensors) for out in program.outputs]
     levels = len(post.decoder.levels)
-    _need(maps == [levels] * 2, 'outputs', f'two kinds of {levels} levels')
+    kinds = 3 if isinstance(post.scores, Product) else 2
+    right = maps == [levels] * kinds
+    _need(right, 'outputs', f'{kinds} kinds of {levels} levels')
     channels = {op.output: op.channels for op in program.ops}
     places: tuple[AnchorLevel | PointLevel, ...] = post.decoder.levels
     for number, level in enumerate(places):
@@ -59,17 +62,19 @@ def check_detector(detector: CompiledDetector) -> None:
         else:
             _multipliers(level.distances, 4, where)
             priors = 1
-        logits, boxes = (out.tensors[number] for out in program.outputs)
-        right = channels[boxes] == 4 * priors
-        right &= channels[logits] == len(detector.labels) * priors
+        found = [channels[out.tensors[number]] for out in program.outputs]
+        right = found[:2] == [len(detector.labels) * priors, 4 * priors]
+        right &= found[2:] == [priors] * (kinds - 2)
         _need(right, where, 'maps of its anchors and of the labels')
     if isinstance(post.decoder, Anchors):
         _multipliers(post.decoder.deltas, 4, 'deltas')
         limit = post.decoder.limit
         _inside((limit,), 1, 2**24, 'the limit of deltas')
         _curve(post.decoder.exp, -limit, limit, 'exp')
-    _multipliers(post.logits, 1, 'scores')
-    _curve(post.sigmoid, -(2**20), 2**20, 'sigmoid')
+    _multipliers(post.scores.logits, 1, 'scores')
+    _curve(post.scores.curve, -(2**20), 2**20, 'sigmoid')
+    if isinstance(post.scores, Product):
+        _multipliers(post.scores.factors, 1, 'factors')
     _inside((post.candidates, post.keep), 1, 2**20, 'candidates')
     _inside((post.overlap,), 0, 2**16, 'overlap')
     _inside((post.threshold,), -(2**31), 2**31, 'threshold')

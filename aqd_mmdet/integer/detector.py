@@ -101,26 +101,52 @@ class Points:
 
 
 @dataclass(frozen=True)
+class Sigmoid:
+    """A box is as good as its logit; its score is the logit's sigmoid.
+
+    Attributes:
+        logits: From logits to Q16.
+        curve: The sigmoid of a Q16 number, in units of 2^-24.
+    """
+
+    logits: Multipliers
+    curve: Curve
+
+
+@dataclass(frozen=True)
+class Product:
+    """Scores times the sigmoid of a third output, such as centerness.
+
+    Attributes:
+        logits: From logits to Q16.
+        factors: From the third output to Q16.
+        curve: The sigmoid of a Q16 number, in units of 2^-24.
+    """
+
+    logits: Multipliers
+    factors: Multipliers
+    curve: Curve
+
+
+@dataclass(frozen=True)
 class PostProcess:
     """From logits and box codes to boxes.
 
     Attributes:
         decoder: How box codes become boxes.
+        scores: How good a box is, and its score.
         threshold: Smallest logit that counts.
         candidates: Most candidates of a level.
         overlap: Largest overlap of two boxes of a class, in 65536ths.
         keep: Most boxes of an image.
-        logits: From logits to Q16.
-        sigmoid: Of a Q16 logit, in units of 2^-24.
     """
 
     decoder: Anchors | Points
+    scores: Sigmoid | Product
     threshold: int
     candidates: int
     overlap: int
     keep: int
-    logits: Multipliers
-    sigmoid: Curve
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import UserError
 from . import program as ir
 from .check import check_detector
-from .detector import Anchors, CompiledDetector, Points
+from .detector import Anchors, CompiledDetector, Points, Product, Sigmoid
 
 # As PNG's: a transfer that changes line ends or strips bit 8 is noticed.
 MAGIC = b'\x89AQD\r\n\x1a\n'
@@ -29,7 +29,7 @@ SECTION = struct.Struct('<4sIQ')
 TAGS = (b'JSON', b'DATA')
 ALIGNMENT = 8
 # Classes that stand where an annotation names a base or a choice.
-KINDS = {c.__name__: c for c in (*ir.OPERATORS, Anchors, Points)}
+KINDS = (*ir.OPERATORS, Anchors, Points, Sigmoid, Product)
 DTYPES = ('uint8', 'int16', 'int32', 'int64')
 MAX_INTEGER = 2**63
 
@@ -88,8 +88,8 @@ def _encode(value: Any, data: _Data) -> Any:
             f.name: _encode(getattr(value, f.name), data)
             for f in fields(value)
         }
-        name = type(value).__name__
-        return {'kind': name, **node} if name in KINDS else node
+        cls = type(value)
+        return {'kind': cls.__name__, **node} if cls in KINDS else node
     if isinstance(value, Mapping):
         return {key: _encode(child, data) for key, child in value.items()}
     if isinstance(value, tuple):
@@ -144,8 +144,10 @@ class _Reader:
             return self.array(node, where)
         if hint is ir.Weights:
             return self.weights(node, where)
-        if hint is ir.Op or origin in (UnionType, Union):
-            return self.choice(node, where)
+        if hint is ir.Op:
+            return self.choice(ir.OPERATORS, node, where)
+        if origin in (UnionType, Union):
+            return self.choice(get_args(hint), node, where)
         if is_dataclass(hint):
             return self.record(hint, node, where)
         if origin is tuple:
@@ -172,10 +174,11 @@ class _Reader:
             }
         )
 
-    def choice(self, node: Any, where: str) -> Any:
+    def choice(self, classes: tuple, node: Any, where: str) -> Any:
         kind = node.get('kind') if isinstance(node, dict) else None
-        cls = KINDS.get(kind) if isinstance(kind, str) else None
-        _need(cls is not None, where, f'a kind of {", ".join(KINDS)}')
+        kinds = {cls.__name__: cls for cls in classes}
+        cls = kinds.get(kind) if isinstance(kind, str) else None
+        _need(cls is not None, where, f'a kind of {", ".join(kinds)}')
         return self.record(cls, node, where)
 
     def items(self, hints: tuple, node: Any, where: str) -> tuple:

@@ -197,7 +197,8 @@ class _Folder:
                     'convolution; this is not supported'
                 )
             values.append(value)
-        scale = max(float(np.abs(v.scale).max()) for v in values)
+        # The finest level's, so that none loses bits to a coarser one.
+        scale = min(float(np.abs(v.scale).max()) for v in values)
         names = tuple(
             self.requantize(v, scale, ir.INT32, f'output{number}.{level}')
             for level, v in enumerate(values)
@@ -520,6 +521,7 @@ _HANDLERS: dict[Any, Callable[[_Folder, Node], Value]] = {
     aten.cat.default: _concatenate,
     aten.slice.Tensor: _slice,
     aten.contiguous.default: _same,
+    aten.to.dtype: _same,
     aten.detach.default: _same,
     aten.alias.default: _same,
     aten.dropout.default: _same,

@@ -4,9 +4,11 @@ Read from the detector's own parts by what they offer (a prior generator, a
 coder of boxes, a test config), not by their classes.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from torch import nn
 
 from ..errors import UserError
@@ -18,8 +20,12 @@ from .detector import (
     AnchorLevel,
     Anchors,
     Curve,
+    PointLevel,
+    Points,
     PostProcess,
     PreProcess,
+    Product,
+    Sigmoid,
 )
 from .fixed_point import FixedPoint, real_multipliers
 from .program import Program
@@ -29,6 +35,8 @@ from .program import Program
 # value, between sigmoids 1/64 apart by 3e-6.
 EXP_BITS, SIGMOID_BITS = 8, 10
 MAX_LOGIT = 16
+# As many as a program may say; levels have fewer.
+MAX_CANDIDATES = 2**20
 
 
 def image_mean(detector: nn.Module) -> tuple[int, ...]:
@@ -77,7 +85,8 @@ def read_postprocess(
     """Return a dense head's decoding and suppression.
 
     Args:
-        detector: A detector with a ``bbox_head`` of anchors and deltas.
+        detector: A detector with a ``bbox_head`` that decodes and suppresses
+            as mmdet's ``BaseDenseHead`` does.
         program: Its network.
         fixed_point: Width of multipliers.
 
@@ -85,53 +94,123 @@ def read_postprocess(
         UserError: If the head decodes in another way.
     """
     head: Any = detector.bbox_head
-    coder: Any = getattr(head, 'bbox_coder', None)
-    name = type(coder).__name__
-    if name != 'DeltaXYWHBBoxCoder':
+    _need_base_methods(head)
+    coder: Any = head.bbox_coder
+    read = _DECODERS.get(type(coder).__name__)
+    if read is None:
         raise UserError(
-            f'the head {type(head).__name__} decodes boxes by {name}: the '
-            'program has no integers for it yet'
-        )
-    if coder.add_ctr_clamp or not head.use_sigmoid_cls:
-        raise UserError(
-            f'the head {type(head).__name__} has add_ctr_clamp or a softmax: '
-            'the program has no integers for it yet'
+            f'the head {type(head).__name__} codes boxes by '
+            f'{type(coder).__name__}: the program has no integers for it'
         )
     cfg = head.test_cfg
     nms = cfg['nms']
-    if nms.get('type', 'nms') != 'nms':
-        raise UserError(f"test_cfg.nms.type={nms['type']!r}: give 'nms'")
-    logits, boxes = (out.scale for out in program.outputs)
+    if nms.get('type', 'nms') != 'nms' or nms.get('class_agnostic'):
+        raise UserError(f"test_cfg.nms={dict(nms)}: give type 'nms', by class")
+    if cfg.get('min_bbox_size', 0) > 0:
+        raise UserError('test_cfg.min_bbox_size: a program drops none but 0')
+    scales = [out.scale for out in program.outputs]
     threshold = np.log(cfg['score_thr'] / (1 - cfg['score_thr']))
+    candidates = int(cfg.get('nms_pre', -1))
+    return PostProcess(
+        decoder=read(head, program, fixed_point),
+        scores=_scores(scales, fixed_point),
+        # The first logit whose sigmoid is above the score's threshold.
+        threshold=int(np.floor(threshold / scales[0])) + 1,
+        candidates=candidates if candidates > 0 else MAX_CANDIDATES,
+        overlap=round(nms['iou_threshold'] * 2**OVERLAP_BITS),
+        keep=int(cfg['max_per_img']),
+    )
+
+
+def _need_base_methods(head: Any) -> None:
+    """Raise if a head has a way of its own from maps to boxes."""
+    for name in (
+        'predict_by_feat', '_predict_by_feat_single', '_bbox_post_process',
+    ):  # fmt: skip
+        found = getattr(type(head), name, None)
+        if found is not getattr(BaseDenseHead, name):
+            raise UserError(
+                f'the head {type(head).__name__} has a {name} of its own: '
+                'the program has no integers for it'
+            )
+    if not head.use_sigmoid_cls:
+        raise UserError(
+            f'the head {type(head).__name__} has a softmax: the program has '
+            'no integers for it'
+        )
+
+
+def _scores(scales: list[float], fixed_point: FixedPoint) -> Sigmoid | Product:
+    one = 1 << DELTA_BITS
+    curve = _curve(
+        lambda x: 1 / (1 + np.exp(-x)),
+        MAX_LOGIT * one,
+        SIGMOID_BITS,
+        2**SCORE_BITS,
+    )
+    logits, *factors = (
+        real_multipliers(scale * one, 0.0, fixed_point)
+        for scale in (scales[0], *scales[2:])
+    )
+    if factors:
+        return Product(logits, factors[0], curve)
+    return Sigmoid(logits, curve)
+
+
+def _delta_anchors(
+    head: Any, program: Program, fixed_point: FixedPoint
+) -> Anchors:
+    coder = head.bbox_coder
+    if coder.add_ctr_clamp:
+        raise UserError(
+            'bbox_coder.add_ctr_clamp: a program has no such clamp'
+        )
     one = 1 << DELTA_BITS
     limit = round(abs(np.log(16 / 1000)) * one)
-    decoder = Anchors(
-        tuple(_anchors(head.prior_generator, i) for i in range(
-            len(program.outputs[0].tensors)
-        )),
+    out = program.outputs[1]
+    return Anchors(
+        tuple(
+            _anchors(head.prior_generator, i) for i in range(len(out.tensors))
+        ),
         real_multipliers(
-            boxes * np.array(coder.stds) * one,
+            out.scale * np.array(coder.stds) * one,
             np.array(coder.means) * one,
             fixed_point,
         ),
         limit,
         _curve(np.exp, limit, EXP_BITS, one),
-    )  # fmt: skip
-    return PostProcess(
-        decoder=decoder,
-        # The first logit whose sigmoid is above the score's threshold.
-        threshold=int(np.floor(threshold / logits)) + 1,
-        candidates=int(cfg.get('nms_pre', 1000)),
-        overlap=round(nms['iou_threshold'] * 2**OVERLAP_BITS),
-        keep=int(cfg['max_per_img']),
-        logits=real_multipliers(np.array([logits * one]), 0, fixed_point),
-        sigmoid=_curve(
-            lambda x: 1 / (1 + np.exp(-x)),
-            MAX_LOGIT * one,
-            SIGMOID_BITS,
-            2**SCORE_BITS,
-        ),
     )
+
+
+def _distance_points(
+    head: Any, program: Program, fixed_point: FixedPoint
+) -> Points:
+    generator = head.prior_generator
+    one = 1 << GEOMETRY_BITS
+    # The head's maps are in pixels already.
+    distances = real_multipliers(
+        program.outputs[1].scale * one, 0, fixed_point
+    )
+    return Points(
+        tuple(
+            PointLevel(
+                (int(down), int(across)),
+                (
+                    round(generator.offset * down * one),
+                    round(generator.offset * across * one),
+                ),
+                distances,
+            )
+            for across, down in generator.strides
+        )
+    )
+
+
+# By the name of the class that codes boxes.
+_DECODERS: dict[str, Callable[..., Anchors | Points]] = {
+    'DeltaXYWHBBoxCoder': _delta_anchors,
+    'DistancePointBBoxCoder': _distance_points,
+}
 
 
 def _anchors(generator: Any, level: int) -> AnchorLevel:

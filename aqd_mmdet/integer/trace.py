@@ -106,12 +106,14 @@ class _Network(nn.Module):
         return self.detector(image, mode='tensor')
 
 
-def trace(detector: nn.Module) -> Trace:
-    """Capture a detector in evaluation mode.
+def trace(detector: nn.Module, for_training: bool = False) -> Trace:
+    """Capture a detector, its norms in evaluation mode.
 
     Args:
         detector: Any module that returns its maps when it is called with
             ``mode='tensor'``; it is not changed.
+        for_training: Whether the maps shall be those that its losses read:
+            some heads, FCOS's for one, multiply by strides only elsewhere.
 
     Raises:
         UserError: If the exporter cannot follow its forward.
@@ -120,8 +122,11 @@ def trace(detector: nn.Module) -> Trace:
     device = next(detector.parameters()).device
     image = torch.zeros(1, 3, *TRACE_SIZE, device=device)
     sizes = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
-    was_training = detector.training
+    modes = {module: module.training for module in detector.modules()}
     detector.eval()
+    head: Any = getattr(detector, 'bbox_head', None)
+    if head is not None:
+        head.training = for_training
     try:
         with _opaque(detector), torch.no_grad():
             exported = torch.export.export(
@@ -134,7 +139,8 @@ def trace(detector: nn.Module) -> Trace:
             f'({type(error).__name__}: {reason[:200]})'
         ) from error
     finally:
-        detector.train(was_training)
+        for module, mode in modes.items():
+            module.training = mode
     module = exported.module()
     (nodes,) = next(
         node.args for node in module.graph.nodes if node.op == 'output'

@@ -31,13 +31,16 @@ class IntegerNetwork:
     Args:
         detector: A quantised detector; it is captured once, its weights are
             read at each :meth:`fold`.
+        training: Whether its maps are for losses, with gradients, or for
+            boxes.
 
     Raises:
         UserError: If something in it cannot be an integer.
     """
 
-    def __init__(self, detector: nn.Module) -> None:
-        self.trace = trace(detector)
+    def __init__(self, detector: nn.Module, training: bool = False) -> None:
+        self.training = training
+        self.trace = trace(detector, training)
         self.detector = detector
         pre: Any = detector.data_preprocessor
         self.stride = int(pre.pad_size_divisor)
@@ -100,15 +103,14 @@ class IntegerNetwork:
 
 
 @contextmanager
-def integer_aware(network: IntegerNetwork, training: bool) -> Iterator[None]:
+def integer_aware(network: IntegerNetwork) -> Iterator[None]:
     """Let a detector's dense head be given the integer network's maps.
 
     Args:
         network: Of the detector that changes while the context is open.
-        training: Whether gradients are wanted.
     """
     detector: Any = network.detector
-    run = network.train if training else network.evaluate
+    run = network.train if network.training else network.evaluate
 
     def keep_image(image: Tensor) -> tuple[Tensor]:
         return (image,)
@@ -116,7 +118,7 @@ def integer_aware(network: IntegerNetwork, training: bool) -> Iterator[None]:
     def maps(features: tuple[Tensor]) -> tuple[list[Tensor], ...]:
         return run(features[0])
 
-    if not training:
+    if not network.training:
         network.fold()
     head = detector.bbox_head
     detector.extract_feat, head.forward = keep_image, maps

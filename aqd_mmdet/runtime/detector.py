@@ -88,5 +88,5 @@ class Detector:
         return Detections(
             corners.astype(np.int32),
             found.labels.astype(np.int32),
-            postprocess.scores(post, found.logits).astype(np.int32),
+            postprocess.scores(post, found.ranks).astype(np.int32),
         )

@@ -10,12 +10,14 @@ from ..integer.detector import (
     DELTA_BITS,
     GEOMETRY_BITS,
     OVERLAP_BITS,
+    SCORE_BITS,
     AnchorLevel,
     Anchors,
     Curve,
     PointLevel,
     Points,
     PostProcess,
+    Product,
 )
 from ..integer.fixed_point import Multipliers
 
@@ -31,17 +33,17 @@ class Boxes:
     Attributes:
         corners: int64 (N, 4): x0, y0, x1, y1 in 16ths of a pixel.
         labels: int64 (N,).
-        logits: int64 (N,).
+        ranks: int64 (N,); of two boxes, the one of the larger is better.
     """
 
     corners: np.ndarray
     labels: np.ndarray
-    logits: np.ndarray
+    ranks: np.ndarray
 
     def pick(self, index: np.ndarray) -> 'Boxes':
         """Return some of the boxes, in the order of an index."""
         return Boxes(
-            self.corners[index], self.labels[index], self.logits[index]
+            self.corners[index], self.labels[index], self.ranks[index]
         )
 
 
@@ -99,8 +101,7 @@ def _point_boxes(
 def level_boxes(
     post: PostProcess,
     level: int,
-    logits: np.ndarray,
-    codes: np.ndarray,
+    maps: Sequence[np.ndarray],
     size: tuple[int, int],
 ) -> Boxes:
     """Return the candidates of one pyramid level.
@@ -108,10 +109,11 @@ def level_boxes(
     Args:
         post: Parameters.
         level: Index of the level.
-        logits: int32 (A * C, H, W).
-        codes: Box codes, int32 (A * 4, H, W).
+        maps: Logits (A * C, H, W), box codes (A * 4, H, W) and, where scores
+            are products, factors (A, H, W), all int32.
         size: Height and width of the image before its border.
     """
+    logits, codes = maps[:2]
     height, width = logits.shape[1:]
     priors = codes.shape[0] // 4
     classes = logits.shape[0] // priors
@@ -136,7 +138,11 @@ def level_boxes(
     limit = np.array([size[1], size[0]] * 2, np.int64) << GEOMETRY_BITS
     corners = np.clip(wide, 0, limit)
     corners = _rounded(corners, GEOMETRY_BITS - BOX_BITS)
-    boxes = Boxes(corners, label, flat[index])
+    ranks = flat[index]
+    if isinstance(post.scores, Product):
+        factors = maps[2].transpose(1, 2, 0).reshape(-1).astype(np.int64)
+        ranks = _products(post.scores, ranks, factors[place])
+    boxes = Boxes(corners, label, ranks)
     sides = corners[:, 2:] - corners[:, :2]
     return boxes.pick(np.flatnonzero((sides > 0).all(1)))
 
@@ -149,7 +155,7 @@ def suppress(boxes: Boxes, overlap: int, keep: int) -> Boxes:
         overlap: Largest intersection over union, in 65536ths.
         keep: Most boxes that stay.
     """
-    boxes = boxes.pick(np.argsort(-boxes.logits, kind='stable'))
+    boxes = boxes.pick(np.argsort(-boxes.ranks, kind='stable'))
     corners = boxes.corners
     sides = corners[:, 2:] - corners[:, :2]
     areas = sides[:, 0] * sides[:, 1]
@@ -177,18 +183,18 @@ def detect(
 
     Args:
         post: Parameters.
-        outputs: Logits of all levels, then box codes of all levels, each
-            int32 (C, H, W).
+        outputs: Each kind of map of all levels, in the order of
+            :func:`level_boxes`.
         size: Height and width of the network's image before its border.
     """
     levels = [
-        level_boxes(post, number, logits, codes, size)
-        for number, (logits, codes) in enumerate(zip(*outputs, strict=True))
+        level_boxes(post, number, maps, size)
+        for number, maps in enumerate(zip(*outputs, strict=True))
     ]
     together = Boxes(
         *(
             np.concatenate([getattr(boxes, name) for boxes in levels])
-            for name in ('corners', 'labels', 'logits')
+            for name in ('corners', 'labels', 'ranks')
         )
     )
     return suppress(together, post.overlap, post.keep)
@@ -202,9 +208,26 @@ def rescaled(
     return (2 * corners * back + to) // (2 * to)
 
 
-def scores(post: PostProcess, logits: np.ndarray) -> np.ndarray:
-    """Return the scores of logits in units of 2^-24."""
-    fixed_logits = fixed(logits[:, None], post.logits, -MAX_LOGIT, MAX_LOGIT)[
-        :, 0
-    ]
-    return read_curve(post.sigmoid, fixed_logits)
+def _sigmoid(
+    logits: np.ndarray, table: Multipliers, curve: Curve
+) -> np.ndarray:
+    """Return int64 sigmoids in units of 2^-24."""
+    x = fixed(logits[:, None], table, -MAX_LOGIT, MAX_LOGIT)[:, 0]
+    return read_curve(curve, x)
+
+
+def _products(
+    how: Product, logits: np.ndarray, factors: np.ndarray
+) -> np.ndarray:
+    """Return int64 products of two sigmoids in units of 2^-48."""
+    return _sigmoid(logits, how.logits, how.curve) * _sigmoid(
+        factors, how.factors, how.curve
+    )
+
+
+def scores(post: PostProcess, ranks: np.ndarray) -> np.ndarray:
+    """Return what people are shown of ranks, in units of 2^-24."""
+    how = post.scores
+    if isinstance(how, Product):
+        return _rounded(ranks, SCORE_BITS)
+    return _sigmoid(ranks, how.logits, how.curve)

@@ -1,3 +1,6 @@
+# mmdet's runtime with this package's layers and hooks.
+_base_ = 'mmdet::_base_/default_runtime.py'
+
 custom_imports = dict(
     imports=['aqd_mmdet.models', 'aqd_mmdet.engine', 'aqd_mmdet.datasets'],
     allow_failed_imports=False,

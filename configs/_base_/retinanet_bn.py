@@ -1,10 +1,5 @@
 # mmdet's RetinaNet as AQD needs it: BN everywhere, never frozen; raw pixels.
-_base_ = [
-    'mmdet::_base_/models/retinanet_r50_fpn.py',
-    'mmdet::_base_/default_runtime.py',
-    './aqd_runtime.py',
-    './recipes/aqd.py',
-]
+_base_ = ['mmdet::_base_/models/retinanet_r50_fpn.py', './recipes/aqd.py']
 
 model = dict(
     type='aqd_mmdet.QuantizedDetector',

@@ -61,25 +61,24 @@ class Compiled:
     folded: Folded
 
 
+def compile_narrow(depth: int = 18, bits: int = 2) -> Compiled:
+    """Build, calibrate and compile a narrow RetinaNet."""
+    model = MODELS.build(narrow(depth, bits)).eval()
+    unusual_norms(model)
+    # Norms of one pixel have no statistics: at least 2 x 2 at the top.
+    calibrate(model, [normalised(pixels(2, 3, 96, 96))], mse_clip)
+    # Calibration can put two steps at a ratio of exactly 1/2. Then every
+    # second code is a tie, which float32 rounds as it happens; training
+    # moves them apart, and so does this.
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, Quantizer):
+                module.clip.mul_(1 + 0.03 * torch.rand(()))
+    captured = trace(model)
+    return Compiled(model, captured, fold(captured, MEAN, 32, FixedPoint()))
+
+
 @pytest.fixture
 def compiled() -> Callable[..., Compiled]:
     """Builds, calibrates and compiles a narrow RetinaNet."""
-
-    def make(depth: int = 18, bits: int = 2) -> Compiled:
-        model = MODELS.build(narrow(depth, bits)).eval()
-        unusual_norms(model)
-        # Norms of one pixel have no statistics: at least 2 x 2 at the top.
-        calibrate(model, [normalised(pixels(2, 3, 96, 96))], mse_clip)
-        # Calibration can put two steps at a ratio of exactly 1/2. Then every
-        # second code is a tie, which float32 rounds as it happens; training
-        # moves them apart, and so does this.
-        with torch.no_grad():
-            for module in model.modules():
-                if isinstance(module, Quantizer):
-                    module.clip.mul_(1 + 0.03 * torch.rand(()))
-        captured = trace(model)
-        return Compiled(
-            model, captured, fold(captured, MEAN, 32, FixedPoint())
-        )
-
-    return make
+    return compile_narrow

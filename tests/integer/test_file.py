@@ -20,6 +20,7 @@ from aqd_mmdet.integer.detector import (
     Curve,
     PostProcess,
     PreProcess,
+    Sigmoid,
 )
 from aqd_mmdet.integer.fixed_point import Multipliers
 
@@ -67,12 +68,11 @@ def detector() -> CompiledDetector:
         Anchors(
             (AnchorLevel((8, 8), base),), table(4), 1000, curve([2**16] * 3)
         ),
+        Sigmoid(table(1), curve([0, 2**23, 2**24])),
         -7,
         1000,
         32768,
         100,
-        table(1),
-        curve([0, 2**23, 2**24]),
     )
     return CompiledDetector(
         ir.Program(ops, weights, outputs, 8),
@@ -225,7 +225,14 @@ OPS = ('program', 'ops')
         ),
         (setting('program', 'stride', value=0), 'between'),
         (setting('preprocess', 'short', value=10**6), 'between'),
-        (setting('postprocess', 'sigmoid', 'first', value=0), 'whole range'),
+        (
+            setting('postprocess', 'scores', 'curve', 'first', value=0),
+            'whole range',
+        ),
+        (
+            setting('postprocess', 'scores', 'kind', value='Points'),
+            'a kind of Sigmoid, Product',
+        ),
         (setting('postprocess', 'keep', value=0), 'between'),
     ],
 )

@@ -11,7 +11,7 @@ from aqd_mmdet.models.integer_aware import IntegerNetwork, integer_aware
 from aqd_mmdet.models.quantized_detector import read_integer
 from aqd_mmdet.quantizers.start import mse_clip
 from aqd_mmdet.runtime import reference
-from tests.integer.conftest import normalised, pixels
+from tests.integer.conftest import compile_narrow, normalised, pixels
 
 
 @pytest.fixture
@@ -21,11 +21,14 @@ def model(build) -> nn.Module:
     return model
 
 
-def test_evaluation_gives_the_programs_integers(model):
+@pytest.mark.parametrize('depth', [18, 34, 50])
+@pytest.mark.parametrize('bits', [2, 3, 4, 8])
+def test_evaluation_gives_the_programs_integers(depth, bits):
+    model = compile_narrow(depth, bits).model
     network = IntegerNetwork(model)
     image = pixels(2, 3, 64, 96)
     expected = reference.run(network.folded.program, image.numpy())
-    with integer_aware(network, training=False), torch.no_grad():
+    with integer_aware(network), torch.no_grad():
         found = model(normalised(image), mode='tensor')
     for out, maps in zip(network.folded.program.outputs, found, strict=True):
         for name, values in zip(out.tensors, maps, strict=True):
@@ -37,7 +40,7 @@ def test_evaluation_gives_the_programs_integers(model):
 def test_the_detector_is_itself_again_afterwards(model):
     image = normalised(pixels(1, 3, 64, 64))
     before = model(image, mode='tensor')[0][0]
-    with integer_aware(IntegerNetwork(model), training=False):
+    with integer_aware(IntegerNetwork(model)):
         pass
     assert torch.equal(model(image, mode='tensor')[0][0], before)
     assert 'extract_feat' not in vars(model)
@@ -45,11 +48,10 @@ def test_the_detector_is_itself_again_afterwards(model):
 
 
 def test_training_sees_the_programs_codes_and_has_gradients(model):
-    network = IntegerNetwork(model)
     image = normalised(pixels(2, 3, 64, 96))
-    with integer_aware(network, training=False), torch.no_grad():
+    with integer_aware(IntegerNetwork(model)), torch.no_grad():
         expected = model(image, mode='tensor')
-    with integer_aware(network, training=True):
+    with integer_aware(IntegerNetwork(model, training=True)):
         found = model(image, mode='tensor')
     for maps, right in zip(found, expected, strict=True):
         for a, b in zip(maps, right, strict=True):
@@ -62,7 +64,7 @@ def test_training_sees_the_programs_codes_and_has_gradients(model):
 
 
 def test_a_step_changes_the_program(model):
-    network = IntegerNetwork(model)
+    network = IntegerNetwork(model, training=True)
     image = normalised(pixels(1, 3, 64, 64))
     first = network.train(image)[0][0].detach()
     with torch.no_grad():

@@ -9,7 +9,12 @@ from mmdet.structures.bbox import distance2bbox
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 
-from aqd_mmdet.integer.detector import PointLevel, Points, PostProcess
+from aqd_mmdet.integer.detector import (
+    PointLevel,
+    Points,
+    PostProcess,
+    Sigmoid,
+)
 from aqd_mmdet.integer.fixed_point import FixedPoint, real_multipliers
 from aqd_mmdet.integer.heads import _curve, read_postprocess
 from aqd_mmdet.integer.program import Output, Program
@@ -60,7 +65,7 @@ def test_boxes_are_mmdets(head_and_post, seed):
     codes = maps(seed)
     found = postprocess.detect(post, codes, SIZE)
     expected: InstanceData = mmdets(head, codes)
-    scores = postprocess.scores(post, found.logits) / 2**24
+    scores = postprocess.scores(post, found.ranks) / 2**24
     assert len(found.labels) == len(expected.labels) == 100
     # Logits that are equal may come in another order.
     by_score = {
@@ -121,18 +126,14 @@ def test_distances_are_mmdets(seed):
         (4 << 12, 4 << 12),
         real_multipliers(scale * stride * 4096, 0.0, FixedPoint()),
     )
-    post = PostProcess(
-        Points((level,)),
-        -(2**30),
-        1000,
-        2**16,
-        1000,
+    scores = Sigmoid(
         real_multipliers(1.0, 0.0, FixedPoint()),
         _curve(lambda x: x, 16 << 16, 10, 1),
     )
+    post = PostProcess(Points((level,)), scores, -(2**30), 1000, 2**16, 1000)
     codes = rng.integers(-500, 12000, (4, 5, 6)).astype(np.int32)
     logits = rng.integers(-9, 9, (1, 5, 6)).astype(np.int32)
-    found = postprocess.level_boxes(post, 0, logits, codes, (40, 48))
+    found = postprocess.level_boxes(post, 0, (logits, codes), (40, 48))
     y, x = np.mgrid[:5, :6]
     points = torch.from_numpy(np.stack([x, y], -1).reshape(-1, 2) * 8 + 4.0)
     distances = torch.from_numpy(codes.transpose(1, 2, 0).reshape(-1, 4))
@@ -147,26 +148,26 @@ def test_distances_are_mmdets(seed):
     assert np.abs(found.corners / 16 - expected).max(initial=0) <= 1 / 16
 
 
-def boxes(*corners, labels, logits):
+def boxes(*corners, labels, ranks):
     return postprocess.Boxes(
-        np.array(corners, np.int64), np.array(labels), np.array(logits)
+        np.array(corners, np.int64), np.array(labels), np.array(ranks)
     )
 
 
 def test_overlap_of_exactly_the_threshold_stays():
     # 10 x 10 and its right half: 1/2 of the union.
     pair = ([0, 0, 10, 10], [5, 0, 10, 10])
-    both = boxes(*pair, labels=[1, 1], logits=[9, 8])
+    both = boxes(*pair, labels=[1, 1], ranks=[9, 8])
     assert len(postprocess.suppress(both, 2**15, 9).labels) == 2
     assert len(postprocess.suppress(both, 2**15 - 1, 9).labels) == 1
-    others = boxes(*pair, labels=[1, 2], logits=[9, 8])
+    others = boxes(*pair, labels=[1, 2], ranks=[9, 8])
     assert len(postprocess.suppress(others, 0, 9).labels) == 2
 
 
 def test_ties_go_to_the_first_and_the_best_are_kept():
     same = boxes(
         [0, 0, 4, 4], [9, 9, 12, 12], [20, 20, 30, 30],
-        labels=[0, 1, 2], logits=[5, 7, 5],
+        labels=[0, 1, 2], ranks=[5, 7, 5],
     )  # fmt: skip
     found = postprocess.suppress(same, 2**15, 2)
     assert found.labels.tolist() == [1, 0]

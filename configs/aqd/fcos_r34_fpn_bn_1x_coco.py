@@ -1,0 +1,8 @@
+_base_ = './fcos_r50_fpn_bn_1x_coco.py'
+
+model = dict(
+    backbone=dict(
+        depth=34, init_cfg=dict(checkpoint='torchvision://resnet34')
+    ),
+    neck=dict(in_channels=[64, 128, 256, 512]),
+)
