@@ -33,17 +33,19 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def digits_config(bits: str = '2bit') -> Config:
-    """The config of the small RetinaNet on digits."""
-    return Config.fromfile(CONFIGS / f'digits/retinanet_digits_{bits}.py')
+def digits_config(bits: str = '2bit', detector: str = 'retinanet') -> Config:
+    """The config of a small detector on digits."""
+    return Config.fromfile(CONFIGS / f'digits/{detector}_digits_{bits}.py')
 
 
 @pytest.fixture
 def build() -> Callable[..., nn.Module]:
-    """Builds the small RetinaNet; keywords override its model config."""
+    """Builds a small detector; keywords override its model config."""
 
-    def make(bits: object = 2, **changes: object) -> nn.Module:
-        cfg = digits_config('fp')
+    def make(
+        bits: object = 2, detector: str = 'retinanet', **changes: object
+    ) -> nn.Module:
+        cfg = digits_config('fp', detector)
         cfg.merge_from_dict({'model.bits': bits})
         cfg.model.update(changes)
         return MODELS.build(cfg.model)

@@ -112,7 +112,7 @@ def check_program(program: ir.Program) -> None:
     for out in program.outputs:
         for name in out.tensors:
             _need(name in made, f'output {name!r}', 'a tensor of the program')
-            right = made[name].grid == ir.INT32
+            right = made[name].grid.dtype == np.int32
             _need(right, f'output {name!r}', 'one of int32')
     _inside((program.stride,), 1, MAX_STRIDE, 'the stride')
     prove(program)

@@ -152,7 +152,11 @@ class _Folder:
                         'operator for it. Quantise it by a rule of the '
                         'recipe, or take it out'
                     )
-                self.values[node] = handler(self, node)
+                value = handler(self, node)
+                self.values[node] = value
+                if node.target._schema.name.endswith('_'):
+                    # In place: whoever reads the operand reads the result.
+                    self.values[node.args[0]] = value
         outputs = tuple(
             self.output(group, number)
             for number, group in enumerate(self.trace.outputs)
@@ -514,8 +518,11 @@ _HANDLERS: dict[Any, Callable[[_Folder, Node], Value]] = {
     aten.hardtanh.default: _hardtanh,
     aten.hardtanh_.default: _hardtanh,
     aten.clamp.default: _clamp_min,
+    aten.clamp_.default: _clamp_min,
     aten.clamp_min.default: _clamp_min,
+    aten.clamp_min_.default: _clamp_min,
     aten.mul.Tensor: _scaled,
+    aten.mul_.Tensor: _scaled,
     aten.max_pool2d.default: _max_pool,
     aten.upsample_nearest2d.vec: _upsample,
     aten.cat.default: _concatenate,

@@ -39,9 +39,9 @@ def unusual_norms(model: nn.Module) -> None:
                 module.weight[2], module.bias[2] = 1e-30, 3.0
 
 
-def narrow(depth: int, bits: int) -> Config:
-    """A RetinaNet of a real depth whose layers are thin."""
-    cfg = digits_config('fp').model
+def narrow(depth: int, bits: int, detector: str) -> Config:
+    """A detector of a real depth whose layers are thin."""
+    cfg = digits_config('fp', detector).model
     wide = 8 if depth < 50 else 32
     cfg.bits = bits
     cfg.backbone.update(depth=depth, base_channels=8)
@@ -61,9 +61,11 @@ class Compiled:
     folded: Folded
 
 
-def compile_narrow(depth: int = 18, bits: int = 2) -> Compiled:
-    """Build, calibrate and compile a narrow RetinaNet."""
-    model = MODELS.build(narrow(depth, bits)).eval()
+def compile_narrow(
+    depth: int = 18, bits: int = 2, detector: str = 'retinanet'
+) -> Compiled:
+    """Build, calibrate and compile a narrow detector."""
+    model = MODELS.build(narrow(depth, bits, detector)).eval()
     unusual_norms(model)
     # Norms of one pixel have no statistics: at least 2 x 2 at the top.
     calibrate(model, [normalised(pixels(2, 3, 96, 96))], mse_clip)
@@ -80,5 +82,5 @@ def compile_narrow(depth: int = 18, bits: int = 2) -> Compiled:
 
 @pytest.fixture
 def compiled() -> Callable[..., Compiled]:
-    """Builds, calibrates and compiles a narrow RetinaNet."""
+    """Builds, calibrates and compiles a narrow detector."""
     return compile_narrow

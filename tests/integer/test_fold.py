@@ -33,10 +33,13 @@ def every_tensor(program: ir.Program, image: torch.Tensor):
     return found, faster
 
 
+@pytest.mark.parametrize('detector', ['retinanet', 'fcos'])
 @pytest.mark.parametrize('depth', [18, 34, 50])
 @pytest.mark.parametrize('bits', [2, 3, 4, 8])
-def test_oracle_reference_and_executor_are_equal(compiled, depth, bits):
-    program = compiled(depth, bits).folded.program
+def test_oracle_reference_and_executor_are_equal(
+    compiled, depth, bits, detector
+):
+    program = compiled(depth, bits, detector).folded.program
     prove(program)
     image = pixels(1, 3, 37, 45)  # odd sides, down to a map of 1 x 1
     found, faster = every_tensor(program, image)
@@ -60,9 +63,12 @@ def test_batches_of_three(compiled):
         assert np.array_equal(values, found[name][1:2]), name
 
 
+@pytest.mark.parametrize('detector', ['retinanet', 'fcos'])
 @pytest.mark.parametrize('bits', [2, 3, 4, 8])
-def test_codes_are_the_simulations_where_layers_are_fed_alike(compiled, bits):
-    net = compiled(18, bits)
+def test_codes_are_the_simulations_where_layers_are_fed_alike(
+    compiled, bits, detector
+):
+    net = compiled(18, bits, detector)
     image = pixels(2, 3, 96, 128)
     agreements = new_agreements()
     compare(net.trace, net.folded, image, normalised(image), agreements)

@@ -21,10 +21,11 @@ def model(build) -> nn.Module:
     return model
 
 
+@pytest.mark.parametrize('detector', ['retinanet', 'fcos'])
 @pytest.mark.parametrize('depth', [18, 34, 50])
 @pytest.mark.parametrize('bits', [2, 3, 4, 8])
-def test_evaluation_gives_the_programs_integers(depth, bits):
-    model = compile_narrow(depth, bits).model
+def test_evaluation_gives_the_programs_integers(depth, bits, detector):
+    model = compile_narrow(depth, bits, detector).model
     network = IntegerNetwork(model)
     image = pixels(2, 3, 64, 96)
     expected = reference.run(network.folded.program, image.numpy())
@@ -61,6 +62,21 @@ def test_training_sees_the_programs_codes_and_has_gradients(model):
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_fcos_is_trained_on_maps_without_strides(build):
+    model = build(2, 'fcos').eval()
+    calibrate(model, [normalised(pixels(2, 3, 96, 96))], mse_clip)
+    image = normalised(pixels(1, 3, 64, 64))
+    with integer_aware(IntegerNetwork(model)), torch.no_grad():
+        boxes = model(image, mode='tensor')[1]
+    network = IntegerNetwork(model, training=True)
+    with integer_aware(network):
+        for_losses = model(image, mode='tensor')[1]
+    unit = network.folded.program.outputs[1].scale
+    for a, b, stride in zip(boxes, for_losses, (8, 16, 32, 64), strict=True):
+        # Rounded to units before strides and behind them.
+        assert torch.allclose(a, b * stride, rtol=1e-6, atol=unit * stride)
 
 
 def test_a_step_changes_the_program(model):
