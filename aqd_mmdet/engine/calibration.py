@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import UserError
+from ..layers.activation import QuantActivation
 from ..layers.add import QuantAdd
 from ..layers.weighted import QuantizedLayer
 from ..models.quantized_detector import quantized_layers
@@ -195,7 +196,7 @@ def _observed(
             )
         layer.weight_quantizer.observer = _ignore
     for name, module in detector.named_modules():
-        if isinstance(module, QuantAdd):
+        if isinstance(module, (QuantAdd, QuantActivation)):
             observers[module] = _RunningMean(name, module, start, False)
     for quantizer, observer in observers.items():
         quantizer.observer = observer

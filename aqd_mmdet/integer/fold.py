@@ -19,12 +19,13 @@ from torch import Tensor
 from torch.fx import Node
 
 from ..errors import UserError
+from ..layers.activation import QuantActivation
 from ..layers.add import QuantAdd
 from ..layers.weighted import QuantConv2d
 from ..quantizers.quantizer import ImageQuantizer
 from . import program as ir
 from .fixed_point import FixedPoint, real_multipliers
-from .trace import ADDITION, CONVOLUTION, Trace
+from .trace import ACTIVATION, ADDITION, CONVOLUTION, Trace
 
 aten = torch.ops.aten
 
@@ -56,6 +57,21 @@ class Affine:
 
 
 @dataclass(frozen=True, eq=False)
+class Table:
+    """A function of one code.
+
+    Attributes:
+        source: Tensor of the program.
+        size: Its height and width, as symbols.
+        values: float64, the real value of each of the source's codes.
+    """
+
+    source: str
+    size: str
+    values: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Moved:
     """A value whose elements are those of others, elsewhere.
 
@@ -69,7 +85,7 @@ class Moved:
     emit: Callable[[tuple[str, ...], ir.Grid], str]
 
 
-Value = Affine | Moved
+Value = Affine | Table | Moved
 
 
 @dataclass(frozen=True)
@@ -220,6 +236,8 @@ class _Folder:
         if key not in self.rounded:
             if isinstance(value, Affine):
                 codes = self.requantize(value, step, grid, name)
+            elif isinstance(value, Table):
+                codes = self.look_up(value, step, grid, name)
             else:
                 codes = value.emit(
                     tuple(
@@ -254,6 +272,21 @@ class _Folder:
             source.channels,
             ir.Grid(lo, hi),
             multipliers,
+        )
+        return self.emit(op, value.size)
+
+    def look_up(
+        self, value: Table, step: float, grid: ir.Grid, name: str
+    ) -> str:
+        source = self.by_name[value.source]
+        table = np.floor(value.values / step + 0.5)
+        op = ir.Lookup(
+            name,
+            (value.source,),
+            source.channels,
+            grid,
+            np.clip(table, grid.lo, grid.hi).astype(np.int32),
+            source.grid.lo,
         )
         return self.emit(op, value.size)
 
@@ -359,6 +392,21 @@ def _addition(self: _Folder, node: Node) -> Affine:
     return Affine(self.emit(op, size), size, np.array([step]), np.zeros(1))
 
 
+def _activation(self: _Folder, node: Node) -> Table:
+    source, name = node.args[:2]
+    layer: QuantActivation = self.layers[str(name)]
+    step = float(layer.step)
+    grid = ir.Grid(layer.grid.lo, layer.grid.hi)
+    codes = self.quantize(self.values[source], step, grid, f'{name}.in')
+    self.codes[node] = (codes,)
+    # Not the layer's grid: a ReLU in front may have left fewer codes.
+    grid = self.by_name[codes].grid
+    x = torch.arange(grid.lo, grid.hi + 1, dtype=torch.float64) * step
+    with torch.no_grad():
+        values = layer.function(x).numpy()
+    return Table(codes, _size(node), values)
+
+
 def _affine(self: _Folder, node: Node, what: str) -> Affine:
     value = self.values[node.args[0]]
     if not isinstance(value, Affine) or value.clamped:
@@ -394,6 +442,8 @@ def _clamped(value: Value, low: float, high: float) -> Value:
     if isinstance(value, Moved):
         inner = tuple(_clamped(v, low, high) for v in value.values)
         return Moved(inner, value.emit)
+    if isinstance(value, Table):
+        return replace(value, values=np.clip(value.values, low, high))
     new_low, new_high = (
         min(max(x, low), high) for x in (value.low, value.high)
     )
@@ -512,6 +562,7 @@ def _same(self: _Folder, node: Node) -> Value:
 _HANDLERS: dict[Any, Callable[[_Folder, Node], Value]] = {
     CONVOLUTION: _convolution,
     ADDITION: _addition,
+    ACTIVATION: _activation,
     aten.batch_norm.default: _batch_norm,
     aten.relu.default: _relu,
     aten.relu_.default: _relu,

@@ -10,9 +10,10 @@ from typing import Any
 from torch import Tensor
 from torch.fx import Interpreter, Node
 
+from ..layers.activation import QuantActivation
 from ..layers.add import QuantAdd
 from ..layers.weighted import QuantConv2d
-from .trace import ADDITION, CONVOLUTION, Trace
+from .trace import ACTIVATION, ADDITION, CONVOLUTION, Trace
 
 # Given a graph node, the index of its operand, real values and their step's
 # layer, returns the values that go on.
@@ -58,6 +59,12 @@ class Simulation(Interpreter):
                 for i, x in enumerate(self.env[a] for a in n.args[:2])  # type: ignore[index]
             ]
             return adder.saturated_sum(*operands)
+        if n.target is ACTIVATION:
+            source, name = n.args[:2]
+            function: QuantActivation = self.layers[str(name)]
+            x = self.env[source]  # type: ignore[index]
+            rounded = self.adjust(n, 0, x, function.rounded(x), function)
+            return function.function(rounded)
         if n.op == 'call_module':  # the exporter's guards on sizes
             return None
         return super().run_node(n)

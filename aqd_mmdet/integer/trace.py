@@ -1,7 +1,7 @@
 """Captures a network as a graph in which quantised layers are opaque.
 
-PyTorch's exporter sees ATen operators, and our layers as two operators of
-their own that carry the layer's name: whoever reads the graph finds codes
+PyTorch's exporter sees ATen operators, and our layers as operators of their
+own that carry the layer's name: whoever reads the graph finds codes
 and steps in the layer. Sizes stay symbolic, so one graph serves all images.
 """
 
@@ -17,6 +17,7 @@ from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_unflatten
 
 from ..errors import UserError
+from ..layers.activation import QuantActivation
 from ..layers.add import QuantAdd
 from ..layers.weighted import QuantConv2d
 
@@ -69,8 +70,20 @@ def _(x: Tensor, y: Tensor, name: str) -> Tensor:
     return torch.empty_like(x)
 
 
+@torch.library.custom_op('aqd::activation', mutates_args=())
+def activation(x: Tensor, name: str) -> Tensor:
+    """Stand for the activation ``name``; only ever traced."""
+    raise NotImplementedError
+
+
+@activation.register_fake
+def _(x: Tensor, name: str) -> Tensor:
+    return torch.empty_like(x)
+
+
 CONVOLUTION = torch.ops.aqd.convolution.default
 ADDITION = torch.ops.aqd.addition.default
+ACTIVATION = torch.ops.aqd.activation.default
 
 
 @dataclass(frozen=True)
@@ -174,7 +187,15 @@ def _add(layer: QuantAdd, name: str, x: Tensor, y: Tensor) -> Tensor:
     return addition(x, y, name)
 
 
-_STANDS: dict[type, Callable] = {QuantConv2d: _convolve, QuantAdd: _add}
+def _activate(layer: QuantActivation, name: str, x: Tensor) -> Tensor:
+    return activation(x, name)
+
+
+_STANDS: dict[type, Callable] = {
+    QuantConv2d: _convolve,
+    QuantAdd: _add,
+    QuantActivation: _activate,
+}
 
 
 @contextmanager

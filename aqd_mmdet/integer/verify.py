@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from ..layers.activation import QuantActivation
 from ..layers.add import QuantAdd
 from . import program as ir
 from .executor import Executor
@@ -50,6 +51,8 @@ def simulated_codes(
     ) -> Tensor:
         if isinstance(layer, QuantAdd):
             codes = layer.branch_codes(x)
+        elif isinstance(layer, QuantActivation):
+            codes = layer.codes(x)
         else:
             codes = layer.input_quantizer.codes(x)  # type: ignore[attr-defined]
         seen[folded.codes[node][operand]] = codes

@@ -1,3 +1,4 @@
+from .activation import QuantActivation
 from .add import QuantAdd
 from .conv_module import QuantConvModule
 from .multi_level_norm import MultiLevelBN, tag_levels, track_levels
@@ -5,6 +6,7 @@ from .weighted import QuantConv2d, QuantizedLayer, QuantLinear
 
 __all__ = [
     'MultiLevelBN',
+    'QuantActivation',
     'QuantAdd',
     'QuantConv2d',
     'QuantConvModule',

@@ -21,8 +21,8 @@ from ..integer.fold import Folded, fold
 from ..integer.heads import image_mean
 from ..integer.simulation import Simulation
 from ..integer.trace import trace
-from ..layers.add import QuantAdd
 from ..quantizers.fake_quantize import round_half_up
+from ..quantizers.quantizer import Quantizer
 
 
 class IntegerNetwork:
@@ -82,8 +82,8 @@ class IntegerNetwork:
         def replace(
             node: Node, operand: int, x: Tensor, rounded: Tensor, layer: Any
         ) -> Tensor:
-            adder = isinstance(layer, QuantAdd)
-            step = layer.step if adder else layer.input_quantizer.step
+            own = isinstance(layer, Quantizer)
+            step = layer.step if own else layer.input_quantizer.step
             values = codes[self.folded.codes[node][operand]] * step
             return rounded + (values.to(rounded.dtype) - rounded).detach()
 

@@ -10,13 +10,21 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from ..errors import UserError, nearest
 from ..integer.fixed_point import FixedPoint
+from ..layers.activation import FUNCTIONS, QuantActivation
 from ..layers.add import QuantAdd
 from ..layers.multi_level_norm import MultiLevelBN, track_levels
 from ..layers.weighted import QuantConv2d, QuantizedLayer, QuantLinear
 from ..quantizers.grid import check_bits
 from ..registry import INTEGERS, MODELS
 from .additions import find_additions, replace_additions, run_once
-from .recipe import FLOAT, ConvChoice, NormChoice, choose, read_recipe
+from .recipe import (
+    FLOAT,
+    ActChoice,
+    ConvChoice,
+    NormChoice,
+    choose,
+    read_recipe,
+)
 
 # One pass over a blank image finds the additions and counts the levels; 128
 # is the coarsest stride of mmdet's pyramids, so that no level is empty.
@@ -113,10 +121,12 @@ def quantize_detector(
     }
     hosts = {n: m for n, m in named.items() if m in additions}
     norms = {n: m for n, m in named.items() if isinstance(m, Norm)}
+    functions = {n: m for n, m in named.items() if type(m) in FUNCTIONS}
     # All rules are checked before the first layer is exchanged, also those
     # that a float detector does not follow: one recipe serves all widths.
     convs = choose(rules, 'conv', weighted)
     adds = choose(rules, 'add', hosts)
+    acts = choose(rules, 'act', functions)
     replacements = choose(rules, 'norm', norms)
     for name, choice in replacements.items():
         if isinstance(choice, NormChoice):
@@ -128,6 +138,10 @@ def quantize_detector(
         for name, choice in convs.items():
             if isinstance(choice, ConvChoice):
                 _replace(model, name, _quantized(weighted[name], choice, bits))
+        for name, choice in acts.items():
+            if isinstance(choice, ActChoice):
+                layer = QuantActivation(functions[name], choice.bits)
+                _replace(model, name, layer)
         for name, choice in adds.items():
             if choice != FLOAT:
                 replace_additions(

@@ -8,6 +8,7 @@ A recipe is a list of rules, most special last. Each names modules by globs
         dict(modules='bbox_head.*', conv=dict(weight_bits=8, act_bits=8)),
         dict(modules='bbox_head.*_convs.*', norm=dict(type='MultiLevelBN')),
         dict(modules='*', add=dict(bits=8)),
+        dict(modules='*', act=dict(bits=8)),
         dict(modules='neck.*', float=True),       # leave alone
     ]
 """
@@ -56,6 +57,16 @@ class AddChoice:
 
 
 @dataclass(frozen=True)
+class ActChoice:
+    """How an activation that is no clamp is quantised; see QuantActivation."""
+
+    bits: int = 8
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits)
+
+
+@dataclass(frozen=True)
 class NormChoice:
     """What replaces a norm; ``type`` is a registered layer that holds norms.
 
@@ -67,8 +78,13 @@ class NormChoice:
     num_levels: int | None = None
 
 
-CHOICES = {'conv': ConvChoice, 'add': AddChoice, 'norm': NormChoice}
-Choice = ConvChoice | AddChoice | NormChoice | str
+CHOICES = {
+    'conv': ConvChoice,
+    'add': AddChoice,
+    'act': ActChoice,
+    'norm': NormChoice,
+}
+Choice = ConvChoice | AddChoice | ActChoice | NormChoice | str
 
 
 @dataclass(frozen=True)
@@ -80,7 +96,7 @@ class Rule:
         modules: Globs over dotted module names; the rule speaks of a module
             if one of them matches.
         type: If given, the class name (or a base's) that a module must have.
-        kind: ``conv``, ``add``, ``norm`` or ``float``.
+        kind: ``conv``, ``add``, ``act``, ``norm`` or ``float``.
         choice: What shall stand there; the word ``float`` for that kind.
     """
 
@@ -179,7 +195,8 @@ def choose(
 
     Args:
         rules: The recipe.
-        kind: ``conv``, ``add`` or ``norm``; rules of floats count as well.
+        kind: ``conv``, ``add``, ``act`` or ``norm``; rules of floats count
+            as well.
         modules: All modules that can be chosen for, by name.
 
     Returns:

@@ -79,6 +79,16 @@ def signed_grid(bits: int) -> Grid:
     return Grid(bits, -(2 ** (bits - 1) - 1), 2 ** (bits - 1) - 1)
 
 
+@GRIDS.register_module(name='leaky')
+def leaky_grid(bits: int) -> Grid:
+    """Codes an eighth of which are negative, for SiLU, LeakyReLU and such.
+
+    -1..2 at 2 bits; at 8 bits -32..127, so that a code fits int8.
+    """
+    lo = -max(1, 2 ** (bits - 3))
+    return Grid(bits, lo, min(lo + 2**bits - 1, 127))
+
+
 @GRIDS.register_module(name='odd')
 def odd_grid(bits: int) -> Grid:
     """All 2^b odd codes -n..n, n = 2^b-1, without a zero: AQD's weights."""
@@ -89,8 +99,8 @@ def build_grid(name: str, bits: int) -> Grid:
     """Return the registered grid of a name and a width.
 
     Args:
-        name: ``unsigned``, ``signed``, ``odd`` or one that a user registered
-            in :data:`aqd_mmdet.registry.GRIDS`.
+        name: ``unsigned``, ``signed``, ``leaky``, ``odd`` or one that a user
+            registered in :data:`aqd_mmdet.registry.GRIDS`.
         bits: Width in bits, already checked.
 
     Raises:

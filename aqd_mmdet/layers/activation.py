@@ -1,0 +1,53 @@
+"""Activations that are no clamp, on an integer grid: SiLU, LeakyReLU, ..."""
+
+from typing import Any
+
+from mmcv.cnn.bricks import HSigmoid, HSwish, Swish
+from torch import Tensor, nn
+
+from ..quantizers.grid import build_grid, check_bits
+from ..quantizers.quantizer import Quantizer
+from ..registry import MODELS
+
+# Functions of one number. A ReLU is a clamp, which costs nothing.
+FUNCTIONS: tuple[type, ...] = (
+    nn.SiLU,
+    nn.LeakyReLU,
+    nn.Hardswish,
+    nn.Hardsigmoid,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.ELU,
+    nn.GELU,
+    nn.Mish,
+    Swish,
+    HSwish,
+    HSigmoid,
+)
+
+
+@MODELS.register_module()
+class QuantActivation(Quantizer):
+    """Rounds its input to a signed grid, then applies a function.
+
+    What it can give is then one value for each code, so that an integer
+    program needs a table and nothing else.
+
+    Args:
+        function: The activation: a module, or a config that mmengine builds.
+        bits: Width of the input's codes, 2 to 8.
+    """
+
+    def __init__(self, function: Any, bits: int = 8) -> None:
+        super().__init__(build_grid('signed', check_bits(bits)))
+        if not isinstance(function, nn.Module):
+            function = MODELS.build(function)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the function of the rounded ``x``, in its shape."""
+        return self.function(self.rounded(x))
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """Return ``x``, rounded to the grid."""
+        return super().forward(x)
