@@ -22,7 +22,11 @@ from aqd_mmdet.integer.bounds import prove
 from aqd_mmdet.integer.compile import compile_detector
 from aqd_mmdet.integer.program import listing, plan_memory
 from aqd_mmdet.runtime.images import read_image
-from aqd_mmdet.runtime.preprocess import check_image, prepare
+from aqd_mmdet.runtime.preprocess import (
+    bordered_size,
+    check_image,
+    prepare,
+)
 
 
 def say(text: str) -> None:
@@ -75,7 +79,7 @@ def convert(args: argparse.Namespace) -> None:
     agreements = verify.new_agreements()
     mean = program.ops[0].mean  # type: ignore[attr-defined]
     for _, image in tqdm(images, 'comparing', disable=not images):
-        array, _ = prepare(image, compiled.preprocess, mean, program.stride)
+        array, _ = prepare(image, compiled.preprocess, program.stride)
         pixels = torch.from_numpy(array)
         normalised = pixels - torch.tensor(mean).float()[:, None, None]
         verify.compare(captured, folded, pixels, normalised, agreements)
@@ -84,8 +88,8 @@ def convert(args: argparse.Namespace) -> None:
     if args.evaluate:
         use_compiled(cfg, args.out)
         metrics = launch.build_runner(cfg).test()
-    frame = (compiled.preprocess.short, compiled.preprocess.long)
-    size = tuple(-(-n // program.stride) * program.stride for n in frame)
+    pre = compiled.preprocess
+    size = bordered_size((pre.short, pre.long), pre, program.stride)
     size_of_float = report.float32_bytes(detector)
     made = report.make_report(
         program,

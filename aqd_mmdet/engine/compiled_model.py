@@ -13,6 +13,7 @@ from ..integer.detector import BOX_BITS, SCORE_BITS
 from ..integer.executor import Executor
 from ..registry import MODELS
 from ..runtime import Detector
+from ..runtime.preprocess import bordered_size
 
 
 @MODELS.register_module()
@@ -47,7 +48,7 @@ class CompiledModel(BaseModel):
             found = self.detector.boxes(
                 {name: x.numpy() for name, x in outputs.items()},
                 0,
-                sample.img_shape,
+                _size(sample),
                 sample.ori_shape,
             )
             sample.pred_instances = InstanceData(
@@ -68,12 +69,23 @@ class CompiledModel(BaseModel):
         compiled = self.detector.compiled
         if not compiled.preprocess.bgr:
             image = image.flip(0)
-        mean = image.new_tensor(compiled.program.ops[0].mean)  # type: ignore[attr-defined]
-        stride = compiled.program.stride
-        height, width = (-(-n // stride) * stride for n in image.shape[1:])
-        padded = mean[:, None, None].repeat(1, height, width)
-        padded[:, : image.shape[1], : image.shape[2]] = image
+        pre, stride = compiled.preprocess, compiled.program.stride
+        height, width = image.shape[1:]
+        sides = bordered_size((height, width), pre, stride)
+        padded = image.new_tensor(pre.fill)[:, None, None].repeat(1, *sides)
+        padded[:, :height, :width] = image
         return padded
+
+
+def _size(sample: Any) -> tuple[int, int]:
+    """Return an image's height and width before any border."""
+    height, width = (
+        round(n * scale)
+        for n, scale in zip(
+            sample.ori_shape, reversed(sample.scale_factor), strict=True
+        )
+    )
+    return height, width
 
 
 def use_compiled(cfg: Config, path: Path) -> None:

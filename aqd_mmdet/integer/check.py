@@ -10,10 +10,18 @@ from .bounds import prove
 from .detector import (
     AnchorLevel,
     Anchors,
+    BestClass,
+    Bins,
+    Cells,
     CompiledDetector,
     Curve,
+    Decoder,
+    Exponents,
+    GeometricMean,
     PointLevel,
+    Points,
     Product,
+    Softmax,
 )
 from .fixed_point import MAX_SHIFT, Multipliers
 
@@ -44,43 +52,83 @@ def check_detector(detector: CompiledDetector) -> None:
     """
     program = detector.program
     check_program(program)
-    post = detector.postprocess
+    _postprocess(detector)
+    pre = detector.preprocess
+    _inside((pre.short, pre.long), 1, 2**14, 'the frame')
+    _need(pre.short <= pre.long, 'the frame', 'short before long')
+    _inside(pre.fill, 0, 255, 'the border')
+    _need(len(pre.fill) == program.ops[0].channels, 'the border', 'one of all')
+
+
+def _postprocess(detector: CompiledDetector) -> None:
+    post, program = detector.postprocess, detector.program
+    decoder, scores = post.decoder, post.scores
+    three = isinstance(scores, (Product, BestClass, GeometricMean))
+    kinds = 3 if three else 2
+    count = len(decoder.levels)
     maps = [len(out.tensors) for out in program.outputs]
-    levels = len(post.decoder.levels)
-    kinds = 3 if isinstance(post.scores, Product) else 2
-    right = maps == [levels] * kinds
-    _need(right, 'outputs', f'{kinds} kinds of {levels} levels')
+    right = maps == [count] * kinds
+    _need(right, 'outputs', f'{kinds} kinds of {count} levels')
     channels = {op.output: op.channels for op in program.ops}
-    places: tuple[AnchorLevel | PointLevel, ...] = post.decoder.levels
+    classes = len(detector.labels) + isinstance(scores, Softmax)
+    coded = 4 * decoder.bins if isinstance(decoder, Bins) else 4
+    places: tuple[AnchorLevel | PointLevel, ...] = decoder.levels
     for number, level in enumerate(places):
         where = f'level {number}'
         _inside(level.stride, 1, MAX_STRIDE, where)
+        priors = 1
         if isinstance(level, AnchorLevel):
             right = level.base.dtype == np.int32 and level.base.ndim == 2
             _need(right and level.base.shape[1:] == (4,), where, 'anchors')
             priors = len(level.base)
         else:
-            _multipliers(level.distances, 4, where)
-            priors = 1
+            _inside(level.offset, -(2**24), 2**24, where)
         found = [channels[out.tensors[number]] for out in program.outputs]
-        right = found[:2] == [len(detector.labels) * priors, 4 * priors]
+        right = found[:2] == [classes * priors, coded * priors]
         right &= found[2:] == [priors] * (kinds - 2)
         _need(right, where, 'maps of its anchors and of the labels')
-    if isinstance(post.decoder, Anchors):
-        _multipliers(post.decoder.deltas, 4, 'deltas')
-        limit = post.decoder.limit
-        _inside((limit,), 1, 2**24, 'the limit of deltas')
-        _curve(post.decoder.exp, -limit, limit, 'exp')
-    _multipliers(post.scores.logits, 1, 'scores')
-    _curve(post.scores.curve, -(2**20), 2**20, 'sigmoid')
-    if isinstance(post.scores, Product):
-        _multipliers(post.scores.factors, 1, 'factors')
-    _inside((post.candidates, post.keep), 1, 2**20, 'candidates')
+    _decoder(decoder)
+    _multipliers(scores.logits, 1, 'scores')
+    if isinstance(scores, Softmax):
+        _powers(scores.exp)
+    else:
+        _curve(scores.curve, -(2**20), 2**20, 'sigmoid', 2**24)
+    if isinstance(scores, (Product, BestClass, GeometricMean)):
+        _multipliers(scores.factors, 1, 'factors')
+    if isinstance(scores, Product):
+        _inside((scores.least,), -(2**31), 2**31, 'factors')
+    counts = (post.candidates, post.total, post.keep)
+    _inside(counts, 1, 2**20, 'candidates')
+    _inside((post.margin,), -1, 2**14, 'the margin')
     _inside((post.overlap,), 0, 2**16, 'overlap')
-    _inside((post.threshold,), -(2**31), 2**31, 'threshold')
-    pre = detector.preprocess
-    _inside((pre.short, pre.long), 1, 2**14, 'the frame')
-    _need(pre.short <= pre.long, 'the frame', 'short before long')
+    _inside((post.threshold,), -(2**48), 2**48, 'threshold')
+
+
+def _decoder(decoder: Decoder) -> None:
+    match decoder:
+        case Anchors():
+            _multipliers(decoder.deltas, 4, 'deltas')
+        case Cells():
+            _multipliers(decoder.codes, 4, 'deltas')
+            _curve(decoder.sigmoid, -(2**20), 2**20, 'sigmoid', 2**16)
+        case Points():
+            right = len(decoder.distances) == len(decoder.levels)
+            _need(right, 'distances', 'one of each level')
+            for table in decoder.distances:
+                _multipliers(table, 4, 'distances')
+        case Exponents():
+            _multipliers(decoder.codes, 4, 'exponents')
+            right = len(decoder.edges) == len(decoder.levels)
+            _need(right, 'edges', 'one of each level')
+            _inside(decoder.edges, 1, 2**24, 'edges')
+        case Bins():
+            _inside((decoder.bins,), 1, 64, 'bins')
+            _multipliers(decoder.codes, 1, 'bins')
+            _powers(decoder.exp)
+    if isinstance(decoder, (Anchors, Cells, Exponents)):
+        limit = decoder.limit
+        _inside((limit,), 1, 2**20, 'the limit of exponents')
+        _curve(decoder.exp, -limit, limit, 'exp', 2**30)
 
 
 def check_program(program: ir.Program) -> None:
@@ -196,12 +244,23 @@ def _multipliers(table: Multipliers, channels: int, where: str) -> None:
     _need(int(table.s.max()) <= MAX_SHIFT, where, f'shifted by {MAX_SHIFT}')
 
 
-def _curve(curve: Curve, low: int, high: int, where: str) -> None:
+def _curve(
+    curve: Curve, low: int, high: int, where: str, largest: int
+) -> None:
     right = curve.table.dtype == np.int32 and curve.table.ndim == 1
     _need(right, where, 'a table')
     _inside((curve.bits,), 0, 24, where)
     last = curve.first + ((len(curve.table) - 1) << curve.bits)
     _need(curve.first <= low and high < last, where, 'one of its whole range')
+    _inside(
+        (int(curve.table.min()), int(curve.table.max())), 0, largest, where
+    )
+
+
+def _powers(curve: Curve) -> None:
+    _curve(curve, -(2**20), 0, 'exp', 2**24)
+    # Shares are divided by their sum, in which one argument is 0.
+    _need(curve.table[-curve.first >> curve.bits] > 0, 'exp', 'above 0 at 0')
 
 
 def _inside(values: tuple[int, ...], low: int, high: int, where: str) -> None:

@@ -12,7 +12,8 @@ from .check import check_detector
 from .detector import CompiledDetector
 from .fixed_point import FixedPoint
 from .fold import Folded, fold
-from .heads import image_mean, read_postprocess, read_preprocess
+from .heads import read_postprocess
+from .images import image_mean, read_preprocess
 from .trace import Trace, trace
 
 
@@ -50,10 +51,13 @@ def compile_detector(
     )
     say('pre- and post-processing')
     dataset = cfg.test_dataloader.dataset
+    program, postprocess = read_postprocess(
+        detector, folded.program, fixed_point_of(detector)
+    )
     compiled = CompiledDetector(
-        folded.program,
+        program,
         read_preprocess(detector, dataset.pipeline),
-        read_postprocess(detector, folded.program, fixed_point_of(detector)),
+        postprocess,
         classes_of(dataset),
     )
     say('proving that nothing overflows')

@@ -25,11 +25,15 @@ class PreProcess:
         short: Longest that the short side may become.
         long: Longest that the long side may become.
         bgr: Whether the network reads blue first; images are given as RGB.
+        fill: Value of the border, per channel of the network.
+        whole: Whether the border fills a frame of ``long`` x ``long``.
     """
 
     short: int
     long: int
     bgr: bool
+    fill: tuple[int, ...]
+    whole: bool
 
 
 @dataclass(frozen=True)
@@ -79,25 +83,84 @@ class Anchors:
 
 
 @dataclass(frozen=True)
+class Cells:
+    """Centres inside a cell, sizes as of anchors (mmdet's YOLOBBoxCoder).
+
+    Attributes:
+        levels: Anchors of each level, from the finest to the coarsest.
+        codes: From box codes to Q16, four channels.
+        sigmoid: Of a Q16 number, in Q16: where in its cell a centre lies.
+        limit: Of the logarithm of a size's change, Q16.
+        exp: The exponential, Q16 to Q16.
+    """
+
+    levels: tuple[AnchorLevel, ...]
+    codes: Multipliers
+    sigmoid: Curve
+    limit: int
+    exp: Curve
+
+
+@dataclass(frozen=True)
 class PointLevel:
     """Points of one pyramid level.
 
     Attributes:
         stride: Distance of points in pixels, rows and columns.
         offset: Of the first point in Q12, y and x.
-        distances: From box codes to Q12 pixels.
     """
 
     stride: tuple[int, int]
     offset: tuple[int, int]
-    distances: Multipliers
 
 
 @dataclass(frozen=True)
 class Points:
-    """Boxes as distances of their sides from points (distance2bbox)."""
+    """Boxes as distances of their sides from points (distance2bbox).
+
+    Attributes:
+        levels: From the finest to the coarsest.
+        distances: Of each level, from box codes to Q12 pixels.
+    """
 
     levels: tuple[PointLevel, ...]
+    distances: tuple[Multipliers, ...]
+
+
+@dataclass(frozen=True)
+class Exponents:
+    """Distances that are exponentials of the codes (FoveaBox).
+
+    Attributes:
+        levels: From the finest to the coarsest.
+        edges: Of each level, the distance that stands for exp(0), Q12.
+        codes: From box codes to Q16.
+        limit: Of an exponent, Q16.
+        exp: The exponential, Q16 to Q16.
+    """
+
+    levels: tuple[PointLevel, ...]
+    edges: tuple[int, ...]
+    codes: Multipliers
+    limit: int
+    exp: Curve
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Distances as means of distributions over 0, 1, ... strides (GFL).
+
+    Attributes:
+        levels: From the finest to the coarsest.
+        bins: Values of a distribution; a side has as many channels.
+        codes: From box codes to Q16.
+        exp: The exponential of Q16 numbers from -16 to 0, in 2^-24.
+    """
+
+    levels: tuple[PointLevel, ...]
+    bins: int
+    codes: Multipliers
+    exp: Curve
 
 
 @dataclass(frozen=True)
@@ -117,15 +180,62 @@ class Sigmoid:
 class Product:
     """Scores times the sigmoid of a third output, such as centerness.
 
+    Candidates are chosen by their logit, and ordered by the product.
+
     Attributes:
         logits: From logits to Q16.
         factors: From the third output to Q16.
         curve: The sigmoid of a Q16 number, in units of 2^-24.
+        least: Smallest value of the third output that counts.
     """
 
     logits: Multipliers
     factors: Multipliers
     curve: Curve
+    least: int
+
+
+@dataclass(frozen=True)
+class BestClass:
+    """The same product, of each place's best class alone (YOLOX).
+
+    Attributes:
+        logits, factors, curve: As of :class:`Product`.
+    """
+
+    logits: Multipliers
+    factors: Multipliers
+    curve: Curve
+
+
+@dataclass(frozen=True)
+class GeometricMean:
+    """The square root of the same product (PAA).
+
+    Attributes:
+        logits, factors, curve: As of :class:`Product`.
+    """
+
+    logits: Multipliers
+    factors: Multipliers
+    curve: Curve
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Shares of the classes; the last class is the background.
+
+    Attributes:
+        logits: From logits to Q16.
+        exp: The exponential of Q16 numbers from -16 to 0, in 2^-24.
+    """
+
+    logits: Multipliers
+    exp: Curve
+
+
+Decoder = Anchors | Cells | Points | Exponents | Bins
+Scores = Sigmoid | Product | BestClass | GeometricMean | Softmax
 
 
 @dataclass(frozen=True)
@@ -135,16 +245,20 @@ class PostProcess:
     Attributes:
         decoder: How box codes become boxes.
         scores: How good a box is, and its score.
-        threshold: Smallest logit that counts.
+        threshold: Smallest rank of a candidate that counts.
         candidates: Most candidates of a level.
+        total: Most candidates of all levels.
+        margin: Pixels beyond the image that boxes are limited to.
         overlap: Largest overlap of two boxes of a class, in 65536ths.
         keep: Most boxes of an image.
     """
 
-    decoder: Anchors | Points
-    scores: Sigmoid | Product
+    decoder: Decoder
+    scores: Scores
     threshold: int
     candidates: int
+    total: int
+    margin: int
     overlap: int
     keep: int
 

@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import UserError
 from . import program as ir
 from .check import check_detector
-from .detector import Anchors, CompiledDetector, Points, Product, Sigmoid
+from .detector import CompiledDetector, Decoder, Scores
 
 # As PNG's: a transfer that changes line ends or strips bit 8 is noticed.
 MAGIC = b'\x89AQD\r\n\x1a\n'
@@ -29,7 +29,7 @@ SECTION = struct.Struct('<4sIQ')
 TAGS = (b'JSON', b'DATA')
 ALIGNMENT = 8
 # Classes that stand where an annotation names a base or a choice.
-KINDS = (*ir.OPERATORS, Anchors, Points, Sigmoid, Product)
+KINDS = (*ir.OPERATORS, *get_args(Decoder), *get_args(Scores))
 DTYPES = ('uint8', 'int16', 'int32', 'int64')
 MAX_INTEGER = 2**63
 

@@ -30,13 +30,26 @@ from .trace import ACTIVATION, ADDITION, CONVOLUTION, Trace
 aten = torch.ops.aten
 
 
+@dataclass(frozen=True)
+class Size:
+    """Height and width in the captured graph.
+
+    Attributes:
+        symbols: As expressions of the image's.
+        traced: Their values when the graph was captured.
+    """
+
+    symbols: str
+    traced: tuple[int, int]
+
+
 @dataclass(frozen=True, eq=False)
 class Affine:
     """``clamp(source * scale + offset, low, high)``, in real numbers.
 
     Attributes:
         source: Tensor of the program.
-        size: Its height and width, as symbols.
+        size: Its height and width.
         scale: float64 (C,) or (1,).
         offset: float64 (C,) or (1,).
         low: What activations cut off below.
@@ -44,7 +57,7 @@ class Affine:
     """
 
     source: str
-    size: str
+    size: 'Size'
     scale: np.ndarray
     offset: np.ndarray
     low: float = -inf
@@ -62,12 +75,12 @@ class Table:
 
     Attributes:
         source: Tensor of the program.
-        size: Its height and width, as symbols.
+        size: Its height and width.
         values: float64, the real value of each of the source's codes.
     """
 
     source: str
-    size: str
+    size: 'Size'
     values: np.ndarray
 
 
@@ -151,13 +164,14 @@ class _Folder:
         self.values: dict[Any, Any] = {}
         self.codes: dict[Node, tuple[str, ...]] = {}
         self.rounded: dict[tuple, str] = {}
-        # The last tensor of each symbolic size, for upsampling to it.
-        self.of_size: dict[str, str] = {}
+        # The last tensor of each size, for upsampling to it; sizes that are
+        # written in several ways are told by their values.
+        self.of_size: dict[str | tuple[int, int], str] = {}
 
     def run(self, stride: int) -> Folded:
         for node in self.trace.module.graph.nodes:
             if node.op == 'placeholder':
-                self.values[node] = self.image()
+                self.values[node] = self.image(node)
             elif node.op == 'call_function' and isinstance(
                 node.meta.get('val'), Tensor
             ):
@@ -182,7 +196,7 @@ class _Folder:
 
     # Adding operators.
 
-    def emit(self, op: ir.Op, size: str) -> str:
+    def emit(self, op: ir.Op, size: Size) -> str:
         """Add an operator; its name becomes unique."""
         name, number = op.output, 1
         while name in self.by_name:
@@ -191,10 +205,10 @@ class _Folder:
         op = replace(op, output=name)
         self.ops.append(op)
         self.by_name[name] = op
-        self.of_size[size] = name
+        self.of_size[size.symbols] = self.of_size[size.traced] = name
         return name
 
-    def image(self) -> Affine:
+    def image(self, node: Node) -> Affine:
         grid = ImageQuantizer.grid
         channels = len(self.mean)
         op = ir.Image(
@@ -204,7 +218,8 @@ class _Folder:
             ir.Grid(grid.lo, grid.hi),
             self.mean,
         )
-        return Affine(self.emit(op, 'image'), 'image', np.ones(1), np.zeros(1))
+        size = _size(node)
+        return Affine(self.emit(op, size), size, np.ones(1), np.zeros(1))
 
     def output(self, nodes: tuple[Node, ...], number: int) -> ir.Output:
         """Requantise all levels of one output to one scale."""
@@ -231,6 +246,8 @@ class _Folder:
         self, value: Value, step: float, grid: ir.Grid, name: str
     ) -> str:
         """Return the tensor of a value's codes on a grid."""
+        if not np.isfinite(step):
+            raise UserError(f'{name}: its clip value is not finite')
         # The same value on the same grid is rounded once.
         key = (value, step, grid)
         if key not in self.rounded:
@@ -312,9 +329,14 @@ class _Folder:
         return Moved(values, emit)
 
 
-def _size(node: Node) -> str:
+def _size(node: Node) -> Size:
     height, width = node.meta['val'].shape[2:]
-    return f'{height} x {width}'
+    # Of a symbol, the value that it had; of a number, itself.
+    traced = [
+        n.node.hint if isinstance(n, torch.SymInt) else n
+        for n in (height, width)
+    ]
+    return Size(f'{height} x {width}', _pair(traced))
 
 
 def _round(x: float) -> int:
@@ -507,7 +529,8 @@ def _two(x: Any) -> ir.Size:
 
 def _upsample(self: _Folder, node: Node) -> Moved:
     def make(name: str, codes: Any, channels: int, grid: ir.Grid) -> ir.Op:
-        like = self.of_size.get(_size(node))
+        size = _size(node)
+        like = self.of_size.get(size.symbols) or self.of_size.get(size.traced)
         if like is None:
             raise UserError(
                 f'{where(node)}: no tensor before it has the size that it '

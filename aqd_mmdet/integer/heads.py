@@ -1,17 +1,19 @@
-"""What precedes and follows a detector's network, as integers.
+"""What follows a detector's network, as integers.
 
-Read from the detector's own parts by what they offer (a prior generator, a
-coder of boxes, a test config), not by their classes.
+mmdet's dense heads have a handful of ways from maps to boxes, and many heads
+share one. Which one a head has is told by the class that defines it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import ceil, floor, log
 from typing import Any
 
 import numpy as np
-from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from torch import nn
 
 from ..errors import UserError
+from . import program as ir
 from .detector import (
     DELTA_BITS,
     GEOMETRY_BITS,
@@ -19,88 +21,63 @@ from .detector import (
     SCORE_BITS,
     AnchorLevel,
     Anchors,
+    BestClass,
+    Bins,
+    Cells,
     Curve,
+    Decoder,
+    Exponents,
+    GeometricMean,
     PointLevel,
     Points,
     PostProcess,
-    PreProcess,
     Product,
+    Scores,
     Sigmoid,
+    Softmax,
 )
-from .fixed_point import FixedPoint, real_multipliers
-from .program import Program
+from .fixed_point import FixedPoint, Multipliers, real_multipliers
 
+ONE = 1 << DELTA_BITS
 # Distance of a curve's values as a power of two of Q16 units: linear
 # interpolation between exponentials 1/256 apart is wrong by 2e-6 of the
 # value, between sigmoids 1/64 apart by 3e-6.
 EXP_BITS, SIGMOID_BITS = 8, 10
 MAX_LOGIT = 16
+# Of a size's logarithm where mmdet has no limit: 3000 strides, more than any
+# image has, and the exponential still fits 31 bits.
+MAX_LOG_SIZE = 8
 # As many as a program may say; levels have fewer.
-MAX_CANDIDATES = 2**20
-
-
-def image_mean(detector: nn.Module) -> tuple[int, ...]:
-    """Return the integer mean that a detector's images are freed of.
-
-    Raises:
-        UserError: If its normalisation is not a difference of integers.
-    """
-    pre: Any = detector.data_preprocessor
-    mean = [float(x) for x in pre.mean.flatten()]
-    std = [float(x) for x in pre.std.flatten()]
-    if any(x != int(x) for x in mean) or any(x != 1 for x in std):
-        raise UserError(
-            f'data_preprocessor has mean={mean} and std={std}: a program '
-            'reads pixels minus whole numbers; set them as '
-            'configs/_base_/retinanet_bn.py does'
-        )
-    return tuple(int(x) for x in mean)
-
-
-def read_preprocess(detector: nn.Module, pipeline: Any) -> PreProcess:
-    """Return how images are brought to the network's size.
-
-    Args:
-        detector: The detector.
-        pipeline: The config's list of transforms for testing.
-
-    Raises:
-        UserError: If images are not resized with their ratio kept.
-    """
-    resizes = [t for t in pipeline if str(t['type']).endswith('Resize')]
-    if len(resizes) != 1 or not resizes[0].get('keep_ratio'):
-        raise UserError(
-            'the test pipeline has no single Resize with keep_ratio=True: '
-            'the program has no other way to resize'
-        )
-    scale = resizes[0]['scale']
-    pre: Any = detector.data_preprocessor
-    # mmdet reads images as BGR and exchanges channels where it is told to.
-    return PreProcess(min(scale), max(scale), not pre._channel_conversion)
+ALL = 2**20
+# More pixels than an image has: boxes are not limited to it.
+UNLIMITED = 2**14
+WAYS = ('predict_by_feat', '_predict_by_feat_single', '_bbox_post_process')
 
 
 def read_postprocess(
-    detector: nn.Module, program: Program, fixed_point: FixedPoint
-) -> PostProcess:
+    detector: nn.Module, program: ir.Program, fixed_point: FixedPoint
+) -> tuple[ir.Program, PostProcess]:
     """Return a dense head's decoding and suppression.
 
     Args:
-        detector: A detector with a ``bbox_head`` that decodes and suppresses
-            as mmdet's ``BaseDenseHead`` does.
+        detector: A detector with a ``bbox_head``.
         program: Its network.
         fixed_point: Width of multipliers.
 
+    Returns:
+        tuple: The program, its outputs in the order of logits, box codes and
+        factors; what follows it.
+
     Raises:
-        UserError: If the head decodes in another way.
+        UserError: If the head decodes in a way that has no integers.
     """
     head: Any = detector.bbox_head
-    _need_base_methods(head)
-    coder: Any = head.bbox_coder
-    read = _DECODERS.get(type(coder).__name__)
+    owner = _owner(head)
+    read = _HEADS.get(owner)
     if read is None:
         raise UserError(
-            f'the head {type(head).__name__} codes boxes by '
-            f'{type(coder).__name__}: the program has no integers for it'
+            f'the head {type(head).__name__} finds its boxes in the way of '
+            f'{owner}: the program has no integers for it'
         )
     cfg = head.test_cfg
     nms = cfg['nms']
@@ -108,120 +85,311 @@ def read_postprocess(
         raise UserError(f"test_cfg.nms={dict(nms)}: give type 'nms', by class")
     if cfg.get('min_bbox_size', 0) > 0:
         raise UserError('test_cfg.min_bbox_size: a program drops none but 0')
-    scales = [out.scale for out in program.outputs]
-    threshold = np.log(cfg['score_thr'] / (1 - cfg['score_thr']))
+    program, decoder, scores, margin = read(head, program, fixed_point)
     candidates = int(cfg.get('nms_pre', -1))
-    return PostProcess(
-        decoder=read(head, program, fixed_point),
-        scores=_scores(scales, fixed_point),
-        # The first logit whose sigmoid is above the score's threshold.
-        threshold=int(np.floor(threshold / scales[0])) + 1,
-        candidates=candidates if candidates > 0 else MAX_CANDIDATES,
+    candidates = candidates if candidates > 0 else ALL
+    # Of all levels together, or of each.
+    counts = (ALL, candidates) if owner in _TOGETHER else (candidates, ALL)
+    return program, PostProcess(
+        decoder=decoder,
+        scores=scores,
+        threshold=_threshold(scores, cfg['score_thr'], program),
+        candidates=counts[0],
+        total=counts[1],
+        margin=margin,
         overlap=round(nms['iou_threshold'] * 2**OVERLAP_BITS),
-        keep=int(cfg['max_per_img']),
+        keep=int(cfg.get('max_per_img', ALL)),
     )
 
 
-def _need_base_methods(head: Any) -> None:
-    """Raise if a head has a way of its own from maps to boxes."""
-    for name in (
-        'predict_by_feat', '_predict_by_feat_single', '_bbox_post_process',
-    ):  # fmt: skip
-        found = getattr(type(head), name, None)
-        if found is not getattr(BaseDenseHead, name):
-            raise UserError(
-                f'the head {type(head).__name__} has a {name} of its own: '
-                'the program has no integers for it'
-            )
-    if not head.use_sigmoid_cls:
-        raise UserError(
-            f'the head {type(head).__name__} has a softmax: the program has '
-            'no integers for it'
-        )
+def _owner(head: Any) -> str:
+    """Return the most derived class that defines a part of the way."""
+    for cls in type(head).__mro__:
+        if any(name in vars(cls) for name in WAYS):
+            return cls.__name__
+    return type(head).__name__
 
 
-def _scores(scales: list[float], fixed_point: FixedPoint) -> Sigmoid | Product:
-    one = 1 << DELTA_BITS
-    curve = _curve(
-        lambda x: 1 / (1 + np.exp(-x)),
-        MAX_LOGIT * one,
-        SIGMOID_BITS,
-        2**SCORE_BITS,
-    )
-    logits, *factors = (
-        real_multipliers(scale * one, 0.0, fixed_point)
-        for scale in (scales[0], *scales[2:])
-    )
-    if factors:
-        return Product(logits, factors[0], curve)
-    return Sigmoid(logits, curve)
+def _threshold(scores: Scores, least: float, program: ir.Program) -> int:
+    """Return the smallest rank whose score is above a threshold."""
+    match scores:
+        case Sigmoid() | Product():
+            # The first logit whose sigmoid is above it.
+            logit = log(least / (1 - least)) if least > 0 else -MAX_LOGIT
+            return floor(logit / program.outputs[0].scale) + 1
+        case BestClass():  # which takes the threshold itself, too
+            return ceil(least * 2 ** (2 * SCORE_BITS))
+        case GeometricMean():
+            return floor(least**2 * 2 ** (2 * SCORE_BITS)) + 1
+        case Softmax():
+            return floor(least * 2**SCORE_BITS) + 1
 
 
-def _delta_anchors(
-    head: Any, program: Program, fixed_point: FixedPoint
-) -> Anchors:
+# The ways.
+
+Way = tuple[ir.Program, Decoder, Scores, int]
+
+
+def _base_head(head: Any, program: ir.Program, width: FixedPoint) -> Way:
+    """BaseDenseHead: a coder of boxes, a sigmoid or softmax, factors."""
     coder = head.bbox_coder
-    if coder.add_ctr_clamp:
+    read = _CODERS.get(type(coder).__name__)
+    if read is None:
         raise UserError(
-            'bbox_coder.add_ctr_clamp: a program has no such clamp'
+            f'the head {type(head).__name__} codes boxes by '
+            f'{type(coder).__name__}: the program has no integers for it'
         )
-    one = 1 << DELTA_BITS
-    limit = round(abs(np.log(16 / 1000)) * one)
+    program, decoder = read(head, program, width)
+    if head.use_sigmoid_cls:
+        scores = _sigmoids(program, width)
+    else:
+        logits = _to_q16(program.outputs[0].scale, width)
+        scores = Softmax(logits, _powers())
+    return program, decoder, scores, 0
+
+
+def _paa_head(head: Any, program: ir.Program, width: FixedPoint) -> Way:
+    if head.with_score_voting:
+        raise UserError(
+            'bbox_head.score_voting averages boxes in float: set it to '
+            'False'
+        )
+    program, decoder = _delta_anchors(head, program, width)
+    return program, decoder, GeometricMean(*_factored(program, width)), 0
+
+
+def _gfl_head(head: Any, program: ir.Program, width: FixedPoint) -> Way:
+    codes = _to_q16(program.outputs[1].scale, width)
+    generator = head.prior_generator
+    # Points are the centres of anchors.
+    anchors = [_anchors(generator, i) for i in range(generator.num_levels)]
+    levels = tuple(
+        PointLevel(a.stride, (int(a.base[0, 1]), int(a.base[0, 0])))
+        for a in anchors
+    )
+    decoder = Bins(levels, head.reg_max + 1, codes, _powers())
+    return program, decoder, _sigmoids(program, width), 0
+
+
+def _fovea_head(head: Any, program: ir.Program, width: FixedPoint) -> Way:
+    codes = _to_q16(program.outputs[1].scale, width)
+    decoder = Exponents(
+        _points(head.prior_generator),
+        tuple(int(edge) << GEOMETRY_BITS for edge in head.base_edge_list),
+        codes,
+        MAX_LOG_SIZE * ONE,
+        _exponential(MAX_LOG_SIZE * ONE),
+    )
+    # Its boxes end a pixel before the image does.
+    return program, decoder, _sigmoids(program, width), -1
+
+
+def _yolox_head(head: Any, program: ir.Program, width: FixedPoint) -> Way:
+    # Points with the stride as their size are anchors.
+    levels = tuple(
+        AnchorLevel(
+            point.stride,
+            np.array(
+                [
+                    *reversed(point.offset),
+                    *(s << GEOMETRY_BITS for s in reversed(point.stride)),
+                ],
+                np.int32,
+            )[None],
+        )
+        for point in _points(head.prior_generator)
+    )
+    limit = MAX_LOG_SIZE * ONE
+    deltas = real_multipliers(
+        np.full(4, program.outputs[1].scale * ONE), 0, width
+    )
+    decoder = Anchors(levels, deltas, limit, _exponential(limit))
+    return program, decoder, BestClass(*_factored(program, width)), UNLIMITED
+
+
+def _yolov3_head(head: Any, program: ir.Program, width: FixedPoint) -> Way:
+    # One map holds x, y, w, h, objectness and classes, anchor by anchor.
+    count, attributes = head.num_base_priors, head.num_attrib
+    table = np.arange(count * attributes).reshape(count, attributes)
+    program = select(
+        program,
+        [
+            (0, 'logits', table[:, 5:].reshape(-1).tolist()),
+            (0, 'boxes', table[:, :4].reshape(-1).tolist()),
+            (0, 'factors', table[:, 4].tolist()),
+        ],
+    )
+    limit = MAX_LOG_SIZE * ONE
+    generator = head.prior_generator
+    decoder = Cells(
+        tuple(_anchors(generator, i) for i in range(head.num_levels)),
+        real_multipliers(np.full(4, program.outputs[1].scale * ONE), 0, width),
+        _curve(_logistic, MAX_LOGIT * ONE, SIGMOID_BITS, ONE),
+        limit,
+        _exponential(limit),
+    )
+    least = head.test_cfg.get('conf_thr', 0)
+    scores = Product(
+        *_factored(program, width),
+        ceil(log(least / (1 - least)) / program.outputs[2].scale)
+        if least > 0
+        else -(2**31),
+    )
+    return program, decoder, scores, UNLIMITED
+
+
+_HEADS: dict[str, Callable[..., Way]] = {
+    'BaseDenseHead': _base_head,
+    'PAAHead': _paa_head,
+    'GFLHead': _gfl_head,
+    'FoveaHead': _fovea_head,
+    'YOLOXHead': _yolox_head,
+    'YOLOV3Head': _yolov3_head,
+}
+# Those that choose nms_pre candidates of all levels together.
+_TOGETHER = ('YOLOV3Head',)
+
+
+# Coders of boxes.
+
+Coded = tuple[ir.Program, Decoder]
+
+
+def _delta_anchors(head: Any, program: ir.Program, width: FixedPoint) -> Coded:
+    coder = head.bbox_coder
+    if coder.add_ctr_clamp or not coder.clip_border:
+        raise UserError(
+            'bbox_coder: a program has no add_ctr_clamp, and clip_border'
+        )
+    limit = round(abs(log(16 / 1000)) * ONE)
     out = program.outputs[1]
-    return Anchors(
+    decoder = Anchors(
         tuple(
             _anchors(head.prior_generator, i) for i in range(len(out.tensors))
         ),
         real_multipliers(
-            out.scale * np.array(coder.stds) * one,
-            np.array(coder.means) * one,
-            fixed_point,
+            out.scale * np.array(coder.stds) * ONE,
+            np.array(coder.means) * ONE,
+            width,
         ),
         limit,
-        _curve(np.exp, limit, EXP_BITS, one),
+        _exponential(limit),
     )
+    return program, decoder
 
 
 def _distance_points(
-    head: Any, program: Program, fixed_point: FixedPoint
-) -> Points:
-    generator = head.prior_generator
-    one = 1 << GEOMETRY_BITS
+    head: Any, program: ir.Program, width: FixedPoint
+) -> Coded:
+    if not head.bbox_coder.clip_border:
+        raise UserError('bbox_coder: a program has clip_border')
+    levels = _points(head.prior_generator)
     # The head's maps are in pixels already.
-    distances = real_multipliers(
-        program.outputs[1].scale * one, 0, fixed_point
-    )
-    return Points(
-        tuple(
-            PointLevel(
-                (int(down), int(across)),
-                (
-                    round(generator.offset * down * one),
-                    round(generator.offset * across * one),
-                ),
-                distances,
-            )
-            for across, down in generator.strides
+    unit = program.outputs[1].scale * 2**GEOMETRY_BITS
+    distances = (real_multipliers(unit, 0.0, width),) * len(levels)
+    return program, Points(levels, distances)
+
+
+def _tblr_anchors(head: Any, program: ir.Program, width: FixedPoint) -> Coded:
+    """Top, bottom, left, right, in sides of the anchor."""
+    coder, generator = head.bbox_coder, head.prior_generator
+    if not coder.clip_border or generator.num_base_priors[0] != 1:
+        raise UserError(
+            'bbox_coder: a program has clip_border, and one anchor a place'
         )
+    program = select(
+        program, [(0, 'logits', None), (1, 'boxes', [2, 0, 3, 1])]
     )
+    unit = program.outputs[1].scale * 2**GEOMETRY_BITS
+    top, bottom, left, right = np.broadcast_to(coder.normalizer, 4)
+    factors = np.array([left, top, right, bottom])
+    levels, distances = [], []
+    for number, stride in enumerate(generator.strides):
+        level = _anchors(generator, number)
+        centre, size = level.base[0, :2], level.base[0, 2:]
+        levels.append(
+            PointLevel(_stride(stride), (int(centre[1]), int(centre[0])))
+        )
+        sides = np.tile(size / 2**GEOMETRY_BITS, 2)
+        distances.append(real_multipliers(unit * factors * sides, 0.0, width))
+    return program, Points(tuple(levels), tuple(distances))
 
 
-# By the name of the class that codes boxes.
-_DECODERS: dict[str, Callable[..., Anchors | Points]] = {
+_CODERS: dict[str, Callable[..., Coded]] = {
     'DeltaXYWHBBoxCoder': _delta_anchors,
     'DistancePointBBoxCoder': _distance_points,
+    'TBLRBBoxCoder': _tblr_anchors,
 }
 
 
+# Parts of them.
+
+
+def _stride(stride: Any) -> tuple[int, int]:
+    across, down = stride
+    return int(down), int(across)
+
+
+def _points(generator: Any) -> tuple[PointLevel, ...]:
+    one = generator.offset * 2**GEOMETRY_BITS
+    return tuple(
+        PointLevel((down, across), (round(one * down), round(one * across)))
+        for down, across in map(_stride, generator.strides)
+    )
+
+
 def _anchors(generator: Any, level: int) -> AnchorLevel:
-    corners = generator.base_anchors[level].double().numpy()
-    low, high = corners[:, :2], corners[:, 2:]
+    edges = generator.base_anchors[level].double().numpy()
+    low, high = edges[:, :2], edges[:, 2:]
     base = np.concatenate([(low + high) / 2, high - low], 1)
-    across, down = generator.strides[level]
     return AnchorLevel(
-        (int(down), int(across)),
+        _stride(generator.strides[level]),
         np.floor(base * 2**GEOMETRY_BITS + 0.5).astype(np.int32),
     )
+
+
+def _to_q16(scale: float, width: FixedPoint) -> Multipliers:
+    return real_multipliers(scale * ONE, 0.0, width)
+
+
+def _factored(
+    program: ir.Program, width: FixedPoint
+) -> tuple[Multipliers, Multipliers, Curve]:
+    return (
+        _to_q16(program.outputs[0].scale, width),
+        _to_q16(program.outputs[2].scale, width),
+        _sigmoid_curve(),
+    )
+
+
+def _sigmoids(program: ir.Program, width: FixedPoint) -> Scores:
+    if len(program.outputs) > 2:
+        return Product(*_factored(program, width), -(2**31))
+    return Sigmoid(_to_q16(program.outputs[0].scale, width), _sigmoid_curve())
+
+
+def _logistic(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def _sigmoid_curve() -> Curve:
+    return _curve(_logistic, MAX_LOGIT * ONE, SIGMOID_BITS, 2**SCORE_BITS)
+
+
+def _exponential(limit: int) -> Curve:
+    return _curve(np.exp, limit, EXP_BITS, ONE)
+
+
+def _powers() -> Curve:
+    """The exponential of what is below zero, for shares."""
+    curve = _curve(
+        lambda x: np.exp(np.minimum(x, 0)),
+        MAX_LOGIT * ONE,
+        EXP_BITS,
+        2**SCORE_BITS,
+    )
+    # Zero and the value behind it are the last that are read.
+    return replace(curve, table=curve.table[: len(curve.table) // 2 + 1])
 
 
 def _curve(function: Any, limit: int, bits: int, unit: int) -> Curve:
@@ -230,6 +398,63 @@ def _curve(function: Any, limit: int, bits: int, unit: int) -> Curve:
     step = 1 << bits
     first = -(limit // step + 1) * step
     count = 2 * (limit // step + 1) + 2
-    at = (first + step * np.arange(count)) / 2**DELTA_BITS
+    at = (first + step * np.arange(count)) / ONE
     values = np.floor(function(at) * unit + 0.5)
     return Curve(values.astype(np.int32), first, bits)
+
+
+Selection = tuple[int, str, list[int] | None]
+
+
+def select(program: ir.Program, outputs: Sequence[Selection]) -> ir.Program:
+    """Return a program whose outputs are made of channels of its old ones.
+
+    Args:
+        program: The program.
+        outputs: For each new output, which old one it is made of, its name,
+            and which channels it takes in which order; None for all.
+    """
+    ops = list(program.ops)
+    made = {op.output: op for op in program.ops}
+
+    def take(source: str, name: str, channels: list[int]) -> str:
+        grid = made[source].grid
+        parts = []
+        # Runs of neighbours are one slice.
+        starts = [
+            i
+            for i, c in enumerate(channels)
+            if not i or c != channels[i - 1] + 1
+        ]
+        for start, end in zip(
+            starts, [*starts[1:], len(channels)], strict=True
+        ):
+            op = ir.Slice(
+                f'{name}.{start}',
+                (source,),
+                end - start,
+                grid,
+                channels[start],
+                (0, 0),
+                (1, 1),
+            )
+            parts.append(op)
+        together = ir.Concatenate(
+            name, tuple(op.output for op in parts), len(channels), grid
+        )
+        ops.extend([*parts, together])
+        return name
+
+    new = tuple(
+        program.outputs[number]
+        if channels is None
+        else replace(
+            program.outputs[number],
+            tensors=tuple(
+                take(tensor, f'{name}.{level}', channels)
+                for level, tensor in enumerate(program.outputs[number].tensors)
+            ),
+        )
+        for number, name, channels in outputs
+    )
+    return replace(program, ops=tuple(ops), outputs=new)

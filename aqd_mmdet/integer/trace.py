@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._higher_order_ops.wrap import wrap_with_autocast
 from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_unflatten
 
@@ -155,6 +156,7 @@ def trace(detector: nn.Module, for_training: bool = False) -> Trace:
         for module, mode in modes.items():
             module.training = mode
     module = exported.module()
+    _inline_autocast(module)
     (nodes,) = next(
         node.args for node in module.graph.nodes if node.op == 'output'
     )
@@ -163,6 +165,27 @@ def trace(detector: nn.Module, for_training: bool = False) -> Trace:
         (maps,) if isinstance(maps, Node) else tuple(maps) for maps in results
     )
     return Trace(module, groups, detector)
+
+
+def _inline_autocast(module: Any) -> None:
+    """Put the bodies of autocast contexts, captured as graphs of their own,
+    in their place; the types of floats mean nothing to a program."""
+    graph = module.graph
+    for node in list(graph.nodes):
+        if node.target is not wrap_with_autocast:
+            continue
+        body, *args = node.args[4:]
+        inner = getattr(module, body.target).graph
+        inputs = inner.find_nodes(op='placeholder')
+        with graph.inserting_before(node):
+            results = graph.graph_copy(
+                inner, dict(zip(inputs, args, strict=True))
+            )
+        for user in list(node.users):
+            user.replace_all_uses_with(results[user.args[1]])
+            graph.erase_node(user)
+        graph.erase_node(node)
+    module.recompile()
 
 
 def _convolve(layer: QuantConv2d, name: str, x: Tensor) -> Tensor:

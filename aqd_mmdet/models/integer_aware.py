@@ -18,7 +18,7 @@ from ..integer.bounds import prove
 from ..integer.compile import fixed_point_of
 from ..integer.executor import Executor
 from ..integer.fold import Folded, fold
-from ..integer.heads import image_mean
+from ..integer.images import image_mean
 from ..integer.simulation import Simulation
 from ..integer.trace import trace
 from ..quantizers.fake_quantize import round_half_up

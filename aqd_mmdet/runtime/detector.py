@@ -9,6 +9,7 @@ from ..integer import file
 from ..integer.detector import CompiledDetector
 from . import postprocess, reference
 from .preprocess import check_image, prepare
+from .scores import shown
 
 
 class Detections(NamedTuple):
@@ -54,12 +55,7 @@ class Detector:
         """
         check_image(image, name)
         program = self.compiled.program
-        pixels, size = prepare(
-            image,
-            self.compiled.preprocess,
-            program.ops[0].mean,  # type: ignore[attr-defined]
-            program.stride,
-        )
+        pixels, size = prepare(image, self.compiled.preprocess, program.stride)
         outputs = reference.run(program, pixels)
         return self.boxes(outputs, 0, size, image.shape[:2])
 
@@ -88,5 +84,5 @@ class Detector:
         return Detections(
             corners.astype(np.int32),
             found.labels.astype(np.int32),
-            postprocess.scores(post, found.ranks).astype(np.int32),
+            shown(post.scores, found.ranks).astype(np.int32),
         )

@@ -88,15 +88,24 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return ((sums + half) >> (2 * POSITION_BITS)).astype(np.uint8)
 
 
+def bordered_size(
+    size: tuple[int, int], pre: PreProcess, stride: int
+) -> tuple[int, int]:
+    """Return height and width of an image with its border."""
+    if pre.whole:
+        size = (pre.long, pre.long)
+    height, width = (-(-n // stride) * stride for n in size)
+    return height, width
+
+
 def prepare(
-    image: np.ndarray, pre: PreProcess, mean: tuple[int, ...], stride: int
+    image: np.ndarray, pre: PreProcess, stride: int
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """Return the network's image and its size without the border.
 
     Args:
         image: uint8 (H, W, 3), RGB.
-        pre: The frame and the order of channels.
-        mean: What the border is filled with, per channel of the network.
+        pre: The frame, the order of channels, the border.
         stride: What sides are padded to a multiple of.
 
     Returns:
@@ -106,10 +115,8 @@ def prepare(
     small = resize(image, height, width)
     if pre.bgr:
         small = small[..., ::-1]
-    padded = np.empty(
-        (1, 3, -(-height // stride) * stride, -(-width // stride) * stride),
-        np.uint8,
-    )
-    padded[:] = np.array(mean, np.uint8)[:, None, None]
+    sides = bordered_size((height, width), pre, stride)
+    padded = np.empty((1, 3, *sides), np.uint8)
+    padded[:] = np.array(pre.fill, np.uint8)[:, None, None]
     padded[0, :, :height, :width] = small.transpose(2, 0, 1)
     return padded, (height, width)

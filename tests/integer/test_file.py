@@ -71,12 +71,14 @@ def detector() -> CompiledDetector:
         Sigmoid(table(1), curve([0, 2**23, 2**24])),
         -7,
         1000,
+        1000,
+        0,
         32768,
         100,
     )
     return CompiledDetector(
         ir.Program(ops, weights, outputs, 8),
-        PreProcess(160, 160, False),
+        PreProcess(160, 160, False, (1, 2, 3), False),
         post,
         ('cat', 'dög'),
     )
@@ -231,7 +233,7 @@ OPS = ('program', 'ops')
         ),
         (
             setting('postprocess', 'scores', 'kind', value='Points'),
-            'a kind of Sigmoid, Product',
+            'a kind of Sigmoid',
         ),
         (setting('postprocess', 'keep', value=0), 'between'),
     ],

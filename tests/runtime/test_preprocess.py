@@ -78,14 +78,19 @@ def test_it_is_near_opencvs():
     ],
 )
 def test_sizes(size, expected):
-    assert fitted_size(*size, PreProcess(800, 1333, False)) == expected
+    assert (
+        fitted_size(*size, PreProcess(800, 1333, False, (0, 0, 0), False))
+        == expected
+    )
 
 
 @given(height=st.integers(1, 3000), width=st.integers(1, 3000))
 def test_sizes_are_mmcvs(height, width):
     from mmcv import rescale_size
 
-    found = fitted_size(height, width, PreProcess(800, 1333, False))
+    found = fitted_size(
+        height, width, PreProcess(800, 1333, False, (0, 0, 0), False)
+    )
     new_width, new_height = rescale_size((width, height), (1333, 800))
     # mmcv multiplies by a rounded quotient, and may give a side of nothing.
     assert abs(found[0] - max(1, new_height)) <= 1
@@ -94,8 +99,8 @@ def test_sizes_are_mmcvs(height, width):
 
 def test_border_and_order_of_channels():
     image = np.zeros((2, 3, 3), np.uint8) + np.array([1, 2, 3], np.uint8)
-    pre = PreProcess(2, 3, True)
-    pixels, size = prepare(image, pre, (9, 8, 7), 4)
+    pre = PreProcess(2, 3, True, (9, 8, 7), False)
+    pixels, size = prepare(image, pre, 4)
     assert size == (2, 3)
     assert pixels.shape == (1, 3, 4, 4)
     assert pixels[0, :, 0, 0].tolist() == [3, 2, 1]
