@@ -11,9 +11,10 @@ import numpy as np
 from .fixed_point import Multipliers
 from .program import Program
 
-# Fractional bits: of a pixel in decoding, of deltas and logits, of a pixel in
-# a box that leaves, of a score, of an overlap.
-GEOMETRY_BITS, DELTA_BITS, BOX_BITS = 12, 16, 4
+# Fractional bits: of a pixel in decoding, in suppression and in a box that
+# leaves; of deltas and logits, of a score, of an overlap.
+GEOMETRY_BITS, FINE_BITS, BOX_BITS = 12, 8, 4
+DELTA_BITS = 16
 SCORE_BITS, OVERLAP_BITS = 24, 16
 
 

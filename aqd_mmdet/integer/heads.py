@@ -88,8 +88,11 @@ def read_postprocess(
     program, decoder, scores, margin = read(head, program, fixed_point)
     candidates = int(cfg.get('nms_pre', -1))
     candidates = candidates if candidates > 0 else ALL
-    # Of all levels together, or of each.
-    counts = (ALL, candidates) if owner in _TOGETHER else (candidates, ALL)
+    counts = (candidates, ALL)
+    if owner == 'YOLOV3Head':  # of all levels together
+        counts = (ALL, candidates)
+    elif owner == 'PAAHead':  # of places, each with all its classes
+        counts = (ALL, ALL)
     return program, PostProcess(
         decoder=decoder,
         scores=scores,
@@ -151,8 +154,7 @@ def _base_head(head: Any, program: ir.Program, width: FixedPoint) -> Way:
 def _paa_head(head: Any, program: ir.Program, width: FixedPoint) -> Way:
     if head.with_score_voting:
         raise UserError(
-            'bbox_head.score_voting averages boxes in float: set it to '
-            'False'
+            'bbox_head.score_voting averages boxes in float: set it to False'
         )
     program, decoder = _delta_anchors(head, program, width)
     return program, decoder, GeometricMean(*_factored(program, width)), 0
@@ -246,10 +248,6 @@ _HEADS: dict[str, Callable[..., Way]] = {
     'YOLOXHead': _yolox_head,
     'YOLOV3Head': _yolov3_head,
 }
-# Those that choose nms_pre candidates of all levels together.
-_TOGETHER = ('YOLOV3Head',)
-
-
 # Coders of boxes.
 
 Coded = tuple[ir.Program, Decoder]

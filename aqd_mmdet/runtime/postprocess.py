@@ -7,6 +7,7 @@ import numpy as np
 
 from ..integer.detector import (
     BOX_BITS,
+    FINE_BITS,
     GEOMETRY_BITS,
     OVERLAP_BITS,
     Anchors,
@@ -24,7 +25,7 @@ class Boxes:
     """Boxes of one image.
 
     Attributes:
-        corners: int64 (N, 4): x0, y0, x1, y1 in 16ths of a pixel.
+        corners: int64 (N, 4): x0, y0, x1, y1 in 256ths of a pixel.
         labels: int64 (N,).
         ranks: int64 (N,); of two boxes, the one of the larger is better.
     """
@@ -87,13 +88,11 @@ def level_boxes(
     near = -max(post.margin, 0)
     limited = np.clip(wide, near << GEOMETRY_BITS, far << GEOMETRY_BITS)
     boxes = Boxes(
-        rounded(limited, GEOMETRY_BITS - BOX_BITS),
+        rounded(limited, GEOMETRY_BITS - FINE_BITS),
         label,
         last_ranks(post.scores, flat[index], factors[place]),
     )
-    sides = boxes.corners[:, 2:] - boxes.corners[:, :2]
-    real = np.flatnonzero((sides > 0).all(1))
-    return boxes.pick(real), flat[index][real]
+    return boxes, flat[index]
 
 
 def priors_of(decoder: Decoder, level: int) -> int:
@@ -155,12 +154,22 @@ def detect(
     )
     first = np.concatenate([ranks for _, ranks in levels])
     best = np.sort(np.argsort(-first, kind='stable')[: post.total])
-    return suppress(together.pick(best), post.overlap, post.keep)
+    together = together.pick(best)
+    sides = together.corners[:, 2:] - together.corners[:, :2]
+    real = np.flatnonzero((sides > 0).all(1))
+    return suppress(together.pick(real), post.overlap, post.keep)
 
 
 def rescaled(
     edges: np.ndarray, size: tuple[int, int], original: tuple[int, int]
 ) -> np.ndarray:
-    """Return corners in 16ths of a pixel of the original image."""
+    """Return corners in 16ths of a pixel of the original image.
+
+    Args:
+        edges: In 256ths of a pixel of the network's, int64 (N, 4).
+        size: Height and width of the network's image before its border.
+        original: Height and width of the image that was given.
+    """
     to, back = (np.array([s[1], s[0]] * 2, np.int64) for s in (size, original))
+    to = to << (FINE_BITS - BOX_BITS)
     return (2 * edges * back + to) // (2 * to)
