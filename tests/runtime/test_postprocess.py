@@ -96,8 +96,8 @@ CASES = {
             loss_bbox=dict(type='GIoULoss'),
             score_voting=False,
         ),
-        # Fewer, since no candidate is dropped before the suppression.
-        [(CLASSES, -8, 2, LOW), (4, 0, 3, LOW), (1, -1, 2, LOW)],
+        [LOGITS, (4, 0, 3, LOW), (1, 0, 2, LOW)],
+        dict(max_per_img=10**5),
     ),
     'GFLHead': Case(dict(anchor_generator=SQUARES), [LOGITS, (68, 0, 3, LOW)]),
     'FoveaHead': Case(
@@ -258,9 +258,12 @@ def test_boxes_are_mmdets(name, seed):
     expected = mmdets(head, codes)
     scores = shown(post.scores, found.ranks) / 2**24
     assert len(expected.labels) >= 20
-    # A pair whose overlap is within rounding of the threshold may differ,
-    # and mmdet keeps boxes without an area.
-    assert abs(len(found.labels) - len(expected.labels)) <= 2
+    # PAA's way keeps boxes without an area.
+    sides = expected.bboxes[:, 2:] - expected.bboxes[:, :2]
+    expected = expected[(sides > 0).all(1)]
+    # Pairs whose overlap is within rounding of the threshold may differ.
+    borderline = max(2, len(expected.labels) // 100)
+    assert abs(len(found.labels) - len(expected.labels)) <= borderline
     # Scores that are nearly equal may come in another order.
     matched = 0
     for score, label, corners in zip(
@@ -270,7 +273,7 @@ def test_boxes_are_mmdets(name, seed):
         near &= expected.labels.numpy() == label
         apart = np.abs(expected.bboxes.numpy()[near] - corners)
         matched += bool((apart.max(1, initial=0) <= 1 / 8).any())
-    assert matched >= len(scores) - 2
+    assert matched >= len(scores) - borderline
 
 
 @pytest.fixture
