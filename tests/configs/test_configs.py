@@ -6,7 +6,13 @@ from aqd_mmdet.layers import QuantConv2d
 from tests.conftest import CONFIGS
 
 ALL = sorted(p for p in CONFIGS.rglob('*.py'))
-MATRIX = [(depth, bits) for depth in (18, 34, 50) for bits in (8, 4, 3, 2)]
+DETECTORS = ['retinanet', 'fcos']
+MATRIX = [
+    (detector, depth, bits)
+    for detector in DETECTORS
+    for depth in (18, 34, 50)
+    for bits in (8, 4, 3, 2)
+]
 
 
 def test_base_names_are_unique():
@@ -21,31 +27,50 @@ def test_base_names_are_unique():
 def test_every_config_can_be_read(path):
     cfg = Config.fromfile(path)
     assert cfg.model.type == 'aqd_mmdet.QuantizedDetector'
-    assert cfg.train_dataloader.persistent_workers is False
+    hooks = [hook['type'] for hook in cfg.custom_hooks]
+    assert 'aqd_mmdet.IntegerAwareHook' in hooks
+    if 'mix' not in path.parts:
+        assert cfg.train_dataloader.persistent_workers is False
 
 
-@pytest.mark.parametrize('depth, bits', MATRIX)
-def test_matrix(depth, bits):
-    name = f'aqd/retinanet_r{depth}_fpn_aqd-w{bits}a{bits}_1x_coco.py'
+@pytest.mark.parametrize(
+    'path', [p for p in ALL if 'mix' in p.parts], ids=lambda p: p.stem
+)
+def test_mixed_configs_are_short(path):
+    lines = [
+        line
+        for line in path.read_text().splitlines()
+        if line and not line.startswith('#')
+    ]
+    # At most 15 beyond the list of bases.
+    bases = next(i for i, x in enumerate(lines) if x.endswith(']'))
+    assert len(lines) - bases - 1 <= 15
+
+
+@pytest.mark.parametrize('detector, depth, bits', MATRIX)
+def test_matrix(detector, depth, bits):
+    name = f'aqd/{detector}_r{depth}_fpn_aqd-w{bits}a{bits}_1x_coco.py'
     cfg = Config.fromfile(CONFIGS / name)
     assert cfg.model.bits == bits
     assert cfg.model.backbone.depth == depth
     assert cfg.model.backbone.frozen_stages == -1
     assert cfg.optim_wrapper.optimizer.lr == (
-        0.002 if (depth, bits) == (18, 4) else 0.001
+        0.002 if (detector, depth, bits) == ('retinanet', 18, 4) else 0.001
     )
-    assert f'retinanet_r{depth}_fpn_bn_1x_coco' in cfg.load_from
+    assert f'{detector}_r{depth}_fpn_bn_1x_coco' in cfg.load_from
 
 
+@pytest.mark.parametrize('detector', DETECTORS)
 @pytest.mark.parametrize('bits', [8, 4, 3, 2])
-def test_front_doors(bits):
-    cfg = Config.fromfile(CONFIGS / f'aqd/retinanet_{bits}bit.py')
+def test_front_doors(detector, bits):
+    cfg = Config.fromfile(CONFIGS / f'aqd/{detector}_{bits}bit.py')
     assert (cfg.model.backbone.depth, cfg.model.bits) == (50, bits)
-    assert cfg.load_from == 'work_dirs/retinanet_fp/epoch_12.pth'
+    assert cfg.load_from == f'work_dirs/{detector}_fp/epoch_12.pth'
 
 
-def test_float_front_door_follows_the_published_schedule():
-    cfg = Config.fromfile(CONFIGS / 'aqd/retinanet_fp.py')
+@pytest.mark.parametrize('detector', DETECTORS)
+def test_float_front_door_follows_the_published_schedule(detector):
+    cfg = Config.fromfile(CONFIGS / f'aqd/{detector}_fp.py')
     assert cfg.model.bits == 'float'
     assert cfg.optim_wrapper.optimizer == dict(
         type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001
