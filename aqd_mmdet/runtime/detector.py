@@ -16,7 +16,8 @@ class Detections(NamedTuple):
     """What was found in one image, best first; integers alone.
 
     Attributes:
-        boxes: int32 (N, 4): x0, y0, x1, y1 in 16ths of a pixel of the image.
+        boxes: int32 (N, 4): x0, y0, x1, y1 in 256ths of a pixel of the
+            image.
         labels: int32 (N,), indices of the detector's labels.
         scores: int32 (N,), in units of 2^-24.
     """

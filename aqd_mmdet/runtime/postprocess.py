@@ -7,7 +7,6 @@ import numpy as np
 
 from ..integer.detector import (
     BOX_BITS,
-    FINE_BITS,
     GEOMETRY_BITS,
     OVERLAP_BITS,
     Anchors,
@@ -88,7 +87,7 @@ def level_boxes(
     near = -max(post.margin, 0)
     limited = np.clip(wide, near << GEOMETRY_BITS, far << GEOMETRY_BITS)
     boxes = Boxes(
-        rounded(limited, GEOMETRY_BITS - FINE_BITS),
+        rounded(limited, GEOMETRY_BITS - BOX_BITS),
         label,
         last_ranks(post.scores, flat[index], factors[place]),
     )
@@ -163,7 +162,7 @@ def detect(
 def rescaled(
     edges: np.ndarray, size: tuple[int, int], original: tuple[int, int]
 ) -> np.ndarray:
-    """Return corners in 16ths of a pixel of the original image.
+    """Return corners in 256ths of a pixel of the original image.
 
     Args:
         edges: In 256ths of a pixel of the network's, int64 (N, 4).
@@ -171,5 +170,4 @@ def rescaled(
         original: Height and width of the image that was given.
     """
     to, back = (np.array([s[1], s[0]] * 2, np.int64) for s in (size, original))
-    to = to << (FINE_BITS - BOX_BITS)
     return (2 * edges * back + to) // (2 * to)

@@ -36,8 +36,8 @@ def test_integers_come_out(model, size):
     assert len(found.boxes) == len(found.labels) == len(found.scores) > 0
     height, width = size
     assert (found.boxes >= 0).all()
-    assert (found.boxes[:, [0, 2]] <= width * 16).all()
-    assert (found.boxes[:, [1, 3]] <= height * 16).all()
+    assert (found.boxes[:, [0, 2]] <= width * 256).all()
+    assert (found.boxes[:, [1, 3]] <= height * 256).all()
     assert (np.diff(found.scores) <= 0).all()
 
 

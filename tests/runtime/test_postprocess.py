@@ -368,7 +368,7 @@ def test_ties_go_to_the_first_and_the_best_are_kept():
 def test_back_to_the_image():
     corners = np.array([[256, 256, 768, 528]])
     found = postprocess.rescaled(corners, (10, 20), (15, 50))
-    assert found.tolist() == [[40, 24, 120, 50]]  # 49.5 goes up
+    assert found.tolist() == [[640, 384, 1920, 792]]
 
 
 @given(x=st.integers(0, 2**62 - 1))

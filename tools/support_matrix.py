@@ -1,0 +1,246 @@
+"""Which detectors of MMDetection can be quantised: writes docs/models.md.
+
+Each configuration is built at each width, trained for a step, evaluated,
+captured, compiled, and its program compared with integer-aware mode.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.testing import demo_mm_inputs
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from torch import nn
+from tqdm import tqdm
+
+from aqd_mmdet.engine.calibration import calibrate
+from aqd_mmdet.errors import UserError, one_line
+from aqd_mmdet.integer import file
+from aqd_mmdet.integer.compile import compile_detector
+from aqd_mmdet.integer.trace import trace
+from aqd_mmdet.models.integer_aware import IntegerNetwork
+from aqd_mmdet.quantizers.start import mse_clip
+from aqd_mmdet.runtime import reference
+
+ROOT = Path(__file__).parent.parent
+WIDTHS = (8, 4, 2)
+# Large enough that the coarsest level of a pyramid has more than one pixel,
+# of which a norm can take statistics.
+TRAINED, COMPARED = 256, 64
+# Detectors that are expected to be refused: the matrix says why.
+OTHERS = {
+    'tood/tood_r50_fpn_1x_coco.py': 'TOOD',
+    'ddod/ddod_r50_fpn_1x_coco.py': 'DDOD',
+    'reppoints/reppoints-moment_r50_fpn_1x_coco.py': 'RepPointsDetector',
+    'yolof/yolof_r50-c5_8xb8-1x_coco.py': 'YOLOF',
+    'nas_fpn/retinanet_r50_nasfpn_crop640-50e_coco.py': 'RetinaNet',
+    'ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py': (
+        'SingleStageDetector'
+    ),
+    'rtmdet/rtmdet_tiny_8xb32-300e_coco.py': 'RTMDet',
+    'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py': 'MaskRCNN',
+    'pvt/retinanet_pvt-t_fpn_1x_coco.py': 'RetinaNet',
+    'detr/detr_r50_8xb2-150e_coco.py': 'DETR',
+    'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py': 'FasterRCNN',
+    'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py': 'CascadeRCNN',
+    'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py': 'MaskRCNN',
+    'solo/solo_r50_fpn_1x_coco.py': 'SOLO',
+}
+
+
+@dataclass
+class Row:
+    """What a detector could do at one width.
+
+    Attributes:
+        name: Of its configuration.
+        bits: Width.
+        done: Steps that it passed.
+        reason: Why it did not pass the next; empty if it passed all.
+    """
+
+    name: str
+    bits: int
+    done: list[str] = field(default_factory=list)
+    reason: str = ''
+
+
+@contextmanager
+def step(row: Row, name: str) -> Iterator[None]:
+    """Count a step as passed if nothing in it fails."""
+    yield
+    row.done.append(name)
+
+
+def check(row: Row, cfg: Config) -> Row:
+    """Take a detector through all steps.
+
+    Args:
+        row: Filled in.
+        cfg: Its whole config; ``model.bits`` is set.
+    """
+    torch.manual_seed(0)
+    try:
+        _steps(row, cfg)
+    except (UserError, RuntimeError, AttributeError, AssertionError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        row.reason = lines[0][:300]
+    return row
+
+
+def _steps(row: Row, cfg: Config) -> None:
+    cfg.model.bits = row.bits
+    cfg.model.backbone.init_cfg = None
+    with step(row, 'builds'):
+        model = MODELS.build(cfg.model)
+    with step(row, 'trains'):
+        data = demo_mm_inputs(2, [(3, TRAINED, TRAINED)] * 2, num_classes=3)
+        data = model.data_preprocessor(data, True)
+        calibrate(model, [data['inputs']], mse_clip)
+        losses, _ = model.train().parse_losses(model(**data, mode='loss'))
+        losses.backward()
+        for name, parameter in model.named_parameters():
+            finite = parameter.grad is not None
+            finite = finite and bool(torch.isfinite(parameter.grad).all())
+            if parameter.requires_grad and not finite:
+                raise UserError(f'{name} has no finite gradient')
+    model.eval()
+    with step(row, 'evaluates'), torch.no_grad():
+        data = demo_mm_inputs(1, [(3, TRAINED, TRAINED)])
+        data = model.data_preprocessor(data, False)
+        (sample,) = model(**data, mode='predict')
+        if not torch.isfinite(sample.pred_instances.bboxes).all():
+            raise UserError('a box is not finite')
+    with step(row, 'exports'):
+        trace(model)
+    with step(row, 'compiles'):
+        compiled, _, _ = compile_detector(model, cfg, lambda text: None)
+        file.from_bytes(file.to_bytes(compiled))
+    with step(row, 'equal'):
+        _compare(model)
+
+
+def _compare(model: nn.Module) -> None:
+    network = IntegerNetwork(model)
+    side = max(COMPARED, network.stride)
+    pixels = torch.randint(0, 256, (1, 3, side, side)).to(torch.uint8)
+    mean = torch.tensor(network.mean).float()[:, None, None]
+    aware = network.evaluate(pixels - mean)
+    program = network.folded.program
+    expected = reference.run(program, pixels.numpy())
+    for out, maps in zip(program.outputs, aware, strict=True):
+        for name, values in zip(out.tensors, maps, strict=True):
+            exact = torch.from_numpy(expected[name]).double() * out.scale
+            if not torch.equal(values, exact.float()):
+                raise UserError(f'{name} of the program is another')
+
+
+STEPS = ('builds', 'trains', 'evaluates', 'exports', 'compiles', 'equal')
+
+
+def configurations() -> dict[str, Callable[[], Config]]:
+    """Return what reads the config of each row, by name."""
+    ours = [
+        *sorted(ROOT.glob('configs/aqd/*_r18_fpn_bn_1x_coco.py')),
+        *sorted(ROOT.glob('configs/mix/*.py')),
+    ]
+    found: dict[str, Callable[[], Config]] = {
+        path.stem: lambda path=path: Config.fromfile(path) for path in ours
+    }
+    for path, detector in OTHERS.items():
+        found[Path(path).stem] = lambda path=path, detector=detector: _other(
+            path, detector
+        )
+    return found
+
+
+def _other(path: str, detector: str) -> Config:
+    """Return a config of mmdet with the recipe of configs/_base_/mix.py."""
+    text = (
+        f"_base_ = ['mmdet::{path}', '{ROOT}/configs/_base_/mix.py']\n"
+        f"model = dict(type='aqd_mmdet.QuantizedDetector', "
+        f"detector='{detector}', recipe=[dict(modules='*', conv=dict("
+        "act_grid='signed')), dict(modules='*', add=dict(signed=True))])\n"
+    )
+    return Config.fromstring(text, '.py')
+
+
+@one_line
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--out', type=Path, default=ROOT / 'docs/models.md')
+    parser.add_argument(
+        '--cache',
+        type=Path,
+        default=Path('work_dirs/support_matrix.json'),
+        help='finished rows; remove it to begin anew',
+    )
+    args = parser.parse_args()
+    register_all_modules()
+    args.cache.parent.mkdir(parents=True, exist_ok=True)
+    rows: dict[str, Any] = (
+        json.loads(args.cache.read_text()) if args.cache.exists() else {}
+    )
+    wanted = [
+        (name, bits, read)
+        for name, read in configurations().items()
+        for bits in WIDTHS
+    ]
+    for name, bits, read in tqdm(wanted, 'detectors'):
+        key = f'{name} {bits}'
+        if key not in rows:
+            rows[key] = asdict(check(Row(name, bits), read()))
+            _write(args.cache, json.dumps(rows, indent=1))
+    _write(args.out, document([Row(**rows[f'{n} {b}']) for n, b, _ in wanted]))
+    print(args.out)
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(path.name + '.part')
+    part.write_text(text)
+    part.replace(path)
+
+
+def document(rows: list[Row]) -> str:
+    """Return the matrix as Markdown.
+
+    Args:
+        rows: All widths of a configuration one after another.
+    """
+    lines = [
+        '# Detectors',
+        '',
+        'Written by `tools/support_matrix.py`: no row is typed by hand. A '
+        'number is a',
+        'width in bits at which the step passed; *equal* means that the '
+        'compiled program',
+        'and integer-aware mode agreed in every integer of every output.',
+        '',
+        f'| configuration | {" | ".join(STEPS)} |',
+        f'|---|{"---|" * len(STEPS)}',
+    ]
+    names = list(dict.fromkeys(row.name for row in rows))
+    refused = []
+    for name in names:
+        same = [row for row in rows if row.name == name]
+        cells = [
+            ' '.join(str(row.bits) for row in same if passed in row.done)
+            for passed in STEPS
+        ]
+        if any(cells):
+            lines.append(f'| {name} | {" | ".join(cells)} |')
+        reasons = dict.fromkeys(row.reason for row in same if row.reason)
+        refused += [f'- **{name}**: {reason}' for reason in reasons]
+    lines += ['', 'What stopped the others:', '', *refused, '']
+    return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+    main()
