@@ -24,6 +24,14 @@ def test_levels(bits):
     assert build_grid('signed', bits).levels == 2**bits - 1
 
 
+def test_leaky_grids_have_few_negative_codes():
+    assert list(build_grid('leaky', 2).codes) == [-1, 0, 1, 2]
+    assert list(build_grid('leaky', 3).codes) == list(range(-1, 7))
+    assert list(build_grid('leaky', 4).codes) == list(range(-2, 14))
+    # At 8 bits a code shall fit int8.
+    assert list(build_grid('leaky', 8).codes) == list(range(-32, 128))
+
+
 @pytest.mark.parametrize('bits', [0, 1, 9, 16, '2', 2.0, True, None])
 def test_impossible_bits(bits):
     with pytest.raises(UserError, match='not a bit width'):
