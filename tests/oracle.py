@@ -119,6 +119,33 @@ def add(op: ir.Add, x: Tensor, y: Tensor) -> Tensor:
     ]
 
 
+def multiply(x: Tensor, y: Tensor) -> Tensor:
+    return [
+        [
+            [
+                q
+                * (
+                    gates[0][0]
+                    if len(gates) * len(gates[0]) == 1
+                    else gates[row][column]
+                )
+                for column, q in enumerate(values)
+            ]
+            for row, values in enumerate(channel)
+        ]
+        for channel, gates in zip(x, y, strict=True)
+    ]
+
+
+def mean(x: Tensor) -> Tensor:
+    result = []
+    for channel in x:
+        count = len(channel) * len(channel[0])
+        total = sum(q for row in channel for q in row)
+        result.append([[(2 * total * 256 + count) // (2 * count)]])
+    return result
+
+
 def lookup(op: ir.Lookup, x: Tensor) -> Tensor:
     return [
         [[int(op.table[q - op.first]) for q in row] for row in channel]
@@ -166,6 +193,10 @@ def execute(op: ir.Op, inputs: list[Tensor], program: ir.Program) -> Tensor:
             return max_pool(op, *inputs)
         case ir.Add():
             return add(op, *inputs)
+        case ir.Multiply():
+            return multiply(*inputs)
+        case ir.Mean():
+            return mean(*inputs)
         case ir.Lookup():
             return lookup(op, *inputs)
         case ir.Upsample():

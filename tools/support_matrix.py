@@ -16,11 +16,13 @@ import torch
 from mmdet.testing import demo_mm_inputs
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.registry import MODELS
 from torch import nn
 from tqdm import tqdm
 
 from aqd_mmdet.engine.calibration import calibrate
+from aqd_mmdet.engine.launch import replace_sync_bn
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.integer import file
 from aqd_mmdet.integer.compile import compile_detector
@@ -44,7 +46,6 @@ OTHERS = {
     'ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py': (
         'SingleStageDetector'
     ),
-    'rtmdet/rtmdet_tiny_8xb32-300e_coco.py': 'RTMDet',
     'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py': 'MaskRCNN',
     'pvt/retinanet_pvt-t_fpn_1x_coco.py': 'RetinaNet',
     'detr/detr_r50_8xb2-150e_coco.py': 'DETR',
@@ -96,8 +97,11 @@ def check(row: Row, cfg: Config) -> Row:
 
 
 def _steps(row: Row, cfg: Config) -> None:
+    # What mmengine's loops count, and YOLOX's augmentation asks for.
+    MessageHub.get_current_instance().update_info('iter', 0)
     cfg.model.bits = row.bits
     cfg.model.backbone.init_cfg = None
+    replace_sync_bn(cfg.model)
     with step(row, 'builds'):
         model = MODELS.build(cfg.model)
     with step(row, 'trains'):

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import UserError
-from ..layers.activation import QuantActivation
 from ..layers.add import QuantAdd
 from ..layers.weighted import QuantizedLayer
 from ..models.quantized_detector import quantized_layers
@@ -187,17 +186,23 @@ def _observed(
     detector: nn.Module, layers: dict[str, QuantizedLayer], start: Start
 ) -> Iterator[dict[Quantizer, _RunningMean]]:
     """Let all quantisers pass values unchanged and observe them."""
+    of_weights = {layer.weight_quantizer for layer in layers.values()}
+    normalized = {
+        layer.input_quantizer: layer.normalize for layer in layers.values()
+    }
     observers = {}
-    for name, layer in layers.items():
-        quantizer = layer.input_quantizer
-        if isinstance(quantizer, Quantizer):
-            observers[quantizer] = _RunningMean(
-                name, quantizer, start, layer.normalize
-            )
-        layer.weight_quantizer.observer = _ignore
     for name, module in detector.named_modules():
-        if isinstance(module, (QuantAdd, QuantActivation)):
-            observers[module] = _RunningMean(name, module, start, False)
+        if not isinstance(module, Quantizer):
+            continue
+        if module in of_weights:
+            module.observer = _ignore
+            continue
+        observers[module] = _RunningMean(
+            name.removesuffix('.input_quantizer'),
+            module,
+            start,
+            normalized.get(module, False),
+        )
     for quantizer, observer in observers.items():
         quantizer.observer = observer
     try:

@@ -3,6 +3,7 @@
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed
@@ -68,7 +69,9 @@ def read_config(args: argparse.Namespace) -> Config:
 
 def _use_cpu(cfg: Config) -> None:
     """Let distributed runs work without a GPU, which mmengine's do not."""
-    cfg.pop('sync_bn', None)  # PyTorch has it for GPUs only
+    # PyTorch has these for GPUs only.
+    cfg.pop('sync_bn', None)
+    replace_sync_bn(cfg.model)
     if cfg.launcher == 'none':
         return
     cfg.model_wrapper_cfg = dict(
@@ -79,6 +82,21 @@ def _use_cpu(cfg: Config) -> None:
     )
     if cfg.launcher == 'pytorch' and not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
+
+
+def replace_sync_bn(cfg: Any) -> None:
+    """Let norms be BN where a part of a config asks for SyncBN.
+
+    Args:
+        cfg: Dict or list, changed in place.
+    """
+    if isinstance(cfg, dict):
+        if cfg.get('type') == 'SyncBN':
+            cfg['type'] = 'BN'
+        cfg = list(cfg.values())
+    if isinstance(cfg, (list, tuple)):
+        for child in cfg:
+            replace_sync_bn(child)
 
 
 def build_runner(cfg: Config) -> Runner:

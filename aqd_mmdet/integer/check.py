@@ -34,6 +34,8 @@ INPUTS: dict[type, int | None] = {
     ir.MaxPool: 1,
     ir.Requantize: 1,
     ir.Add: 2,
+    ir.Multiply: 2,
+    ir.Mean: 1,
     ir.Lookup: 1,
     ir.Upsample: 2,
     ir.Concatenate: None,
@@ -205,6 +207,20 @@ def _operator(op: ir.Op, inputs: list[ir.Op], program: ir.Program) -> None:
         for x in inputs:
             # So that the sum fits int32 before it is saturated.
             _inside((x.grid.lo, x.grid.hi), -(2**30), 2**30, where)
+    elif isinstance(op, ir.Multiply):
+        _need(channels[1] == op.channels, where, 'one of both channels')
+        ends = [
+            x * y
+            for x in (inputs[0].grid.lo, inputs[0].grid.hi)
+            for y in (inputs[1].grid.lo, inputs[1].grid.hi)
+        ]
+        _need(_holds(op.grid, min(ends), max(ends)), where, 'one of its codes')
+    elif isinstance(op, ir.Mean):
+        low, high = inputs[0].grid.lo, inputs[0].grid.hi
+        # So that the sum of a map of 2^28 pixels fits 63 bits.
+        _inside((low, high), -(2**15), 2**15, where)
+        low, high = low << ir.MEAN_BITS, high << ir.MEAN_BITS
+        _need(_holds(op.grid, low, high), where, 'one of its codes')
     elif isinstance(op, ir.Lookup):
         grid = inputs[0].grid
         right = op.table.dtype == np.int32 and op.first == grid.lo

@@ -128,6 +128,18 @@ def _add(op: ir.Add, t: Tensors, _: Constants) -> Tensor:
     return (x + y).clamp_(op.grid.lo, op.grid.hi)
 
 
+def _multiply(op: ir.Multiply, t: Tensors, _: Constants) -> Tensor:
+    x, y = (t[name].int() for name in op.inputs)
+    return x * y
+
+
+def _mean(op: ir.Mean, t: Tensors, _: Constants) -> Tensor:
+    x = t[op.inputs[0]].long()
+    count = x.shape[2] * x.shape[3]
+    total = x.sum((2, 3), keepdim=True) << (ir.MEAN_BITS + 1)
+    return (total + count).div_(2 * count, rounding_mode='floor')
+
+
 def _lookup(op: ir.Lookup, t: Tensors, c: Constants) -> Tensor:
     return c[op.output][0][t[op.inputs[0]].long() - op.first]
 
@@ -159,6 +171,8 @@ EXECUTE: dict[type, Callable[..., Tensor]] = {
     ir.Requantize: _requantize,
     ir.MaxPool: _max_pool,
     ir.Add: _add,
+    ir.Multiply: _multiply,
+    ir.Mean: _mean,
     ir.Lookup: _lookup,
     ir.Upsample: _upsample,
     ir.Concatenate: _concatenate,

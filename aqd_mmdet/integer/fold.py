@@ -8,6 +8,7 @@ Operators that only move values (pooling, upsampling, slices) wait for the
 quantiser too: rounding commutes with them.
 """
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
@@ -25,7 +26,14 @@ from ..layers.weighted import QuantConv2d
 from ..quantizers.quantizer import ImageQuantizer
 from . import program as ir
 from .fixed_point import FixedPoint, real_multipliers
-from .trace import ACTIVATION, ADDITION, CONVOLUTION, Trace
+from .trace import (
+    ACTIVATION,
+    ADDITION,
+    AVERAGE,
+    CONVOLUTION,
+    PRODUCT,
+    Trace,
+)
 
 aten = torch.ops.aten
 
@@ -184,7 +192,8 @@ class _Folder:
                     )
                 value = handler(self, node)
                 self.values[node] = value
-                if node.target._schema.name.endswith('_'):
+                schema = getattr(node.target, '_schema', None)
+                if schema is not None and schema.name.endswith('_'):
                     # In place: whoever reads the operand reads the result.
                     self.values[node.args[0]] = value
         outputs = tuple(
@@ -429,6 +438,80 @@ def _activation(self: _Folder, node: Node) -> Table:
     return Table(codes, _size(node), values)
 
 
+def _product(self: _Folder, node: Node) -> Affine:
+    x, y = (_node(arg) for arg in node.args[:2])
+    name = str(node.args[2])
+    operands = []
+    for number, source in enumerate((x, y)):
+        quantizer = self.layers[name].quantizers[number]
+        grid = ir.Grid(quantizer.grid.lo, quantizer.grid.hi)
+        step = float(quantizer.step)
+        codes = self.quantize(
+            self.values[source], step, grid, f'{name}.{"xy"[number]}'
+        )
+        operands.append((codes, step))
+    self.codes[node] = (operands[0][0], operands[1][0])
+    ends = [
+        p * q
+        for p in _ends(self.by_name[operands[0][0]].grid)
+        for q in _ends(self.by_name[operands[1][0]].grid)
+    ]
+    inputs = [codes for codes, _ in operands]
+    if x.meta['val'].shape[2:] == (1, 1):
+        inputs.reverse()
+    op = ir.Multiply(
+        name,
+        (inputs[0], inputs[1]),
+        self.by_name[inputs[0]].channels,
+        ir.Grid(min(ends), max(ends)),
+    )
+    size = _size(node)
+    scale = np.array([operands[0][1] * operands[1][1]])
+    return Affine(self.emit(op, size), size, scale, np.zeros(1))
+
+
+def _ends(grid: ir.Grid) -> tuple[int, int]:
+    return grid.lo, grid.hi
+
+
+def _average(self: _Folder, node: Node) -> Affine:
+    source, name, sizes = node.args
+    layer: Any = self.layers[str(name)]
+    quantizer = layer.input_quantizer
+    grid = ir.Grid(quantizer.grid.lo, quantizer.grid.hi)
+    step = float(quantizer.step)
+    codes = self.quantize(self.values[source], step, grid, f'{name}.in')
+    self.codes[node] = (codes,)
+    channels = self.by_name[codes].channels
+    size = _size(node)
+    op: ir.Op
+    if not sizes:
+        low, high = (
+            end << ir.MEAN_BITS for end in _ends(self.by_name[codes].grid)
+        )
+        op = ir.Mean(str(name), (codes,), channels, ir.Grid(low, high))
+        scale = step / 2**ir.MEAN_BITS
+    else:
+        # A convolution of ones, channel by channel.
+        kernel = _pair(layer.kernel_size)
+        ones = np.ones((channels, 1, *kernel), np.int16)
+        self.weights[str(name)] = ir.Weights(ones, 8)
+        op = ir.Convolution(
+            str(name),
+            (codes,),
+            channels,
+            ir.INT32,
+            kernel,
+            _pair(layer.stride),
+            _pair(layer.padding),
+            (1, 1),
+            str(name),
+            channels,
+        )
+        scale = step / (kernel[0] * kernel[1])
+    return Affine(self.emit(op, size), size, np.array([scale]), np.zeros(1))
+
+
 def _affine(self: _Folder, node: Node, what: str) -> Affine:
     value = self.values[node.args[0]]
     if not isinstance(value, Affine) or value.clamped:
@@ -578,6 +661,33 @@ def _slice(self: _Folder, node: Node) -> Value:
     return self.move(node, make, self.values[node.args[0]])
 
 
+def _part(self: _Folder, node: Node) -> Value:
+    """One part of a tensor that was split along its channels."""
+    parent = _node(node.args[0])
+    axis = dict(enumerate(parent.args)).get(2, 0)
+    if parent.target not in _SPLITS or axis != 1:
+        raise UserError(
+            f'{where(node)} stays float: it takes a part of '
+            f'{parent.target}, for which there is no integer operator'
+        )
+    parts = parent.meta['val']
+    index = int(node.args[1])  # type: ignore[arg-type]
+    first = sum(int(part.shape[1]) for part in parts[:index])
+    count = int(parts[index].shape[1])
+
+    def make(name: str, codes: Any, channels: int, grid: ir.Grid) -> ir.Op:
+        return ir.Slice(name, codes, count, grid, first, (0, 0), (1, 1))
+
+    return self.move(node, make, self.values[parent.args[0]])
+
+
+_SPLITS = (
+    aten.split.Tensor,
+    aten.split_with_sizes.default,
+    aten.chunk.default,
+)
+
+
 def _same(self: _Folder, node: Node) -> Value:
     return self.values[node.args[0]]
 
@@ -586,6 +696,8 @@ _HANDLERS: dict[Any, Callable[[_Folder, Node], Value]] = {
     CONVOLUTION: _convolution,
     ADDITION: _addition,
     ACTIVATION: _activation,
+    PRODUCT: _product,
+    AVERAGE: _average,
     aten.batch_norm.default: _batch_norm,
     aten.relu.default: _relu,
     aten.relu_.default: _relu,
@@ -601,6 +713,7 @@ _HANDLERS: dict[Any, Callable[[_Folder, Node], Value]] = {
     aten.upsample_nearest2d.vec: _upsample,
     aten.cat.default: _concatenate,
     aten.slice.Tensor: _slice,
+    operator.getitem: _part,
     aten.contiguous.default: _same,
     aten.to.dtype: _same,
     aten.detach.default: _same,

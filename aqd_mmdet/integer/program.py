@@ -31,6 +31,8 @@ class Grid:
         raise ValueError(f'codes {self.lo}..{self.hi} do not fit int32')
 
 
+# Of a mean: far below what the 8 bits of its reader tell apart.
+MEAN_BITS = 8
 INT32 = Grid(-(2**31) + 1, 2**31 - 1)
 
 
@@ -117,6 +119,19 @@ class Add(Op):
 
 
 @dataclass(frozen=True)
+class Multiply(Op):
+    """The product of two tensors; the second may have one value a map."""
+
+
+@dataclass(frozen=True)
+class Mean(Op):
+    """The average of each map, with ``MEAN_BITS`` fractional bits."""
+
+    def size(self, sizes: Mapping[str, Size]) -> Size:
+        return 1, 1
+
+
+@dataclass(frozen=True)
 class Lookup(Op):
     """Any function of one code.
 
@@ -172,6 +187,8 @@ OPERATORS = (
     MaxPool,
     Requantize,
     Add,
+    Multiply,
+    Mean,
     Lookup,
     Upsample,
     Concatenate,

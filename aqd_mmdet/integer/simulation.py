@@ -10,18 +10,23 @@ from typing import Any
 from torch import Tensor
 from torch.fx import Interpreter, Node
 
-from ..layers.activation import QuantActivation
 from ..layers.add import QuantAdd
-from ..layers.weighted import QuantConv2d
-from .trace import ACTIVATION, ADDITION, CONVOLUTION, Trace
+from .trace import (
+    ACTIVATION,
+    ADDITION,
+    AVERAGE,
+    CONVOLUTION,
+    PRODUCT,
+    Trace,
+)
 
-# Given a graph node, the index of its operand, real values and their step's
-# layer, returns the values that go on.
+# Given a graph node, the index of its operand, its value before and after
+# rounding, and the quantiser that rounded it, returns the value that goes on.
 Adjust = Callable[[Node, int, Tensor, Tensor, Any], Tensor]
 
 
 def unchanged(
-    node: Node, operand: int, x: Tensor, rounded: Tensor, layer: Any
+    node: Node, operand: int, x: Tensor, rounded: Tensor, quantizer: Any
 ) -> Tensor:
     """Let the simulation's own rounding stand."""
     return rounded
@@ -34,7 +39,7 @@ class Simulation(Interpreter):
         trace: The network.
         adjust: Called at every quantiser with the graph's node, the index of
             its operand, the operand before and after rounding, and the
-            layer; what it returns goes on.
+            quantiser; what it returns goes on.
     """
 
     def __init__(self, trace: Trace, adjust: Adjust = unchanged) -> None:
@@ -44,27 +49,56 @@ class Simulation(Interpreter):
 
     def run_node(self, n: Node) -> Any:
         """Run one node; quantised layers are called as what they are."""
-        if n.target is CONVOLUTION:
-            source, name = n.args[:2]
-            layer: QuantConv2d = self.layers[str(name)]
-            x = self.env[source]  # type: ignore[index]
-            rounded = self.adjust(n, 0, x, layer.input_quantizer(x), layer)
-            return layer._conv_forward(
-                rounded, layer.quantized_weight(), layer.bias
-            )
-        if n.target is ADDITION:
-            adder: QuantAdd = self.layers[str(n.args[2])]
-            operands = [
-                self.adjust(n, i, x, adder.branch(x), adder)
-                for i, x in enumerate(self.env[a] for a in n.args[:2])  # type: ignore[index]
-            ]
-            return adder.saturated_sum(*operands)
-        if n.target is ACTIVATION:
-            source, name = n.args[:2]
-            function: QuantActivation = self.layers[str(name)]
-            x = self.env[source]  # type: ignore[index]
-            rounded = self.adjust(n, 0, x, function.rounded(x), function)
-            return function.function(rounded)
+        run = _LAYERS.get(n.target)
+        if run is not None:
+            name = next(a for a in n.args if isinstance(a, str))
+            inputs = [self.env[a] for a in n.args if isinstance(a, Node)]
+            return run(self, n, self.layers[name], *inputs)
         if n.op == 'call_module':  # the exporter's guards on sizes
             return None
         return super().run_node(n)
+
+    def rounded(
+        self, node: Node, operand: int, x: Tensor, quantizer: Any
+    ) -> Tensor:
+        """Return an operand as it goes on."""
+        adder = isinstance(quantizer, QuantAdd)
+        how = quantizer.branch if adder else quantizer.rounded
+        return self.adjust(node, operand, x, how(x), quantizer)
+
+
+def _convolve(self: Simulation, node: Node, layer: Any, x: Tensor) -> Tensor:
+    x = self.rounded(node, 0, x, layer.input_quantizer)
+    return layer._conv_forward(x, layer.quantized_weight(), layer.bias)
+
+
+def _add(
+    self: Simulation, node: Node, layer: Any, x: Tensor, y: Tensor
+) -> Tensor:
+    return layer.saturated_sum(
+        self.rounded(node, 0, x, layer), self.rounded(node, 1, y, layer)
+    )
+
+
+def _activate(self: Simulation, node: Node, layer: Any, x: Tensor) -> Tensor:
+    return layer.function(self.rounded(node, 0, x, layer))
+
+
+def _multiply(
+    self: Simulation, node: Node, layer: Any, x: Tensor, y: Tensor
+) -> Tensor:
+    left, right = layer.quantizers
+    return self.rounded(node, 0, x, left) * self.rounded(node, 1, y, right)
+
+
+def _average(self: Simulation, node: Node, layer: Any, x: Tensor) -> Tensor:
+    return layer.average(self.rounded(node, 0, x, layer.input_quantizer))
+
+
+_LAYERS: dict[Any, Callable[..., Tensor]] = {
+    CONVOLUTION: _convolve,
+    ADDITION: _add,
+    ACTIVATION: _activate,
+    PRODUCT: _multiply,
+    AVERAGE: _average,
+}

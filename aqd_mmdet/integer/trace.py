@@ -20,6 +20,8 @@ from torch.utils._pytree import tree_unflatten
 from ..errors import UserError
 from ..layers.activation import QuantActivation
 from ..layers.add import QuantAdd
+from ..layers.multiply import QuantMultiply
+from ..layers.pool import QuantAvgPool, QuantMean
 from ..layers.weighted import QuantConv2d
 
 # Two of the coarsest stride of mmdet's pyramids: the exporter takes sizes of
@@ -82,9 +84,48 @@ def _(x: Tensor, name: str) -> Tensor:
     return torch.empty_like(x)
 
 
+@torch.library.custom_op('aqd::product', mutates_args=())
+def product(x: Tensor, y: Tensor, name: str) -> Tensor:
+    """Stand for the product ``name``; only ever traced."""
+    raise NotImplementedError
+
+
+@product.register_fake
+def _(x: Tensor, y: Tensor, name: str) -> Tensor:
+    return x * y
+
+
+@torch.library.custom_op('aqd::average', mutates_args=())
+def average(x: Tensor, name: str, kernel: list[int]) -> Tensor:
+    """Stand for the pooling ``name``; only ever traced.
+
+    Args:
+        x: Map.
+        name: Of the layer.
+        kernel: Its kernel, stride and padding, six numbers; none for a whole
+            map.
+    """
+    raise NotImplementedError
+
+
+@average.register_fake
+def _(x: Tensor, name: str, kernel: list[int]) -> Tensor:
+    size = [1, 1]
+    if kernel:
+        size = [
+            (n + 2 * p - k) // s + 1
+            for n, k, s, p in zip(
+                x.shape[2:], kernel[:2], kernel[2:4], kernel[4:], strict=True
+            )
+        ]
+    return x.new_empty(*x.shape[:2], *size)
+
+
 CONVOLUTION = torch.ops.aqd.convolution.default
 ADDITION = torch.ops.aqd.addition.default
 ACTIVATION = torch.ops.aqd.activation.default
+PRODUCT = torch.ops.aqd.product.default
+AVERAGE = torch.ops.aqd.average.default
 
 
 @dataclass(frozen=True)
@@ -214,10 +255,26 @@ def _activate(layer: QuantActivation, name: str, x: Tensor) -> Tensor:
     return activation(x, name)
 
 
+def _multiply(layer: QuantMultiply, name: str, x: Tensor, y: Tensor) -> Tensor:
+    return product(x, y, name)
+
+
+def _average(layer: QuantAvgPool, name: str, x: Tensor) -> Tensor:
+    sizes = (*layer.kernel_size, *layer.stride, *layer.padding)
+    return average(x, name, list(sizes))
+
+
+def _mean(layer: QuantMean, name: str, x: Tensor) -> Tensor:
+    return average(x, name, [])
+
+
 _STANDS: dict[type, Callable] = {
     QuantConv2d: _convolve,
     QuantAdd: _add,
     QuantActivation: _activate,
+    QuantMultiply: _multiply,
+    QuantAvgPool: _average,
+    QuantMean: _mean,
 }
 
 

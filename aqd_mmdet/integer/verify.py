@@ -2,12 +2,12 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import Node
 
-from ..layers.activation import QuantActivation
 from ..layers.add import QuantAdd
 from . import program as ir
 from .executor import Executor
@@ -47,14 +47,10 @@ def simulated_codes(
     seen: dict[str, Tensor] = {}
 
     def watch(
-        node: Node, operand: int, x: Tensor, rounded: Tensor, layer: object
+        node: Node, operand: int, x: Tensor, rounded: Tensor, quantizer: Any
     ) -> Tensor:
-        if isinstance(layer, QuantAdd):
-            codes = layer.branch_codes(x)
-        elif isinstance(layer, QuantActivation):
-            codes = layer.codes(x)
-        else:
-            codes = layer.input_quantizer.codes(x)  # type: ignore[attr-defined]
+        adder = isinstance(quantizer, QuantAdd)
+        codes = quantizer.branch_codes(x) if adder else quantizer.codes(x)
         seen[folded.codes[node][operand]] = codes
         return rounded
 

@@ -42,12 +42,10 @@ class QuantActivation(Quantizer):
         super().__init__(build_grid('signed', check_bits(bits)))
         if not isinstance(function, nn.Module):
             function = MODELS.build(function)
-        self.function = function
+        if hasattr(function, 'inplace'):
+            function.inplace = False  # the rounded input is kept for gradients
+        self.function: nn.Module = function
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the function of the rounded ``x``, in its shape."""
-        return self.function(self.rounded(x))
-
-    def rounded(self, x: Tensor) -> Tensor:
-        """Return ``x``, rounded to the grid."""
-        return super().forward(x)
+        return self.function(super().forward(x))

@@ -22,7 +22,6 @@ from ..integer.images import image_mean
 from ..integer.simulation import Simulation
 from ..integer.trace import trace
 from ..quantizers.fake_quantize import round_half_up
-from ..quantizers.quantizer import Quantizer
 
 
 class IntegerNetwork:
@@ -80,11 +79,14 @@ class IntegerNetwork:
         exact = self._real(self.executor.run(self.pixels(image), keep))
 
         def replace(
-            node: Node, operand: int, x: Tensor, rounded: Tensor, layer: Any
+            node: Node,
+            operand: int,
+            x: Tensor,
+            rounded: Tensor,
+            quantizer: Any,
         ) -> Tensor:
-            own = isinstance(layer, Quantizer)
-            step = layer.step if own else layer.input_quantizer.step
-            values = codes[self.folded.codes[node][operand]] * step
+            name = self.folded.codes[node][operand]
+            values = codes[name] * quantizer.step
             return rounded + (values.to(rounded.dtype) - rounded).detach()
 
         simulated = Simulation(self.trace, replace).run(image)

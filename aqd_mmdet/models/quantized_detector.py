@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from mmdet.registry import MODELS as MMDET_MODELS
@@ -13,20 +14,25 @@ from ..integer.fixed_point import FixedPoint
 from ..layers.activation import FUNCTIONS, QuantActivation
 from ..layers.add import QuantAdd
 from ..layers.multi_level_norm import MultiLevelBN, track_levels
+from ..layers.multiply import QuantMultiply
+from ..layers.pool import QuantAvgPool, QuantMean, QuantPool
 from ..layers.weighted import QuantConv2d, QuantizedLayer, QuantLinear
 from ..quantizers.grid import check_bits
 from ..registry import INTEGERS, MODELS
-from .additions import find_additions, replace_additions, run_once
+from .operations import find_operations, replace_operations, run_once
 from .recipe import (
     FLOAT,
     ActChoice,
+    AddChoice,
     ConvChoice,
+    MulChoice,
     NormChoice,
+    PoolChoice,
     choose,
     read_recipe,
 )
 
-# One pass over a blank image finds the additions and counts the levels; 128
+# One pass over a blank image finds the operations and counts the levels; 128
 # is the coarsest stride of mmdet's pyramids, so that no level is empty.
 PROBE_SIZE = 128
 
@@ -111,7 +117,7 @@ def quantize_detector(
     rules = read_recipe(recipe)
     if bits != FLOAT:
         check_bits(bits)
-    with find_additions(model) as additions:
+    with find_operations(model) as sites:
         levels = _count_levels(model)
     named = dict(model.named_modules())
     weighted = {
@@ -119,34 +125,48 @@ def quantize_detector(
         for name, module in named.items()
         if type(module) in _FLOAT_LAYERS
     }
-    hosts = {n: m for n, m in named.items() if m in additions}
+    adding = {n: m for n, m in named.items() if 'adds' in sites.get(m, ())}
+    multiplying = {
+        n: m for n, m in named.items() if 'muls' in sites.get(m, ())
+    }
     norms = {n: m for n, m in named.items() if isinstance(m, Norm)}
     functions = {n: m for n, m in named.items() if type(m) in FUNCTIONS}
+    pools = {n: m for n, m in named.items() if _is_average(m)}
     # All rules are checked before the first layer is exchanged, also those
     # that a float detector does not follow: one recipe serves all widths.
     convs = choose(rules, 'conv', weighted)
-    adds = choose(rules, 'add', hosts)
+    adds = choose(rules, 'add', adding)
+    muls = choose(rules, 'mul', multiplying)
     acts = choose(rules, 'act', functions)
+    averages = choose(rules, 'pool', pools)
     replacements = choose(rules, 'norm', norms)
     for name, choice in replacements.items():
         if isinstance(choice, NormChoice):
             head = name.split('.')[0]
-            _replace(
-                model, name, _levelled(norms[name], choice, levels.get(head))
-            )
+            norm = norms[name]
+            _replace(model, norm, _levelled(norm, choice, levels.get(head)))
     if bits != FLOAT:
         for name, choice in convs.items():
             if isinstance(choice, ConvChoice):
-                _replace(model, name, _quantized(weighted[name], choice, bits))
+                conv = weighted[name]
+                _replace(model, conv, _quantized(conv, choice, bits))
         for name, choice in acts.items():
             if isinstance(choice, ActChoice):
-                layer = QuantActivation(functions[name], choice.bits)
-                _replace(model, name, layer)
-        for name, choice in adds.items():
-            if choice != FLOAT:
-                replace_additions(
-                    hosts[name], additions[hosts[name]], _adder(choice)
-                )
+                act = functions[name]
+                _replace(model, act, QuantActivation(act, choice.bits))
+        for name, choice in averages.items():
+            if isinstance(choice, PoolChoice):
+                pool = pools[name]
+                _replace(model, pool, _average(pool, choice))
+        for name, module in named.items():
+            make: dict[str, Callable[[], nn.Module]] = {}
+            add, mul = adds.get(name), muls.get(name)
+            if isinstance(add, AddChoice):
+                make['adds'] = partial(QuantAdd, add.bits, add.signed)
+            if isinstance(mul, MulChoice):
+                make['muls'] = partial(QuantMultiply, mul.bits, mul.grid)
+            if make:
+                replace_operations(module, sites[module], make)
     heads = [
         child
         for child in model.children()
@@ -205,8 +225,17 @@ def _quantized(
     )
 
 
-def _adder(choice: Any) -> Callable[[], nn.Module]:
-    return lambda: QuantAdd(choice.bits, choice.signed)
+def _is_average(module: nn.Module) -> bool:
+    whole = isinstance(module, nn.AdaptiveAvgPool2d) and (
+        module.output_size in (1, (1, 1))
+    )
+    return whole or type(module) is nn.AvgPool2d
+
+
+def _average(module: nn.Module, choice: PoolChoice) -> QuantPool:
+    if isinstance(module, nn.AvgPool2d):
+        return QuantAvgPool.from_float(module, choice.bits, choice.grid)
+    return QuantMean(choice.bits, choice.grid)
 
 
 def _levelled(
@@ -229,9 +258,12 @@ def _levelled(
     return MultiLevelBN.from_norm(norm, num_levels)
 
 
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition('.')
-    setattr(model.get_submodule(parent), child, module)
+def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    # Under all its names: RTMDet's levels share convolutions as modules.
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):
+            if child is old:
+                setattr(parent, name, new)
 
 
 def quantized_layers(model: nn.Module) -> dict[str, QuantizedLayer]:

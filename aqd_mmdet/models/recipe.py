@@ -67,6 +67,28 @@ class ActChoice:
 
 
 @dataclass(frozen=True)
+class MulChoice:
+    """How the products of a module are quantised; see QuantMultiply."""
+
+    bits: int = 8
+    grid: str = 'signed'
+
+    def __post_init__(self) -> None:
+        build_grid(self.grid, check_bits(self.bits))
+
+
+@dataclass(frozen=True)
+class PoolChoice:
+    """How an average pooling is quantised; see QuantAvgPool, QuantMean."""
+
+    bits: int = 8
+    grid: str = 'unsigned'
+
+    def __post_init__(self) -> None:
+        build_grid(self.grid, check_bits(self.bits))
+
+
+@dataclass(frozen=True)
 class NormChoice:
     """What replaces a norm; ``type`` is a registered layer that holds norms.
 
@@ -81,10 +103,20 @@ class NormChoice:
 CHOICES = {
     'conv': ConvChoice,
     'add': AddChoice,
+    'mul': MulChoice,
     'act': ActChoice,
+    'pool': PoolChoice,
     'norm': NormChoice,
 }
-Choice = ConvChoice | AddChoice | ActChoice | NormChoice | str
+Choice = (
+    ConvChoice
+    | AddChoice
+    | MulChoice
+    | ActChoice
+    | PoolChoice
+    | NormChoice
+    | str
+)
 
 
 @dataclass(frozen=True)
@@ -96,7 +128,7 @@ class Rule:
         modules: Globs over dotted module names; the rule speaks of a module
             if one of them matches.
         type: If given, the class name (or a base's) that a module must have.
-        kind: ``conv``, ``add``, ``act``, ``norm`` or ``float``.
+        kind: One of :data:`CHOICES`, or ``float``.
         choice: What shall stand there; the word ``float`` for that kind.
     """
 
@@ -195,8 +227,7 @@ def choose(
 
     Args:
         rules: The recipe.
-        kind: ``conv``, ``add``, ``act`` or ``norm``; rules of floats count
-            as well.
+        kind: One of :data:`CHOICES`; rules of floats count as well.
         modules: All modules that can be chosen for, by name.
 
     Returns:

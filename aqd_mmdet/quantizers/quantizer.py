@@ -39,6 +39,10 @@ class Quantizer(nn.Module):
         if self.observer is not None:
             self.observer(x)
             return x
+        return self.rounded(x)
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """Return what :meth:`forward` rounds ``x`` to."""
         return fake_quantize(x, self.clip, self.grid)
 
     @torch.no_grad()
@@ -80,6 +84,10 @@ class ImageQuantizer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return integral pixel values; no gradient flows to the image."""
         return round_half_up(x.detach().clamp(self.grid.lo, self.grid.hi))
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """Return integral pixel values."""
+        return self.forward(x)
 
     def codes(self, x: Tensor) -> Tensor:
         """Return the int32 codes of pixels minus mean."""

@@ -114,6 +114,20 @@ def add(op: ir.Add, t: Tensors, _: ir.Program) -> np.ndarray:
     return np.clip(x + y, op.grid.lo, op.grid.hi)
 
 
+def multiply(op: ir.Multiply, t: Tensors, _: ir.Program) -> np.ndarray:
+    """Product of two; the second may have one value a map."""
+    x, y = (t[name].astype(np.int32) for name in op.inputs)
+    return x * y
+
+
+def mean(op: ir.Mean, t: Tensors, _: ir.Program) -> np.ndarray:
+    """Average of each map, rounded."""
+    x = t[op.inputs[0]].astype(np.int64)
+    count = x.shape[2] * x.shape[3]
+    total = x.sum((2, 3), keepdims=True) << (ir.MEAN_BITS + 1)
+    return (total + count) // (2 * count)
+
+
 def lookup(op: ir.Lookup, t: Tensors, _: ir.Program) -> np.ndarray:
     """One entry for each code."""
     return op.table[t[op.inputs[0]].astype(np.int32) - op.first]
@@ -146,6 +160,8 @@ EXECUTE: dict[type, Callable[..., np.ndarray]] = {
     ir.Requantize: requantize,
     ir.MaxPool: max_pool,
     ir.Add: add,
+    ir.Multiply: multiply,
+    ir.Mean: mean,
     ir.Lookup: lookup,
     ir.Upsample: upsample,
     ir.Concatenate: concatenate,

@@ -61,7 +61,7 @@ def test_kinds():
         (['conv'], 'rule 0 .* not a dict'),
         (
             [dict(modules='*')],
-            'must say exactly one of conv, add, act, norm, float',
+            'must say exactly one of conv, add, mul, act, pool, norm, float',
         ),
         ([dict(conv={}, add={})], 'it says conv, add'),
         ([dict(module='*', conv={})], "'module' .*nearest: modules"),

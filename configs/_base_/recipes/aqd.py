@@ -4,7 +4,10 @@
 recipe = [
     dict(modules='*', conv=dict()),
     # The stem reads the 8-bit image.
-    dict(modules='backbone.conv1', conv=dict(weight_bits=8, act_grid='image')),
+    dict(
+        modules=['backbone.conv1', 'backbone.stem.0'],
+        conv=dict(weight_bits=8, act_grid='image'),
+    ),
     # Output convolutions have 8 bits, the towers before them do not.
     dict(modules='bbox_head.*', conv=dict(weight_bits=8, act_bits=8)),
     dict(modules='bbox_head.*_convs.*', conv=dict()),

@@ -1,9 +1,10 @@
-"""Finding the additions of tensors in a detector, and giving them layers.
+"""Finding the sums and products of maps in a detector, and giving them layers.
 
-The adds of residuals and feature pyramids are ``+`` signs in the forward
-functions of other packages' classes, not modules. A module whose additions
-are quantised gets a subclass of its own class, in which each such ``+`` is a
-call of a layer: exactly what one would write by hand, but for any model.
+The adds of residuals and feature pyramids and the products of attention are
+``+`` and ``*`` signs in the forward functions of other packages' classes, not
+modules. A module whose operations are quantised gets a subclass of its own
+class, in which each such sign is a call of a layer: exactly what one would
+write by hand, but for any model.
 """
 
 import ast
@@ -22,43 +23,51 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 
-CHILD = 'adds'
+# The child that holds the layers of an operation, by the operation.
+CHILDREN: dict[type[ast.operator], str] = {ast.Add: 'adds', ast.Mult: 'muls'}
+OPERATORS = {
+    'adds': (operator.add, operator.iadd),
+    'muls': (operator.mul, operator.imul),
+}
+# Of a module, for each child, the positions of the signs among their kind.
+Sites = dict[str, set[int]]
 
 
-class _CallsForAdds(ast.NodeTransformer):
-    """Replaces the additions of a function by calls.
+# Makes the call from the child, the sign's position among all of its kind in
+# the function, whether it is in place, and its operands; None leaves the sign.
+Rewrite = Callable[[str, int, bool, ast.expr, ast.expr], ast.expr | None]
+
+
+class _Calls(ast.NodeTransformer):
+    """Replaces the signs of a function by calls.
 
     Args:
-        call: Makes the call from the addition's position among all of the
-            function's, and its operands; None leaves the addition.
+        call: Makes a call.
     """
 
-    def __init__(
-        self, call: Callable[[int, bool, ast.expr, ast.expr], ast.expr | None]
-    ) -> None:
+    def __init__(self, call: Rewrite) -> None:
         self.call = call
-        self.count = 0
+        self.counts = dict.fromkeys(OPERATORS, 0)
 
     def _replace(
-        self, in_place: bool, left: ast.expr, right: ast.expr
+        self, sign: ast.operator, in_place: bool, x: ast.expr, y: ast.expr
     ) -> ast.expr | None:
-        self.count += 1
-        return self.call(self.count - 1, in_place, left, right)
+        child = CHILDREN.get(type(sign))
+        if child is None:
+            return None
+        self.counts[child] += 1
+        return self.call(child, self.counts[child] - 1, in_place, x, y)
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
-        if not isinstance(node.op, ast.Add):
-            return node
-        call = self._replace(False, node.left, node.right)
+        call = self._replace(node.op, False, node.left, node.right)
         return node if call is None else ast.copy_location(call, node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
         self.generic_visit(node)
-        if not isinstance(node.op, ast.Add):
-            return node
         # `out += x` reads its target too; the parser has it as a target only.
         read = ast.parse(ast.unparse(node.target), mode='eval').body
-        call = self._replace(True, read, node.value)
+        call = self._replace(node.op, True, read, node.value)
         if call is None:
             return node
         return ast.copy_location(ast.Assign([node.target], call), node)
@@ -104,17 +113,19 @@ def _owner(cls: type) -> type | None:
     return None
 
 
-def _is_feature_add(x: object, y: object) -> bool:
-    return (
-        isinstance(x, Tensor)
-        and isinstance(y, Tensor)
-        and x.ndim == 4
-        and x.shape == y.shape
-        and x.is_floating_point()
-        and y.is_floating_point()
-        and not isinstance(x, nn.Parameter)
-        and not isinstance(y, nn.Parameter)
-    )
+def _is_operation(child: str, x: object, y: object) -> bool:
+    """Say whether two operands are maps that a layer shall take."""
+    if not (isinstance(x, Tensor) and isinstance(y, Tensor)):
+        return False
+    if isinstance(x, nn.Parameter) or isinstance(y, nn.Parameter):
+        return False
+    if not (x.ndim == y.ndim == 4 and x.is_floating_point()):
+        return False
+    if child == 'muls':
+        # An attention's gates may have one value for a whole map.
+        whole = (x.shape[2:] == (1, 1)) != (y.shape[2:] == (1, 1))
+        return x.shape[:2] == y.shape[:2] and (whole or x.shape == y.shape)
+    return x.shape == y.shape and y.is_floating_point()
 
 
 def _call(function: str, *args: ast.expr) -> ast.Call:
@@ -124,24 +135,20 @@ def _call(function: str, *args: ast.expr) -> ast.Call:
 
 @cache
 def _probe_class(cls: Any) -> type | None:
-    """Return a subclass that reports which additions see feature maps."""
+    """Return a subclass that reports which signs see maps."""
     owner = _owner(cls)
     if owner is None:
         return None
 
     def call(
-        site: int, in_place: bool, left: ast.expr, right: ast.expr
+        child: str, site: int, in_place: bool, x: ast.expr, y: ast.expr
     ) -> ast.expr:
+        constants = (ast.Constant(c) for c in (child, site, in_place))
         return _call(
-            '_aqd_probe',
-            ast.Name('self', ast.Load()),
-            ast.Constant(site),
-            ast.Constant(in_place),
-            left,
-            right,
+            '_aqd_probe', ast.Name('self', ast.Load()), *constants, x, y
         )
 
-    transformer = _CallsForAdds(call)
+    transformer = _Calls(call)
     forward: Any = vars(owner)['forward']
     if forward.__code__.co_varnames[:1] != ('self',):
         return None
@@ -149,32 +156,33 @@ def _probe_class(cls: Any) -> type | None:
         new = _recompile(forward, owner, transformer, {'_aqd_probe': _probe})
     except (OSError, SyntaxError):
         return None
-    if transformer.count == 0:
+    if not any(transformer.counts.values()):
         return None
     return type(cls.__name__, (cls,), {'forward': new})
 
 
-_seen: dict[nn.Module, set[int]] | None = None
+_seen: dict[nn.Module, Sites] | None = None
 
 
 def _probe(
-    module: nn.Module, site: int, in_place: bool, x: Any, y: Any
+    module: nn.Module, child: str, site: int, in_place: bool, x: Any, y: Any
 ) -> Any:
-    if _seen is not None and _is_feature_add(x, y):
-        _seen[module].add(site)
-    return operator.iadd(x, y) if in_place else operator.add(x, y)
+    if _seen is not None and _is_operation(child, x, y):
+        _seen[module].setdefault(child, set()).add(site)
+    return OPERATORS[child][in_place](x, y)
 
 
 @contextmanager
-def find_additions(model: nn.Module) -> Iterator[dict[nn.Module, set[int]]]:
-    """Watch which additions of a model add feature maps.
+def find_operations(model: nn.Module) -> Iterator[dict[nn.Module, Sites]]:
+    """Watch which signs of a model add or multiply maps.
 
     Args:
         model: Any model; it is run, in tensor mode, inside the context.
 
     Yields:
-        dict: Filled while the model runs: for each module, the positions of
-        the ``+`` signs in its ``forward`` that added two feature maps.
+        dict: Filled while the model runs: for each module and each child, the
+        positions of the signs in its ``forward`` that had two maps as
+        operands.
     """
     global _seen
     probed = []
@@ -184,7 +192,7 @@ def find_additions(model: nn.Module) -> Iterator[dict[nn.Module, set[int]]]:
         if probe is not None:
             probed.append((module, cls))
             module.__class__ = probe
-    _seen = defaultdict(set)
+    _seen = defaultdict(dict)
     try:
         yield _seen
     finally:
@@ -194,20 +202,23 @@ def find_additions(model: nn.Module) -> Iterator[dict[nn.Module, set[int]]]:
 
 
 @cache
-def _adding_class(cls: Any, sites: tuple[int, ...]) -> type:
-    """Return a subclass whose additions at ``sites`` are calls of layers."""
+def _calling_class(
+    cls: Any, sites: tuple[tuple[str, tuple[int, ...]], ...]
+) -> type:
+    """Return a subclass whose signs at ``sites`` are calls of layers."""
     owner = _owner(cls)
     assert owner is not None
+    wanted = dict(sites)
 
     def call(
-        site: int, in_place: bool, left: ast.expr, right: ast.expr
+        child: str, site: int, in_place: bool, x: ast.expr, y: ast.expr
     ) -> ast.expr | None:
-        if site not in sites:
+        if site not in wanted.get(child, ()):
             return None
-        return _call(f'self.{CHILD}[{sites.index(site)}]', left, right)
+        return _call(f'self.{child}[{wanted[child].index(site)}]', x, y)
 
     forward: Any = vars(owner)['forward']
-    new = _recompile(forward, owner, _CallsForAdds(call), {})
+    new = _recompile(forward, owner, _Calls(call), {})
     return type(
         cls.__name__,
         (cls,),
@@ -215,30 +226,32 @@ def _adding_class(cls: Any, sites: tuple[int, ...]) -> type:
     )
 
 
-def replace_additions(
-    module: nn.Module, sites: set[int], make: Callable[[], nn.Module]
+def replace_operations(
+    module: nn.Module, sites: Sites, make: dict[str, Callable[[], nn.Module]]
 ) -> None:
-    """Let layers do a module's additions.
+    """Let layers do a module's operations.
 
     Args:
         module: The module; it becomes an instance of a subclass of its class
-            and gets the layers as its child ``adds``.
-        sites: Positions of its additions, as found by
-            :func:`find_additions`.
-        make: Makes the layer of one addition.
+            and gets the layers as children.
+        sites: Positions of its signs, as found by :func:`find_operations`.
+        make: For each child that it shall get, makes one layer.
 
     Raises:
         UserError: If the module has a child of that name already.
     """
-    if hasattr(module, CHILD):
-        raise UserError(
-            f'{type(module).__name__} already has an attribute '
-            f'{CHILD!r}: its additions cannot be quantised'
-        )
-    ordered = tuple(sorted(sites))
+    ordered = {child: tuple(sorted(sites[child])) for child in make}
+    for child in ordered:
+        if hasattr(module, child):
+            raise UserError(
+                f'{type(module).__name__} already has an attribute '
+                f'{child!r}: its operations cannot be quantised'
+            )
     cls: Any = type(module)
-    module.__class__ = _adding_class(cls, ordered)
-    module.add_module(CHILD, nn.ModuleList(make() for _ in ordered))
+    module.__class__ = _calling_class(cls, tuple(ordered.items()))
+    for child, places in ordered.items():
+        layers = nn.ModuleList(make[child]() for _ in places)
+        module.add_module(child, layers)
 
 
 def run_once(detector: nn.Module, size: int) -> None:

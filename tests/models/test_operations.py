@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.models.additions import find_additions, replace_additions
+from aqd_mmdet.models.operations import find_operations, replace_operations
 
 
 class Record(nn.Module):
@@ -63,7 +63,7 @@ IMAGE = torch.ones(1, 1, 2, 2)
 
 def sites():
     net = Net()
-    with find_additions(net) as found:
+    with find_operations(net) as found:
         net(IMAGE)
     return net, found
 
@@ -73,14 +73,16 @@ def test_only_additions_of_feature_maps_are_found():
     assert set(found) == {net.first, net.second}
     # y += x, and parts[1] + ...; the bias is a parameter (and of a shape
     # that is broadcast).
-    assert len(found[net.first]) == 2
+    assert len(found[net.first]['adds']) == 2
+    # A number is no map.
+    assert 'muls' not in found[net.first]
     assert type(net.first) is Block
 
 
 def test_rewritten_module_calls_its_layers_and_is_still_its_class():
     net, found = sites()
     before = net(IMAGE)
-    replace_additions(net.first, found[net.first], Record)
+    replace_operations(net.first, found[net.first], {'adds': Record})
     after = net.first(IMAGE)
     assert isinstance(net.first, Block)
     assert type(net.first).__name__ == 'Block'
@@ -92,14 +94,14 @@ def test_rewritten_module_calls_its_layers_and_is_still_its_class():
 
 def test_other_instances_of_the_class_are_untouched():
     net, found = sites()
-    replace_additions(net.first, found[net.first], Record)
+    replace_operations(net.first, found[net.first], {'adds': Record})
     assert type(net.second) is Block
     assert not hasattr(net.second, 'adds')
 
 
 def test_deepcopy_has_its_own_layers():
     net, found = sites()
-    replace_additions(net.first, found[net.first], Record)
+    replace_operations(net.first, found[net.first], {'adds': Record})
     copy = deepcopy(net)
     copy(IMAGE)
     assert [m.calls for m in net.first.adds] == [0, 0]
@@ -109,7 +111,7 @@ def test_deepcopy_has_its_own_layers():
 def test_exported_graph_holds_the_layers():
     net, found = sites()
     for block in (net.first, net.second):
-        replace_additions(block, found[block], Record)
+        replace_operations(block, found[block], {'adds': Record})
     graph = torch.export.export(net, (IMAGE,), strict=False)
     assert str(graph.graph).count('add') >= 8
 
@@ -118,4 +120,32 @@ def test_taken_name_is_an_error():
     net, found = sites()
     net.first.adds = 1
     with pytest.raises(UserError, match="already has an attribute 'adds'"):
-        replace_additions(net.first, found[net.first], Record)
+        replace_operations(net.first, found[net.first], {'adds': Record})
+
+
+class Attention(nn.Module):
+    def forward(self, x):
+        gate = x.mean((2, 3), keepdim=True) * 1.0
+        x = x * gate + x
+        x *= x.flip(2)
+        return 0.5 * x
+
+
+def test_sums_and_products_of_one_forward():
+    net = Attention()
+    image = torch.rand(2, 3, 4, 5)
+    before = net(image)
+    with find_operations(net) as found:
+        net(image)
+    # Of four products those of a map with its gates, and of two maps.
+    assert found[net] == {'adds': {0}, 'muls': {1, 2}}
+    replace_operations(net, found[net], {'adds': Record, 'muls': Product})
+    assert [type(m) for m in net.muls] == [Product, Product]
+    assert not torch.equal(net(image), before)
+    assert net.muls[0].calls == net.muls[1].calls == net.adds[0].calls == 1
+
+
+class Product(Record):
+    def forward(self, x, y):
+        self.calls += 1
+        return x * y

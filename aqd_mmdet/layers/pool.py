@@ -1,0 +1,98 @@
+"""Averages on integer grids: pooling by windows, and of whole maps."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..quantizers.grid import build_grid, check_bits
+from ..quantizers.quantizer import Quantizer
+from ..registry import MODELS
+
+
+class QuantPool(nn.Module):
+    """What both share: the quantiser of the input.
+
+    Args:
+        bits: Width of the input's codes, 2 to 8.
+        grid: ``unsigned``, ``signed`` or ``leaky``.
+    """
+
+    def __init__(self, bits: int, grid: str) -> None:
+        super().__init__()
+        self.input_quantizer = Quantizer(build_grid(grid, check_bits(bits)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return averages of ``x`` (N, C, H, W), rounded."""
+        return self.average(self.input_quantizer(x))
+
+    def average(self, x: Tensor) -> Tensor:
+        """Return the averages of rounded values."""
+        raise NotImplementedError
+
+
+@MODELS.register_module()
+class QuantAvgPool(QuantPool):
+    """The average of each window of the rounded input, its border being 0.
+
+    Args:
+        kernel_size, stride, padding: As of ``torch.nn.AvgPool2d``, two
+            numbers each.
+        bits, grid: As of :class:`QuantPool`.
+    """
+
+    def __init__(
+        self,
+        kernel_size: tuple[int, int],
+        stride: tuple[int, int],
+        padding: tuple[int, int] = (0, 0),
+        bits: int = 8,
+        grid: str = 'unsigned',
+    ) -> None:
+        super().__init__(bits, grid)
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.padding = padding
+
+    @classmethod
+    def from_float(
+        cls, pool: nn.AvgPool2d, bits: int, grid: str
+    ) -> 'QuantAvgPool':
+        """Return the quantised layer that stands for a float one.
+
+        Raises:
+            UserError: If windows that reach over the border are shorter.
+        """
+        kernel, stride, padding = (
+            (x, x) if isinstance(x, int) else (x[0], x[1])
+            for x in (pool.kernel_size, pool.stride, pool.padding)
+        )
+        # Without a border, neither flag means anything where strides divide
+        # the map, as they do in a backbone whose image has their multiple.
+        plain = padding == (0, 0) and kernel == stride
+        odd = pool.ceil_mode or not pool.count_include_pad
+        if (odd and not plain) or pool.divisor_override:
+            raise UserError(
+                f'{pool}: an average over a window has one divisor; set '
+                'ceil_mode=False and count_include_pad=True'
+            )
+        return cls(kernel, stride, padding, bits, grid)
+
+    def average(self, x: Tensor) -> Tensor:
+        """Return the averages of rounded values."""
+        return F.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
+
+
+@MODELS.register_module()
+class QuantMean(QuantPool):
+    """The average of each rounded map.
+
+    Args:
+        bits, grid: As of :class:`QuantPool`.
+    """
+
+    def __init__(self, bits: int = 8, grid: str = 'unsigned') -> None:
+        super().__init__(bits, grid)
+
+    def average(self, x: Tensor) -> Tensor:
+        """Return the averages of rounded values, (N, C, 1, 1)."""
+        return x.mean((2, 3), keepdim=True)
