@@ -15,6 +15,7 @@ from aqd_mmdet.integer.trace import trace
 from aqd_mmdet.integer.verify import compare, new_agreements
 from aqd_mmdet.runtime import reference
 from tests import oracle
+from tests.conftest import digits_config
 from tests.integer.conftest import MEAN, normalised, pixels
 
 
@@ -161,6 +162,23 @@ def test_what_stays_float_is_refused_by_name(build, spoil, where, operator):
 def test_a_network_of_floats_only_is_refused(build):
     with pytest.raises(UserError, match='backbone.conv1: aten.conv2d'):
         fold(trace(build('float')), MEAN, 32, FixedPoint())
+
+
+@pytest.mark.parametrize(
+    'modules, where',
+    [
+        (['neck.*', 'bbox_head.*'], 'neck.lateral_convs.0.conv'),
+        (['backbone.*'], 'backbone.conv1'),
+    ],
+)
+def test_what_a_partial_recipe_left_in_float_is_named(build, modules, where):
+    recipe = digits_config('fp').recipe
+    model = build(2, recipe=[*recipe, dict(modules=modules, float=True)])
+    assert model(normalised(pixels(1, 3, 64, 64)), mode='tensor')
+    with pytest.raises(
+        UserError, match=f'^{where}: aten.conv2d.* stays float'
+    ):
+        fold(trace(model), MEAN, 32, FixedPoint())
 
 
 def test_tracing_leaves_the_detector_as_it_was(build):

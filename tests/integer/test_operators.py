@@ -125,6 +125,33 @@ def test_add(data):
     check(ir.Add('z', ('x', 'y'), 2, ir.Grid(0, 255)), [x, y], {})
 
 
+@given(data=st.data(), whole=st.booleans())
+def test_multiply(data, whole):
+    x = integers(data, (1, 2, 3, 2), -128, 127, np.int8)
+    y = integers(
+        data, (1, 2, *((1, 1) if whole else (3, 2))), 0, 255, np.uint8
+    )
+    grid = ir.Grid(-128 * 255, 127 * 255)
+    check(ir.Multiply('z', ('x', 'y'), 2, grid), [x, y], {})
+
+
+@given(data=st.data(), sides=st.tuples(sides, sides))
+def test_mean(data, sides):
+    x = integers(data, (1, 2, *sides), -128, 255, np.int16)
+    grid = ir.Grid(-128 << 8, 255 << 8)
+    check(ir.Mean('y', ('x',), 2, grid), [x], {})
+
+
+def test_means_round_ties_upwards():
+    # 1/512 of a step is half a unit.
+    x = np.zeros((1, 2, 16, 32), np.int16)
+    x[0, 0, 0, 0], x[0, 1, 0, 0] = 1, -1
+    op = ir.Mean('y', ('x',), 2, ir.Grid(-256, 256))
+    found = reference.EXECUTE[ir.Mean](op, {'x': x}, None)
+    assert found.reshape(-1).tolist() == [1, 0]
+    check(op, [x], {})
+
+
 @given(data=st.data())
 def test_lookup(data):
     x = integers(data, (1, 2, 3, 2), -7, 7, np.int8)

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from aqd_mmdet.engine.calibration import calibrate
 from aqd_mmdet.integer.compile import compile_detector
-from aqd_mmdet.layers import QuantActivation, QuantAdd, QuantConv2d
+from aqd_mmdet.layers import (
+    QuantActivation,
+    QuantAdd,
+    QuantAvgPool,
+    QuantConv2d,
+    QuantMean,
+    QuantMultiply,
+)
 from aqd_mmdet.models.integer_aware import IntegerNetwork
 from aqd_mmdet.quantizers.start import mse_clip
 from aqd_mmdet.runtime import Detector, reference
@@ -32,7 +39,7 @@ def block(i: int, o: int, stride: int, groups: int = 1) -> nn.Sequential:
 
 @MMDET_MODELS.register_module(force=True)
 class TinyBackbone(BaseModule):
-    """A stem, a depthwise block with a shortcut, two scales."""
+    """A stem, a depthwise block with a shortcut, a gate, two scales."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,10 +47,14 @@ class TinyBackbone(BaseModule):
         self.deep = block(8, 8, 1, groups=8)
         self.down = block(8, 16, 2)
         self.pool = nn.MaxPool2d(3, 2, 1)
+        self.average = nn.AvgPool2d(3, 1, 1)
+        self.whole = nn.AdaptiveAvgPool2d(1)
+        self.gate = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.stem(x)
-        x = self.down(x + self.deep(x))
+        x = x * self.gate(self.whole(x)) + self.deep(x)
+        x = self.down(torch.cat([self.average(y) for y in x.split(4, 1)], 1))
         return x, self.pool(x)
 
 
@@ -74,6 +85,8 @@ CONFIG = Config(
                 ),
                 dict(modules='backbone', add=dict(signed=True)),
                 dict(modules='*', act=dict()),
+                dict(modules='backbone', mul=dict(grid='leaky')),
+                dict(modules='*', pool=dict(grid='leaky')),
             ],
             data_preprocessor=dict(
                 type='DetDataPreprocessor',
@@ -141,6 +154,9 @@ def test_its_layers_are_exchanged(model):
     assert isinstance(model.backbone.stem[0], QuantConv2d)
     assert isinstance(model.backbone.stem[2], QuantActivation)
     assert isinstance(model.backbone.adds[0], QuantAdd)
+    assert isinstance(model.backbone.muls[0], QuantMultiply)
+    assert isinstance(model.backbone.average, QuantAvgPool)
+    assert isinstance(model.backbone.whole, QuantMean)
     assert isinstance(model.bbox_head.conv_cls, QuantConv2d)
 
 

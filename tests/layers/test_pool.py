@@ -1,0 +1,35 @@
+import pytest
+import torch
+from torch import nn
+
+from aqd_mmdet.errors import UserError
+from aqd_mmdet.layers import QuantAvgPool, QuantMean
+
+
+def test_windows_average_codes():
+    pool = QuantAvgPool((2, 2), (2, 2), bits=2)
+    pool.input_quantizer.start(torch.tensor(3.0))  # codes 0..3, a step of 1
+    x = torch.tensor([[0.4, 1.5], [2.4, 9.0]]).view(1, 1, 2, 2)
+    assert pool(x).item() == (0 + 2 + 2 + 3) / 4
+
+
+def test_the_border_is_zero():
+    pool = QuantAvgPool.from_float(nn.AvgPool2d(3, 1, 1), 8, 'unsigned')
+    pool.input_quantizer.start(torch.tensor(255.0))
+    assert pool(torch.ones(1, 1, 1, 1)).item() == pytest.approx(1 / 9)
+
+
+def test_whole_maps():
+    pool = QuantMean(2)
+    pool.input_quantizer.start(torch.tensor(3.0))
+    x = torch.tensor([0.4, 1.5, 2.4, 9.0]).view(1, 2, 1, 2)
+    assert pool(x).flatten().tolist() == [1.0, 2.5]
+
+
+def test_windows_of_several_divisors_are_refused():
+    pool = nn.AvgPool2d(3, 2, 1, count_include_pad=False)
+    with pytest.raises(UserError, match='one divisor'):
+        QuantAvgPool.from_float(pool, 8, 'unsigned')
+    # As ResNet-D has it: no border, windows side by side.
+    pool = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
+    assert QuantAvgPool.from_float(pool, 8, 'unsigned').stride == (2, 2)
