@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 from tqdm import tqdm
 
 from aqd_mmdet.engine import launch, preflight
@@ -71,6 +71,8 @@ def convert(args: argparse.Namespace) -> None:
     for path, image in images:
         check_image(image, f'image {path}')
     say('building the detector')
+    # What a Runner does: names without a scope are mmdet's.
+    init_default_scope(cfg.get('default_scope') or 'mmdet')
     detector = MODELS.build(cfg.model).eval()
     check_checkpoint(args.checkpoint, detector, for_training=False)
     detector.load_state_dict(state_dict_of(read_checkpoint(args.checkpoint)))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -104,8 +105,11 @@ class CalibrationHook(Hook):
             logger='current',
         )
         batches = list(islice(iter(runner.train_dataloader), self.batches))
-        inputs = [detector.data_preprocessor(b, True) for b in batches]
-        calibrate(detector, [i['inputs'] for i in inputs], self.start)
+        calibrate(
+            detector,
+            [detector.data_preprocessor(b, True) for b in batches],
+            self.start,
+        )
 
 
 def check_norms_train(detector: nn.Module) -> None:
@@ -132,16 +136,18 @@ def check_norms_train(detector: nn.Module) -> None:
 
 @torch.no_grad()
 def calibrate(
-    detector: nn.Module, images: Iterable[Tensor], start: Start
+    detector: nn.Module, batches: Iterable[dict[str, Any]], start: Start
 ) -> None:
     """Set the clip values and BN statistics of a detector.
 
     Args:
         detector: The detector, built and loaded.
-        images: Batches (N, 3, H, W), preprocessed as for training.
+        batches: What the detector is called with: ``inputs`` (N, 3, H, W),
+            preprocessed as for training, and ``data_samples`` where it reads
+            them.
         start: Rule for the clip values.
     """
-    images = list(images)
+    batches = list(batches)
     was_training = detector.training
     # Batch statistics throughout: those of a detector that was not trained,
     # or was trained without normalised weights, say nothing.
@@ -150,16 +156,16 @@ def calibrate(
     for layer in layers.values():
         _start_weights(layer, start)
     with _observed(detector, layers, start) as observers:
-        for batch in images:
-            detector(batch, mode='tensor')
+        for batch in batches:
+            detector(**batch, mode='tensor')
     for quantizer, observer in observers.items():
         clip = observer.mean()
         if clip is not None:
             _mean_over_ranks(clip)
             quantizer.start(clip)
     with _gathering_statistics(detector) as norms:
-        for batch in images:
-            detector(batch, mode='tensor')
+        for batch in batches:
+            detector(**batch, mode='tensor')
     for norm in norms:
         _mean_over_ranks(norm.running_mean)
         _mean_over_ranks(norm.running_var)

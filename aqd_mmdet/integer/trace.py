@@ -173,6 +173,7 @@ def trace(detector: nn.Module, for_training: bool = False) -> Trace:
     Raises:
         UserError: If the exporter cannot follow its forward.
     """
+    _need_capturable(detector)
     network = _Network(detector)
     device = next(detector.parameters()).device
     image = torch.zeros(1, 3, *TRACE_SIZE, device=device)
@@ -206,6 +207,28 @@ def trace(detector: nn.Module, for_training: bool = False) -> Trace:
         (maps,) if isinstance(maps, Node) else tuple(maps) for maps in results
     )
     return Trace(module, groups, detector)
+
+
+def _need_capturable(detector: nn.Module) -> None:
+    """Raise if a detector is of a kind that no program can be."""
+    kind = type(detector).__name__
+    if getattr(detector, 'bbox_head', None) is None:
+        raise UserError(
+            f'{kind} has no dense head (bbox_head): only such detectors are '
+            'compiled; two-stage ones are trained and evaluated in float'
+        )
+    for name, module in detector.named_modules():
+        layer = type(module).__name__
+        if 'Deform' in layer:
+            raise UserError(
+                f'{name}: {layer} reads its input between pixels, where no '
+                'integer operator does'
+            )
+        if isinstance(module, (nn.LayerNorm, nn.MultiheadAttention)):
+            raise UserError(
+                f'{name}: {layer} is part of a transformer, for which there '
+                'are no integer operators'
+            )
 
 
 def _inline_autocast(module: Any) -> None:

@@ -189,6 +189,12 @@ def _count_levels(model: nn.Module) -> dict[str, int]:
         handles.append(child.register_forward_pre_hook(count))
     try:
         run_once(model, PROBE_SIZE)
+    except Exception as error:  # of the detector's, of any kind
+        raise UserError(
+            f'{type(model).__name__} cannot be run as backbone, neck and '
+            f'dense head, and is not supported ({type(error).__name__}: '
+            f'{error})'
+        ) from error
     finally:
         for handle in handles:
             handle.remove()

@@ -11,7 +11,10 @@ from aqd_mmdet.models.quantized_detector import quantized_layers
 from aqd_mmdet.quantizers import Quantizer
 from aqd_mmdet.quantizers.start import mse_clip, paper_clip
 
-IMAGES = [torch.randint(-120, 130, (2, 3, 96, 128)).float() for _ in range(3)]
+BATCHES = [
+    dict(inputs=torch.randint(-120, 130, (2, 3, 96, 128)).float())
+    for _ in range(3)
+]
 
 
 def quantizers(model: nn.Module) -> dict[str, Quantizer]:
@@ -20,7 +23,7 @@ def quantizers(model: nn.Module) -> dict[str, Quantizer]:
 
 def test_all_clip_values_start(build):
     model = build(2)
-    calibrate(model, IMAGES, mse_clip)
+    calibrate(model, BATCHES, mse_clip)
     for name, quantizer in quantizers(model).items():
         assert quantizer.started, name
         assert quantizer.clip.item() > 0, name
@@ -30,21 +33,21 @@ def test_all_clip_values_start(build):
 def test_it_is_deterministic(build):
     model = build(2)
     other = deepcopy(model)
-    calibrate(model, IMAGES, mse_clip)
-    calibrate(other, IMAGES, mse_clip)
+    calibrate(model, BATCHES, mse_clip)
+    calibrate(other, BATCHES, mse_clip)
     for name, value in model.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]), name
 
 
 def test_norms_have_the_statistics_of_the_quantised_network(build):
     model = build(2)
-    calibrate(model, IMAGES, mse_clip)
+    calibrate(model, BATCHES, mse_clip)
     seen = []
     norm = model.neck.lateral_convs[0].bn
     norm.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
     model.train()
-    for batch in IMAGES:
-        model(batch, mode='tensor')
+    for batch in BATCHES:
+        model(**batch, mode='tensor')
     means = torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0)
     torch.testing.assert_close(norm.running_mean, means, rtol=1e-2, atol=1e-2)
 
@@ -52,13 +55,13 @@ def test_norms_have_the_statistics_of_the_quantised_network(build):
 def test_momenta_are_restored(build):
     model = build(2)
     before = [getattr(m, 'momentum', None) for m in model.modules()]
-    calibrate(model, IMAGES[:1], mse_clip)
+    calibrate(model, BATCHES[:1], mse_clip)
     assert [getattr(m, 'momentum', None) for m in model.modules()] == before
 
 
 def test_published_start(build):
     model = build(2)
-    calibrate(model, IMAGES[:1], paper_clip)
+    calibrate(model, BATCHES[:1], paper_clip)
     layers = quantized_layers(model)
     assert layers['neck.lateral_convs.0.conv'].weight_quantizer.clip == 1
     output = layers['bbox_head.retina_cls']
@@ -74,7 +77,7 @@ def test_inputs_below_zero_need_a_signed_grid(build):
     with pytest.raises(
         UserError, match=r"neck.fpn_convs.0.conv.*act_grid='signed'"
     ):
-        calibrate(model, IMAGES[:1], mse_clip)
+        calibrate(model, BATCHES[:1], mse_clip)
 
 
 def test_frozen_norms_are_refused(build):
@@ -94,7 +97,7 @@ def test_per_channel_weights(build):
     model = build(
         2, recipe=[dict(modules='neck.*', conv=dict(per_channel=True))]
     )
-    calibrate(model, IMAGES[:1], mse_clip)
+    calibrate(model, BATCHES[:1], mse_clip)
     conv = model.neck.lateral_convs[0].conv
     assert isinstance(conv, QuantConv2d)
     assert conv.weight_quantizer.clip.unique().numel() > 1

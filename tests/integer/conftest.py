@@ -68,7 +68,7 @@ def compile_narrow(
     model = MODELS.build(narrow(depth, bits, detector)).eval()
     unusual_norms(model)
     # Norms of one pixel have no statistics: at least 2 x 2 at the top.
-    calibrate(model, [normalised(pixels(2, 3, 96, 96))], mse_clip)
+    calibrate(model, [dict(inputs=normalised(pixels(2, 3, 96, 96)))], mse_clip)
     # Calibration can put two steps at a ratio of exactly 1/2. Then every
     # second code is a tie, which float32 rounds as it happens; training
     # moves them apart, and so does this.

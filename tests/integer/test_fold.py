@@ -173,7 +173,9 @@ def test_a_network_of_floats_only_is_refused(build):
 )
 def test_what_a_partial_recipe_left_in_float_is_named(build, modules, where):
     recipe = digits_config('fp').recipe
-    model = build(2, recipe=[*recipe, dict(modules=modules, float=True)])
+    model = build(
+        2, recipe=[*recipe, dict(modules=modules, float=True)]
+    ).eval()
     assert model(normalised(pixels(1, 3, 64, 64)), mode='tensor')
     with pytest.raises(
         UserError, match=f'^{where}: aten.conv2d.* stays float'

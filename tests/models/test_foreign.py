@@ -145,7 +145,7 @@ CONFIG = Config(
 @pytest.fixture
 def model() -> nn.Module:
     model = MODELS.build(CONFIG.model)
-    calibrate(model, [normalised(pixels(2, 3, 64, 64))], mse_clip)
+    calibrate(model, [dict(inputs=normalised(pixels(2, 3, 64, 64)))], mse_clip)
     return model
 
 

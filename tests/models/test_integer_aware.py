@@ -17,7 +17,7 @@ from tests.integer.conftest import compile_narrow, normalised, pixels
 @pytest.fixture
 def model(build) -> nn.Module:
     model = build(2).eval()
-    calibrate(model, [normalised(pixels(2, 3, 96, 96))], mse_clip)
+    calibrate(model, [dict(inputs=normalised(pixels(2, 3, 96, 96)))], mse_clip)
     return model
 
 
@@ -66,7 +66,7 @@ def test_training_sees_the_programs_codes_and_has_gradients(model):
 
 def test_fcos_is_trained_on_maps_without_strides(build):
     model = build(2, 'fcos').eval()
-    calibrate(model, [normalised(pixels(2, 3, 96, 96))], mse_clip)
+    calibrate(model, [dict(inputs=normalised(pixels(2, 3, 96, 96)))], mse_clip)
     image = normalised(pixels(1, 3, 64, 64))
     with integer_aware(IntegerNetwork(model)), torch.no_grad():
         boxes = model(image, mode='tensor')[1]
@@ -106,7 +106,7 @@ def test_impossible_integer_sides(integer, message):
 def test_the_config_reaches_the_compiler(build):
     model = build(2, integer=dict(type='FixedPoint', multiplier_bits=12))
     assert model.fixed_point.multiplier_bits == 12
-    calibrate(model, [normalised(pixels(2, 3, 96, 96))], mse_clip)
+    calibrate(model, [dict(inputs=normalised(pixels(2, 3, 96, 96)))], mse_clip)
     program = IntegerNetwork(model).folded.program
     largest = max(
         int(np.abs(op.multipliers.m).max())
