@@ -298,3 +298,36 @@ def test_training_ends_on_integers(digits, float_run, tmp_path):
     )
     assert run.log.count('trained on integers') == 1
     assert run.log.count('evaluated on integers') == 1
+
+
+def test_fcos_is_trained_compiled_and_evaluated(digits, tmp_path):
+    config = CONFIGS / 'digits/fcos_digits_2bit.py'
+    run = train(
+        config,
+        tmp_path / 'fcos',
+        # Two epochs teach it little: lower scores count as well.
+        [
+            *options(digits, 2),
+            'load_from=None',
+            'model.test_cfg.score_thr=0.001',
+        ],
+    )
+    result = run_tool(
+        'tools/convert.py',
+        config,
+        run.checkpoint,
+        '--out',
+        tmp_path / 'model.aqd',
+        '--work-dir',
+        tmp_path,
+        '--verify',
+        *sorted((digits / 'train').iterdir())[:2],
+        '--evaluate',
+        '--cfg-options',
+        *run.options,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    report = json.loads((tmp_path / 'model.json').read_text())
+    assert report['equal_alike'] >= 0.9999
+    assert report['worst_alike'] <= 1
+    assert report['metrics']['coco/bbox_mAP'] >= 0
