@@ -12,12 +12,8 @@ model = dict(
     integer=_base_.integer,
     bits=4,
     data_preprocessor=dict(mean=[104, 116, 124], std=[1, 1, 1]),
-    backbone=dict(
-        init_cfg=dict(
-            type='aqd_mmdet.PretrainedRawImage',
-            stem='stem.0.conv',
-            std=[57.375, 57.12, 58.395],
-        )
-    ),
+    backbone=dict(),
 )
+raw = dict(type='aqd_mmdet.PretrainedRawImage', stem='stem.0.conv')
+model['backbone']['init_cfg'] = dict(std=[57.375, 57.12, 58.395], **raw)
 custom_hooks = [*_base_.custom_hooks, *_base_.aqd_hooks]
