@@ -17,6 +17,7 @@ from aqd_mmdet.engine.checkpoint import (
 )
 from aqd_mmdet.engine.compiled_model import use_compiled
 from aqd_mmdet.errors import UserError, one_line
+from aqd_mmdet.files import write_whole
 from aqd_mmdet.integer import file, report, verify
 from aqd_mmdet.integer.bounds import prove
 from aqd_mmdet.integer.compile import compile_detector
@@ -107,9 +108,7 @@ def convert(args: argparse.Namespace) -> None:
         metrics,
     )
     beside = args.out.with_suffix('.json')
-    part = beside.with_name(beside.name + '.part')
-    part.write_text(json.dumps(asdict(made), indent=1) + '\n')
-    part.replace(beside)
+    write_whole(beside, f'{json.dumps(asdict(made), indent=1)}\n'.encode())
     if args.print:
         print('\n'.join(listing(program)))
     print('\n'.join(report.lines(made)))

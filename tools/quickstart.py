@@ -22,6 +22,7 @@ from PIL import Image
 from torch import nn
 
 from aqd_mmdet.errors import UserError, one_line
+from aqd_mmdet.files import write_whole
 from aqd_mmdet.integer.detector import BOX_BITS, SCORE_BITS
 from aqd_mmdet.models.quantized_detector import quantized_layers
 from aqd_mmdet.runtime import Detector
@@ -238,9 +239,8 @@ def main() -> None:
     say('pictures')
     pictures = draw(out, finders)
     summary = {name: asdict(o) for name, o in outcomes.items()}
-    part = out / 'summary.part'
-    part.write_text(json.dumps(summary, indent=2) + '\n')
-    part.replace(out / 'summary.json')
+    text = f'{json.dumps(summary, indent=2)}\n'
+    write_whole(out / 'summary.json', text.encode())
     print(
         f'\n{"":8}{"AP":>8}{"AP50":>8}{"weights":>12}{"made in":>9}{"test":>8}'
     )

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from aqd_mmdet.engine.calibration import calibrate
 from aqd_mmdet.engine.launch import replace_sync_bn
 from aqd_mmdet.errors import UserError, one_line
+from aqd_mmdet.files import write_whole
 from aqd_mmdet.integer import file
 from aqd_mmdet.integer.compile import compile_detector
 from aqd_mmdet.integer.trace import trace
@@ -204,15 +205,10 @@ def main() -> None:
         key = f'{name} {bits}'
         if key not in rows:
             rows[key] = asdict(check(Row(name, bits), read()))
-            _write(args.cache, json.dumps(rows, indent=1))
-    _write(args.out, document([Row(**rows[f'{n} {b}']) for n, b, _ in wanted]))
+            write_whole(args.cache, json.dumps(rows, indent=1).encode())
+    found = [Row(**rows[f'{name} {bits}']) for name, bits, _ in wanted]
+    write_whole(args.out, document(found).encode())
     print(args.out)
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + '.part')
-    part.write_text(text)
-    part.replace(path)
 
 
 def document(rows: list[Row]) -> str:

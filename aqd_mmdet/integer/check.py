@@ -10,14 +10,13 @@ from .bounds import prove
 from .detector import (
     AnchorLevel,
     Anchors,
-    BestClass,
     Bins,
     Cells,
     CompiledDetector,
     Curve,
     Decoder,
     Exponents,
-    GeometricMean,
+    Factored,
     PointLevel,
     Points,
     Product,
@@ -65,8 +64,7 @@ def check_detector(detector: CompiledDetector) -> None:
 def _postprocess(detector: CompiledDetector) -> None:
     post, program = detector.postprocess, detector.program
     decoder, scores = post.decoder, post.scores
-    three = isinstance(scores, (Product, BestClass, GeometricMean))
-    kinds = 3 if three else 2
+    kinds = 3 if isinstance(scores, Factored) else 2
     count = len(decoder.levels)
     maps = [len(out.tensors) for out in program.outputs]
     right = maps == [count] * kinds
@@ -95,7 +93,7 @@ def _postprocess(detector: CompiledDetector) -> None:
         _powers(scores.exp)
     else:
         _curve(scores.curve, -(2**20), 2**20, 'sigmoid', 2**24)
-    if isinstance(scores, (Product, BestClass, GeometricMean)):
+    if isinstance(scores, Factored):
         _multipliers(scores.factors, 1, 'factors')
     if isinstance(scores, Product):
         _inside((scores.least,), -(2**31), 2**31, 'factors')

@@ -178,48 +178,39 @@ class Sigmoid:
 
 
 @dataclass(frozen=True)
-class Product:
-    """Scores times the sigmoid of a third output, such as centerness.
-
-    Candidates are chosen by their logit, and ordered by the product.
+class Factored:
+    """Sigmoids times the sigmoid of a third output, such as centerness.
 
     Attributes:
         logits: From logits to Q16.
         factors: From the third output to Q16.
         curve: The sigmoid of a Q16 number, in units of 2^-24.
-        least: Smallest value of the third output that counts.
     """
 
     logits: Multipliers
     factors: Multipliers
     curve: Curve
+
+
+@dataclass(frozen=True)
+class Product(Factored):
+    """Candidates are chosen by their logit, and ordered by the product.
+
+    Attributes:
+        least: Smallest value of the third output that counts.
+    """
+
     least: int
 
 
 @dataclass(frozen=True)
-class BestClass:
-    """The same product, of each place's best class alone (YOLOX).
-
-    Attributes:
-        logits, factors, curve: As of :class:`Product`.
-    """
-
-    logits: Multipliers
-    factors: Multipliers
-    curve: Curve
+class BestClass(Factored):
+    """Chosen by the product, of each place's best class alone (YOLOX)."""
 
 
 @dataclass(frozen=True)
-class GeometricMean:
-    """The square root of the same product (PAA).
-
-    Attributes:
-        logits, factors, curve: As of :class:`Product`.
-    """
-
-    logits: Multipliers
-    factors: Multipliers
-    curve: Curve
+class GeometricMean(Factored):
+    """Chosen by the square root of the product (PAA)."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ both before them. Reading one runs nothing and trusts nothing.
 """
 
 import json
-import os
 import struct
 import zlib
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from ..errors import UserError
+from ..files import write_whole
 from . import program as ir
 from .check import check_detector
 from .detector import CompiledDetector, Decoder, Scores
@@ -124,12 +124,7 @@ def save(detector: CompiledDetector, path: Path) -> None:
         detector: What to write.
         path: Where to.
     """
-    part = path.with_name(path.name + '.part')
-    with part.open('wb') as file:
-        file.write(to_bytes(detector))
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_whole(path, to_bytes(detector))
 
 
 class _Reader:

@@ -65,7 +65,7 @@ class Affine:
     """
 
     source: str
-    size: 'Size'
+    size: Size
     scale: np.ndarray
     offset: np.ndarray
     low: float = -inf
@@ -88,7 +88,7 @@ class Table:
     """
 
     source: str
-    size: 'Size'
+    size: Size
     values: np.ndarray
 
 
@@ -275,6 +275,14 @@ class _Folder:
             self.rounded[key] = codes
         return self.rounded[key]
 
+    def read(
+        self, source: Any, quantizer: Any, name: str
+    ) -> tuple[str, float]:
+        """Return the codes that a layer's quantiser reads, and their step."""
+        grid = ir.Grid(quantizer.grid.lo, quantizer.grid.hi)
+        step = float(quantizer.step)
+        return self.quantize(self.values[source], step, grid, name), step
+
     def requantize(
         self, value: Affine, step: float, grid: ir.Grid, name: str
     ) -> str:
@@ -362,10 +370,7 @@ def _real(x: Any) -> np.ndarray:
 def _convolution(self: _Folder, node: Node) -> Affine:
     source, name = node.args[:2]
     layer: QuantConv2d = self.layers[str(name)]
-    quantizer = layer.input_quantizer
-    grid = ir.Grid(quantizer.grid.lo, quantizer.grid.hi)
-    step = float(quantizer.step)
-    codes = self.quantize(self.values[source], step, grid, f'{name}.in')
+    codes, step = self.read(source, layer.input_quantizer, f'{name}.in')
     self.codes[node] = (codes,)
     weights = layer.weight_quantizer
     self.weights[str(name)] = ir.Weights(
@@ -426,9 +431,7 @@ def _addition(self: _Folder, node: Node) -> Affine:
 def _activation(self: _Folder, node: Node) -> Table:
     source, name = node.args[:2]
     layer: QuantActivation = self.layers[str(name)]
-    step = float(layer.step)
-    grid = ir.Grid(layer.grid.lo, layer.grid.hi)
-    codes = self.quantize(self.values[source], step, grid, f'{name}.in')
+    codes, step = self.read(source, layer, f'{name}.in')
     self.codes[node] = (codes,)
     # Not the layer's grid: a ReLU in front may have left fewer codes.
     grid = self.by_name[codes].grid
@@ -441,15 +444,11 @@ def _activation(self: _Folder, node: Node) -> Table:
 def _product(self: _Folder, node: Node) -> Affine:
     x, y = (_node(arg) for arg in node.args[:2])
     name = str(node.args[2])
-    operands = []
-    for number, source in enumerate((x, y)):
-        quantizer = self.layers[name].quantizers[number]
-        grid = ir.Grid(quantizer.grid.lo, quantizer.grid.hi)
-        step = float(quantizer.step)
-        codes = self.quantize(
-            self.values[source], step, grid, f'{name}.{"xy"[number]}'
-        )
-        operands.append((codes, step))
+    left, right = self.layers[name].quantizers
+    operands = (
+        self.read(x, left, f'{name}.x'),
+        self.read(y, right, f'{name}.y'),
+    )
     self.codes[node] = (operands[0][0], operands[1][0])
     ends = [
         p * q
@@ -477,10 +476,7 @@ def _ends(grid: ir.Grid) -> tuple[int, int]:
 def _average(self: _Folder, node: Node) -> Affine:
     source, name, sizes = node.args
     layer: Any = self.layers[str(name)]
-    quantizer = layer.input_quantizer
-    grid = ir.Grid(quantizer.grid.lo, quantizer.grid.hi)
-    step = float(quantizer.step)
-    codes = self.quantize(self.values[source], step, grid, f'{name}.in')
+    codes, step = self.read(source, layer.input_quantizer, f'{name}.in')
     self.codes[node] = (codes,)
     channels = self.by_name[codes].channels
     size = _size(node)

@@ -248,6 +248,8 @@ _HEADS: dict[str, Callable[..., Way]] = {
     'YOLOXHead': _yolox_head,
     'YOLOV3Head': _yolov3_head,
 }
+
+
 # Coders of boxes.
 
 Coded = tuple[ir.Program, Decoder]

@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor
 from torch.fx import Interpreter, Node
 
-from ..layers.add import QuantAdd
 from .trace import (
     ACTIVATION,
     ADDITION,
@@ -62,9 +61,7 @@ class Simulation(Interpreter):
         self, node: Node, operand: int, x: Tensor, quantizer: Any
     ) -> Tensor:
         """Return an operand as it goes on."""
-        adder = isinstance(quantizer, QuantAdd)
-        how = quantizer.branch if adder else quantizer.rounded
-        return self.adjust(node, operand, x, how(x), quantizer)
+        return self.adjust(node, operand, x, quantizer.rounded(x), quantizer)
 
 
 def _convolve(self: Simulation, node: Node, layer: Any, x: Tensor) -> Tensor:

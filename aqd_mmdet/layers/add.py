@@ -32,15 +32,15 @@ class QuantAdd(Quantizer):
         if self.observer is not None:
             self.observer(x + y)
             return x + y
-        return self.saturated_sum(self.branch(x), self.branch(y))
+        return self.saturated_sum(self.rounded(x), self.rounded(y))
 
-    def branch(self, x: Tensor) -> Tensor:
+    def rounded(self, x: Tensor) -> Tensor:
         """Return one operand, rounded to the grid of branches."""
         return fake_quantize(x, self._branch_clip(), self.branch_grid())
 
     @torch.no_grad()
     def branch_codes(self, x: Tensor) -> Tensor:
-        """Return the int32 codes that :meth:`branch` rounds ``x`` to."""
+        """Return the int32 codes that :meth:`rounded` rounds ``x`` to."""
         grid = self.branch_grid()
         return quantize(x, self._branch_clip(), grid).to(torch.int32)
 

@@ -11,6 +11,7 @@ from ..integer.detector import (
     SCORE_BITS,
     BestClass,
     Curve,
+    Factored,
     GeometricMean,
     Product,
     Scores,
@@ -91,9 +92,7 @@ def shown(how: Scores, ranks: np.ndarray) -> np.ndarray:
 
 
 def _product(
-    how: Product | BestClass | GeometricMean,
-    logits: np.ndarray,
-    factors: np.ndarray,
+    how: Factored, logits: np.ndarray, factors: np.ndarray
 ) -> np.ndarray:
     """Return products of two sigmoids in units of 2^-48."""
     return sigmoid(logits, how.logits, how.curve) * sigmoid(

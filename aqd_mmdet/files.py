@@ -1,0 +1,19 @@
+"""Files that are whole, or the earlier ones."""
+
+import os
+from pathlib import Path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file; an earlier one stays until the new one is complete.
+
+    Args:
+        path: Where to.
+        content: All of it.
+    """
+    part = path.with_name(path.name + '.part')
+    with part.open('wb') as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
