@@ -184,6 +184,8 @@ def execute(op: ir.Op, inputs: list[Tensor], program: ir.Program) -> Tensor:
     match op:
         case ir.Image():
             return image(op, *inputs)
+        case ir.Region():
+            return inputs[0]
         case ir.Convolution():
             codes = program.weights[op.weights].codes.tolist()
             return convolution(op, *inputs, codes)
@@ -206,6 +208,55 @@ def execute(op: ir.Op, inputs: list[Tensor], program: ir.Program) -> Tensor:
         case ir.Slice():
             return part(op, *inputs)
     raise AssertionError(op)
+
+
+def axis(
+    low: int, high: int, stride: int, bins: int, samples: int, length: int
+) -> list[list[list[tuple[int, int]]]]:
+    """Section 8, 2: pixels and weights of each sample of each bin."""
+    n = samples or max(1, -(-(high - low) // (bins * stride * 256)))
+    found = []
+    for i in range(bins):
+        of_bin = []
+        for j in range(n):
+            above = low * 2 * bins * n + (high - low) * (2 * (i * n + j) + 1)
+            below = 2 * bins * n * stride
+            p = (2 * above + below) // (2 * below) - 128
+            pairs = []
+            if -256 <= p <= 256 * length:
+                p = clamp(p, 0, 256 * (length - 1))
+                k, f = divmod(p, 256)
+                pairs = [(k, 256 - f), (min(k + 1, length - 1), f)]
+            of_bin.append(pairs)
+        found.append(of_bin)
+    return found
+
+
+def align(
+    x: Tensor, box: list[int], stride: int, bins: int, samples: int
+) -> Tensor:
+    """Section 8, 2: one region of one map."""
+    x0, y0, x1, y1 = box
+    rows = axis(y0, y1, stride, bins, samples, len(x[0]))
+    columns = axis(x0, x1, stride, bins, samples, len(x[0][0]))
+    divisor = len(rows[0]) * len(columns[0]) * 256
+    result = []
+    for channel in x:
+        made = []
+        for row in rows:
+            of_row = []
+            for column in columns:
+                total = sum(
+                    channel[k][h] * wk * wh
+                    for down in row
+                    for across in column
+                    for k, wk in down
+                    for h, wh in across
+                )
+                of_row.append((2 * total + divisor) // (2 * divisor))
+            made.append(of_row)
+        result.append(made)
+    return result
 
 
 def run(program: ir.Program, pixels: Tensor) -> dict[str, Tensor]:

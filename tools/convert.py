@@ -19,7 +19,6 @@ from aqd_mmdet.engine.compiled_model import use_compiled
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import write_whole
 from aqd_mmdet.integer import file, report, verify
-from aqd_mmdet.integer.bounds import prove
 from aqd_mmdet.integer.compile import compile_detector
 from aqd_mmdet.integer.program import listing, plan_memory
 from aqd_mmdet.runtime.images import read_image
@@ -77,15 +76,18 @@ def convert(args: argparse.Namespace) -> None:
     detector = MODELS.build(cfg.model).eval()
     check_checkpoint(args.checkpoint, detector, for_training=False)
     detector.load_state_dict(state_dict_of(read_checkpoint(args.checkpoint)))
-    compiled, captured, folded = compile_detector(detector, cfg, say)
-    program = compiled.program
+    made_of = compile_detector(detector, cfg, say)
+    compiled, program = made_of.compiled, made_of.compiled.program
     agreements = verify.new_agreements()
     mean = program.ops[0].mean  # type: ignore[attr-defined]
     for _, image in tqdm(images, 'comparing', disable=not images):
-        array, _ = prepare(image, compiled.preprocess, program.stride)
+        array, size = prepare(image, compiled.preprocess, program.stride)
         pixels = torch.from_numpy(array)
         normalised = pixels - torch.tensor(mean).float()[:, None, None]
-        verify.compare(captured, folded, pixels, normalised, agreements)
+        verify.compare(
+            made_of.trace, made_of.folded, pixels, normalised, agreements
+        )
+        verify.compare_regions(made_of, pixels, size, agreements)
     file.save(compiled, args.out)
     metrics = {}
     if args.evaluate:
@@ -95,8 +97,7 @@ def convert(args: argparse.Namespace) -> None:
     size = bordered_size((pre.short, pre.long), pre, program.stride)
     size_of_float = report.float32_bytes(detector)
     made = report.make_report(
-        program,
-        prove(program),
+        compiled.programs,
         agreements,
         report.Sizes(
             size_of_float,
@@ -110,7 +111,8 @@ def convert(args: argparse.Namespace) -> None:
     beside = args.out.with_suffix('.json')
     write_whole(beside, f'{json.dumps(asdict(made), indent=1)}\n'.encode())
     if args.print:
-        print('\n'.join(listing(program)))
+        for each in compiled.programs:
+            print('\n'.join(listing(each)))
     print('\n'.join(report.lines(made)))
     print(f'{args.out}\n{beside}')
 

@@ -29,7 +29,7 @@ from aqd_mmdet.files import write_whole
 from aqd_mmdet.integer import file
 from aqd_mmdet.integer.compile import compile_detector
 from aqd_mmdet.integer.trace import trace
-from aqd_mmdet.models.integer_aware import IntegerNetwork
+from aqd_mmdet.models.integer_aware import IntegerNetwork, IntegerRegions
 from aqd_mmdet.quantizers.start import mse_clip
 from aqd_mmdet.runtime import reference
 
@@ -50,9 +50,6 @@ OTHERS = {
     'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py': 'MaskRCNN',
     'pvt/retinanet_pvt-t_fpn_1x_coco.py': 'RetinaNet',
     'detr/detr_r50_8xb2-150e_coco.py': 'DETR',
-    'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py': 'FasterRCNN',
-    'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py': 'CascadeRCNN',
-    'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py': 'MaskRCNN',
     'solo/solo_r50_fpn_1x_coco.py': 'SOLO',
 }
 
@@ -109,7 +106,9 @@ def _steps(row: Row, cfg: Config) -> None:
     with step(row, 'builds'):
         model = MODELS.build(cfg.model)
     with step(row, 'trains'):
-        data = demo_mm_inputs(2, [(3, TRAINED, TRAINED)] * 2, num_classes=3)
+        shape = (3, TRAINED, TRAINED)
+        masks = any('mask' in name for name in cfg.model.get('roi_head', ()))
+        data = demo_mm_inputs(2, [shape] * 2, num_classes=3, with_mask=masks)
         data = model.data_preprocessor(data, True)
         calibrate(model, [data], mse_clip)
         losses, _ = model.train().parse_losses(model(**data, mode='loss'))
@@ -129,7 +128,7 @@ def _steps(row: Row, cfg: Config) -> None:
     with step(row, 'exports'):
         trace(model)
     with step(row, 'compiles'):
-        compiled, _, _ = compile_detector(model, cfg, lambda text: None)
+        compiled = compile_detector(model, cfg, lambda text: None).compiled
         file.from_bytes(file.to_bytes(compiled))
     with step(row, 'equal'):
         _compare(model)
@@ -148,6 +147,23 @@ def _compare(model: nn.Module) -> None:
             exact = torch.from_numpy(expected[name]).double() * out.scale
             if not torch.equal(values, exact.float()):
                 raise UserError(f'{name} of the program is another')
+    if network.regions is not None:
+        _compare_regions(network.regions)
+
+
+def _compare_regions(regions: IntegerRegions) -> None:
+    assert regions.regions is not None
+    for number, stage in enumerate(regions.regions.stages):
+        first = stage.program.ops[0]
+        shape = (3, first.channels, stage.bins, stage.bins)
+        low, high = first.grid.lo, first.grid.hi + 1
+        values = torch.randint(low, high, shape, dtype=torch.int32)
+        aware = regions.maps(number, values)
+        expected = reference.run(stage.program, values.numpy())
+        for out, found in zip(stage.program.outputs, aware, strict=True):
+            exact = torch.from_numpy(expected[out.tensors[0]]).double()
+            if not torch.equal(found, (exact * out.scale).float().flatten(1)):
+                raise UserError(f'stage {number} of the program is another')
 
 
 STEPS = ('builds', 'trains', 'evaluates', 'exports', 'compiles', 'equal')

@@ -44,6 +44,8 @@ class _RunningMean:
         self.count = 0
 
     def __call__(self, x: Tensor) -> None:
+        if not x.numel():  # a second stage that was given no region
+            return
         grid = self.quantizer.grid
         below = not isinstance(self.quantizer, QuantAdd) and grid.lo == 0
         if below and x.detach().amin() < 0:

@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..integer import program as ir
 from ..integer.detector import BOX_BITS, SCORE_BITS
 from ..integer.executor import Executor
 from ..registry import MODELS
@@ -30,7 +32,8 @@ class CompiledModel(BaseModel):
     def __init__(self, path: str) -> None:
         super().__init__()
         self.detector = Detector(path)
-        self.executor = Executor(self.detector.compiled.program)
+        self.executors: dict[int, Executor] = {}
+        self.detector.run = self._run
 
     def forward(
         self, inputs: Any, data_samples: Any = None, mode: str = 'predict'
@@ -44,9 +47,9 @@ class CompiledModel(BaseModel):
         """
         assert mode == 'predict', mode
         for image, sample in zip(inputs, data_samples, strict=True):
-            outputs = self.executor.run(self._pixels(image)[None])
+            pixels = self._pixels(image)[None].numpy()
             found = self.detector.boxes(
-                {name: x.numpy() for name, x in outputs.items()},
+                self._run(self.detector.compiled.program, pixels),
                 0,
                 _size(sample),
                 sample.ori_shape,
@@ -64,6 +67,15 @@ class CompiledModel(BaseModel):
         return self.forward(**data)
 
     val_step = test_step
+
+    def _run(
+        self, program: ir.Program, values: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        executor = self.executors.get(id(program))
+        if executor is None:
+            executor = self.executors[id(program)] = Executor(program)
+        outputs = executor.run(torch.from_numpy(values))
+        return {name: x.numpy() for name, x in outputs.items()}
 
     def _pixels(self, image: Tensor) -> Tensor:
         compiled = self.detector.compiled

@@ -20,6 +20,8 @@ from .detector import (
     PointLevel,
     Points,
     Product,
+    Regions,
+    RegionStage,
     Softmax,
 )
 from .fixed_point import MAX_SHIFT, Multipliers
@@ -29,6 +31,7 @@ MAX_WINDOW, MAX_CHANNELS, MAX_STRIDE = 255, 2**16, 4096
 # How many tensors each operator reads; None for any number but none.
 INPUTS: dict[type, int | None] = {
     ir.Image: 1,
+    ir.Region: 1,
     ir.Convolution: 1,
     ir.MaxPool: 1,
     ir.Requantize: 1,
@@ -52,8 +55,10 @@ def check_detector(detector: CompiledDetector) -> None:
         UserError: Naming the first part that is wrong.
     """
     program = detector.program
-    check_program(program)
+    check_program(program, ir.Image)
     _postprocess(detector)
+    if detector.regions is not None:
+        _regions(detector.regions, detector)
     pre = detector.preprocess
     _inside((pre.short, pre.long), 1, 2**14, 'the frame')
     _need(pre.short <= pre.long, 'the frame', 'short before long')
@@ -66,11 +71,18 @@ def _postprocess(detector: CompiledDetector) -> None:
     decoder, scores = post.decoder, post.scores
     kinds = 3 if isinstance(scores, Factored) else 2
     count = len(decoder.levels)
-    maps = [len(out.tensors) for out in program.outputs]
+    outputs = program.outputs
+    if detector.regions is not None:  # which read the other outputs
+        outputs = outputs[:kinds]
+    maps = [len(out.tensors) for out in outputs]
     right = maps == [count] * kinds
     _need(right, 'outputs', f'{kinds} kinds of {count} levels')
-    channels = {op.output: op.channels for op in program.ops}
-    classes = len(detector.labels) + isinstance(scores, Softmax)
+    made = {op.output: op for op in program.ops}
+    for name in (name for out in outputs for name in out.tensors):
+        right = made[name].grid.dtype == np.int32
+        _need(right, f'output {name!r}', 'one of int32')
+    classes = len(detector.labels) if detector.regions is None else 1
+    classes += isinstance(scores, Softmax)
     coded = 4 * decoder.bins if isinstance(decoder, Bins) else 4
     places: tuple[AnchorLevel | PointLevel, ...] = decoder.levels
     for number, level in enumerate(places):
@@ -83,7 +95,7 @@ def _postprocess(detector: CompiledDetector) -> None:
             priors = len(level.base)
         else:
             _inside(level.offset, -(2**24), 2**24, where)
-        found = [channels[out.tensors[number]] for out in program.outputs]
+        found = [made[out.tensors[number]].channels for out in outputs]
         right = found[:2] == [classes * priors, coded * priors]
         right &= found[2:] == [priors] * (kinds - 2)
         _need(right, where, 'maps of its anchors and of the labels')
@@ -102,6 +114,62 @@ def _postprocess(detector: CompiledDetector) -> None:
     _inside((post.margin,), -1, 2**14, 'the margin')
     _inside((post.overlap,), 0, 2**16, 'overlap')
     _inside((post.threshold,), -(2**48), 2**48, 'threshold')
+
+
+def _regions(regions: Regions, detector: CompiledDetector) -> None:
+    _need(bool(regions.stages), 'the second stage', 'one of stages')
+    for number, stage in enumerate(regions.stages):
+        where = f'stage {number}'
+        _region_stage(stage, detector, where)
+        check_program(stage.program, ir.Region)
+        outputs = stage.program.outputs
+        right = [len(out.tensors) for out in outputs] == [1, 1]
+        _need(right, where, 'a program of logits and box codes')
+        sizes = stage.program.sizes((stage.bins, stage.bins))
+        made = {op.output: op for op in stage.program.ops}
+        logits, codes = (made[out.tensors[0]] for out in outputs)
+        for op in (logits, codes):
+            right = sizes[op.output] == (1, 1) and op.grid.dtype == np.int32
+            _need(right, where, 'a program of one int32 a region and channel')
+        classes = len(detector.labels)
+        right = logits.channels == classes + 1
+        _need(right, where, 'a program of all labels and the background')
+        right = codes.channels in (4, 4 * classes)
+        _need(
+            right, where, 'a program of four box codes, of each label or one'
+        )
+    _inside((regions.limit,), 1, 2**20, 'the limit of exponents')
+    _curve(regions.exp, -regions.limit, regions.limit, 'exp', 2**30)
+    _powers(regions.powers)
+    _inside((regions.threshold,), 0, 2**25, 'threshold')
+    _inside((regions.overlap,), 0, 2**16, 'overlap')
+    _inside((regions.keep,), 1, 2**20, 'boxes')
+
+
+def _region_stage(
+    stage: RegionStage, detector: CompiledDetector, where: str
+) -> None:
+    outputs = detector.program.outputs
+    _inside((stage.features,), 0, len(outputs) - 1, where)
+    names = outputs[stage.features].tensors
+    right = len(names) == len(stage.strides) > 0
+    _need(right, where, 'one that reads a map of each stride')
+    _inside(stage.strides, 1, MAX_STRIDE, where)
+    _inside((stage.finest,), 1, 2**14, where)
+    _inside((stage.bins,), 1, 64, where)
+    _inside((stage.samples,), 0, 64, where)
+    made = {op.output: op for op in detector.program.ops}
+    first = stage.program.ops[0]
+    for name in names:
+        grid = made[name].grid
+        # So that the sum of a bin fits 63 bits.
+        _inside((grid.lo, grid.hi), -(2**15), 2**15, where)
+        low, high = grid.lo << ir.MEAN_BITS, grid.hi << ir.MEAN_BITS
+        _need(_holds(first.grid, low, high), where, 'one of its codes')
+        right = made[name].channels == first.channels
+        _need(right, where, 'one of its channels')
+    _multipliers(stage.logits, 1, where)
+    _multipliers(stage.deltas, 4, where)
 
 
 def _decoder(decoder: Decoder) -> None:
@@ -131,8 +199,13 @@ def _decoder(decoder: Decoder) -> None:
         _curve(decoder.exp, -limit, limit, 'exp', 2**30)
 
 
-def check_program(program: ir.Program) -> None:
-    """Raise if a program refers to what is not there, or could overflow."""
+def check_program(program: ir.Program, first: type[ir.Op]) -> None:
+    """Raise if a program refers to what is not there, or could overflow.
+
+    Args:
+        program: The program.
+        first: Kind of the operator that reads what is given.
+    """
     made: dict[str, ir.Op] = {}
     _need(bool(program.ops), 'the program', 'one with operators')
     for position, op in enumerate(program.ops):
@@ -150,7 +223,9 @@ def check_program(program: ir.Program) -> None:
             where,
             f'one of {expected or "some"} inputs',
         )
-        _need(isinstance(op, ir.Image) == (position == 0), where, 'in place')
+        given = isinstance(op, (ir.Image, ir.Region))
+        right = isinstance(op, first) if position == 0 else not given
+        _need(right, where, 'in place')
         _inside((op.channels,), 1, MAX_CHANNELS, where)
         low, high = op.grid.lo, op.grid.hi
         _inside((low, high), -(2**31) + 1, 2**31 - 1, where)
@@ -160,8 +235,6 @@ def check_program(program: ir.Program) -> None:
     for out in program.outputs:
         for name in out.tensors:
             _need(name in made, f'output {name!r}', 'a tensor of the program')
-            right = made[name].grid.dtype == np.int32
-            _need(right, f'output {name!r}', 'one of int32')
     _inside((program.stride,), 1, MAX_STRIDE, 'the stride')
     prove(program)
 
@@ -176,6 +249,8 @@ def _operator(op: ir.Op, inputs: list[ir.Op], program: ir.Program) -> None:
         _inside(op.mean, 0, 255, where)
         _need(len(op.mean) == op.channels, where, 'one of all means')
         _need(_holds(op.grid, -255, 255), where, 'one of its codes')
+    elif isinstance(op, ir.Region):
+        pass
     elif isinstance(op, ir.Convolution):
         _convolution(op, inputs[0], program.weights)
     elif isinstance(op, ir.Concatenate):

@@ -1,6 +1,7 @@
 """A trained detector becomes a compiled one."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from mmengine.config import Config
@@ -14,6 +15,7 @@ from .fixed_point import FixedPoint
 from .fold import Folded, fold
 from .heads import read_postprocess
 from .images import image_mean, read_preprocess
+from .regions import RegionNetwork, read_regions, region_networks
 from .trace import Trace, trace
 
 
@@ -22,9 +24,26 @@ def fixed_point_of(detector: nn.Module) -> FixedPoint:
     return getattr(detector, 'fixed_point', FixedPoint())
 
 
+@dataclass(frozen=True)
+class Compilation:
+    """A compiled detector and what it was made of, for comparisons.
+
+    Attributes:
+        compiled: The detector.
+        trace: Its captured network.
+        folded: The network's program.
+        regions: The heads of its second stage.
+    """
+
+    compiled: CompiledDetector
+    trace: Trace
+    folded: Folded
+    regions: tuple[RegionNetwork, ...]
+
+
 def compile_detector(
     detector: nn.Module, cfg: Config, say: Callable[[str], None] = print
-) -> tuple[CompiledDetector, Trace, Folded]:
+) -> Compilation:
     """Compile a detector with all that precedes and follows its network.
 
     Args:
@@ -32,32 +51,27 @@ def compile_detector(
         cfg: The config.
         say: Told what is being done.
 
-    Returns:
-        tuple: The compiled detector; the captured network and its folding,
-        for comparisons.
-
     Raises:
         UserError: Naming what cannot be an integer.
     """
+    fixed_point = fixed_point_of(detector)
     say('capturing the graph')
     captured = trace(detector)
     say('folding it into integers')
     pre: Any = detector.data_preprocessor
-    folded = fold(
-        captured,
-        image_mean(detector),
-        int(pre.pad_size_divisor),
-        fixed_point_of(detector),
-    )
+    stride = int(pre.pad_size_divisor)
+    folded = fold(captured, image_mean(detector), stride, fixed_point)
+    networks = region_networks(detector, fixed_point)
     say('pre- and post-processing')
     dataset = cfg.test_dataloader.dataset
     program, postprocess = read_postprocess(
-        detector, folded.program, fixed_point_of(detector)
+        detector, folded.program, fixed_point
     )
     compiled = CompiledDetector(
         program,
         read_preprocess(detector, dataset.pipeline),
         postprocess,
+        read_regions(detector, networks, fixed_point),
         classes_of(dataset),
     )
     say('proving that nothing overflows')
@@ -65,4 +79,4 @@ def compile_detector(
         check_detector(compiled)
     except UserError as error:
         raise UserError(f'the compiled detector: {error}') from None
-    return compiled, captured, folded
+    return Compilation(compiled, captured, folded, networks)

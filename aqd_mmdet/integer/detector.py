@@ -226,6 +226,55 @@ class Softmax:
     exp: Curve
 
 
+@dataclass(frozen=True)
+class RegionStage:
+    """A network of regions, and the maps that it reads.
+
+    Attributes:
+        features: Index of the program's output that holds its maps.
+        strides: Of the maps in pixels, from the finest.
+        finest: Side of the smallest region that is not too fine for the
+            first map, in pixels; each next map begins at twice the side.
+        bins: Averages of a region, along each axis.
+        samples: Of a bin, along each axis; 0 for as many as it has pixels.
+        program: From averages to class logits and box codes.
+        logits: From class logits to Q16.
+        deltas: From box codes to Q16, four channels.
+    """
+
+    features: int
+    strides: tuple[int, ...]
+    finest: int
+    bins: int
+    samples: int
+    program: Program
+    logits: Multipliers
+    deltas: Multipliers
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The second stage of a detector, from proposals to boxes.
+
+    Attributes:
+        stages: One, or several of which each refines the boxes of the last.
+        limit: Of the logarithm of a size's change, Q16.
+        exp: The exponential, Q16 to Q16.
+        powers: The exponential of Q16 numbers from -16 to 0, in 2^-24.
+        threshold: Smallest score that counts, in 2^-24.
+        overlap: Largest overlap of two boxes of a class, in 65536ths.
+        keep: Most boxes of an image.
+    """
+
+    stages: tuple[RegionStage, ...]
+    limit: int
+    exp: Curve
+    powers: Curve
+    threshold: int
+    overlap: int
+    keep: int
+
+
 Decoder = Anchors | Cells | Points | Exponents | Bins
 Scores = Sigmoid | Product | BestClass | GeometricMean | Softmax
 
@@ -257,9 +306,25 @@ class PostProcess:
 
 @dataclass(frozen=True)
 class CompiledDetector:
-    """All that a file ``model.aqd`` holds."""
+    """All that a file ``model.aqd`` holds.
+
+    Attributes:
+        program: The network.
+        preprocess: What precedes it.
+        postprocess: From its first outputs to boxes; to proposals of one
+            class if there is a second stage.
+        regions: The second stage, or None.
+        labels: Class names.
+    """
 
     program: Program
     preprocess: PreProcess
     postprocess: PostProcess
+    regions: Regions | None
     labels: tuple[str, ...]
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """The network's program, and those of the second stage."""
+        stages = () if self.regions is None else self.regions.stages
+        return (self.program, *(stage.program for stage in stages))

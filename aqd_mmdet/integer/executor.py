@@ -98,6 +98,10 @@ def _image(op: ir.Image, t: Tensors, _: Constants) -> Tensor:
     return pixels - pixels.new_tensor(op.mean)[:, None, None]
 
 
+def _region(op: ir.Region, t: Tensors, _: Constants) -> Tensor:
+    return t[op.inputs[0]]
+
+
 def _convolution(op: ir.Convolution, t: Tensors, c: Constants) -> Tensor:
     (weights,) = c[op.output]
     return F.conv2d(
@@ -167,6 +171,7 @@ def _slice(op: ir.Slice, t: Tensors, _: Constants) -> Tensor:
 
 EXECUTE: dict[type, Callable[..., Tensor]] = {
     ir.Image: _image,
+    ir.Region: _region,
     ir.Convolution: _convolution,
     ir.Requantize: _requantize,
     ir.MaxPool: _max_pool,

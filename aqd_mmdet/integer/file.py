@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -23,7 +23,7 @@ from .detector import CompiledDetector, Decoder, Scores
 
 # As PNG's: a transfer that changes line ends or strips bit 8 is noticed.
 MAGIC = b'\x89AQD\r\n\x1a\n'
-VERSION = 1
+VERSION = 2
 HEADER = struct.Struct('<8sII')
 SECTION = struct.Struct('<4sIQ')
 TAGS = (b'JSON', b'DATA')
@@ -142,7 +142,10 @@ class _Reader:
         if hint is ir.Op:
             return self.choice(ir.OPERATORS, node, where)
         if origin in (UnionType, Union):
-            return self.choice(get_args(hint), node, where)
+            kinds = tuple(k for k in get_args(hint) if k is not NoneType)
+            if len(kinds) == 1:  # or nothing
+                return None if node is None else self.read(*kinds, node, where)
+            return self.choice(kinds, node, where)
         if is_dataclass(hint):
             return self.record(hint, node, where)
         if origin is tuple:

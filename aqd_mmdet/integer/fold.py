@@ -22,8 +22,8 @@ from torch.fx import Node
 from ..errors import UserError
 from ..layers.activation import QuantActivation
 from ..layers.add import QuantAdd
-from ..layers.weighted import QuantConv2d
-from ..quantizers.quantizer import ImageQuantizer
+from ..layers.weighted import QuantConv2d, QuantLinear
+from ..quantizers.quantizer import ImageQuantizer, Quantizer
 from . import program as ir
 from .fixed_point import FixedPoint, real_multipliers
 from .trace import (
@@ -31,7 +31,9 @@ from .trace import (
     ADDITION,
     AVERAGE,
     CONVOLUTION,
+    LINEAR,
     PRODUCT,
+    ROUNDING,
     Trace,
 )
 
@@ -139,7 +141,31 @@ def fold(
         UserError: If an operator would stay float, naming it, its module and
             its line of source; or if a layer's numbers do not fit.
     """
-    return _Folder(trace, mean, fixed_point).run(stride)
+    grid = ImageQuantizer.grid
+    image = ir.Image(
+        'pixels', ('image',), len(mean), ir.Grid(grid.lo, grid.hi), mean
+    )
+    return _Folder(trace, image, 1.0, fixed_point).run(stride)
+
+
+def fold_regions(
+    trace: Trace, channels: int, maps: Quantizer, fixed_point: FixedPoint
+) -> Folded:
+    """Turn a captured head of regions into a program.
+
+    Args:
+        trace: The head.
+        channels: Of a region.
+        maps: Rounds the maps that regions are read from.
+        fixed_point: Width of the multipliers.
+
+    Raises:
+        UserError: As :func:`fold`.
+    """
+    low, high = (end << ir.MEAN_BITS for end in (maps.grid.lo, maps.grid.hi))
+    region = ir.Region('region', ('image',), channels, ir.Grid(low, high))
+    step = float(maps.step) / 2**ir.MEAN_BITS
+    return _Folder(trace, region, step, fixed_point).run(1)
 
 
 def where(node: Node) -> str:
@@ -160,10 +186,11 @@ class _Folder:
     """The state of one walk over a graph."""
 
     def __init__(
-        self, trace: Trace, mean: tuple[int, ...], fixed_point: FixedPoint
+        self, trace: Trace, first: ir.Op, step: float, fixed_point: FixedPoint
     ) -> None:
         self.trace = trace
-        self.mean = mean
+        self.first = first
+        self.step = step
         self.fixed_point = fixed_point
         self.layers: dict[str, Any] = dict(trace.detector.named_modules())
         self.ops: list[ir.Op] = []
@@ -179,7 +206,13 @@ class _Folder:
     def run(self, stride: int) -> Folded:
         for node in self.trace.module.graph.nodes:
             if node.op == 'placeholder':
-                self.values[node] = self.image(node)
+                size = _size(node)
+                self.values[node] = Affine(
+                    self.emit(self.first, size),
+                    size,
+                    np.array([self.step]),
+                    np.zeros(1),
+                )
             elif node.op == 'call_function' and isinstance(
                 node.meta.get('val'), Tensor
             ):
@@ -216,19 +249,6 @@ class _Folder:
         self.by_name[name] = op
         self.of_size[size.symbols] = self.of_size[size.traced] = name
         return name
-
-    def image(self, node: Node) -> Affine:
-        grid = ImageQuantizer.grid
-        channels = len(self.mean)
-        op = ir.Image(
-            'pixels',
-            ('image',),
-            channels,
-            ir.Grid(grid.lo, grid.hi),
-            self.mean,
-        )
-        size = _size(node)
-        return Affine(self.emit(op, size), size, np.ones(1), np.zeros(1))
 
     def output(self, nodes: tuple[Node, ...], number: int) -> ir.Output:
         """Requantise all levels of one output to one scale."""
@@ -347,7 +367,8 @@ class _Folder:
 
 
 def _size(node: Node) -> Size:
-    height, width = node.meta['val'].shape[2:]
+    shape = node.meta['val'].shape
+    height, width = shape[2:] if len(shape) > 2 else (1, 1)
     # Of a symbol, the value that it had; of a number, itself.
     traced = [
         n.node.hint if isinstance(n, torch.SymInt) else n
@@ -506,6 +527,59 @@ def _average(self: _Folder, node: Node) -> Affine:
         )
         scale = step / (kernel[0] * kernel[1])
     return Affine(self.emit(op, size), size, np.array([scale]), np.zeros(1))
+
+
+def _linear(self: _Folder, node: Node) -> Affine:
+    """A convolution with a window as large as the map."""
+    source, name = node.args[:2]
+    layer: QuantLinear = self.layers[str(name)]
+    codes, step = self.read(source, layer.input_quantizer, f'{name}.in')
+    self.codes[node] = (codes,)
+    kernel = self.values[source].size.traced
+    weights = layer.weight_quantizer
+    channels = self.by_name[codes].channels
+    shaped = layer.weight_codes().view(-1, channels, *kernel)
+    self.weights[str(name)] = ir.Weights(
+        shaped.cpu().numpy().astype(np.int16), weights.grid.bits
+    )
+    one = (1, 1)
+    op = ir.Convolution(
+        str(name),
+        (codes,),
+        layer.out_features,
+        ir.INT32,
+        kernel,
+        one,
+        (0, 0),
+        one,
+        str(name),
+        1,
+    )
+    offset = np.zeros(1) if layer.bias is None else _real(layer.bias)
+    size = _size(node)
+    return Affine(
+        self.emit(op, size), size, step * _real(weights.step), offset
+    )
+
+
+def _rounding(self: _Folder, node: Node) -> Affine:
+    """Codes that leave the program, for regions to be read from."""
+    source, name = node.args[:2]
+    codes, step = self.read(
+        source, self.layers[str(name)].input_quantizer, f'{name}.in'
+    )
+    self.codes[node] = (codes,)
+    return Affine(codes, _size(node), np.array([step]), np.zeros(1))
+
+
+def _flatten(self: _Folder, node: Node) -> Value:
+    """Each map as a row: what a linear layer reads as a window."""
+    value = self.values[node.args[0]]
+    if list(node.args[1:]) != [1] or isinstance(value, Moved):
+        raise UserError(
+            f'{where(node)}: maps are flattened behind a layer, whole'
+        )
+    return value
 
 
 def _affine(self: _Folder, node: Node, what: str) -> Affine:
@@ -694,6 +768,9 @@ _HANDLERS: dict[Any, Callable[[_Folder, Node], Value]] = {
     ACTIVATION: _activation,
     PRODUCT: _product,
     AVERAGE: _average,
+    LINEAR: _linear,
+    ROUNDING: _rounding,
+    aten.flatten.using_ints: _flatten,
     aten.batch_norm.default: _batch_norm,
     aten.relu.default: _relu,
     aten.relu_.default: _relu,

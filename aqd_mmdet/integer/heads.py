@@ -37,6 +37,7 @@ from .detector import (
     Softmax,
 )
 from .fixed_point import FixedPoint, Multipliers, real_multipliers
+from .trace import dense_head
 
 ONE = 1 << DELTA_BITS
 # Distance of a curve's values as a power of two of Q16 units: linear
@@ -51,6 +52,8 @@ MAX_LOG_SIZE = 8
 ALL = 2**20
 # More pixels than an image has: boxes are not limited to it.
 UNLIMITED = 2**14
+# Below every rank.
+NO_THRESHOLD = -(2**48)
 WAYS = ('predict_by_feat', '_predict_by_feat_single', '_bbox_post_process')
 
 
@@ -60,7 +63,7 @@ def read_postprocess(
     """Return a dense head's decoding and suppression.
 
     Args:
-        detector: A detector with a ``bbox_head``.
+        detector: A detector with a dense head.
         program: Its network.
         fixed_point: Width of multipliers.
 
@@ -71,8 +74,8 @@ def read_postprocess(
     Raises:
         UserError: If the head decodes in a way that has no integers.
     """
-    head: Any = detector.bbox_head
-    owner = _owner(head)
+    head: Any = dense_head(detector)
+    owner = owner_of(head, WAYS)
     read = _HEADS.get(owner)
     if read is None:
         raise UserError(
@@ -80,11 +83,7 @@ def read_postprocess(
             f'{owner}: the program has no integers for it'
         )
     cfg = head.test_cfg
-    nms = cfg['nms']
-    if nms.get('type', 'nms') != 'nms' or nms.get('class_agnostic'):
-        raise UserError(f"test_cfg.nms={dict(nms)}: give type 'nms', by class")
-    if cfg.get('min_bbox_size', 0) > 0:
-        raise UserError('test_cfg.min_bbox_size: a program drops none but 0')
+    check_suppression(cfg)
     program, decoder, scores, margin = read(head, program, fixed_point)
     candidates = int(cfg.get('nms_pre', -1))
     candidates = candidates if candidates > 0 else ALL
@@ -96,25 +95,45 @@ def read_postprocess(
     return program, PostProcess(
         decoder=decoder,
         scores=scores,
-        threshold=_threshold(scores, cfg['score_thr'], program),
+        threshold=_threshold(scores, cfg, program),
         candidates=counts[0],
         total=counts[1],
         margin=margin,
-        overlap=round(nms['iou_threshold'] * 2**OVERLAP_BITS),
+        overlap=round(cfg['nms']['iou_threshold'] * 2**OVERLAP_BITS),
         keep=int(cfg.get('max_per_img', ALL)),
     )
 
 
-def _owner(head: Any) -> str:
-    """Return the most derived class that defines a part of the way."""
+def owner_of(head: Any, methods: Sequence[str]) -> str:
+    """Return the name of the most derived class that defines a method."""
     for cls in type(head).__mro__:
-        if any(name in vars(cls) for name in WAYS):
+        if any(name in vars(cls) for name in methods):
             return cls.__name__
     return type(head).__name__
 
 
-def _threshold(scores: Scores, least: float, program: ir.Program) -> int:
+def check_suppression(cfg: Any) -> None:
+    """Raise if boxes are suppressed in a way that a program has not."""
+    nms = cfg['nms']
+    if nms.get('type', 'nms') != 'nms' or nms.get('class_agnostic'):
+        raise UserError(f"test_cfg.nms={dict(nms)}: give type 'nms', by class")
+    if cfg.get('min_bbox_size', 0) > 0:
+        raise UserError('test_cfg.min_bbox_size: a program drops none but 0')
+
+
+def check_deltas(coder: Any) -> None:
+    """Raise if a DeltaXYWHBBoxCoder does what a program does not."""
+    if coder.add_ctr_clamp or not coder.clip_border:
+        raise UserError(
+            'bbox_coder: a program has no add_ctr_clamp, and clip_border'
+        )
+
+
+def _threshold(scores: Scores, cfg: Any, program: ir.Program) -> int:
     """Return the smallest rank whose score is above a threshold."""
+    if 'score_thr' not in cfg:  # of proposals
+        return NO_THRESHOLD
+    least = cfg['score_thr']
     match scores:
         case Sigmoid() | Product():
             # The first logit whose sigmoid is above it.
@@ -146,9 +165,23 @@ def _base_head(head: Any, program: ir.Program, width: FixedPoint) -> Way:
     if head.use_sigmoid_cls:
         scores = _sigmoids(program, width)
     else:
-        logits = _to_q16(program.outputs[0].scale, width)
-        scores = Softmax(logits, _powers())
+        logits = to_q16(program.outputs[0].scale, width)
+        scores = Softmax(logits, exponential_below_zero())
     return program, decoder, scores, 0
+
+
+def _rpn_head(head: Any, program: ir.Program, width: FixedPoint) -> Way:
+    """Proposals; behind their maps come those that regions are read from."""
+    if type(head.bbox_coder).__name__ != 'DeltaXYWHBBoxCoder' or (
+        not head.use_sigmoid_cls
+    ):
+        raise UserError(
+            'rpn_head: the program has proposals by DeltaXYWHBBoxCoder with '
+            'a sigmoid'
+        )
+    _, decoder = _delta_anchors(head, program, width)
+    logits = to_q16(program.outputs[0].scale, width)
+    return program, decoder, Sigmoid(logits, _sigmoid_curve()), 0
 
 
 def _paa_head(head: Any, program: ir.Program, width: FixedPoint) -> Way:
@@ -161,7 +194,7 @@ def _paa_head(head: Any, program: ir.Program, width: FixedPoint) -> Way:
 
 
 def _gfl_head(head: Any, program: ir.Program, width: FixedPoint) -> Way:
-    codes = _to_q16(program.outputs[1].scale, width)
+    codes = to_q16(program.outputs[1].scale, width)
     generator = head.prior_generator
     # Points are the centres of anchors.
     anchors = [_anchors(generator, i) for i in range(generator.num_levels)]
@@ -169,18 +202,18 @@ def _gfl_head(head: Any, program: ir.Program, width: FixedPoint) -> Way:
         PointLevel(a.stride, (int(a.base[0, 1]), int(a.base[0, 0])))
         for a in anchors
     )
-    decoder = Bins(levels, head.reg_max + 1, codes, _powers())
+    decoder = Bins(levels, head.reg_max + 1, codes, exponential_below_zero())
     return program, decoder, _sigmoids(program, width), 0
 
 
 def _fovea_head(head: Any, program: ir.Program, width: FixedPoint) -> Way:
-    codes = _to_q16(program.outputs[1].scale, width)
+    codes = to_q16(program.outputs[1].scale, width)
     decoder = Exponents(
         _points(head.prior_generator),
         tuple(int(edge) << GEOMETRY_BITS for edge in head.base_edge_list),
         codes,
         MAX_LOG_SIZE * ONE,
-        _exponential(MAX_LOG_SIZE * ONE),
+        exponential(MAX_LOG_SIZE * ONE),
     )
     # Its boxes end a pixel before the image does.
     return program, decoder, _sigmoids(program, width), -1
@@ -205,7 +238,7 @@ def _yolox_head(head: Any, program: ir.Program, width: FixedPoint) -> Way:
     deltas = real_multipliers(
         np.full(4, program.outputs[1].scale * ONE), 0, width
     )
-    decoder = Anchors(levels, deltas, limit, _exponential(limit))
+    decoder = Anchors(levels, deltas, limit, exponential(limit))
     return program, decoder, BestClass(*_factored(program, width)), UNLIMITED
 
 
@@ -228,7 +261,7 @@ def _yolov3_head(head: Any, program: ir.Program, width: FixedPoint) -> Way:
         real_multipliers(np.full(4, program.outputs[1].scale * ONE), 0, width),
         _curve(_logistic, MAX_LOGIT * ONE, SIGMOID_BITS, ONE),
         limit,
-        _exponential(limit),
+        exponential(limit),
     )
     least = head.test_cfg.get('conf_thr', 0)
     scores = Product(
@@ -242,6 +275,7 @@ def _yolov3_head(head: Any, program: ir.Program, width: FixedPoint) -> Way:
 
 _HEADS: dict[str, Callable[..., Way]] = {
     'BaseDenseHead': _base_head,
+    'RPNHead': _rpn_head,
     'PAAHead': _paa_head,
     'GFLHead': _gfl_head,
     'FoveaHead': _fovea_head,
@@ -257,10 +291,7 @@ Coded = tuple[ir.Program, Decoder]
 
 def _delta_anchors(head: Any, program: ir.Program, width: FixedPoint) -> Coded:
     coder = head.bbox_coder
-    if coder.add_ctr_clamp or not coder.clip_border:
-        raise UserError(
-            'bbox_coder: a program has no add_ctr_clamp, and clip_border'
-        )
+    check_deltas(coder)
     limit = round(abs(log(16 / 1000)) * ONE)
     out = program.outputs[1]
     decoder = Anchors(
@@ -273,7 +304,7 @@ def _delta_anchors(head: Any, program: ir.Program, width: FixedPoint) -> Coded:
             width,
         ),
         limit,
-        _exponential(limit),
+        exponential(limit),
     )
     return program, decoder
 
@@ -348,7 +379,8 @@ def _anchors(generator: Any, level: int) -> AnchorLevel:
     )
 
 
-def _to_q16(scale: float, width: FixedPoint) -> Multipliers:
+def to_q16(scale: float, width: FixedPoint) -> Multipliers:
+    """Return the multipliers from units of a scale to Q16."""
     return real_multipliers(scale * ONE, 0.0, width)
 
 
@@ -356,8 +388,8 @@ def _factored(
     program: ir.Program, width: FixedPoint
 ) -> tuple[Multipliers, Multipliers, Curve]:
     return (
-        _to_q16(program.outputs[0].scale, width),
-        _to_q16(program.outputs[2].scale, width),
+        to_q16(program.outputs[0].scale, width),
+        to_q16(program.outputs[2].scale, width),
         _sigmoid_curve(),
     )
 
@@ -365,7 +397,7 @@ def _factored(
 def _sigmoids(program: ir.Program, width: FixedPoint) -> Scores:
     if len(program.outputs) > 2:
         return Product(*_factored(program, width), -(2**31))
-    return Sigmoid(_to_q16(program.outputs[0].scale, width), _sigmoid_curve())
+    return Sigmoid(to_q16(program.outputs[0].scale, width), _sigmoid_curve())
 
 
 def _logistic(x: np.ndarray) -> np.ndarray:
@@ -376,12 +408,13 @@ def _sigmoid_curve() -> Curve:
     return _curve(_logistic, MAX_LOGIT * ONE, SIGMOID_BITS, 2**SCORE_BITS)
 
 
-def _exponential(limit: int) -> Curve:
+def exponential(limit: int) -> Curve:
+    """Return the exponential within +-limit, Q16 to Q16."""
     return _curve(np.exp, limit, EXP_BITS, ONE)
 
 
-def _powers() -> Curve:
-    """The exponential of what is below zero, for shares."""
+def exponential_below_zero() -> Curve:
+    """Return the exponential of Q16 numbers from -16 to 0, in 2^-24."""
     curve = _curve(
         lambda x: np.exp(np.minimum(x, 0)),
         MAX_LOGIT * ONE,

@@ -31,7 +31,8 @@ class Grid:
         raise ValueError(f'codes {self.lo}..{self.hi} do not fit int32')
 
 
-# Of a mean: far below what the 8 bits of its reader tell apart.
+# Of a mean, of a map or a region: far below what the 8 bits of its reader
+# tell apart.
 MEAN_BITS = 8
 INT32 = Grid(-(2**31) + 1, 2**31 - 1)
 
@@ -62,6 +63,11 @@ class Image(Op):
     """Pixels minus their channel's integer mean."""
 
     mean: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Region(Op):
+    """Averages of a region, with ``MEAN_BITS`` fractional bits."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +189,7 @@ class Slice(Op):
 
 OPERATORS = (
     Image,
+    Region,
     Convolution,
     MaxPool,
     Requantize,

@@ -1,13 +1,13 @@
 """What a compilation came to, for people and as JSON."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
 
 from . import program as ir
-from .bounds import Bound
+from .bounds import prove
 from .verify import Agreement
 
 
@@ -90,8 +90,7 @@ def float32_bytes(model: nn.Module) -> int:
 
 
 def make_report(
-    program: ir.Program,
-    bounds: tuple[Bound, ...],
+    programs: Sequence[ir.Program],
     agreements: Mapping[str, Agreement],
     sizes: Sizes,
     metrics: Mapping[str, float],
@@ -99,38 +98,16 @@ def make_report(
     """Put a report together.
 
     Args:
-        program: The program.
-        bounds: Its proof.
+        programs: The network's, and those of a second stage.
         agreements: From the comparison, by tensor; may be empty.
         sizes: Bytes.
         metrics: COCO metrics, or nothing.
     """
-    slack = {bound.name: bound.slack for bound in bounds}
-    made = {op.output: op for op in program.ops}
-    layers = []
-    for op in program.ops:
-        if not isinstance(op, ir.Convolution):
-            continue
-        weights = program.weights[op.weights]
-        grid = made[op.inputs[0]].grid
-        found = agreements.get(op.inputs[0])
-        layers.append(
-            LayerReport(
-                op.output,
-                weights.bits,
-                len(np.unique(weights.codes)),
-                grid.hi - grid.lo + 1,
-                round(slack[op.output], 2),
-                None if found is None else found.equal_alike / found.count,
-                None if found is None else found.worst_alike,
-                None if found is None else found.equal_through / found.count,
-            )
-        )
     total = sum(a.count for a in agreements.values())
     alike = sum(a.equal_alike for a in agreements.values())
     through = sum(a.equal_through for a in agreements.values())
     return Report(
-        tuple(layers),
+        tuple(x for p in programs for x in _layers(p, agreements)),
         sizes,
         total,
         alike / total if total else None,
@@ -138,6 +115,29 @@ def make_report(
         through / total if total else None,
         metrics,
     )
+
+
+def _layers(
+    program: ir.Program, agreements: Mapping[str, Agreement]
+) -> Iterator[LayerReport]:
+    slack = {bound.name: bound.slack for bound in prove(program)}
+    made = {op.output: op for op in program.ops}
+    for op in program.ops:
+        if not isinstance(op, ir.Convolution):
+            continue
+        weights = program.weights[op.weights]
+        grid = made[op.inputs[0]].grid
+        found = agreements.get(op.inputs[0])
+        yield LayerReport(
+            op.output,
+            weights.bits,
+            len(np.unique(weights.codes)),
+            grid.hi - grid.lo + 1,
+            round(slack[op.output], 2),
+            None if found is None else found.equal_alike / found.count,
+            None if found is None else found.worst_alike,
+            None if found is None else found.equal_through / found.count,
+        )
 
 
 def lines(report: Report) -> Iterator[str]:

@@ -7,6 +7,7 @@ and lets the codes be seen, or replaced, at every quantiser.
 from collections.abc import Callable
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor
 from torch.fx import Interpreter, Node
 
@@ -15,7 +16,9 @@ from .trace import (
     ADDITION,
     AVERAGE,
     CONVOLUTION,
+    LINEAR,
     PRODUCT,
+    ROUNDING,
     Trace,
 )
 
@@ -92,10 +95,21 @@ def _average(self: Simulation, node: Node, layer: Any, x: Tensor) -> Tensor:
     return layer.average(self.rounded(node, 0, x, layer.input_quantizer))
 
 
+def _connect(self: Simulation, node: Node, layer: Any, x: Tensor) -> Tensor:
+    x = self.rounded(node, 0, x, layer.input_quantizer)
+    return F.linear(x, layer.quantized_weight(), layer.bias)
+
+
+def _round(self: Simulation, node: Node, layer: Any, x: Tensor) -> Tensor:
+    return self.rounded(node, 0, x, layer.input_quantizer)
+
+
 _LAYERS: dict[Any, Callable[..., Tensor]] = {
     CONVOLUTION: _convolve,
     ADDITION: _add,
     ACTIVATION: _activate,
     PRODUCT: _multiply,
     AVERAGE: _average,
+    LINEAR: _connect,
+    ROUNDING: _round,
 }

@@ -22,7 +22,8 @@ from ..layers.activation import QuantActivation
 from ..layers.add import QuantAdd
 from ..layers.multiply import QuantMultiply
 from ..layers.pool import QuantAvgPool, QuantMean
-from ..layers.weighted import QuantConv2d
+from ..layers.regions import QuantRoIExtractor
+from ..layers.weighted import QuantConv2d, QuantLinear
 
 # Two of the coarsest stride of mmdet's pyramids: the exporter takes sizes of
 # one for constants, and no level may have a side of one.
@@ -121,11 +122,35 @@ def _(x: Tensor, name: str, kernel: list[int]) -> Tensor:
     return x.new_empty(*x.shape[:2], *size)
 
 
+@torch.library.custom_op('aqd::linear', mutates_args=())
+def linear(x: Tensor, name: str, channels: int) -> Tensor:
+    """Stand for the layer ``name``; only ever traced."""
+    raise NotImplementedError
+
+
+@linear.register_fake
+def _(x: Tensor, name: str, channels: int) -> Tensor:
+    return x.new_empty(x.shape[0], channels)
+
+
+@torch.library.custom_op('aqd::rounding', mutates_args=())
+def rounding(x: Tensor, name: str) -> Tensor:
+    """Stand for the input of the layer ``name``; only ever traced."""
+    raise NotImplementedError
+
+
+@rounding.register_fake
+def _(x: Tensor, name: str) -> Tensor:
+    return torch.empty_like(x)
+
+
 CONVOLUTION = torch.ops.aqd.convolution.default
 ADDITION = torch.ops.aqd.addition.default
 ACTIVATION = torch.ops.aqd.activation.default
 PRODUCT = torch.ops.aqd.product.default
 AVERAGE = torch.ops.aqd.average.default
+LINEAR = torch.ops.aqd.linear.default
+ROUNDING = torch.ops.aqd.rounding.default
 
 
 @dataclass(frozen=True)
@@ -158,7 +183,42 @@ class _Network(nn.Module):
         self.detector = detector
 
     def forward(self, image: Tensor) -> Any:
-        return self.detector(image, mode='tensor')
+        extractors = region_extractors(self.detector)
+        if not extractors:
+            return self.detector(image, mode='tensor')
+        detector: Any = self.detector
+        features = detector.extract_feat(image)
+        return (
+            *detector.rpn_head(features),
+            *(
+                tuple(map(reader.features, features[: reader.num_inputs]))
+                for reader in extractors
+            ),
+        )
+
+
+def dense_head(detector: nn.Module) -> Any:
+    """Return what finds boxes, or proposals of a second stage, in maps."""
+    name = 'rpn_head' if hasattr(detector, 'roi_head') else 'bbox_head'
+    return getattr(detector, name, None)
+
+
+def region_extractors(detector: nn.Module) -> list[Any]:
+    """Return the second stage's extractors; none without such a stage."""
+    roi_head: Any = getattr(detector, 'roi_head', None)
+    if roi_head is None:
+        return []
+    found = roi_head.bbox_roi_extractor
+    return list(found) if isinstance(found, nn.ModuleList) else [found]
+
+
+def region_heads(detector: nn.Module) -> list[Any]:
+    """Return the second stage's heads, one for each extractor."""
+    roi_head: Any = getattr(detector, 'roi_head', None)
+    if roi_head is None:
+        return []
+    found = roi_head.bbox_head
+    return list(found) if isinstance(found, nn.ModuleList) else [found]
 
 
 def trace(detector: nn.Module, for_training: bool = False) -> Trace:
@@ -180,13 +240,37 @@ def trace(detector: nn.Module, for_training: bool = False) -> Trace:
     sizes = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
     modes = {module: module.training for module in detector.modules()}
     detector.eval()
-    head: Any = getattr(detector, 'bbox_head', None)
-    if head is not None:
-        head.training = for_training
+    dense_head(detector).training = for_training
+    try:
+        return _capture(network, image, sizes, detector)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def trace_regions(detector: nn.Module, head: nn.Module, shape: Any) -> Trace:
+    """Capture one head of a detector's second stage.
+
+    Args:
+        detector: The detector, in evaluation mode.
+        head: One of its :func:`region_heads`.
+        shape: Channels, height and width of a region.
+
+    Raises:
+        UserError: If the exporter cannot follow its forward.
+    """
+    device = next(head.parameters()).device
+    regions = torch.zeros(2, *shape, device=device)
+    return _capture(head, regions, {0: torch.export.Dim.AUTO}, detector)
+
+
+def _capture(
+    network: nn.Module, x: Tensor, dynamic: dict[int, Any], detector: nn.Module
+) -> Trace:
     try:
         with _opaque(detector), torch.no_grad():
             exported = torch.export.export(
-                network, (image,), dynamic_shapes=(sizes,), strict=False
+                network, (x,), dynamic_shapes=(dynamic,), strict=False
             )
     except Exception as error:  # the exporter raises many kinds
         reason = (str(error).strip().splitlines() or [''])[0]
@@ -194,9 +278,6 @@ def trace(detector: nn.Module, for_training: bool = False) -> Trace:
             f'{type(detector).__name__} cannot be captured as a graph '
             f'({type(error).__name__}: {reason[:200]})'
         ) from error
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     module = exported.module()
     _inline_autocast(module)
     (nodes,) = next(
@@ -212,12 +293,22 @@ def trace(detector: nn.Module, for_training: bool = False) -> Trace:
 def _need_capturable(detector: nn.Module) -> None:
     """Raise if a detector is of a kind that no program can be."""
     kind = type(detector).__name__
-    if getattr(detector, 'bbox_head', None) is None:
+    if dense_head(detector) is None:
         raise UserError(
-            f'{kind} has no dense head (bbox_head): only such detectors are '
-            'compiled; two-stage ones are trained and evaluated in float'
+            f'{kind} has neither a dense head (bbox_head) nor proposals and '
+            'regions (rpn_head, roi_head): only such detectors are compiled'
         )
+    for extractor in region_extractors(detector):
+        if not isinstance(extractor, QuantRoIExtractor):
+            raise UserError(
+                f'roi_head.bbox_roi_extractor ({type(extractor).__name__}) '
+                'stays float: quantise it by a rule of the recipe, '
+                "dict(modules='roi_head.bbox_roi_extractor*', pool=dict()), "
+                'which knows SingleRoIExtractor'
+            )
     for name, module in detector.named_modules():
+        if name.startswith('roi_head.mask_'):
+            continue  # masks are no part of a program
         layer = type(module).__name__
         if 'Deform' in layer:
             raise UserError(
@@ -291,6 +382,19 @@ def _mean(layer: QuantMean, name: str, x: Tensor) -> Tensor:
     return average(x, name, [])
 
 
+def _connect(layer: QuantLinear, name: str, x: Tensor) -> Tensor:
+    if x.ndim != 2:
+        raise UserError(
+            f'{name}: it reads a tensor of {x.ndim} dimensions; a program '
+            'has linear layers of whole regions and maps alone'
+        )
+    return linear(x, name, layer.out_features)
+
+
+def _round(layer: QuantRoIExtractor, name: str, x: Tensor) -> Tensor:
+    return rounding(x, name)
+
+
 _STANDS: dict[type, Callable] = {
     QuantConv2d: _convolve,
     QuantAdd: _add,
@@ -298,20 +402,26 @@ _STANDS: dict[type, Callable] = {
     QuantMultiply: _multiply,
     QuantAvgPool: _average,
     QuantMean: _mean,
+    QuantLinear: _connect,
 }
 
 
 @contextmanager
 def _opaque(detector: nn.Module) -> Iterator[None]:
     """Let quantised layers be called as opaque operators."""
-    changed: list[Any] = []
+    changed: list[tuple[Any, str]] = []
     for name, layer in detector.named_modules():
         stand = _STANDS.get(type(layer))
         if stand is not None:
-            changed.append(layer)
-            changed[-1].forward = partial(stand, layer, name)
+            changed.append((layer, 'forward'))
+        elif isinstance(layer, QuantRoIExtractor):
+            stand = _round
+            changed.append((layer, 'features'))
+        else:
+            continue
+        setattr(*changed[-1], partial(stand, layer, name))
     try:
         yield
     finally:
-        for layer in changed:
-            del layer.forward
+        for layer, method in changed:
+            delattr(layer, method)

@@ -9,11 +9,17 @@ from torch import Tensor
 from torch.fx import Node
 
 from ..layers.add import QuantAdd
+from ..runtime.postprocess import propose
+from ..runtime.regions import align
 from . import program as ir
+from .compile import Compilation
 from .executor import Executor
 from .fold import Folded
 from .simulation import Simulation
 from .trace import Trace
+
+# Proposals that are compared; more would show no other codes.
+MAX_REGIONS = 64
 
 
 @dataclass
@@ -82,6 +88,8 @@ def compare(
         expected = simulated.get(op.output)
         if expected is None:
             return None
+        # A linear layer's input is flat there, a map here.
+        expected = expected.view_as(values)
         difference = (values.int() - expected).abs()
         found = agreements[op.output]
         found.count += values.numel()
@@ -92,11 +100,45 @@ def compare(
     def through(op: ir.Op, values: Tensor) -> None:
         expected = simulated.get(op.output)
         if expected is not None:
-            equal = int((values.int() == expected).sum())
+            equal = int((values.int() == expected.view_as(values)).sum())
             agreements[op.output].equal_through += equal
 
     executor.run(pixels, alike)
     executor.run(pixels, through)
+
+
+def compare_regions(
+    made_of: Compilation,
+    pixels: Tensor,
+    size: tuple[int, int],
+    agreements: dict[str, Agreement],
+) -> None:
+    """Compare a second stage, if there is one, on one image's proposals.
+
+    Args:
+        made_of: The compiled detector.
+        pixels: uint8 (1, C, H, W).
+        size: Height and width of the image before its border.
+        agreements: By tensor, added to.
+    """
+    compiled = made_of.compiled
+    if compiled.regions is None:
+        return
+    outputs = Executor(compiled.program).run(pixels)
+    maps = [
+        [outputs[name][0].numpy() for name in out.tensors]
+        for out in compiled.program.outputs
+    ]
+    proposals = propose(compiled.postprocess, maps[:2], size)[:MAX_REGIONS]
+    for stage, network in zip(
+        compiled.regions.stages, made_of.regions, strict=True
+    ):
+        values = torch.from_numpy(
+            align(stage, maps[stage.features], proposals)
+        )
+        unit = compiled.program.outputs[stage.features].scale / 2**ir.MEAN_BITS
+        real = (values.double() * unit).float()
+        compare(network.trace, network.folded, values, real, agreements)
 
 
 def new_agreements() -> dict[str, Agreement]:

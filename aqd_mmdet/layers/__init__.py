@@ -4,6 +4,7 @@ from .conv_module import QuantConvModule
 from .multi_level_norm import MultiLevelBN, tag_levels, track_levels
 from .multiply import QuantMultiply
 from .pool import QuantAvgPool, QuantMean, QuantPool
+from .regions import QuantRoIExtractor
 from .weighted import QuantConv2d, QuantizedLayer, QuantLinear
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     'QuantMean',
     'QuantMultiply',
     'QuantPool',
+    'QuantRoIExtractor',
     'QuantizedLayer',
     'tag_levels',
     'track_levels',

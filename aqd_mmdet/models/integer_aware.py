@@ -5,23 +5,34 @@ ships. In training its codes stand at every quantiser of the simulation, and
 gradients pass straight through, as they do through rounding anyway.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from ..errors import UserError
 from ..integer import program as ir
 from ..integer.bounds import prove
 from ..integer.compile import fixed_point_of
+from ..integer.detector import BOX_BITS
 from ..integer.executor import Executor
 from ..integer.fold import Folded, fold
 from ..integer.images import image_mean
+from ..integer.regions import FIRST_FEATURES, read_regions, region_networks
 from ..integer.simulation import Simulation
-from ..integer.trace import trace
+from ..integer.trace import (
+    dense_head,
+    region_extractors,
+    region_heads,
+    trace,
+)
 from ..quantizers.fake_quantize import round_half_up
+from ..runtime.regions import align
 
 
 class IntegerNetwork:
@@ -45,6 +56,14 @@ class IntegerNetwork:
         self.stride = int(pre.pad_size_divisor)
         self.mean = image_mean(detector)
         self.folded = self.fold()
+        self.regions = (
+            IntegerRegions(detector) if region_heads(detector) else None
+        )
+        if training and self.regions is not None:
+            raise UserError(
+                'aware_from: a two-stage detector is trained in float '
+                'simulation; set integer.aware_from=None'
+            )
 
     def fold(self) -> Folded:
         """Make the program of the weights as they are now."""
@@ -104,27 +123,108 @@ class IntegerNetwork:
         )
 
 
+class IntegerRegions:
+    """The second stage of a detector, run on integers.
+
+    Args:
+        detector: A quantised two-stage detector.
+
+    Raises:
+        UserError: If something in it cannot be an integer.
+    """
+
+    def __init__(self, detector: nn.Module) -> None:
+        self.detector = detector
+        self.readers = region_extractors(detector)
+        self.heads = region_heads(detector)
+        self.fold()
+
+    def fold(self) -> None:
+        """Make the programs of the weights as they are now."""
+        fixed_point = fixed_point_of(self.detector)
+        networks = region_networks(self.detector, fixed_point)
+        self.regions = read_regions(self.detector, networks, fixed_point)
+        self.executors = [Executor(n.folded.program) for n in networks]
+
+    def align(
+        self, number: int, maps: Sequence[Tensor], rois: Tensor
+    ) -> Tensor:
+        """Return averages of regions, int32 (N, C, bins, bins).
+
+        Args:
+            number: Of the stage.
+            maps: Its rounded maps, float (N, C, H, W).
+            rois: Index of the image and corners in pixels, float (N, 5).
+        """
+        assert self.regions is not None
+        stage = self.regions.stages[number]
+        step = self.readers[number].input_quantizer.step
+        codes = [round_half_up(x / step).int().cpu().numpy() for x in maps]
+        boxes = round_half_up(rois[:, 1:].double() * 2**BOX_BITS)
+        corners = boxes.long().cpu().numpy()
+        images = rois[:, 0].long().cpu().numpy()
+        made = np.zeros(
+            (len(rois), codes[0].shape[1], stage.bins, stage.bins), np.int32
+        )
+        for image in np.unique(images):
+            of_image = [x[image] for x in codes]
+            mine = images == image
+            made[mine] = align(stage, of_image, corners[mine])
+        return torch.from_numpy(made)
+
+    def maps(self, number: int, regions: Tensor) -> tuple[Tensor, ...]:
+        """Return logits and box codes as real numbers, float32 (N, C)."""
+        executor = self.executors[number]
+        outputs = executor.run(regions.cpu())
+        return tuple(
+            (outputs[out.tensors[0]].double() * out.scale)
+            .float()
+            .flatten(1)
+            .to(regions.device)
+            for out in executor.program.outputs
+        )
+
+
 @contextmanager
 def integer_aware(network: IntegerNetwork) -> Iterator[None]:
-    """Let a detector's dense head be given the integer network's maps.
+    """Let a detector's heads be given the integer network's maps.
 
     Args:
         network: Of the detector that changes while the context is open.
     """
     detector: Any = network.detector
     run = network.train if network.training else network.evaluate
+    regions = network.regions
+    seen: list[Any] = []
 
-    def keep_image(image: Tensor) -> tuple[Tensor]:
-        return (image,)
+    def extract_feat(image: Tensor) -> tuple[Tensor, ...]:
+        seen[:] = run(image)
+        return (image,) if regions is None else tuple(seen[FIRST_FEATURES])
 
-    def maps(features: tuple[Tensor]) -> tuple[list[Tensor], ...]:
-        return run(features[0])
+    def maps(features: Any) -> tuple[Any, ...]:
+        return tuple(seen if regions is None else seen[:FIRST_FEATURES])
 
     if not network.training:
         network.fold()
-    head = detector.bbox_head
-    detector.extract_feat, head.forward = keep_image, maps
+    changed: list[tuple[Any, str]] = [
+        (detector, 'extract_feat'),
+        (dense_head(detector), 'forward'),
+    ]
+    detector.extract_feat, changed[-1][0].forward = extract_feat, maps
+    if regions is not None:
+        regions.fold()
+        for number, reader in enumerate(regions.readers):
+
+            def read(_: Any, rois: Tensor, number: int = number) -> Tensor:
+                of_stage = seen[FIRST_FEATURES + number]
+                return regions.align(number, of_stage, rois)
+
+            reader.forward = read
+            head = regions.heads[number]
+            head.forward = partial(regions.maps, number)
+            changed += [(reader, 'forward'), (head, 'forward')]
     try:
         yield
     finally:
-        del detector.extract_feat, head.forward
+        for module, method in changed:
+            delattr(module, method)

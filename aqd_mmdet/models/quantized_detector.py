@@ -5,6 +5,7 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.registry import MODELS as MMDET_MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -15,7 +16,8 @@ from ..layers.activation import FUNCTIONS, QuantActivation
 from ..layers.add import QuantAdd
 from ..layers.multi_level_norm import MultiLevelBN, track_levels
 from ..layers.multiply import QuantMultiply
-from ..layers.pool import QuantAvgPool, QuantMean, QuantPool
+from ..layers.pool import QuantAvgPool, QuantMean
+from ..layers.regions import QuantRoIExtractor
 from ..layers.weighted import QuantConv2d, QuantizedLayer, QuantLinear
 from ..quantizers.grid import check_bits
 from ..registry import INTEGERS, MODELS
@@ -235,12 +237,14 @@ def _is_average(module: nn.Module) -> bool:
     whole = isinstance(module, nn.AdaptiveAvgPool2d) and (
         module.output_size in (1, (1, 1))
     )
-    return whole or type(module) is nn.AvgPool2d
+    return whole or type(module) in (nn.AvgPool2d, SingleRoIExtractor)
 
 
-def _average(module: nn.Module, choice: PoolChoice) -> QuantPool:
+def _average(module: nn.Module, choice: PoolChoice) -> nn.Module:
     if isinstance(module, nn.AvgPool2d):
         return QuantAvgPool.from_float(module, choice.bits, choice.grid)
+    if isinstance(module, SingleRoIExtractor):
+        return QuantRoIExtractor(module, choice.bits, choice.grid)
     return QuantMean(choice.bits, choice.grid)
 
 

@@ -79,7 +79,10 @@ class MulChoice:
 
 @dataclass(frozen=True)
 class PoolChoice:
-    """How an average pooling is quantised; see QuantAvgPool, QuantMean."""
+    """How averages are quantised: of windows, of maps, of regions.
+
+    See QuantAvgPool, QuantMean, QuantRoIExtractor.
+    """
 
     bits: int = 8
     grid: str = 'unsigned'

@@ -50,7 +50,7 @@ def corners(
             base = how.levels[level].base.astype(np.int64)[prior]
             deltas = fixed(codes, how.deltas, -MAX_DELTA, MAX_DELTA)
             moved = rounded(deltas[:, :2] * base[:, 2:], DELTA_BITS)
-            size = _grown(deltas[:, 2:], base, how.limit, how.exp)
+            size = grown(deltas[:, 2:], base[:, 2:], how.limit, how.exp)
             return _around(how.levels[level], base, place, moved, size)
         case Cells():
             base = how.levels[level].base.astype(np.int64)[prior]
@@ -59,26 +59,27 @@ def corners(
             stride = np.array(how.levels[level].stride[::-1], np.int64)
             # Q16 times pixels, to Q12.
             moved = rounded(inside * stride, DELTA_BITS - GEOMETRY_BITS)
-            size = _grown(deltas[:, 2:], base, how.limit, how.exp)
+            size = grown(deltas[:, 2:], base[:, 2:], how.limit, how.exp)
             return _around(how.levels[level], base, place, moved, size)
         case Points():
             table = how.distances[level]
             sides = fixed(codes, table, -MAX_DISTANCE, MAX_DISTANCE)
         case Exponents():
             x16 = fixed(codes, how.codes, -how.limit, how.limit)
-            grown = read_curve(how.exp, x16) * how.edges[level]
-            sides = rounded(grown, DELTA_BITS)
+            grew = read_curve(how.exp, x16) * how.edges[level]
+            sides = rounded(grew, DELTA_BITS)
         case Bins():
             sides = _means(how, codes, how.levels[level].stride[0])
     point = _point(how.levels[level], place)
     return np.concatenate([point - sides[:, :2], point + sides[:, 2:]], 1)
 
 
-def _grown(
-    logs: np.ndarray, base: np.ndarray, limit: int, exp: Curve
+def grown(
+    logs: np.ndarray, sides: np.ndarray, limit: int, exp: Curve
 ) -> np.ndarray:
+    """Return sides times the exponentials of Q16 logarithms."""
     powers = read_curve(exp, np.clip(logs, -limit, limit))
-    return rounded(powers * base[:, 2:], DELTA_BITS)
+    return rounded(powers * sides, DELTA_BITS)
 
 
 def _around(

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..integer import file
 from ..integer.detector import CompiledDetector
-from . import postprocess, reference
+from . import postprocess, reference, regions
 from .preprocess import check_image, prepare
 from .scores import shown
 
@@ -36,6 +36,7 @@ class Detector:
     Attributes:
         compiled: What the file holds.
         labels: Class names.
+        run: Runs programs; anything that is equal to the reference may.
     """
 
     def __init__(self, path: str | Path | CompiledDetector) -> None:
@@ -43,6 +44,7 @@ class Detector:
             path if isinstance(path, CompiledDetector) else file.load(path)
         )
         self.labels = self.compiled.labels
+        self.run: regions.Run = reference.run
 
     def __call__(self, image: np.ndarray, name: str = 'image') -> Detections:
         """Find objects.
@@ -57,7 +59,7 @@ class Detector:
         check_image(image, name)
         program = self.compiled.program
         pixels, size = prepare(image, self.compiled.preprocess, program.stride)
-        outputs = reference.run(program, pixels)
+        outputs = self.run(program, pixels)
         return self.boxes(outputs, 0, size, image.shape[:2])
 
     def boxes(
@@ -80,10 +82,20 @@ class Detector:
             [outputs[name][index] for name in out.tensors]
             for out in self.compiled.program.outputs
         ]
-        found = postprocess.detect(post, maps, size)
+        second = self.compiled.regions
+        if second is None:
+            found = postprocess.detect(post, maps, size)
+            scores = shown(post.scores, found.ranks)
+        else:
+            proposals = postprocess.propose(post, maps[:2], size)
+            features = [maps[stage.features] for stage in second.stages]
+            found = regions.detect_regions(
+                second, features, proposals, size, self.run
+            )
+            scores = found.ranks
         corners = postprocess.rescaled(found.corners, size, original)
         return Detections(
             corners.astype(np.int32),
             found.labels.astype(np.int32),
-            shown(post.scores, found.ranks).astype(np.int32),
+            scores.astype(np.int32),
         )

@@ -1,7 +1,7 @@
 """From logits to boxes on integers: docs/integer_contract.md, section 7."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,6 +38,11 @@ class Boxes:
         return Boxes(
             self.corners[index], self.labels[index], self.ranks[index]
         )
+
+    def real(self) -> 'Boxes':
+        """Return those that have a width and a height."""
+        sides = self.corners[:, 2:] - self.corners[:, :2]
+        return self.pick(np.flatnonzero((sides > 0).all(1)))
 
 
 def level_boxes(
@@ -145,18 +150,42 @@ def detect(
         level_boxes(post, number, maps, size)
         for number, maps in enumerate(zip(*outputs, strict=True))
     ]
-    together = Boxes(
+    together = _together([boxes for boxes, _ in levels])
+    first = np.concatenate([ranks for _, ranks in levels])
+    best = np.sort(np.argsort(-first, kind='stable')[: post.total])
+    real = together.pick(best).real()
+    return suppress(real, post.overlap, post.keep)
+
+
+def propose(
+    post: PostProcess,
+    outputs: Sequence[Sequence[np.ndarray]],
+    size: tuple[int, int],
+) -> np.ndarray:
+    """Return proposals for a second stage, in 256ths of a pixel.
+
+    Args:
+        post, outputs, size: As of :func:`detect`; boxes of one level
+            suppress each other, as those of one class do there.
+
+    Returns:
+        np.ndarray: int64 (N, 4).
+    """
+    levels = []
+    for number, maps in enumerate(zip(*outputs, strict=True)):
+        boxes, _ = level_boxes(post, number, maps, size)
+        levels.append(replace(boxes, labels=boxes.labels + number))
+    real = _together(levels).real()
+    return suppress(real, post.overlap, post.keep).corners
+
+
+def _together(levels: Sequence[Boxes]) -> Boxes:
+    return Boxes(
         *(
-            np.concatenate([getattr(boxes, name) for boxes, _ in levels])
+            np.concatenate([getattr(boxes, name) for boxes in levels])
             for name in ('corners', 'labels', 'ranks')
         )
     )
-    first = np.concatenate([ranks for _, ranks in levels])
-    best = np.sort(np.argsort(-first, kind='stable')[: post.total])
-    together = together.pick(best)
-    sides = together.corners[:, 2:] - together.corners[:, :2]
-    real = np.flatnonzero((sides > 0).all(1))
-    return suppress(together.pick(real), post.overlap, post.keep)
 
 
 def rescaled(

@@ -49,6 +49,11 @@ def image_codes(op: ir.Image, t: Tensors, _: ir.Program) -> np.ndarray:
     return t[op.inputs[0]].astype(np.int16) - mean
 
 
+def region_codes(op: ir.Region, t: Tensors, _: ir.Program) -> np.ndarray:
+    """What :func:`aqd_mmdet.runtime.regions.align` made."""
+    return t[op.inputs[0]]
+
+
 def pad(x: np.ndarray, padding: ir.Size, value: int) -> np.ndarray:
     """Return ``x`` (N, C, H, W) with a border of one value."""
     (rows, columns) = padding
@@ -156,6 +161,7 @@ def part(op: ir.Slice, t: Tensors, _: ir.Program) -> np.ndarray:
 
 EXECUTE: dict[type, Callable[..., np.ndarray]] = {
     ir.Image: image_codes,
+    ir.Region: region_codes,
     ir.Convolution: convolution,
     ir.Requantize: requantize,
     ir.MaxPool: max_pool,

@@ -60,7 +60,8 @@ def first_ranks(
         case GeometricMean():
             return _product(how, logits, factors[:, None])
         case Softmax():
-            return _shares(how, logits)[:, :-1]
+            flat = fixed(logits.reshape(-1, 1), how.logits, -(2**30), 2**30)
+            return shares(flat.reshape(logits.shape), how.exp)[:, :-1]
 
 
 def last_ranks(
@@ -100,10 +101,13 @@ def _product(
     )
 
 
-def _shares(how: Softmax, logits: np.ndarray) -> np.ndarray:
-    """Return softmax's shares in units of 2^-24."""
-    flat = fixed(logits.reshape(-1, 1), how.logits, -(2**30), 2**30)
-    x = flat.reshape(logits.shape)
+def shares(x: np.ndarray, exp: Curve) -> np.ndarray:
+    """Return softmax's shares in units of 2^-24.
+
+    Args:
+        x: Logits in Q16, int64 (N, C).
+        exp: The exponential of Q16 numbers from -16 to 0, in 2^-24.
+    """
     below = np.maximum(x - x.max(1, keepdims=True), -MAX_LOGIT)
-    powers = read_curve(how.exp, below)
+    powers = read_curve(exp, below)
     return (powers << SCORE_BITS) // powers.sum(1, keepdims=True)

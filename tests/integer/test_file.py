@@ -80,6 +80,7 @@ def detector() -> CompiledDetector:
         ir.Program(ops, weights, outputs, 8),
         PreProcess(160, 160, False, (1, 2, 3), False),
         post,
+        None,
         ('cat', 'dög'),
     )
 

@@ -1,0 +1,168 @@
+"""What follows the proposals of a two-stage detector, as integers."""
+
+from dataclasses import dataclass
+from math import floor, log
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ..errors import UserError
+from .detector import (
+    DELTA_BITS,
+    OVERLAP_BITS,
+    SCORE_BITS,
+    Regions,
+    RegionStage,
+)
+from .fixed_point import FixedPoint, real_multipliers
+from .fold import Folded, fold_regions
+from .heads import (
+    check_deltas,
+    check_suppression,
+    exponential,
+    exponential_below_zero,
+    owner_of,
+    to_q16,
+)
+from .trace import Trace, region_extractors, region_heads, trace_regions
+
+ROI_HEADS = ('StandardRoIHead', 'CascadeRoIHead')
+# Outputs of the program before the maps that regions are read from: logits
+# and box codes of the proposals.
+FIRST_FEATURES = 2
+
+
+@dataclass(frozen=True)
+class RegionNetwork:
+    """One captured head of a second stage.
+
+    Attributes:
+        trace: Its graph.
+        folded: Its program.
+    """
+
+    trace: Trace
+    folded: Folded
+
+
+def region_networks(
+    detector: nn.Module, fixed_point: FixedPoint
+) -> tuple[RegionNetwork, ...]:
+    """Capture and fold all heads of a second stage; none has none.
+
+    Args:
+        detector: In evaluation mode.
+        fixed_point: Width of multipliers.
+
+    Raises:
+        UserError: If a part of one stays float.
+    """
+    networks = []
+    for reader, head in zip(
+        region_extractors(detector), region_heads(detector), strict=True
+    ):
+        channels = reader.extractor.out_channels
+        shape = (channels, *reader.extractor.roi_layers[0].output_size)
+        captured = trace_regions(detector, head, shape)
+        folded = fold_regions(
+            captured, channels, reader.input_quantizer, fixed_point
+        )
+        networks.append(RegionNetwork(captured, folded))
+    return tuple(networks)
+
+
+def read_regions(
+    detector: nn.Module,
+    networks: tuple[RegionNetwork, ...],
+    fixed_point: FixedPoint,
+) -> Regions | None:
+    """Return the second stage of a detector, or None without one.
+
+    Args:
+        detector: The detector.
+        networks: Of its :func:`region_networks`.
+        fixed_point: Width of multipliers.
+
+    Raises:
+        UserError: If it has no integers for how boxes are found.
+    """
+    if not networks:
+        return None
+    roi_head: Any = detector.roi_head
+    owner = owner_of(roi_head, ('predict_bbox', '_refine_roi'))
+    if owner not in ROI_HEADS:
+        raise UserError(
+            f'roi_head ({type(roi_head).__name__}) finds its boxes in the way '
+            f'of {owner}: the program has that of {", ".join(ROI_HEADS)}'
+        )
+    cfg = roi_head.test_cfg
+    check_suppression(cfg)
+    limit = round(abs(log(16 / 1000)) * 2**DELTA_BITS)
+    stages = tuple(
+        _stage(number, reader.extractor, head, network, fixed_point)
+        for number, (reader, head, network) in enumerate(
+            zip(
+                region_extractors(detector),
+                region_heads(detector),
+                networks,
+                strict=True,
+            )
+        )
+    )
+    return Regions(
+        stages=stages,
+        limit=limit,
+        exp=exponential(limit),
+        powers=exponential_below_zero(),
+        threshold=floor(cfg['score_thr'] * 2**SCORE_BITS) + 1,
+        overlap=round(cfg['nms']['iou_threshold'] * 2**OVERLAP_BITS),
+        keep=int(cfg['max_per_img']),
+    )
+
+
+def _stage(
+    number: int,
+    extractor: Any,
+    head: Any,
+    network: RegionNetwork,
+    fixed_point: FixedPoint,
+) -> RegionStage:
+    owner = owner_of(head, ('predict_by_feat', '_predict_by_feat_single'))
+    coder = head.bbox_coder
+    if owner != 'BBoxHead' or type(coder).__name__ != 'DeltaXYWHBBoxCoder':
+        raise UserError(
+            f'roi_head.bbox_head ({type(head).__name__}) finds its boxes in '
+            f'the way of {owner}, coded by {type(coder).__name__}: the '
+            'program has that of BBoxHead, DeltaXYWHBBoxCoder'
+        )
+    check_deltas(coder)
+    if head.custom_cls_channels:
+        raise UserError(
+            f'roi_head.bbox_head: {type(head.loss_cls).__name__} makes scores '
+            'in its own way; the program has softmax'
+        )
+    align = extractor.roi_layers[0]
+    rows, columns = align.output_size
+    right = type(align).__name__ == 'RoIAlign' and align.aligned
+    if not right or align.pool_mode != 'avg' or rows != columns:
+        raise UserError(
+            'roi_head.bbox_roi_extractor: the program has RoIAlign, aligned, '
+            f'of averages, square; found {align}'
+        )
+    program = network.folded.program
+    logits, codes = program.outputs
+    return RegionStage(
+        features=FIRST_FEATURES + number,
+        strides=tuple(int(s) for s in extractor.featmap_strides),
+        finest=int(extractor.finest_scale),
+        bins=int(rows),
+        samples=int(align.sampling_ratio),
+        program=program,
+        logits=to_q16(logits.scale, fixed_point),
+        deltas=real_multipliers(
+            codes.scale * np.array(coder.stds) * 2**DELTA_BITS,
+            np.array(coder.means) * 2**DELTA_BITS,
+            fixed_point,
+        ),
+    )

@@ -1,0 +1,47 @@
+"""Features of regions, read from maps on an integer grid."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..quantizers.grid import build_grid, check_bits
+from ..quantizers.quantizer import Quantizer
+from ..registry import MODELS
+
+
+@MODELS.register_module()
+class QuantRoIExtractor(nn.Module):
+    """An extractor of regions whose maps are rounded, all to one grid.
+
+    Args:
+        extractor: mmdet's, which aligns regions and averages in them.
+        bits: Width of the maps' codes, 2 to 8.
+        grid: ``unsigned``, ``signed`` or ``leaky``.
+    """
+
+    def __init__(
+        self, extractor: nn.Module, bits: int = 8, grid: str = 'unsigned'
+    ) -> None:
+        super().__init__()
+        self.extractor = extractor
+        self.input_quantizer = Quantizer(build_grid(grid, check_bits(bits)))
+
+    @property
+    def num_inputs(self) -> int:
+        """How many maps it reads, from the finest."""
+        extractor: Any = self.extractor
+        return extractor.num_inputs
+
+    @property
+    def featmap_strides(self) -> list[int]:
+        """Strides of these maps."""
+        extractor: Any = self.extractor
+        return extractor.featmap_strides
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return one map (N, C, H, W), rounded."""
+        return self.input_quantizer(x)
+
+    def forward(self, feats: Any, rois: Tensor, *args: Any) -> Tensor:
+        """Return the features of regions; arguments as of mmdet's."""
+        return self.extractor(tuple(map(self.features, feats)), rois, *args)
