@@ -44,9 +44,6 @@ OTHERS = {
     'ddod/ddod_r50_fpn_1x_coco.py': 'DDOD',
     'yolof/yolof_r50-c5_8xb8-1x_coco.py': 'YOLOF',
     'nas_fpn/retinanet_r50_nasfpn_crop640-50e_coco.py': 'RetinaNet',
-    'ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py': (
-        'SingleStageDetector'
-    ),
     'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py': 'MaskRCNN',
     'pvt/retinanet_pvt-t_fpn_1x_coco.py': 'RetinaNet',
     'detr/detr_r50_8xb2-150e_coco.py': 'DETR',
@@ -98,8 +95,10 @@ def check(row: Row, cfg: Config) -> Row:
 
 
 def _steps(row: Row, cfg: Config) -> None:
-    # What mmengine's loops count, and YOLOX's augmentation asks for.
-    MessageHub.get_current_instance().update_info('iter', 0)
+    # What mmengine's loops count, and YOLOX's augmentation and TOOD's
+    # assignment ask for.
+    for counter in ('iter', 'epoch'):
+        MessageHub.get_current_instance().update_info(counter, 0)
     cfg.model.bits = row.bits
     cfg.model.backbone.init_cfg = None
     replace_sync_bn(cfg.model)
@@ -193,7 +192,16 @@ def _other(path: str, detector: str) -> Config:
         f"detector='{detector}', recipe=[dict(modules='*', conv=dict("
         "act_grid='signed')), dict(modules='*', add=dict(signed=True))])\n"
     )
-    return Config.fromstring(text, '.py')
+    cfg = Config.fromstring(text, '.py')
+    # As configs/_base_/mix.py has them.
+    cfg.model.data_preprocessor.update(mean=[124, 116, 104], std=[1, 1, 1])
+    if cfg.model.backbone.type == 'ResNet':
+        cfg.model.backbone.update(
+            frozen_stages=-1,
+            norm_eval=False,
+            norm_cfg=dict(type='BN', requires_grad=True),
+        )
+    return cfg
 
 
 @one_line

@@ -28,6 +28,8 @@ class PreProcess:
         bgr: Whether the network reads blue first; images are given as RGB.
         fill: Value of the border, per channel of the network.
         whole: Whether the border fills a frame of ``long`` x ``long``.
+        stretch: Whether images become ``long`` x ``long`` without keeping
+            the ratio of their sides.
     """
 
     short: int
@@ -35,6 +37,7 @@ class PreProcess:
     bgr: bool
     fill: tuple[int, ...]
     whole: bool
+    stretch: bool
 
 
 @dataclass(frozen=True)

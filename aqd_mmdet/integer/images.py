@@ -41,18 +41,20 @@ def read_preprocess(detector: nn.Module, pipeline: Any) -> PreProcess:
     """
     by_type = {str(t['type']).split('.')[-1]: t for t in pipeline}
     resize = by_type.get('Resize', {})
-    if not resize.get('keep_ratio'):
+    short, long = sorted(resize.get('scale') or (0, 1))
+    stretch = not resize.get('keep_ratio')
+    if stretch and short != long:
         raise UserError(
-            'the test pipeline has no Resize with keep_ratio=True: the '
-            'program has no other way to resize'
+            'the test pipeline has no Resize with keep_ratio=True, nor one '
+            'to a square: the program has no other way to resize'
         )
-    short, long = sorted(resize['scale'])
     pre: Any = detector.data_preprocessor
     # mmdet reads images as BGR and exchanges channels where it is told to.
     bgr = not pre._channel_conversion
     pad = by_type.get('Pad')
     if pad is None:
-        return PreProcess(short, long, bgr, image_mean(detector), False)
+        fill = image_mean(detector)
+        return PreProcess(short, long, bgr, fill, False, stretch)
     square = pad.get('pad_to_square') or pad.get('size') == (long, long)
     if not square or short != long:
         raise UserError(
@@ -61,9 +63,14 @@ def read_preprocess(detector: nn.Module, pipeline: Any) -> PreProcess:
         )
     value = pad.get('pad_val', 0)
     value = value.get('img', 0) if isinstance(value, dict) else value
-    fill = [
+    border = [
         int(x) for x in (value if isinstance(value, tuple) else [value] * 3)
     ]
     return PreProcess(
-        short, long, bgr, tuple(fill if bgr else reversed(fill)), True
+        short,
+        long,
+        bgr,
+        tuple(border if bgr else reversed(border)),
+        True,
+        stretch,
     )

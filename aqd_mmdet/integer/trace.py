@@ -298,14 +298,6 @@ def _need_capturable(detector: nn.Module) -> None:
             f'{kind} has neither a dense head (bbox_head) nor proposals and '
             'regions (rpn_head, roi_head): only such detectors are compiled'
         )
-    for extractor in region_extractors(detector):
-        if not isinstance(extractor, QuantRoIExtractor):
-            raise UserError(
-                f'roi_head.bbox_roi_extractor ({type(extractor).__name__}) '
-                'stays float: quantise it by a rule of the recipe, '
-                "dict(modules='roi_head.bbox_roi_extractor*', pool=dict()), "
-                'which knows SingleRoIExtractor'
-            )
     for name, module in detector.named_modules():
         if name.startswith('roi_head.mask_'):
             continue  # masks are no part of a program
@@ -319,6 +311,14 @@ def _need_capturable(detector: nn.Module) -> None:
             raise UserError(
                 f'{name}: {layer} is part of a transformer, for which there '
                 'are no integer operators'
+            )
+    for extractor in region_extractors(detector):
+        if not isinstance(extractor, QuantRoIExtractor):
+            raise UserError(
+                f'roi_head.bbox_roi_extractor ({type(extractor).__name__}) '
+                'stays float: quantise it by a rule of the recipe, '
+                "dict(modules='roi_head.bbox_roi_extractor*', pool=dict()), "
+                'which knows SingleRoIExtractor'
             )
 
 

@@ -46,6 +46,8 @@ def check_image(image: object, name: str = 'image') -> np.ndarray:
 
 def fitted_size(height: int, width: int, pre: PreProcess) -> tuple[int, int]:
     """Return the size at which an image fits the frame."""
+    if pre.stretch:
+        return pre.long, pre.long
     big, small = max(height, width), min(height, width)
     p, q = pre.long, big
     if pre.short * big < pre.long * small:

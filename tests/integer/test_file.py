@@ -78,7 +78,7 @@ def detector() -> CompiledDetector:
     )
     return CompiledDetector(
         ir.Program(ops, weights, outputs, 8),
-        PreProcess(160, 160, False, (1, 2, 3), False),
+        PreProcess(160, 160, False, (1, 2, 3), False, False),
         post,
         None,
         ('cat', 'dög'),

@@ -79,7 +79,9 @@ def test_it_is_near_opencvs():
 )
 def test_sizes(size, expected):
     assert (
-        fitted_size(*size, PreProcess(800, 1333, False, (0, 0, 0), False))
+        fitted_size(
+            *size, PreProcess(800, 1333, False, (0, 0, 0), False, False)
+        )
         == expected
     )
 
@@ -89,7 +91,7 @@ def test_sizes_are_mmcvs(height, width):
     from mmcv import rescale_size
 
     found = fitted_size(
-        height, width, PreProcess(800, 1333, False, (0, 0, 0), False)
+        height, width, PreProcess(800, 1333, False, (0, 0, 0), False, False)
     )
     new_width, new_height = rescale_size((width, height), (1333, 800))
     # mmcv multiplies by a rounded quotient, and may give a side of nothing.
@@ -99,7 +101,7 @@ def test_sizes_are_mmcvs(height, width):
 
 def test_border_and_order_of_channels():
     image = np.zeros((2, 3, 3), np.uint8) + np.array([1, 2, 3], np.uint8)
-    pre = PreProcess(2, 3, True, (9, 8, 7), False)
+    pre = PreProcess(2, 3, True, (9, 8, 7), False, False)
     pixels, size = prepare(image, pre, 4)
     assert size == (2, 3)
     assert pixels.shape == (1, 3, 4, 4)
@@ -123,3 +125,11 @@ def test_border_and_order_of_channels():
 def test_what_is_no_image(image, message):
     with pytest.raises(UserError, match=message):
         check_image(image, 'it')
+
+
+def test_a_square_without_the_ratio():
+    pre = PreProcess(4, 4, False, (0, 0, 0), False, True)
+    image = np.random.default_rng(0).integers(0, 256, (3, 9, 3), np.uint8)
+    pixels, size = prepare(image, pre, 1)
+    assert size == (4, 4)
+    assert np.array_equal(pixels[0].transpose(1, 2, 0), resize(image, 4, 4))
