@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
 # openmim looks into `.mim` of the installed module. onedl-mim takes the
@@ -27,4 +27,23 @@ class BuildWithConfigs(build_py):
                 )
 
 
-setup(cmdclass={'build_py': BuildWithConfigs})
+ENGINE = Path('aqd_mmdet/runtime/csrc')
+
+setup(
+    cmdclass={'build_py': BuildWithConfigs},
+    ext_modules=[
+        Extension(
+            'aqd_mmdet.runtime._engine',
+            sorted(map(str, ENGINE.glob('*.cpp'))),
+            depends=sorted(map(str, ENGINE.glob('**/*.h'))),
+            include_dirs=[str(ENGINE / 'include')],
+            extra_compile_args=[
+                *('-std=c++17', '-O3', '-fvisibility=hidden'),
+                *('-fno-exceptions', '-fno-rtti'),
+            ],
+            language='c++',
+            # Without a compiler the reference executor runs.
+            optional=True,
+        )
+    ],
+)

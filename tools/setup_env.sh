@@ -39,7 +39,8 @@ if [[ ${1:-} == --python ]]; then
 fi
 
 # What the environment was made from; it is good if its mark says the same.
-wanted=$(cat tools/setup_env.sh setup.cfg setup.py | cksum)
+wanted=$(find tools/setup_env.sh setup.cfg setup.py aqd_mmdet/runtime/csrc -type f |
+    LC_ALL=C sort | xargs cat | cksum)
 if [[ $(cat "$venv/ready" 2>/dev/null) == "$wanted" ]]; then
     echo "environment: $venv is ready"
     exit

@@ -1,5 +1,6 @@
 """A compiled detector, ready to be called."""
 
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from ..integer import file
 from ..integer.detector import CompiledDetector
-from . import postprocess, reference, regions
+from . import engine, postprocess, reference, regions
 from .preprocess import check_image, prepare
 from .scores import shown
 
@@ -45,6 +46,15 @@ class Detector:
         )
         self.labels = self.compiled.labels
         self.run: regions.Run = reference.run
+        if engine.library() is None:
+            warnings.warn(
+                'the engine is not built (pip install with a C++ compiler '
+                'builds it): the reference executor runs, which is slow',
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        else:
+            self.run = engine.Engine(self.compiled).run
 
     def __call__(self, image: np.ndarray, name: str = 'image') -> Detections:
         """Find objects.

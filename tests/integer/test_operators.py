@@ -1,5 +1,6 @@
-"""Oracle, reference and executor, equal in every integer of each operator."""
+"""Oracle, reference, executor and engine, equal in every integer."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aqd_mmdet.integer import program as ir
+from aqd_mmdet.integer.detector import (
+    CompiledDetector,
+    Curve,
+    Regions,
+    RegionStage,
+)
 from aqd_mmdet.integer.executor import Executor
 from aqd_mmdet.integer.fixed_point import Multipliers
 from aqd_mmdet.runtime import reference
+from aqd_mmdet.runtime.engine import Engine
 from tests import oracle
+from tests.integer.test_file import detector
 
+IDENTITY = Multipliers(
+    np.ones(1, np.int32), np.zeros(1, np.int64), np.zeros(1, np.uint8)
+)
 SOURCE = ir.Grid(-1024, 1024)
 sides = st.integers(1, 7)
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -27,7 +39,7 @@ def integers(data, shape: tuple[int, ...], lo: int, hi: int, dtype: Any):
 
 
 def check(op: ir.Op, inputs: list[np.ndarray], weights: dict) -> None:
-    """Run one operator in all three."""
+    """Run one operator in all of them."""
     program = ir.Program((op,), weights, (), 1)
     tensors = dict(zip(op.inputs, inputs, strict=True))
     found = reference.EXECUTE[type(op)](op, tensors, program)
@@ -37,6 +49,58 @@ def check(op: ir.Op, inputs: list[np.ndarray], weights: dict) -> None:
         expected = oracle.execute(op, [x[n].tolist() for x in inputs], program)
         assert found[n].tolist() == expected
         assert faster[n].tolist() == expected
+    if not isinstance(op, ir.Image):
+        assert np.array_equal(engine_op(op, inputs, weights), found)
+
+
+def engine_op(op: ir.Op, inputs: list[np.ndarray], weights: dict):
+    """Run one operator in the engine, on inputs of their own types."""
+    height, width = (max(x.shape[axis] for x in inputs) for axis in (2, 3))
+    given = np.zeros(
+        (len(inputs[0]), sum(x.shape[1] for x in inputs), height, width),
+        np.int32,
+    )
+    ops: list[ir.Op] = [
+        ir.Region('given', ('image',), given.shape[1], ir.INT32)
+    ]
+    first = 0
+    for name, x in zip(op.inputs, inputs, strict=True):
+        channels, rows, columns = x.shape[1:]
+        # In the corner, where a slice's offset leaves it alone.
+        offset = (height - rows, width - columns)
+        given[:, first : first + channels, offset[0] :, offset[1] :] = x
+        info = np.iinfo(x.dtype)
+        grid = ir.Grid(max(info.min, ir.INT32.lo), info.max)
+        if isinstance(op, ir.Lookup):
+            grid = ir.Grid(op.first, op.first + len(op.table) - 1)
+        ops += [
+            ir.Slice(
+                f'{name}.part', ('given',), channels, ir.INT32, first, offset,
+                (1, 1),
+            ),
+            ir.Requantize(name, (f'{name}.part',), channels, grid, IDENTITY),
+        ]  # fmt: skip
+        first += channels
+    # Whatever the inputs' types allow, so that the grid is none to refuse.
+    loose = isinstance(op, (ir.MaxPool, ir.Upsample, ir.Slice, ir.Mean))
+    made = replace(op, grid=ir.INT32) if loose else op
+    outputs = (ir.Output((op.output,), 1.0),)
+    program = ir.Program((*ops, made), weights, outputs, 1)
+    return run_program(program, given)[op.output]
+
+
+def run_program(program: ir.Program, values: np.ndarray):
+    """Run a program of a second stage in the engine."""
+    whole = two_stage(program)
+    return Engine(whole).run(program, values)
+
+
+def two_stage(program: ir.Program) -> CompiledDetector:
+    """A detector with a second stage of a program, for the engine alone."""
+    stage = RegionStage(0, (8,), 56, 7, 0, program, IDENTITY, IDENTITY)
+    curve = Curve(np.zeros(2, np.int32), 0, 1)
+    regions = Regions((stage,), 1, curve, curve, 0, 0, 1)
+    return replace(detector(), regions=regions)
 
 
 def _with_sources(op: ir.Op, inputs, weights) -> ir.Program:
@@ -65,7 +129,7 @@ def test_convolution(data, kernel, stride, padding):
     ))  # fmt: skip
     height, width = kernel[0] + data.draw(sides), 2 * kernel[1] + 1
     x = integers(data, (2, 2 * groups, height, width), -1024, 1024, np.int16)
-    codes = integers(data, (2 * groups, 2, *kernel), -255, 255, np.int16)
+    codes = integers(data, (2 * groups, 2, *kernel), -127, 127, np.int16)
     op = ir.Convolution(
         'y', ('x',), 2 * groups, ir.INT32, kernel, stride, padding, dilation,
         'w', groups,
@@ -74,17 +138,18 @@ def test_convolution(data, kernel, stride, padding):
 
 
 def test_convolution_of_sums_that_float32_cannot_hold():
-    # 2 * 1024 * 255 * 32 + 1 is odd and above 2^24.
-    x = np.full((1, 64, 1, 1), 1024, np.int16)
+    # Sums that are odd, one below 2^24 and one above.
+    x = np.full((1, 80, 1, 1), 1024, np.int16)
     x[0, 0] = 1
-    codes = np.full((1, 64, 1, 1), 255, np.int16)
+    codes = np.full((1, 80, 1, 1), 127, np.int16)
     codes[0, 0] = 1
     op = ir.Convolution(
         'y', ('x',), 1, ir.INT32, (1, 1), (1, 1), (0, 0), (1, 1), 'w', 1
     )
-    assert 63 * 1024 * 255 + 1 < 2**24 < 2 * 63 * 1024 * 255
+    assert 79 * 1024 * 127 + 1 < 2**24 < 2 * 79 * 1024 * 127
     check(op, [x], {'w': ir.Weights(codes, 8)})
     wide = np.repeat(x, 2, 1)
+    wide[0, 0] = 0
     check(op, [wide], {'w': ir.Weights(np.repeat(codes, 2, 1), 8)})
 
 

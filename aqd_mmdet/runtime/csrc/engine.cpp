@@ -1,0 +1,248 @@
+// The C API: memory for a size of image, and the operators in their order.
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <new>
+
+#include "aqd.h"
+#include "kernels.h"
+#include "program.h"
+
+namespace aqd {
+namespace {
+
+constexpr int64_t kMaxSide = 1 << 16;
+// Largest arena; more than any machine has.
+constexpr int64_t kMaxArena = int64_t{1} << 46;
+constexpr int64_t kCacheLine = 64;
+
+int32_t windowed(int64_t n, int64_t k, int64_t s, int64_t p, int64_t d) {
+  const int64_t reach = n + 2 * p - d * (k - 1) - 1;
+  return reach < 0 ? 0 : static_cast<int32_t>(reach / s + 1);
+}
+
+int32_t sliced(int64_t n, int64_t offset, int64_t step) {
+  return offset >= n ? 0 : static_cast<int32_t>((n - offset + step - 1) / step);
+}
+
+bool same(const Size &a, const Size &b) {
+  return a.height == b.height && a.width == b.width;
+}
+
+// Where the tensors of a program lie for one size of its input.
+struct Plan {
+  Size input;
+  std::vector<Size> sizes;
+  std::vector<int64_t> offsets;
+  int64_t peak = 0;
+};
+
+// Whether an operator can take inputs of these sizes.
+bool fits(const Program &program, int position, const Size *sizes) {
+  const Op &op = program.ops[static_cast<size_t>(position)];
+  const Size &size = sizes[position];
+  const bool right = 0 < size.height && size.height <= kMaxSide &&
+                     0 < size.width && size.width <= kMaxSide;
+  if (!right || op.kind == Kind::kUpsample) return right;
+  const bool gate = op.kind == Kind::kMultiply;
+  for (const int input : op.inputs) {
+    const Size &found = sizes[input];
+    const bool one = gate && same(found, {1, 1});
+    if (op.inputs.size() > 1 && !one && !same(found, size)) return false;
+  }
+  return true;
+}
+
+bool make_plan(const Program &program, Size input, Plan *plan) {
+  struct Living {
+    int64_t start, end;
+    int last_use;
+  };
+  const size_t count = program.ops.size();
+  plan->input = input;
+  plan->sizes.assign(count, {});
+  plan->offsets.assign(count, 0);
+  plan->peak = 0;
+  std::vector<Living> living;  // by their start
+  for (size_t i = 0; i < count; ++i) {
+    const Op &op = program.ops[i];
+    const int position = static_cast<int>(i);
+    plan->sizes[i] = i == 0 ? input
+                            : output_size(program, position, plan->sizes.data());
+    if (!fits(program, position, plan->sizes.data())) return false;
+    const int64_t bytes = int64_t{op.channels} * plan->sizes[i].height *
+                          plan->sizes[i].width *
+                          static_cast<int64_t>(bytes_of(op.grid.type()));
+    const int64_t need = (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+    int64_t at = 0;
+    auto before = living.begin();
+    for (; before != living.end(); ++before) {
+      if (at + need <= before->start) break;
+      at = std::max(at, before->end);
+    }
+    if (at + need > kMaxArena) return false;
+    living.insert(before, {at, at + need, op.last_use});
+    plan->offsets[i] = at;
+    plan->peak = std::max(plan->peak, at + need);
+    const auto dead = [&](const Living &x) { return x.last_use <= position; };
+    living.erase(std::remove_if(living.begin(), living.end(), dead),
+                 living.end());
+  }
+  return true;
+}
+
+}  // namespace
+
+Size output_size(const Program &program, int position, const Size *sizes) {
+  const Op &op = program.ops[static_cast<size_t>(position)];
+  const Size &x = sizes[op.inputs[0]];
+  switch (op.kind) {
+    case Kind::kConvolution:
+    case Kind::kMaxPool:
+      return {windowed(x.height, op.kernel.height, op.stride.height,
+                       op.padding.height, op.dilation.height),
+              windowed(x.width, op.kernel.width, op.stride.width,
+                       op.padding.width, op.dilation.width)};
+    case Kind::kMean:
+      return {1, 1};
+    case Kind::kUpsample:
+      return sizes[op.inputs[1]];
+    case Kind::kSlice:
+      return {sliced(x.height, op.padding.height, op.stride.height),
+              sliced(x.width, op.padding.width, op.stride.width)};
+    default:
+      return x;
+  }
+}
+
+}  // namespace aqd
+
+struct aqd_model {
+  aqd::Model model;
+  std::vector<aqd::Plan> plans;  // the last of each program
+  std::unique_ptr<uint8_t[]> arena;
+  int64_t arena_size = 0;
+};
+
+namespace {
+
+const aqd::Program *program_of(const aqd_model *model, int index) {
+  const auto &programs = model->model.programs;
+  const bool right = index >= 0 && static_cast<size_t>(index) < programs.size();
+  return right ? &programs[static_cast<size_t>(index)] : nullptr;
+}
+
+bool first_fits(const aqd::Program &program, int32_t height, int32_t width) {
+  return height > 0 && width > 0 && height % program.stride == 0 &&
+         width % program.stride == 0;
+}
+
+}  // namespace
+
+int aqd_load(const void *content, size_t length, aqd_model **model,
+             char *message, size_t capacity) {
+  *model = nullptr;
+  std::unique_ptr<aqd_model> made(new (std::nothrow) aqd_model);
+  if (made == nullptr) return AQD_NO_MEMORY;
+  std::string what;
+  const uint8_t *bytes = static_cast<const uint8_t *>(content);
+  if (!aqd::load_model(bytes, length, &made->model, &what)) {
+    if (capacity > 0) {
+      const size_t count = std::min(capacity - 1, what.size());
+      std::memcpy(message, what.data(), count);
+      message[count] = '\0';
+    }
+    return AQD_BAD_FILE;
+  }
+  made->plans.resize(made->model.programs.size());
+  *model = made.release();
+  return AQD_OK;
+}
+
+void aqd_free(aqd_model *model) { delete model; }
+
+int aqd_program_count(const aqd_model *model) {
+  return static_cast<int>(model->model.programs.size());
+}
+
+int aqd_output_count(const aqd_model *model, int program) {
+  const aqd::Program *found = program_of(model, program);
+  return found == nullptr ? 0 : static_cast<int>(found->outputs.size());
+}
+
+int aqd_output_shape(const aqd_model *model, int program, int output,
+                     int32_t height, int32_t width, int32_t shape[3]) {
+  const aqd::Program *found = program_of(model, program);
+  const bool right = found != nullptr && output >= 0 &&
+                     output < aqd_output_count(model, program) &&
+                     first_fits(*found, height, width);
+  aqd::Plan plan;
+  if (!right || !aqd::make_plan(*found, {height, width}, &plan)) {
+    return AQD_BAD_INPUT;
+  }
+  const size_t position =
+      static_cast<size_t>(found->outputs[static_cast<size_t>(output)]);
+  shape[0] = found->ops[position].channels;
+  shape[1] = plan.sizes[position].height;
+  shape[2] = plan.sizes[position].width;
+  return AQD_OK;
+}
+
+int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
+            int32_t height, int32_t width, int32_t *const *outputs) {
+  const aqd::Program *found = program_of(model, program);
+  if (found == nullptr || count < 0 || !first_fits(*found, height, width)) {
+    return AQD_BAD_INPUT;
+  }
+  aqd::Plan &plan = model->plans[static_cast<size_t>(program)];
+  const aqd::Size size = {height, width};
+  if (!aqd::same(plan.input, size)) {
+    if (!aqd::make_plan(*found, size, &plan)) {
+      plan.input = {};
+      return AQD_BAD_INPUT;
+    }
+  }
+  if (plan.peak > model->arena_size) {
+    model->arena.reset();
+    model->arena_size = 0;
+    // One line more, so that tensors can begin where a line does.
+    const size_t bytes = static_cast<size_t>(plan.peak + aqd::kCacheLine);
+    model->arena.reset(new (std::nothrow) uint8_t[bytes]);
+    if (model->arena == nullptr) return AQD_NO_MEMORY;
+    model->arena_size = plan.peak;
+  }
+  const uintptr_t line = static_cast<uintptr_t>(aqd::kCacheLine);
+  const uintptr_t start =
+      (reinterpret_cast<uintptr_t>(model->arena.get()) + line - 1) & ~(line - 1);
+  uint8_t *arena = reinterpret_cast<uint8_t *>(start);
+  std::vector<aqd::Tensor> tensors(found->ops.size());
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const aqd::Op &op = found->ops[i];
+    tensors[i] = {arena + plan.offsets[i], op.grid.type(), op.channels,
+                  plan.sizes[i]};
+  }
+  aqd::Tensor given = tensors[0];
+  given.type = found->ops[0].kind == aqd::Kind::kImage ? aqd::Type::kU8
+                                                      : aqd::Type::kI32;
+  std::vector<const aqd::Tensor *> inputs;
+  for (int32_t n = 0; n < count; ++n) {
+    const size_t bytes = given.count() * aqd::bytes_of(given.type);
+    const uint8_t *pixels = static_cast<const uint8_t *>(input);
+    // Kernels only read what they are given.
+    given.data = const_cast<uint8_t *>(pixels) + static_cast<size_t>(n) * bytes;
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      inputs.assign(1, &given);
+      if (i > 0) inputs.clear();
+      for (const int position : found->ops[i].inputs) {
+        inputs.push_back(&tensors[static_cast<size_t>(position)]);
+      }
+      aqd::run_op(found->ops[i], inputs.data(), tensors[i]);
+    }
+    for (size_t o = 0; o < found->outputs.size(); ++o) {
+      const aqd::Tensor &made = tensors[static_cast<size_t>(found->outputs[o])];
+      aqd::widen(made, outputs[o] + static_cast<size_t>(n) * made.count());
+    }
+  }
+  return AQD_OK;
+}

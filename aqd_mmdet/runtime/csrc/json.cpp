@@ -1,0 +1,190 @@
+#include "json.h"
+
+namespace aqd {
+namespace {
+
+constexpr size_t kMaxDepth = 64;
+
+class Parser {
+ public:
+  Parser(std::string_view text, Json *json) : text_(text), json_(*json) {}
+
+  bool run() {
+    // Parents of the value that comes next, from the root.
+    std::vector<size_t> parents;
+    std::vector<size_t> last;  // child that was added to each of them
+    bool first = true;
+    for (;;) {
+      std::string_view key;
+      skip_spaces();
+      if (!parents.empty()) {
+        const bool object = type_of(parents.back()) == JsonType::kObject;
+        if (accept(object ? '}' : ']')) {
+          parents.pop_back();
+          last.pop_back();
+          first = false;
+          if (parents.empty()) return at_end();
+          continue;
+        }
+        if (!first && !accept(',')) return false;
+        skip_spaces();
+        if (object) {
+          if (!string(&key)) return false;
+          skip_spaces();
+          if (!accept(':')) return false;
+          skip_spaces();
+        }
+      }
+      const size_t index = json_.nodes.size();
+      json_.nodes.emplace_back();
+      json_.nodes[index].key = key;
+      if (!parents.empty()) {
+        JsonNode &parent = json_.nodes[parents.back()];
+        if (last.back() == 0) {
+          parent.child = index;
+        } else {
+          json_.nodes[last.back()].next = index;
+        }
+        last.back() = index;
+        ++parent.count;
+      }
+      if (!value(&json_.nodes[index])) return false;
+      first = false;
+      const JsonType type = type_of(index);
+      if (type == JsonType::kArray || type == JsonType::kObject) {
+        if (parents.size() == kMaxDepth) return false;
+        parents.push_back(index);
+        last.push_back(0);
+        first = true;
+      } else if (parents.empty()) {
+        return at_end();
+      }
+    }
+  }
+
+ private:
+  JsonType type_of(size_t index) const { return json_.nodes[index].type; }
+
+  char peek() const { return at_ < text_.size() ? text_[at_] : '\0'; }
+
+  bool accept(char c) {
+    if (at_ == text_.size() || text_[at_] != c) return false;
+    ++at_;
+    return true;
+  }
+
+  bool accept(std::string_view word) {
+    if (text_.substr(at_, word.size()) != word) return false;
+    at_ += word.size();
+    return true;
+  }
+
+  void skip_spaces() {
+    while (at_ < text_.size() && (peek() == ' ' || peek() == '\n' ||
+                                  peek() == '\r' || peek() == '\t')) {
+      ++at_;
+    }
+  }
+
+  bool at_end() {
+    skip_spaces();
+    return at_ == text_.size();
+  }
+
+  bool string(std::string_view *found) {
+    if (!accept('"')) return false;
+    const size_t start = at_;
+    while (at_ < text_.size() && text_[at_] != '"') {
+      if (static_cast<unsigned char>(text_[at_]) < 0x20) return false;
+      at_ += text_[at_] == '\\' ? 2 : 1;
+    }
+    if (at_ >= text_.size()) return false;
+    *found = text_.substr(start, at_ - start);
+    ++at_;
+    return true;
+  }
+
+  bool digits() {
+    const size_t start = at_;
+    while (peek() >= '0' && peek() <= '9') ++at_;
+    return at_ > start;
+  }
+
+  bool number(JsonNode *node) {
+    const size_t start = at_;
+    accept('-');
+    if (!digits()) return false;
+    node->type = JsonType::kInteger;
+    const std::string_view whole = text_.substr(start, at_ - start);
+    if (accept('.')) {
+      node->type = JsonType::kReal;
+      if (!digits()) return false;
+    }
+    if (accept('e') || accept('E')) {
+      node->type = JsonType::kReal;
+      if (!accept('+')) accept('-');
+      if (!digits()) return false;
+    }
+    return node->type == JsonType::kReal || integer(whole, &node->integer);
+  }
+
+  static bool integer(std::string_view text, int64_t *value) {
+    const bool negative = text[0] == '-';
+    if (negative) text.remove_prefix(1);
+    uint64_t total = 0;
+    for (const char c : text) {
+      const uint64_t digit = static_cast<uint64_t>(c - '0');
+      if (total > (INT64_MAX - digit) / 10) return false;
+      total = total * 10 + digit;
+    }
+    *value = negative ? -static_cast<int64_t>(total)
+                      : static_cast<int64_t>(total);
+    return true;
+  }
+
+  bool value(JsonNode *node) {
+    switch (peek()) {
+      case '{':
+        node->type = JsonType::kObject;
+        return accept('{');
+      case '[':
+        node->type = JsonType::kArray;
+        return accept('[');
+      case '"':
+        node->type = JsonType::kString;
+        return string(&node->text);
+      case 't':
+        node->type = JsonType::kBool;
+        node->truth = true;
+        return accept("true");
+      case 'f':
+        node->type = JsonType::kBool;
+        return accept("false");
+      case 'n':
+        return accept("null");
+      default:
+        return number(node);
+    }
+  }
+
+  std::string_view text_;
+  Json &json_;
+  size_t at_ = 0;
+};
+
+}  // namespace
+
+const JsonNode *Json::find(const JsonNode &object, std::string_view key) const {
+  if (object.type != JsonType::kObject) return nullptr;
+  for (size_t i = object.child; i != 0; i = nodes[i].next) {
+    if (nodes[i].key == key) return &nodes[i];
+  }
+  return nullptr;
+}
+
+bool parse_json(std::string_view text, Json *json) {
+  json->nodes.clear();
+  return Parser(text, json).run();
+}
+
+}  // namespace aqd

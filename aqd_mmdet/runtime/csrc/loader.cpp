@@ -1,0 +1,549 @@
+// Reads model.aqd: docs/file_format.md. The twin of integer/file.py and
+// integer/check.py for what the engine runs, its programs.
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <unordered_map>
+
+#include "json.h"
+#include "program.h"
+
+namespace aqd {
+namespace {
+
+constexpr char kMagic[] = "\x89"
+                          "AQD\r\n\x1a\n";
+constexpr uint32_t kVersion = 2;
+constexpr size_t kHeader = 16;
+constexpr size_t kSection = 16;
+constexpr size_t kSections = 2;
+constexpr size_t kAlignment = 8;
+constexpr int64_t kMaxWindow = 255;
+constexpr int64_t kMaxChannels = 1 << 16;
+constexpr int64_t kMaxStride = 4096;
+constexpr int64_t kMaxShift = 47;
+constexpr int64_t kLimit31 = (int64_t{1} << 31) - 1;
+constexpr int kMeanBits = 8;
+// An array has at most so many numbers along an axis.
+constexpr int64_t kMaxSide = kLimit31;
+
+uint32_t u32_at(const uint8_t *at) {
+  return at[0] | at[1] << 8 | at[2] << 16 | static_cast<uint32_t>(at[3]) << 24;
+}
+
+uint64_t u64_at(const uint8_t *at) {
+  return u32_at(at) | static_cast<uint64_t>(u32_at(at + 4)) << 32;
+}
+
+uint32_t crc32(const uint8_t *data, size_t length) {
+  uint32_t table[256];
+  for (uint32_t i = 0; i < 256; ++i) {
+    uint32_t value = i;
+    for (int bit = 0; bit < 8; ++bit) {
+      value = value & 1 ? value >> 1 ^ 0xedb88320u : value >> 1;
+    }
+    table[i] = value;
+  }
+  uint32_t crc = ~0u;
+  for (size_t i = 0; i < length; ++i) {
+    crc = table[(crc ^ data[i]) & 255] ^ crc >> 8;
+  }
+  return ~crc;
+}
+
+struct KindName {
+  const char *name;
+  Kind kind;
+  int inputs;  // 0 for any number but none
+};
+
+constexpr KindName kKinds[] = {
+    {"Image", Kind::kImage, 1},
+    {"Region", Kind::kRegion, 1},
+    {"Convolution", Kind::kConvolution, 1},
+    {"MaxPool", Kind::kMaxPool, 1},
+    {"Requantize", Kind::kRequantize, 1},
+    {"Add", Kind::kAdd, 2},
+    {"Multiply", Kind::kMultiply, 2},
+    {"Mean", Kind::kMean, 1},
+    {"Lookup", Kind::kLookup, 1},
+    {"Upsample", Kind::kUpsample, 2},
+    {"Concatenate", Kind::kConcatenate, 0},
+    {"Slice", Kind::kSlice, 1},
+};
+
+int64_t magnitude(const Grid &grid) {
+  return std::max(std::abs(static_cast<int64_t>(grid.low)),
+                  std::abs(static_cast<int64_t>(grid.high)));
+}
+
+bool holds(const Grid &grid, int64_t low, int64_t high) {
+  return grid.low <= low && high <= grid.high;
+}
+
+// Positions of operators by the names of what they make.
+using Names = std::unordered_map<std::string_view, int>;
+
+// Reads nodes; after the first that is wrong, all it returns is empty.
+class Reader {
+ public:
+  Reader(const Json &json, const uint8_t *data, size_t length,
+         std::string *message)
+      : json_(json), data_(data), length_(length), message_(*message) {}
+
+  bool ok() const { return message_.empty(); }
+
+  bool need(bool right, const std::string &what) {
+    if (!right && ok()) message_ = where_ + " is not " + what;
+    return right && ok();
+  }
+
+  const JsonNode &child(const JsonNode &node, const char *key) {
+    const JsonNode *found = json_.find(node, key);
+    need(found != nullptr, std::string("an object with ") + key);
+    return found == nullptr ? nothing_ : *found;
+  }
+
+  int64_t integer(const JsonNode &node, int64_t low, int64_t high) {
+    const bool right = node.type == JsonType::kInteger && low <= node.integer &&
+                       node.integer <= high;
+    need(right, "of integers in their range");
+    return right ? node.integer : low;
+  }
+
+  int64_t integer(const JsonNode &node, const char *key, int64_t low,
+                  int64_t high) {
+    return integer(child(node, key), low, high);
+  }
+
+  std::string_view string(const JsonNode &node) {
+    need(node.type == JsonType::kString, "of names where they stand");
+    return node.text;
+  }
+
+  // Children of an array or an object.
+  std::vector<const JsonNode *> items(const JsonNode &node, JsonType type) {
+    std::vector<const JsonNode *> found;
+    if (!need(node.type == type, "of lists and objects")) return found;
+    found.reserve(node.count);
+    for (size_t i = node.child; i != 0; i = json_.nodes[i].next) {
+      found.push_back(&json_.nodes[i]);
+    }
+    return found;
+  }
+
+  Size pair(const JsonNode &node, const char *key, int64_t low, int64_t high) {
+    const auto found = items(child(node, key), JsonType::kArray);
+    if (!need(found.size() == 2, "of pairs of integers")) return {};
+    return {static_cast<int32_t>(integer(*found[0], low, high)),
+            static_cast<int32_t>(integer(*found[1], low, high))};
+  }
+
+  Grid grid(const JsonNode &node) {
+    const JsonNode &found = child(node, "grid");
+    Grid grid;
+    grid.low = static_cast<int32_t>(integer(found, "lo", -kLimit31, kLimit31));
+    grid.high = static_cast<int32_t>(integer(found, "hi", -kLimit31, kLimit31));
+    need(grid.low <= grid.high, "of codes in order");
+    return grid;
+  }
+
+  // Numbers of an array of one type and shape; null if it is another.
+  const uint8_t *array(const JsonNode &node, const char *dtype, size_t width,
+                       size_t axes, std::vector<int64_t> *shape) {
+    const bool right = string(child(node, "dtype")) == dtype;
+    if (!need(right, std::string("of arrays of ") + dtype)) return nullptr;
+    const auto sides = items(child(node, "shape"), JsonType::kArray);
+    if (!need(sides.size() == axes, "of arrays of their shape")) return nullptr;
+    uint64_t count = 1;
+    for (const JsonNode *side : sides) {
+      const int64_t n = integer(*side, 0, kMaxSide);
+      // Never above the file's length by more than a side.
+      if (!need(count <= length_, "of numbers inside DATA")) return nullptr;
+      count *= static_cast<uint64_t>(n);
+      shape->push_back(n);
+    }
+    const int64_t at = integer(node, "at", 0, INT64_MAX);
+    const uint64_t start = static_cast<uint64_t>(at);
+    const bool inside = start % kAlignment == 0 && start <= length_ &&
+                        count <= (length_ - start) / width;
+    if (!need(inside, "of numbers inside DATA")) return nullptr;
+    return data_ + start;
+  }
+
+  Multipliers multipliers(const JsonNode &node, int32_t channels) {
+    const JsonNode &found = child(node, "multipliers");
+    Multipliers made;
+    std::vector<int64_t> shapes[3];
+    const uint8_t *m = array(child(found, "m"), "int32", 4, 1, &shapes[0]);
+    const uint8_t *b = array(child(found, "b"), "int64", 8, 1, &shapes[1]);
+    const uint8_t *s = array(child(found, "s"), "uint8", 1, 1, &shapes[2]);
+    if (!ok()) return made;
+    const int64_t count = shapes[0][0];
+    const bool right = shapes[0] == shapes[1] && shapes[0] == shapes[2] &&
+                       (count == channels || count == 1);
+    if (!need(right, "of a multiplier a channel, or one")) return made;
+    const size_t n = static_cast<size_t>(count);
+    made.m.resize(n);
+    made.b.resize(n);
+    made.s.assign(s, s + n);
+    std::memcpy(made.m.data(), m, 4 * n);
+    std::memcpy(made.b.data(), b, 8 * n);
+    for (const uint8_t shift : made.s) {
+      need(shift <= kMaxShift, "of shifts up to 47");
+    }
+    return made;
+  }
+
+  std::vector<int32_t> table(const JsonNode &node, int64_t count) {
+    std::vector<int64_t> shape;
+    const uint8_t *at = array(child(node, "table"), "int32", 4, 1, &shape);
+    if (!ok() || !need(shape[0] == count, "of a value for each code")) {
+      return {};
+    }
+    std::vector<int32_t> made(static_cast<size_t>(count));
+    std::memcpy(made.data(), at, 4 * made.size());
+    return made;
+  }
+
+  Weights weights(const JsonNode &node) {
+    Weights made;
+    made.name = node.key;
+    const int64_t bits = integer(node, "bits", 2, 8);
+    const auto sides = items(child(node, "shape"), JsonType::kArray);
+    if (!need(sides.size() == 4, "of weights of four axes")) return made;
+    uint64_t count = 1;
+    for (const JsonNode *side : sides) {
+      const int64_t n = integer(*side, 1, kMaxSide);
+      // Four weights of two bits are a byte of the file.
+      if (!need(count <= 4 * length_, "of weights inside DATA")) return made;
+      count *= static_cast<uint64_t>(n);
+      made.shape.push_back(n);
+    }
+    std::vector<int64_t> shape;
+    const uint8_t *packed =
+        array(child(node, "packed"), "uint8", 1, 1, &shape);
+    if (!ok() || !need(count <= 4 * length_, "of weights inside DATA")) {
+      return made;
+    }
+    const uint64_t width = static_cast<uint64_t>(bits);
+    const bool right = static_cast<uint64_t>(shape[0]) == (count * width + 7) / 8;
+    if (!need(right, "of weights of their length")) return made;
+    made.codes.resize(static_cast<size_t>(count));
+    const int stride = bits < 8 ? 2 : 1;
+    const int first = bits < 8 ? 1 - (1 << bits) : -127;
+    for (uint64_t i = 0; i < count; ++i) {
+      const uint64_t bit = i * width;
+      unsigned level = packed[bit / 8] >> bit % 8;
+      if (bit % 8 + width > 8) level |= packed[bit / 8 + 1] << (8 - bit % 8);
+      level &= (1u << bits) - 1;
+      const int code = first + stride * static_cast<int>(level);
+      if (!need(code <= INT8_MAX, "of codes of its grid")) return made;
+      made.codes[static_cast<size_t>(i)] = static_cast<int8_t>(code);
+    }
+    const size_t each = static_cast<size_t>(count) /
+                        static_cast<size_t>(made.shape[0]);
+    for (size_t at = 0; at < made.codes.size(); at += each) {
+      int64_t sum = 0;
+      for (size_t i = at; i < at + each; ++i) sum += std::abs(made.codes[i]);
+      made.sums.push_back(sum);
+    }
+    return made;
+  }
+
+  void program(const JsonNode &node, Kind first, Program *made);
+
+ private:
+  void op(const JsonNode &node, Kind first, Program *made, Names *names);
+  void check(const JsonNode &node, Op *op, Program *made);
+  void check_convolution(const JsonNode &node, Op *op, Program *made);
+  void check_requantize(const JsonNode &node, Op *op, const Program &made);
+
+  const Json &json_;
+  const uint8_t *data_;
+  const size_t length_;
+  std::string &message_;
+  std::string where_ = "its structure";
+  const JsonNode nothing_;
+};
+
+void Reader::program(const JsonNode &node, Kind first, Program *made) {
+  for (const JsonNode *entry :
+       items(child(node, "weights"), JsonType::kObject)) {
+    where_ = "weights " + std::string(entry->key);
+    made->weights.push_back(weights(*entry));
+    if (!ok()) return;
+  }
+  where_ = "a program";
+  const auto ops = items(child(node, "ops"), JsonType::kArray);
+  need(!ops.empty(), "one with operators");
+  Names names;
+  for (const JsonNode *entry : ops) {
+    op(*entry, first, made, &names);
+    if (!ok()) return;
+  }
+  where_ = "a program";
+  made->stride = static_cast<int32_t>(integer(node, "stride", 1, kMaxStride));
+  for (const JsonNode *out : items(child(node, "outputs"), JsonType::kArray)) {
+    for (const JsonNode *entry :
+         items(child(*out, "tensors"), JsonType::kArray)) {
+      const auto found = names.find(string(*entry));
+      if (!need(found != names.end(), "one whose outputs exist")) return;
+      const int position = found->second;
+      made->outputs.push_back(position);
+      made->ops[static_cast<size_t>(position)].last_use =
+          static_cast<int>(ops.size());
+    }
+  }
+}
+
+void Reader::op(const JsonNode &node, Kind first, Program *made, Names *names) {
+  const int position = static_cast<int>(names->size());
+  const std::string_view name = string(child(node, "output"));
+  where_ = "operator " + std::to_string(position) + " (" + std::string(name) +
+           ")";
+  const bool fresh = name != "image" && names->count(name) == 0;
+  if (!need(fresh, "one of a new name")) return;
+  const std::string_view word = string(child(node, "kind"));
+  const KindName *kind = nullptr;
+  for (const KindName &each : kKinds) {
+    if (word == each.name) kind = &each;
+  }
+  if (!need(kind != nullptr, "of a kind that there is")) return;
+  Op op;
+  op.kind = kind->kind;
+  const bool given = op.kind == Kind::kImage || op.kind == Kind::kRegion;
+  const bool right = position == 0 ? op.kind == first : !given;
+  if (!need(right, "in place")) return;
+  const auto inputs = items(child(node, "inputs"), JsonType::kArray);
+  const size_t count = static_cast<size_t>(kind->inputs);
+  if (!need(count ? inputs.size() == count : !inputs.empty(),
+            "one of so many inputs")) {
+    return;
+  }
+  for (const JsonNode *entry : inputs) {
+    const std::string_view source = string(*entry);
+    if (position == 0) {
+      if (!need(source == "image", "one that reads the image")) return;
+      continue;
+    }
+    const auto found = names->find(source);
+    if (!need(found != names->end(), "one that reads what exists")) return;
+    op.inputs.push_back(found->second);
+    made->ops[static_cast<size_t>(op.inputs.back())].last_use = position;
+  }
+  op.channels = static_cast<int32_t>(integer(node, "channels", 1, kMaxChannels));
+  op.grid = grid(node);
+  op.last_use = position;
+  if (!ok()) return;
+  check(node, &op, made);
+  names->emplace(name, position);
+  made->ops.push_back(std::move(op));
+}
+
+void Reader::check(const JsonNode &node, Op *op, Program *made) {
+  const Op nothing;
+  const auto input = [&](size_t i) -> const Op & {
+    return i < op->inputs.size()
+               ? made->ops[static_cast<size_t>(op->inputs[i])]
+               : nothing;
+  };
+  const Op &x = input(0), &y = input(1);
+  const bool window = op->kind == Kind::kConvolution || op->kind == Kind::kMaxPool;
+  if (window) {
+    op->kernel = pair(node, "kernel", 1, kMaxWindow);
+    op->stride = pair(node, "stride", 1, kMaxWindow);
+    op->padding = pair(node, "padding", 0, kMaxWindow);
+    op->dilation = pair(node, "dilation", 1, kMaxWindow);
+  }
+  const bool same = op->kind != Kind::kConvolution &&
+                    op->kind != Kind::kConcatenate &&
+                    op->kind != Kind::kSlice && !op->inputs.empty();
+  if (same) need(x.channels == op->channels, "one of its channels");
+  switch (op->kind) {
+    case Kind::kImage: {
+      const auto means = items(child(node, "mean"), JsonType::kArray);
+      need(means.size() == static_cast<size_t>(op->channels),
+           "one of all means");
+      for (const JsonNode *mean : means) {
+        op->table.push_back(static_cast<int32_t>(integer(*mean, 0, 255)));
+      }
+      need(holds(op->grid, -255, 255), "one of its codes");
+      break;
+    }
+    case Kind::kRegion:
+      break;
+    case Kind::kConvolution:
+      check_convolution(node, op, made);
+      break;
+    case Kind::kMaxPool: {
+      const auto sees = [](int32_t p, int32_t k, int32_t d) {
+        return 2 * p <= d * (k - 1) + 1;
+      };
+      need(sees(op->padding.height, op->kernel.height, op->dilation.height) &&
+               sees(op->padding.width, op->kernel.width, op->dilation.width),
+           "a window that sees more than the border");
+      need(holds(op->grid, x.grid.low, x.grid.high), "one of its codes");
+      break;
+    }
+    case Kind::kRequantize:
+      check_requantize(node, op, *made);
+      break;
+    case Kind::kAdd:
+      need(y.channels == op->channels, "one of both channels");
+      need(magnitude(x.grid) <= 1 << 30 && magnitude(y.grid) <= 1 << 30,
+           "one whose sum fits");
+      break;
+    case Kind::kMultiply: {
+      need(y.channels == op->channels, "one of both channels");
+      for (const int64_t p : {x.grid.low, x.grid.high}) {
+        for (const int64_t q : {y.grid.low, y.grid.high}) {
+          need(holds(op->grid, p * q, p * q), "one of its codes");
+        }
+      }
+      break;
+    }
+    case Kind::kMean:
+      need(magnitude(x.grid) <= 1 << 15, "one of codes of 16 bits");
+      need(holds(op->grid, x.grid.low * (int64_t{1} << kMeanBits),
+                 x.grid.high * (int64_t{1} << kMeanBits)),
+           "one of its codes");
+      break;
+    case Kind::kLookup: {
+      const int64_t count = int64_t{x.grid.high} - x.grid.low + 1;
+      op->table = table(node, count);
+      op->first = static_cast<int32_t>(
+          integer(node, "first", x.grid.low, x.grid.low));
+      for (const int32_t code : op->table) {
+        if (!need(holds(op->grid, code, code), "one of its codes")) return;
+      }
+      break;
+    }
+    case Kind::kUpsample:
+      need(holds(op->grid, x.grid.low, x.grid.high), "one of its codes");
+      break;
+    case Kind::kConcatenate: {
+      int64_t channels = 0;
+      for (size_t i = 0; i < op->inputs.size(); ++i) {
+        channels += input(i).channels;
+        need(holds(op->grid, input(i).grid.low, input(i).grid.high),
+             "one of its codes");
+      }
+      need(channels == op->channels, "one of their channels");
+      break;
+    }
+    case Kind::kSlice:
+      op->first = static_cast<int32_t>(
+          integer(node, "first", 0, int64_t{x.channels} - op->channels));
+      op->padding = pair(node, "offset", 0, kMaxWindow);
+      op->stride = pair(node, "step", 1, kMaxWindow);
+      need(holds(op->grid, x.grid.low, x.grid.high), "one of its codes");
+      break;
+  }
+}
+
+void Reader::check_convolution(const JsonNode &node, Op *op, Program *made) {
+  const Op &x = made->ops[static_cast<size_t>(op->inputs[0])];
+  op->groups = static_cast<int>(integer(node, "groups", 1, x.channels));
+  const std::string_view name = string(child(node, "weights"));
+  for (const Weights &weights : made->weights) {
+    if (weights.name == name) op->weights = &weights;
+  }
+  if (!need(op->weights != nullptr, "one with weights")) return;
+  need(x.channels % op->groups == 0 && op->channels % op->groups == 0,
+       "one whose channels are multiples of its groups");
+  const std::vector<int64_t> shape = {op->channels, x.channels / op->groups,
+                                      op->kernel.height, op->kernel.width};
+  need(op->weights->shape == shape, "one of weights of its shape");
+  need(op->grid.low == -kLimit31 && op->grid.high == kLimit31, "one of int32");
+  need(holds(x.grid, 0, 0), "one whose input has a zero");
+  const int64_t limit = magnitude(x.grid);
+  if (!need(limit <= 1 << 15, "one of codes of 16 bits")) return;
+  for (const int64_t sum : op->weights->sums) {
+    need(sum * limit <= kLimit31, "proven to fit 31 bits");
+  }
+}
+
+void Reader::check_requantize(const JsonNode &node, Op *op,
+                              const Program &made) {
+  op->multipliers = multipliers(node, op->channels);
+  if (!ok()) return;
+  const Op &x = made.ops[static_cast<size_t>(op->inputs[0])];
+  for (size_t c = 0; c < static_cast<size_t>(op->channels); ++c) {
+    const size_t k = op->multipliers.m.size() > 1 ? c : 0;
+    const int64_t largest =
+        x.kind == Kind::kConvolution
+            ? x.weights->sums[c] *
+                  magnitude(made.ops[static_cast<size_t>(x.inputs[0])].grid)
+            : magnitude(x.grid);
+    const int64_t m = std::abs(static_cast<int64_t>(op->multipliers.m[k]));
+    const int64_t b = op->multipliers.b[k];
+    const bool right =
+        b != INT64_MIN && std::abs(b) <= INT64_MAX - largest * m;
+    if (!need(right, "proven to fit 63 bits")) return;
+  }
+}
+
+bool fail(std::string *message, const char *text) {
+  *message = text;
+  return false;
+}
+
+}  // namespace
+
+bool load_model(const uint8_t *content, size_t length, Model *model,
+                std::string *message) {
+  message->clear();
+  if (length < 8 || std::memcmp(content, kMagic, 8) != 0) {
+    return fail(message, "it is not an .aqd file (its first bytes are others)");
+  }
+  const size_t table = kHeader + kSections * kSection;
+  if (length < table) return fail(message, "it is not whole");
+  if (u32_at(content + 8) != kVersion) {
+    return fail(message, "it is of a version that this release does not read");
+  }
+  if (u32_at(content + 12) != kSections) {
+    return fail(message, "it is not of 2 sections");
+  }
+  const uint8_t *sections[kSections];
+  size_t lengths[kSections];
+  size_t at = table;
+  for (size_t i = 0; i < kSections; ++i) {
+    const uint8_t *entry = content + kHeader + i * kSection;
+    if (std::memcmp(entry, i == 0 ? "JSON" : "DATA", 4) != 0) {
+      return fail(message, "its sections are not JSON and DATA");
+    }
+    const uint64_t size = u64_at(entry + 8);
+    if (size > length - at) return fail(message, "it is not whole");
+    sections[i] = content + at;
+    lengths[i] = static_cast<size_t>(size);
+    at += lengths[i];
+    if (crc32(sections[i], lengths[i]) != u32_at(entry + 4)) {
+      return fail(message, "it is damaged: a checksum is another");
+    }
+  }
+  if (at != length) return fail(message, "it does not end with its sections");
+  Json json;
+  const std::string_view text(reinterpret_cast<const char *>(sections[0]),
+                              lengths[0]);
+  if (!parse_json(text, &json)) return fail(message, "section JSON is not JSON");
+  Reader reader(json, sections[1], lengths[1], message);
+  std::vector<const JsonNode *> stages;
+  const JsonNode &regions = reader.child(json.root(), "regions");
+  if (regions.type != JsonType::kNull) {
+    stages = reader.items(reader.child(regions, "stages"), JsonType::kArray);
+  }
+  // Operators point into weights of their program: no program may move.
+  model->programs.clear();
+  model->programs.resize(1 + stages.size());
+  reader.program(reader.child(json.root(), "program"), Kind::kImage,
+                 &model->programs[0]);
+  for (size_t i = 0; i < stages.size() && reader.ok(); ++i) {
+    reader.program(reader.child(*stages[i], "program"), Kind::kRegion,
+                   &model->programs[i + 1]);
+  }
+  return reader.ok();
+}
+
+}  // namespace aqd

@@ -1,0 +1,103 @@
+// A program of integers as it is run: docs/integer_contract.md, section 3.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace aqd {
+
+struct Size {
+  int32_t height = 0;
+  int32_t width = 0;
+};
+
+enum class Type : uint8_t { kU8, kI8, kI16, kI32 };
+
+inline size_t bytes_of(Type type) {
+  return type == Type::kI32 ? 4 : type == Type::kI16 ? 2 : 1;
+}
+
+// The codes that a tensor may hold.
+struct Grid {
+  int32_t low = 0;
+  int32_t high = 0;
+
+  // The smallest of the contract's types that holds them.
+  Type type() const {
+    if (0 <= low && high <= UINT8_MAX) return Type::kU8;
+    if (INT8_MIN <= low && high <= INT8_MAX) return Type::kI8;
+    if (INT16_MIN <= low && high <= INT16_MAX) return Type::kI16;
+    return Type::kI32;
+  }
+};
+
+enum class Kind : uint8_t {
+  kImage,
+  kRegion,
+  kConvolution,
+  kMaxPool,
+  kRequantize,
+  kAdd,
+  kMultiply,
+  kMean,
+  kLookup,
+  kUpsample,
+  kConcatenate,
+  kSlice,
+};
+
+// The one rounding, of each channel or of all alike.
+struct Multipliers {
+  std::vector<int32_t> m;
+  std::vector<int64_t> b;
+  std::vector<uint8_t> s;
+};
+
+// Codes of weights, out x in x kernel rows x kernel columns.
+struct Weights {
+  std::string_view name;
+  std::vector<int64_t> shape;
+  std::vector<int8_t> codes;
+  // Sum of magnitudes of each output channel.
+  std::vector<int64_t> sums;
+};
+
+// One operator; the fields that its kind does not have are unused.
+struct Op {
+  Kind kind = Kind::kImage;
+  std::vector<int> inputs;  // positions of the operators that made them
+  int32_t channels = 0;
+  Grid grid;
+  // Windows; offset and step of a slice.
+  Size kernel, stride, padding, dilation;
+  int32_t first = 0;  // channel of a slice, code of a table
+  int groups = 1;
+  const Weights *weights = nullptr;
+  Multipliers multipliers;
+  std::vector<int32_t> table;  // of a lookup; means of an image
+  int last_use = 0;            // position of the last operator that reads it
+};
+
+struct Program {
+  std::vector<Weights> weights;
+  std::vector<Op> ops;
+  std::vector<int> outputs;  // positions
+  int32_t stride = 1;
+};
+
+// Returns the size of an operator's output; sizes are those of all before it.
+Size output_size(const Program &program, int position, const Size *sizes);
+
+struct Model {
+  std::vector<Program> programs;
+};
+
+// Reads a file's content; on failure returns false and says what is wrong.
+bool load_model(const uint8_t *content, size_t length, Model *model,
+                std::string *message);
+
+}  // namespace aqd

@@ -1,0 +1,119 @@
+"""The engine in C++ (runtime/csrc), by its C interface.
+
+It is built by ``pip install`` where there is a compiler, and is equal to the
+reference executor in every integer.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from ..integer import file
+from ..integer.detector import CompiledDetector
+from ..integer.program import Image, Program
+
+MESSAGE_BYTES = 300
+
+
+@cache
+def library() -> Any:
+    """Return the engine's library, or None where it is not built."""
+    # The extension's name carries the interpreter's; ctypes does not care.
+    for path in sorted(Path(__file__).parent.glob('_engine*.so')):
+        loaded = ctypes.CDLL(str(path))
+        loaded.aqd_free.argtypes = [ctypes.c_void_p]
+        loaded.aqd_free.restype = None
+        return loaded
+    return None
+
+
+class Engine:
+    """The programs of one detector, in the engine.
+
+    Args:
+        compiled: The detector.
+
+    Raises:
+        UserError: If the engine refuses it.
+    """
+
+    def __init__(self, compiled: CompiledDetector) -> None:
+        self.programs = compiled.programs
+        self._library = library()
+        self._model = ctypes.c_void_p()
+        content = file.to_bytes(compiled)
+        message = ctypes.create_string_buffer(MESSAGE_BYTES)
+        status = self._library.aqd_load(
+            content,
+            ctypes.c_size_t(len(content)),
+            ctypes.byref(self._model),
+            message,
+            ctypes.c_size_t(MESSAGE_BYTES),
+        )
+        if status:
+            raise UserError(
+                f'the engine refuses the detector: {message.value.decode()}'
+            )
+
+    def __del__(self) -> None:
+        if getattr(self, '_model', None):
+            self._library.aqd_free(self._model)
+
+    def run(
+        self, program: Program, values: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Run a program on a batch, without Python's lock.
+
+        Args:
+            program: One of the detector's.
+            values: Pixels, uint8 (N, C, H, W); for a second stage averages
+                of regions, int32.
+
+        Returns:
+            dict: The outputs by name, int32 (N, C, H, W).
+
+        Raises:
+            UserError: If the program does not take that size.
+        """
+        index = next(i for i, p in enumerate(self.programs) if p is program)
+        dtype = np.uint8 if isinstance(program.ops[0], Image) else np.int32
+        given = np.ascontiguousarray(values, dtype)
+        count, _, height, width = given.shape
+        names = program.output_names()
+        outputs = [
+            np.empty((count, *self._shape(index, i, height, width)), np.int32)
+            for i in range(len(names))
+        ]
+        pointers = (ctypes.c_void_p * len(outputs))(
+            *(made.ctypes.data for made in outputs)
+        )
+        status = self._library.aqd_run(
+            self._model,
+            index,
+            given.ctypes.data_as(ctypes.c_void_p),
+            count,
+            height,
+            width,
+            pointers,
+        )
+        if status:
+            raise UserError(f'no memory for an image of {width} x {height}')
+        return dict(zip(names, outputs, strict=True))
+
+    def _shape(
+        self, program: int, output: int, height: int, width: int
+    ) -> Sequence[int]:
+        shape = (ctypes.c_int32 * 3)()
+        status = self._library.aqd_output_shape(
+            self._model, program, output, height, width, shape
+        )
+        if status:
+            raise UserError(
+                f'the program does not take an image of {width} x {height}'
+            )
+        return tuple(shape)

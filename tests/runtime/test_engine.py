@@ -1,0 +1,231 @@
+"""The engine in C++: whole networks, sizes that it refuses, damaged files."""
+
+import ctypes
+import json
+import struct
+import subprocess
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aqd_mmdet.errors import UserError
+from aqd_mmdet.integer import file
+from aqd_mmdet.integer import program as ir
+from aqd_mmdet.runtime import engine, reference
+from aqd_mmdet.runtime.engine import Engine
+from tests.conftest import ROOT
+from tests.integer.conftest import compile_narrow
+from tests.integer.test_file import detector
+
+CSRC = ROOT / 'aqd_mmdet/runtime/csrc'
+
+
+@pytest.mark.parametrize('name', ['retinanet', 'fcos'])
+@pytest.mark.parametrize('bits', [2, 3, 4, 8])
+def test_networks_are_the_references(name, bits):
+    program = compile_narrow(18, bits, name).folded.program
+    runner = Engine(replace(detector(), program=program))
+    for shape in [(1, 3, 64, 96), (3, 3, 96, 32), (1, 3, 64, 96)]:
+        pixels = torch.randint(0, 256, shape).to(torch.uint8).numpy()
+        expected = reference.run(program, pixels)
+        found = runner.run(program, pixels)
+        assert found.keys() == expected.keys()
+        for tensor, values in expected.items():
+            assert np.array_equal(found[tensor], values)
+
+
+def test_sizes_that_a_program_does_not_take():
+    small = detector()
+    runner = Engine(small)
+    for side in (0, 7, 12):
+        with pytest.raises(UserError, match='does not take'):
+            runner.run(small.program, np.zeros((1, 3, 8, side), np.uint8))
+
+
+def test_a_window_larger_than_its_map_is_refused():
+    small = detector()
+    first = small.program.ops[1]
+    wide = replace(first, kernel=(9, 1))
+    codes = np.ones((2, 3, 9, 1), np.int16)
+    program = replace(
+        small.program,
+        ops=(small.program.ops[0], wide, *small.program.ops[2:]),
+        weights={**small.program.weights, 'c': ir.Weights(codes, 2)},
+    )
+    runner = Engine(replace(small, program=program))
+    with pytest.raises(UserError, match='does not take'):
+        runner.run(program, np.zeros((1, 3, 8, 8), np.uint8))
+
+
+def test_additions_of_other_sizes_are_refused():
+    small = detector()
+    ops = small.program.ops
+    part = ir.Slice('part', ('c',), 2, ir.INT32, 0, (0, 0), (2, 2))
+    grid = ir.Grid(-9, 9)
+    low = replace(ops[3], output='low', grid=grid)
+    half = replace(low, output='half', inputs=('part',))
+    total = ir.Add('sum', ('low', 'half'), 2, ir.Grid(0, 9))
+    program = replace(small.program, ops=(*ops, part, low, half, total))
+    runner = Engine(replace(small, program=program))
+    with pytest.raises(UserError, match='does not take'):
+        runner.run(program, np.zeros((1, 3, 8, 8), np.uint8))
+
+
+def signed(text: bytes, data: bytes) -> bytes:
+    """A file of two sections whose checksums are right."""
+    parts = (text, data)
+    return b''.join(
+        [
+            file.HEADER.pack(file.MAGIC, file.VERSION, 2),
+            *(
+                file.SECTION.pack(tag, zlib.crc32(part), len(part))
+                for tag, part in zip(file.TAGS, parts, strict=True)
+            ),
+            *parts,
+        ]
+    )
+
+
+def sections(content: bytes) -> tuple[bytes, bytes]:
+    at = file.HEADER.size
+    _, _, length = file.SECTION.unpack_from(content, at)
+    start = at + 2 * file.SECTION.size
+    return content[start : start + length], content[start + length :]
+
+
+def mutated(content: bytes, seed: int) -> bytes:
+    """A file with a few changes that checksums do not tell."""
+    rng = np.random.default_rng(seed)
+    text, data = sections(content)
+    tree = json.loads(text)
+    for _ in range(rng.integers(1, 4)):
+        _change(tree, rng)
+    text = json.dumps(tree).encode()
+    if rng.random() < 0.3:
+        broken = bytearray(text)
+        broken[rng.integers(len(broken))] = rng.integers(256)
+        text = bytes(broken)
+    if rng.random() < 0.3:
+        data = data[: rng.integers(len(data))]
+    return signed(text, data)
+
+
+NUMBERS = (0, 1, -1, 2, 3, 255, 2**16, 2**31 - 1, -(2**31), 2**62, 1.5, None)
+
+
+def _change(tree: object, rng: np.random.Generator) -> None:
+    """Change one leaf, or drop one child, anywhere."""
+    node = tree
+    while True:
+        keys = list(node) if isinstance(node, dict) else range(len(node))
+        if not len(keys):
+            return
+        key = keys[rng.integers(len(keys))]
+        child = node[key]
+        if isinstance(child, (dict, list)) and child and rng.random() < 0.95:
+            node = child
+        elif rng.random() < 0.1:
+            del node[key]
+            return
+        else:
+            node[key] = NUMBERS[rng.integers(len(NUMBERS))]
+            return
+
+
+def load(content: bytes) -> tuple[int, str]:
+    """Load a file in the engine and return its status and message."""
+    model, message = ctypes.c_void_p(), ctypes.create_string_buffer(300)
+    status = engine.library().aqd_load(
+        content,
+        ctypes.c_size_t(len(content)),
+        ctypes.byref(model),
+        message,
+        ctypes.c_size_t(300),
+    )
+    engine.library().aqd_free(model)
+    return status, message.value.decode(errors='replace')
+
+
+def test_damaged_files_have_one_line():
+    content = file.to_bytes(detector())
+    assert load(content) == (0, '')
+    for cut in range(0, len(content), 7):
+        status, message = load(content[:cut])
+        assert status == 1
+        assert message and '\n' not in message
+    for place in range(16, len(content), 11):
+        damaged = bytearray(content)
+        damaged[place] ^= 4
+        assert load(bytes(damaged))[0] == 1
+
+
+def test_what_python_reads_the_engine_reads():
+    content = file.to_bytes(detector())
+    accepted = 0
+    for seed in range(3000):
+        changed = mutated(content, seed)
+        status, message = load(changed)
+        assert status in (0, 1)
+        assert (status == 1) == bool(message)
+        try:
+            read = file.from_bytes(changed)
+        except UserError:
+            continue
+        accepted += 1
+        assert status == 0, message
+        runner = Engine(read)
+        pixels = np.zeros((1, 3, *[read.program.stride * 2] * 2), np.uint8)
+        if pixels.size > 10**6:
+            continue
+        expected = reference.run(read.program, pixels)
+        found = runner.run(read.program, pixels)
+        for tensor, values in expected.items():
+            assert np.array_equal(found[tensor], values)
+    assert accepted > 50
+
+
+@pytest.fixture(scope='module')
+def replay(tmp_path_factory) -> Path:
+    """A program in C that loads and runs files, built with sanitizers."""
+    folder = tmp_path_factory.mktemp('replay')
+    flags = ['-g', '-O1', '-fsanitize=address,undefined', f'-I{CSRC}/include']
+    flags += ['-fno-sanitize-recover=all']
+    source = folder / 'replay.o'
+    subprocess.run(
+        [
+            *('gcc', '-std=c99', '-Wall', '-Wextra', '-Werror', *flags, '-c'),
+            *(Path(__file__).parent / 'replay.c', '-o', source),
+        ],
+        check=True,
+    )
+    subprocess.run(
+        [
+            *('g++', '-std=c++17', '-fno-exceptions', '-fno-rtti', *flags),
+            *sorted(CSRC.glob('*.cpp')),
+            *(source, '-o', folder / 'replay'),
+        ],
+        check=True,
+    )
+    return folder / 'replay'
+
+
+def test_sanitizers_find_nothing(replay, tmp_path):
+    small = file.to_bytes(detector())
+    program = compile_narrow(18, 2).folded.program
+    whole = file.to_bytes(replace(detector(), program=program))
+    contents = [small, whole]
+    contents += [mutated(small, seed) for seed in range(1500)]
+    contents += [mutated(whole, seed) for seed in range(40)]
+    # One file of all: a length before each.
+    packed = b''.join(struct.pack('<Q', len(c)) + c for c in contents)
+    (tmp_path / 'corpus').write_bytes(packed)
+    result = subprocess.run(
+        [replay, tmp_path / 'corpus'], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    loaded, ran = map(int, result.stdout.split())
+    assert 2 <= ran <= loaded < len(contents)
