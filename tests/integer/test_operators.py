@@ -25,6 +25,13 @@ from tests.integer.test_file import detector
 IDENTITY = Multipliers(
     np.ones(1, np.int32), np.zeros(1, np.int64), np.zeros(1, np.uint8)
 )
+GRIDS = [
+    (0, 3),
+    (-127, 127),
+    (0, 255),
+    (-1024, 1024),
+    (-(2**31) + 1, 2**31 - 1),
+]
 SOURCE = ir.Grid(-1024, 1024)
 sides = st.integers(1, 7)
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -53,7 +60,12 @@ def check(op: ir.Op, inputs: list[np.ndarray], weights: dict) -> None:
         assert np.array_equal(engine_op(op, inputs, weights), found)
 
 
-def engine_op(op: ir.Op, inputs: list[np.ndarray], weights: dict):
+def engine_op(
+    op: ir.Op,
+    inputs: list[np.ndarray],
+    weights: dict,
+    behind: tuple[ir.Op, ...] = (),
+):
     """Run one operator in the engine, on inputs of their own types."""
     height, width = (max(x.shape[axis] for x in inputs) for axis in (2, 3))
     given = np.zeros(
@@ -84,9 +96,10 @@ def engine_op(op: ir.Op, inputs: list[np.ndarray], weights: dict):
     # Whatever the inputs' types allow, so that the grid is none to refuse.
     loose = isinstance(op, (ir.MaxPool, ir.Upsample, ir.Slice, ir.Mean))
     made = replace(op, grid=ir.INT32) if loose else op
-    outputs = (ir.Output((op.output,), 1.0),)
-    program = ir.Program((*ops, made), weights, outputs, 1)
-    return run_program(program, given)[op.output]
+    name = (made, *behind)[-1].output
+    outputs = (ir.Output((name,), 1.0),)
+    program = ir.Program((*ops, made, *behind), weights, outputs, 1)
+    return run_program(program, given)[name]
 
 
 def run_program(program: ir.Program, values: np.ndarray):
@@ -135,6 +148,51 @@ def test_convolution(data, kernel, stride, padding):
         'w', groups,
     )  # fmt: skip
     check(op, [x], {'w': ir.Weights(codes, 8)})
+
+
+@given(
+    seed=st.integers(0, 999),
+    dtype=st.sampled_from([np.uint8, np.int8, np.int16]),
+    channels=st.tuples(st.integers(1, 9), st.integers(1, 70)),
+    size=st.tuples(st.integers(3, 5), st.integers(3, 17)),
+    stride=pairs,
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    dilation=st.integers(1, 2),
+    fused=st.booleans(),
+)
+@settings(max_examples=150, deadline=None)
+def test_wide_convolutions_of_the_engine(
+    seed, dtype, channels, size, stride, padding, dilation, fused
+):
+    rng = np.random.default_rng(seed)
+    info = np.iinfo(dtype)
+    x = rng.integers(info.min, info.max + 1, (2, channels[0], *size), dtype)
+    shape = (channels[1], channels[0], 3, 2)
+    padding = (padding[0] + dilation - 1, padding[1])
+    op = ir.Convolution(
+        'y', ('x',), channels[1], ir.INT32, (3, 2), stride, padding,
+        (dilation, dilation), 'w', 1,
+    )  # fmt: skip
+    codes = rng.integers(-127, 128, shape).astype(np.int16)
+    weights = {'w': ir.Weights(codes, 8)}
+    program = ir.Program((op,), weights, (), 1)
+    expected = reference.EXECUTE[ir.Convolution](op, {'x': x}, program)
+    if not fused:
+        assert np.array_equal(engine_op(op, [x], weights), expected)
+        return
+    count = rng.choice([1, channels[1]])
+    table = Multipliers(
+        rng.integers(-(2**23), 2**23, count).astype(np.int32),
+        rng.integers(-(2**40), 2**40, count),
+        rng.integers(0, 47, count).astype(np.uint8),
+    )
+    low, high = rng.choice(GRIDS)
+    last = ir.Requantize(
+        'z', ('y',), channels[1], ir.Grid(int(low), int(high)), table
+    )
+    expected = reference.EXECUTE[ir.Requantize](last, {'y': expected}, program)
+    found = engine_op(op, [x], weights, (last,))
+    assert np.array_equal(found, expected)
 
 
 def test_convolution_of_sums_that_float32_cannot_hold():

@@ -171,7 +171,9 @@ def test_it_trains(model):
 
 
 def test_it_is_compiled_and_finds_boxes(model):
-    compiled, _, _ = compile_detector(model.eval(), CONFIG, lambda text: None)
+    compiled = compile_detector(
+        model.eval(), CONFIG, lambda text: None
+    ).compiled
     network = IntegerNetwork(model)
     image = pixels(1, 3, 48, 64)
     expected = reference.run(network.folded.program, image.numpy())

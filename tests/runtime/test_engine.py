@@ -26,7 +26,10 @@ CSRC = ROOT / 'aqd_mmdet/runtime/csrc'
 
 @pytest.mark.parametrize('name', ['retinanet', 'fcos'])
 @pytest.mark.parametrize('bits', [2, 3, 4, 8])
-def test_networks_are_the_references(name, bits):
+@pytest.mark.parametrize('isa', ['portable', None])
+def test_networks_are_the_references(name, bits, isa, monkeypatch):
+    if isa is not None:
+        monkeypatch.setenv('AQD_ISA', isa)
     program = compile_narrow(18, bits, name).folded.program
     runner = Engine(replace(detector(), program=program))
     for shape in [(1, 3, 64, 96), (3, 3, 96, 32), (1, 3, 64, 96)]:
@@ -36,6 +39,27 @@ def test_networks_are_the_references(name, bits):
         assert found.keys() == expected.keys()
         for tensor, values in expected.items():
             assert np.array_equal(found[tensor], values)
+
+
+def test_unknown_instructions_are_named(monkeypatch):
+    monkeypatch.setenv('AQD_ISA', 'sse9')
+    with pytest.raises(UserError, match='AQD_ISA=sse9 is not portable'):
+        Engine(detector())
+
+
+def test_many_detectors_leave_no_memory_behind():
+    resource = pytest.importorskip('resource')
+    small = detector()
+    pixels = np.zeros((1, 3, 64, 64), np.uint8)
+
+    def use(count: int) -> int:
+        for _ in range(count):
+            Engine(small).run(small.program, pixels)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    use(50)
+    # In KiB; each would leave an arena of 200.
+    assert use(300) - use(1) < 8000
 
 
 def test_sizes_that_a_program_does_not_take():

@@ -1,11 +1,13 @@
 // The C API: memory for a size of image, and the operators in their order.
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
 
 #include "aqd.h"
+#include "avx512.h"
 #include "kernels.h"
 #include "program.h"
 
@@ -36,6 +38,7 @@ struct Plan {
   std::vector<Size> sizes;
   std::vector<int64_t> offsets;
   int64_t peak = 0;
+  int64_t scratch = 0;  // bytes that the largest operator needs
 };
 
 // Whether an operator can take inputs of these sizes.
@@ -63,7 +66,7 @@ bool make_plan(const Program &program, Size input, Plan *plan) {
   plan->input = input;
   plan->sizes.assign(count, {});
   plan->offsets.assign(count, 0);
-  plan->peak = 0;
+  plan->peak = plan->scratch = 0;
   std::vector<Living> living;  // by their start
   for (size_t i = 0; i < count; ++i) {
     const Op &op = program.ops[i];
@@ -71,9 +74,18 @@ bool make_plan(const Program &program, Size input, Plan *plan) {
     plan->sizes[i] = i == 0 ? input
                             : output_size(program, position, plan->sizes.data());
     if (!fits(program, position, plan->sizes.data())) return false;
+    if (op.kind == Kind::kConvolution) {
+      const size_t read = static_cast<size_t>(op.inputs[0]);
+      const int64_t scratch =
+          scratch_avx512(op, program.ops[read], plan->sizes[read]);
+      if (scratch > kMaxArena) return false;
+      plan->scratch = std::max(plan->scratch, scratch);
+    }
+    if (op.is_fused) continue;
     const int64_t bytes = int64_t{op.channels} * plan->sizes[i].height *
-                          plan->sizes[i].width *
-                          static_cast<int64_t>(bytes_of(op.grid.type()));
+                              plan->sizes[i].width *
+                              static_cast<int64_t>(bytes_of(op.grid.type())) +
+                          kSlack;
     const int64_t need = (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
     int64_t at = 0;
     auto before = living.begin();
@@ -133,6 +145,38 @@ const aqd::Program *program_of(const aqd_model *model, int index) {
   return right ? &programs[static_cast<size_t>(index)] : nullptr;
 }
 
+void convolve(const aqd::Op &op, const aqd::Op *requantize,
+              const aqd::Tensor &x, const aqd::Tensor &out, uint8_t *scratch) {
+  if (op.is_packed) {
+    aqd::convolve_avx512(op, requantize, x, out, scratch);
+  } else {
+    aqd::convolve(op, requantize, x, out);
+  }
+}
+
+// Whether to use vector instructions: as AQD_ISA says, or the machine.
+bool choose_isa(bool *vectors, std::string *message) {
+  const char *isa = std::getenv("AQD_ISA");
+  *vectors = aqd::has_avx512();
+  if (isa == nullptr) return true;
+  const bool forced = std::strcmp(isa, "avx512") == 0;
+  if (std::strcmp(isa, "portable") == 0) {
+    *vectors = false;
+  } else if (!forced || !*vectors) {
+    *message = std::string("AQD_ISA=") + isa + " is not " +
+               (*vectors ? "portable or avx512" : "portable, all that this machine has");
+    return false;
+  }
+  return true;
+}
+
+void tell(const std::string &what, char *message, size_t capacity) {
+  if (capacity == 0) return;
+  const size_t count = std::min(capacity - 1, what.size());
+  std::memcpy(message, what.data(), count);
+  message[count] = '\0';
+}
+
 bool first_fits(const aqd::Program &program, int32_t height, int32_t width) {
   return height > 0 && width > 0 && height % program.stride == 0 &&
          width % program.stride == 0;
@@ -146,16 +190,20 @@ int aqd_load(const void *content, size_t length, aqd_model **model,
   std::unique_ptr<aqd_model> made(new (std::nothrow) aqd_model);
   if (made == nullptr) return AQD_NO_MEMORY;
   std::string what;
+  bool vectors = false;
+  if (!choose_isa(&vectors, &what)) {
+    tell(what, message, capacity);
+    return AQD_BAD_INPUT;
+  }
   const uint8_t *bytes = static_cast<const uint8_t *>(content);
   if (!aqd::load_model(bytes, length, &made->model, &what)) {
-    if (capacity > 0) {
-      const size_t count = std::min(capacity - 1, what.size());
-      std::memcpy(message, what.data(), count);
-      message[count] = '\0';
-    }
+    tell(what, message, capacity);
     return AQD_BAD_FILE;
   }
   made->plans.resize(made->model.programs.size());
+  if (vectors) {
+    for (aqd::Program &each : made->model.programs) aqd::prepare_avx512(&each);
+  }
   *model = made.release();
   return AQD_OK;
 }
@@ -203,14 +251,19 @@ int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
       return AQD_BAD_INPUT;
     }
   }
-  if (plan.peak > model->arena_size) {
+  // Behind the tensors what is given, of at most four bytes a code; later
+  // what operators need while they run.
+  const int64_t first = int64_t{found->ops[0].channels} * height * width * 4;
+  const int64_t need = plan.peak + std::max(first, plan.scratch);
+  if (need > model->arena_size) {
     model->arena.reset();
     model->arena_size = 0;
-    // One line more, so that tensors can begin where a line does.
-    const size_t bytes = static_cast<size_t>(plan.peak + aqd::kCacheLine);
+    // A line more, so that tensors can begin where one does.
+    const size_t bytes =
+        static_cast<size_t>(need + aqd::kCacheLine + aqd::kSlack);
     model->arena.reset(new (std::nothrow) uint8_t[bytes]);
     if (model->arena == nullptr) return AQD_NO_MEMORY;
-    model->arena_size = plan.peak;
+    model->arena_size = need;
   }
   const uintptr_t line = static_cast<uintptr_t>(aqd::kCacheLine);
   const uintptr_t start =
@@ -222,26 +275,45 @@ int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
     tensors[i] = {arena + plan.offsets[i], op.grid.type(), op.channels,
                   plan.sizes[i]};
   }
-  aqd::Tensor given = tensors[0];
+  // Channels innermost, in the type that it is given in: behind the arena.
+  uint8_t *scratch = arena + plan.peak;
+  aqd::Tensor inner = tensors[0];
+  inner.data = scratch;
+  aqd::Tensor given = inner;
   given.type = found->ops[0].kind == aqd::Kind::kImage ? aqd::Type::kU8
-                                                      : aqd::Type::kI32;
+                                                       : aqd::Type::kI32;
+  inner.type = given.type;
   std::vector<const aqd::Tensor *> inputs;
   for (int32_t n = 0; n < count; ++n) {
     const size_t bytes = given.count() * aqd::bytes_of(given.type);
     const uint8_t *pixels = static_cast<const uint8_t *>(input);
     // Kernels only read what they are given.
     given.data = const_cast<uint8_t *>(pixels) + static_cast<size_t>(n) * bytes;
+    aqd::to_inner(given, inner);
     for (size_t i = 0; i < tensors.size(); ++i) {
-      inputs.assign(1, &given);
-      if (i > 0) inputs.clear();
-      for (const int position : found->ops[i].inputs) {
+      const aqd::Op &op = found->ops[i];
+      if (op.is_fused) continue;
+      if (op.convolution >= 0) {
+        const aqd::Op &source = found->ops[static_cast<size_t>(op.convolution)];
+        const aqd::Tensor &x = tensors[static_cast<size_t>(source.inputs[0])];
+        convolve(source, &op, x, tensors[i], scratch);
+        continue;
+      }
+      if (op.kind == aqd::Kind::kConvolution) {
+        const aqd::Tensor &x = tensors[static_cast<size_t>(op.inputs[0])];
+        convolve(op, nullptr, x, tensors[i], scratch);
+        continue;
+      }
+      inputs.clear();
+      if (i == 0) inputs.push_back(&inner);
+      for (const int position : op.inputs) {
         inputs.push_back(&tensors[static_cast<size_t>(position)]);
       }
-      aqd::run_op(found->ops[i], inputs.data(), tensors[i]);
+      aqd::run_op(op, inputs.data(), tensors[i]);
     }
     for (size_t o = 0; o < found->outputs.size(); ++o) {
       const aqd::Tensor &made = tensors[static_cast<size_t>(found->outputs[o])];
-      aqd::widen(made, outputs[o] + static_cast<size_t>(n) * made.count());
+      aqd::to_outer(made, outputs[o] + static_cast<size_t>(n) * made.count());
     }
   }
   return AQD_OK;

@@ -46,8 +46,8 @@ void image(const Op &op, const Tensor &x, const Tensor &out) {
   with_type(out.type, [&](auto tag) {
     using T = typename decltype(tag)::type;
     T *to = static_cast<T *>(out.data);
-    for (const int32_t mean : op.table) {
-      for (size_t i = 0; i < out.plane(); ++i) {
+    for (size_t i = 0; i < out.plane(); ++i) {
+      for (const int32_t mean : op.table) {
         *to++ = static_cast<T>(*from++ - mean);
       }
     }
@@ -62,101 +62,101 @@ void copy(const Tensor &x, const Tensor &out) {
   });
 }
 
-// First and last + 1 of the outputs whose tap lies inside the input.
-void inside(int64_t length, int64_t stride, int64_t offset, int64_t count,
-            int64_t *first, int64_t *end) {
-  *first = offset < 0 ? (-offset + stride - 1) / stride : 0;
-  *end = offset >= length ? 0 : (length - 1 - offset) / stride + 1;
-  *end = std::min(*end, count);
-  *first = std::min(*first, count);
+// Requantises the codes of one pixel.
+template <typename From, typename To>
+void requantize_pixel(const Op &op, const From *from, To *to) {
+  const Multipliers &table = op.multipliers;
+  const size_t step = table.m.size() > 1 ? 1 : 0;
+  for (size_t c = 0, k = 0; c < static_cast<size_t>(op.channels); ++c) {
+    const int64_t wide = (from[c] * int64_t{table.m[k]} + table.b[k]) >>
+                         table.s[k];
+    to[c] = static_cast<To>(
+        std::clamp<int64_t>(wide, op.grid.low, op.grid.high));
+    k += step;
+  }
 }
 
+// Adds what one tap contributes to all sums of a pixel; weights of the tap
+// are in x out.
 template <typename T>
-void convolve(const Op &op, const T *from, const Tensor &x, const Tensor &out) {
-  const int64_t height = x.size.height, width = x.size.width;
-  const int64_t rows = out.size.height, columns = out.size.width;
-  const size_t per_group = static_cast<size_t>(x.channels / op.groups);
-  const size_t outs = static_cast<size_t>(op.channels / op.groups);
-  const int8_t *w = op.weights->codes.data();
-  int32_t *to = static_cast<int32_t *>(out.data);
-  std::fill(to, to + out.count(), 0);
-  for (size_t o = 0; o < static_cast<size_t>(op.channels); ++o) {
-    int32_t *sums = to + o * out.plane();
-    const T *group = from + o / outs * per_group * x.plane();
-    for (size_t i = 0; i < per_group; ++i) {
-      const T *channel = group + i * x.plane();
-      for (int64_t v = 0; v < op.kernel.height; ++v) {
-        const int64_t down = v * op.dilation.height - op.padding.height;
-        int64_t top, bottom;
-        inside(height, op.stride.height, down, rows, &top, &bottom);
-        for (int64_t u = 0; u < op.kernel.width; ++u) {
-          const int32_t weight = *w++;
-          const int64_t across = u * op.dilation.width - op.padding.width;
-          int64_t left, right;
-          inside(width, op.stride.width, across, columns, &left, &right);
-          for (int64_t row = top; row < bottom; ++row) {
-            const T *codes =
-                channel + (row * op.stride.height + down) * width + across;
-            int32_t *sum = sums + row * columns;
-            if (op.stride.width == 1) {
-              for (int64_t c = left; c < right; ++c) sum[c] += weight * codes[c];
-            } else {
-              for (int64_t c = left; c < right; ++c) {
-                sum[c] += weight * codes[c * op.stride.width];
-              }
-            }
-          }
-        }
-      }
+void add_tap(const Op &op, const T *codes, const int8_t *weights,
+             int32_t channels, int32_t *sums) {
+  const int32_t per_group = channels / op.groups;
+  const int32_t outs = op.channels / op.groups;
+  for (int32_t group = 0; group < op.groups; ++group) {
+    for (int32_t i = 0; i < per_group; ++i) {
+      const int32_t code = codes[group * per_group + i];
+      const int8_t *w = weights + int64_t{i} * op.channels + group * outs;
+      int32_t *sum = sums + group * outs;
+      for (int32_t o = 0; o < outs; ++o) sum[o] += code * w[o];
     }
   }
 }
 
-void convolution(const Op &op, const Tensor &x, const Tensor &out) {
-  with_type(x.type, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    convolve(op, static_cast<const T *>(x.data), x, out);
-  });
+template <typename T, typename To>
+void convolve_all(const Op &op, const Op *requantize, const T *from,
+                  const Tensor &x, To *to, const Tensor &out) {
+  const int64_t height = x.size.height, width = x.size.width;
+  const int64_t tap = int64_t{x.channels / op.groups} * op.channels;
+  std::vector<int32_t> sums(static_cast<size_t>(op.channels));
+  for (int64_t row = 0; row < out.size.height; ++row) {
+    for (int64_t column = 0; column < out.size.width; ++column) {
+      std::fill(sums.begin(), sums.end(), 0);
+      const int8_t *weights = op.weights->codes.data();
+      for (int64_t v = 0; v < op.kernel.height; ++v) {
+        const int64_t y = row * op.stride.height - op.padding.height +
+                          v * op.dilation.height;
+        for (int64_t u = 0; u < op.kernel.width; ++u, weights += tap) {
+          const int64_t z = column * op.stride.width - op.padding.width +
+                            u * op.dilation.width;
+          if (y < 0 || y >= height || z < 0 || z >= width) continue;
+          add_tap(op, from + (y * width + z) * x.channels, weights, x.channels,
+                  sums.data());
+        }
+      }
+      if (requantize != nullptr) {
+        requantize_pixel(*requantize, sums.data(), to);
+      } else {
+        for (size_t c = 0; c < sums.size(); ++c) to[c] = static_cast<To>(sums[c]);
+      }
+      to += op.channels;
+    }
+  }
 }
 
 void max_pool(const Op &op, const Tensor &x, const Tensor &out) {
   const int64_t height = x.size.height, width = x.size.width;
   with_types(x, out, [&](auto *from, auto *to) {
     using To = std::remove_reference_t<decltype(*to)>;
-    for (int32_t c = 0; c < out.channels; ++c, from += x.plane()) {
-      for (int64_t row = 0; row < out.size.height; ++row) {
-        for (int64_t column = 0; column < out.size.width; ++column) {
-          int32_t largest = op.grid.low;
-          for (int64_t v = 0; v < op.kernel.height; ++v) {
-            const int64_t y = row * op.stride.height - op.padding.height +
-                              v * op.dilation.height;
-            if (y < 0 || y >= height) continue;
-            for (int64_t u = 0; u < op.kernel.width; ++u) {
-              const int64_t z = column * op.stride.width - op.padding.width +
-                                u * op.dilation.width;
-              if (z < 0 || z >= width) continue;
-              largest = std::max<int32_t>(largest, from[y * width + z]);
+    for (int64_t row = 0; row < out.size.height; ++row) {
+      for (int64_t column = 0; column < out.size.width; ++column) {
+        std::fill(to, to + out.channels, static_cast<To>(op.grid.low));
+        for (int64_t v = 0; v < op.kernel.height; ++v) {
+          const int64_t y = row * op.stride.height - op.padding.height +
+                            v * op.dilation.height;
+          if (y < 0 || y >= height) continue;
+          for (int64_t u = 0; u < op.kernel.width; ++u) {
+            const int64_t z = column * op.stride.width - op.padding.width +
+                              u * op.dilation.width;
+            if (z < 0 || z >= width) continue;
+            const auto *codes = from + (y * width + z) * x.channels;
+            for (int32_t c = 0; c < out.channels; ++c) {
+              to[c] = std::max(to[c], static_cast<To>(codes[c]));
             }
           }
-          *to++ = static_cast<To>(largest);
         }
+        to += out.channels;
       }
     }
   });
 }
 
 void requantize(const Op &op, const Tensor &x, const Tensor &out) {
-  const Multipliers &table = op.multipliers;
   with_types(x, out, [&](auto *from, auto *to) {
-    using To = std::remove_reference_t<decltype(*to)>;
-    for (size_t c = 0; c < static_cast<size_t>(out.channels); ++c) {
-      const size_t k = table.m.size() > 1 ? c : 0;
-      const int64_t m = table.m[k], b = table.b[k], s = table.s[k];
-      for (size_t i = 0; i < out.plane(); ++i) {
-        const int64_t wide = (*from++ * m + b) >> s;
-        *to++ = static_cast<To>(
-            std::clamp<int64_t>(wide, op.grid.low, op.grid.high));
-      }
+    for (size_t i = 0; i < out.plane(); ++i) {
+      requantize_pixel(op, from, to);
+      from += out.channels;
+      to += out.channels;
     }
   });
 }
@@ -164,17 +164,16 @@ void requantize(const Op &op, const Tensor &x, const Tensor &out) {
 // The same function of each pair of codes; y may have one code a map.
 template <typename F>
 void of_pairs(const Tensor &x, const Tensor &y, const Tensor &out, F f) {
-  const bool one = y.plane() == 1;
+  const int32_t next = y.plane() == 1 ? 0 : out.channels;
   with_types(x, out, [&](auto *from, auto *to) {
     using To = std::remove_reference_t<decltype(*to)>;
     with_type(y.type, [&](auto tag) {
       using Y = typename decltype(tag)::type;
       const Y *other = static_cast<const Y *>(y.data);
-      for (int32_t c = 0; c < out.channels; ++c) {
-        for (size_t i = 0; i < out.plane(); ++i) {
-          *to++ = static_cast<To>(f(*from++, other[one ? 0 : i]));
+      for (size_t i = 0; i < out.plane(); ++i, other += next) {
+        for (int32_t c = 0; c < out.channels; ++c) {
+          *to++ = static_cast<To>(f(*from++, other[c]));
         }
-        other += y.plane();
       }
     });
   });
@@ -186,12 +185,12 @@ void mean(const Tensor &x, const Tensor &out) {
     using To = std::remove_reference_t<decltype(*to)>;
     for (int32_t c = 0; c < out.channels; ++c) {
       int64_t sum = 0;
-      for (int64_t i = 0; i < count; ++i) sum += *from++;
+      for (int64_t i = 0; i < count; ++i) sum += from[i * out.channels + c];
       const int64_t above = sum * (2 << kMeanBits) + count;
       // Floored, where C++ cuts off.
       int64_t q = above / (2 * count);
       if (above % (2 * count) < 0) --q;
-      *to++ = static_cast<To>(q);
+      to[c] = static_cast<To>(q);
     }
   });
 }
@@ -205,16 +204,22 @@ void lookup(const Op &op, const Tensor &x, const Tensor &out) {
   });
 }
 
+// Copies codes, pixel by pixel.
+template <typename From, typename To>
+To *copy_codes(const From *from, int32_t count, To *to) {
+  for (int32_t c = 0; c < count; ++c) *to++ = static_cast<To>(from[c]);
+  return to;
+}
+
 void upsample(const Tensor &x, const Tensor &out) {
   const int64_t height = x.size.height, width = x.size.width;
   with_types(x, out, [&](auto *from, auto *to) {
-    using To = std::remove_reference_t<decltype(*to)>;
-    for (int32_t c = 0; c < out.channels; ++c, from += x.plane()) {
-      for (int64_t row = 0; row < out.size.height; ++row) {
-        const auto *line = from + row * height / out.size.height * width;
-        for (int64_t column = 0; column < out.size.width; ++column) {
-          *to++ = static_cast<To>(line[column * width / out.size.width]);
-        }
+    for (int64_t row = 0; row < out.size.height; ++row) {
+      const auto *line =
+          from + row * height / out.size.height * width * x.channels;
+      for (int64_t column = 0; column < out.size.width; ++column) {
+        const int64_t nearest = column * width / out.size.width;
+        to = copy_codes(line + nearest * x.channels, x.channels, to);
       }
     }
   });
@@ -222,26 +227,58 @@ void upsample(const Tensor &x, const Tensor &out) {
 
 void slice(const Op &op, const Tensor &x, const Tensor &out) {
   with_types(x, out, [&](auto *from, auto *to) {
-    using To = std::remove_reference_t<decltype(*to)>;
-    from += static_cast<size_t>(op.first) * x.plane();
-    for (int32_t c = 0; c < out.channels; ++c, from += x.plane()) {
-      for (int64_t row = 0; row < out.size.height; ++row) {
-        const auto *line =
-            from +
-            (op.padding.height + row * op.stride.height) * x.size.width +
-            op.padding.width;
-        for (int64_t column = 0; column < out.size.width; ++column) {
-          *to++ = static_cast<To>(line[column * op.stride.width]);
-        }
+    for (int64_t row = 0; row < out.size.height; ++row) {
+      const int64_t y = op.padding.height + row * op.stride.height;
+      for (int64_t column = 0; column < out.size.width; ++column) {
+        const int64_t z = op.padding.width + column * op.stride.width;
+        const auto *codes = from + (y * x.size.width + z) * x.channels;
+        to = copy_codes(codes + op.first, out.channels, to);
       }
+    }
+  });
+}
+
+// Puts a tensor's channels among those of a wider one, from one on.
+void put(const Tensor &x, int32_t first, const Tensor &out) {
+  with_types(x, out, [&](auto *from, auto *to) {
+    to += first;
+    for (size_t i = 0; i < x.plane(); ++i) {
+      copy_codes(from, x.channels, to);
+      from += x.channels;
+      to += out.channels;
     }
   });
 }
 
 }  // namespace
 
-void widen(const Tensor &x, int32_t *out) {
-  copy(x, {out, Type::kI32, x.channels, x.size});
+void to_inner(const Tensor &x, const Tensor &out) {
+  with_types(x, out, [&](auto *from, auto *to) {
+    using To = std::remove_reference_t<decltype(*to)>;
+    const size_t plane = x.plane(), channels = static_cast<size_t>(x.channels);
+    for (size_t c = 0; c < channels; ++c) {
+      for (size_t i = 0; i < plane; ++i) {
+        to[i * channels + c] = static_cast<To>(*from++);
+      }
+    }
+  });
+}
+
+void to_outer(const Tensor &x, int32_t *out) {
+  with_type(x.type, [&](auto tag) {
+    const auto *from = static_cast<const typename decltype(tag)::type *>(x.data);
+    const size_t plane = x.plane(), channels = static_cast<size_t>(x.channels);
+    for (size_t c = 0; c < channels; ++c) {
+      for (size_t i = 0; i < plane; ++i) *out++ = from[i * channels + c];
+    }
+  });
+}
+
+void convolve(const Op &op, const Op *requantize, const Tensor &x,
+              const Tensor &out) {
+  with_types(x, out, [&](auto *from, auto *to) {
+    convolve_all(op, requantize, from, x, to, out);
+  });
 }
 
 void run_op(const Op &op, const Tensor *const *inputs, const Tensor &output) {
@@ -252,7 +289,7 @@ void run_op(const Op &op, const Tensor *const *inputs, const Tensor &output) {
     case Kind::kRegion:
       return copy(x, output);
     case Kind::kConvolution:
-      return convolution(op, x, output);
+      return convolve(op, nullptr, x, output);
     case Kind::kMaxPool:
       return max_pool(op, x, output);
     case Kind::kRequantize:
@@ -271,12 +308,10 @@ void run_op(const Op &op, const Tensor *const *inputs, const Tensor &output) {
     case Kind::kUpsample:
       return upsample(x, output);
     case Kind::kConcatenate: {
-      Tensor part = output;
-      char *to = static_cast<char *>(output.data);
+      int32_t first = 0;
       for (size_t i = 0; i < op.inputs.size(); ++i) {
-        part.data = to;
-        copy(*inputs[i], part);
-        to += inputs[i]->count() * bytes_of(output.type);
+        put(*inputs[i], first, output);
+        first += inputs[i]->channels;
       }
       return;
     }

@@ -233,21 +233,23 @@ class Reader {
     made.codes.resize(static_cast<size_t>(count));
     const int stride = bits < 8 ? 2 : 1;
     const int first = bits < 8 ? 1 - (1 << bits) : -127;
-    for (uint64_t i = 0; i < count; ++i) {
-      const uint64_t bit = i * width;
-      unsigned level = packed[bit / 8] >> bit % 8;
-      if (bit % 8 + width > 8) level |= packed[bit / 8 + 1] << (8 - bit % 8);
-      level &= (1u << bits) - 1;
-      const int code = first + stride * static_cast<int>(level);
-      if (!need(code <= INT8_MAX, "of codes of its grid")) return made;
-      made.codes[static_cast<size_t>(i)] = static_cast<int8_t>(code);
-    }
-    const size_t each = static_cast<size_t>(count) /
-                        static_cast<size_t>(made.shape[0]);
-    for (size_t at = 0; at < made.codes.size(); at += each) {
-      int64_t sum = 0;
-      for (size_t i = at; i < at + each; ++i) sum += std::abs(made.codes[i]);
-      made.sums.push_back(sum);
+    const size_t outs = static_cast<size_t>(made.shape[0]);
+    const size_t ins = static_cast<size_t>(made.shape[1]);
+    const size_t taps = static_cast<size_t>(made.shape[2] * made.shape[3]);
+    made.sums.assign(outs, 0);
+    uint64_t bit = 0;
+    for (size_t o = 0; o < outs; ++o) {
+      for (size_t i = 0; i < ins; ++i) {
+        for (size_t tap = 0; tap < taps; ++tap, bit += width) {
+          unsigned level = packed[bit / 8] >> bit % 8;
+          if (bit % 8 + width > 8) level |= packed[bit / 8 + 1] << (8 - bit % 8);
+          level &= (1u << bits) - 1;
+          const int code = first + stride * static_cast<int>(level);
+          if (!need(code <= INT8_MAX, "of codes of its grid")) return made;
+          made.codes[(tap * ins + i) * outs + o] = static_cast<int8_t>(code);
+          made.sums[o] += std::abs(code);
+        }
+      }
     }
     return made;
   }
@@ -292,8 +294,9 @@ void Reader::program(const JsonNode &node, Kind first, Program *made) {
       if (!need(found != names.end(), "one whose outputs exist")) return;
       const int position = found->second;
       made->outputs.push_back(position);
-      made->ops[static_cast<size_t>(position)].last_use =
-          static_cast<int>(ops.size());
+      Op &source = made->ops[static_cast<size_t>(position)];
+      source.last_use = static_cast<int>(ops.size());
+      ++source.readers;
     }
   }
 }
@@ -331,7 +334,9 @@ void Reader::op(const JsonNode &node, Kind first, Program *made, Names *names) {
     const auto found = names->find(source);
     if (!need(found != names->end(), "one that reads what exists")) return;
     op.inputs.push_back(found->second);
-    made->ops[static_cast<size_t>(op.inputs.back())].last_use = position;
+    Op &maker = made->ops[static_cast<size_t>(op.inputs.back())];
+    maker.last_use = position;
+    ++maker.readers;
   }
   op.channels = static_cast<int32_t>(integer(node, "channels", 1, kMaxChannels));
   op.grid = grid(node);
@@ -447,7 +452,7 @@ void Reader::check_convolution(const JsonNode &node, Op *op, Program *made) {
   const Op &x = made->ops[static_cast<size_t>(op->inputs[0])];
   op->groups = static_cast<int>(integer(node, "groups", 1, x.channels));
   const std::string_view name = string(child(node, "weights"));
-  for (const Weights &weights : made->weights) {
+  for (Weights &weights : made->weights) {
     if (weights.name == name) op->weights = &weights;
   }
   if (!need(op->weights != nullptr, "one with weights")) return;
@@ -482,6 +487,20 @@ void Reader::check_requantize(const JsonNode &node, Op *op,
     const bool right =
         b != INT64_MIN && std::abs(b) <= INT64_MAX - largest * m;
     if (!need(right, "proven to fit 63 bits")) return;
+  }
+}
+
+// Lets a convolution that one requantisation alone reads leave its sums to it.
+void fuse(Program *program) {
+  for (size_t i = 1; i < program->ops.size(); ++i) {
+    Op &op = program->ops[i];
+    if (op.kind != Kind::kRequantize) continue;
+    Op &source = program->ops[static_cast<size_t>(op.inputs[0])];
+    if (source.kind != Kind::kConvolution || source.readers != 1) continue;
+    source.is_fused = true;
+    op.convolution = op.inputs[0];
+    Op &read = program->ops[static_cast<size_t>(source.inputs[0])];
+    read.last_use = std::max(read.last_use, static_cast<int>(i));
   }
 }
 
@@ -543,7 +562,9 @@ bool load_model(const uint8_t *content, size_t length, Model *model,
     reader.program(reader.child(*stages[i], "program"), Kind::kRegion,
                    &model->programs[i + 1]);
   }
-  return reader.ok();
+  if (!reader.ok()) return false;
+  for (Program &program : model->programs) fuse(&program);
+  return true;
 }
 
 }  // namespace aqd

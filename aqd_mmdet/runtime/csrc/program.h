@@ -57,13 +57,18 @@ struct Multipliers {
   std::vector<uint8_t> s;
 };
 
-// Codes of weights, out x in x kernel rows x kernel columns.
+// Codes of weights.
 struct Weights {
   std::string_view name;
-  std::vector<int64_t> shape;
-  std::vector<int8_t> codes;
+  std::vector<int64_t> shape;  // out x in x kernel rows x kernel columns
+  std::vector<int8_t> codes;   // kernel rows x kernel columns x in x out
   // Sum of magnitudes of each output channel.
   std::vector<int64_t> sums;
+  // For vector instructions, in a format of theirs; 0 for none.
+  int format = 0;
+  std::vector<int8_t> packed;
+  // What sums start from where signed codes are raised to unsigned ones.
+  std::vector<int32_t> raised;
 };
 
 // One operator; the fields that its kind does not have are unused.
@@ -76,10 +81,16 @@ struct Op {
   Size kernel, stride, padding, dilation;
   int32_t first = 0;  // channel of a slice, code of a table
   int groups = 1;
-  const Weights *weights = nullptr;
+  Weights *weights = nullptr;
   Multipliers multipliers;
   std::vector<int32_t> table;  // of a lookup; means of an image
   int last_use = 0;            // position of the last operator that reads it
+  int readers = 0;             // operators and outputs that read it
+  // Of a requantisation: the convolution whose sums it takes; -1 for none.
+  int convolution = -1;
+  bool is_fused = false;       // a convolution that such a one runs
+  bool is_packed = false;      // a convolution that reads packed weights
+  std::vector<int64_t> packed;  // multipliers for vector instructions
 };
 
 struct Program {

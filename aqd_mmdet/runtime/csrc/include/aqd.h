@@ -32,7 +32,8 @@ enum aqd_status {
 /* Reads a model from the content of a file, which is copied.
  *
  * On failure *model is NULL, and message (capacity bytes, always ended by a
- * zero) holds one line that names what is wrong. */
+ * zero) holds one line that names what is wrong. The environment's AQD_ISA
+ * (portable, avx512) forces kernels; all give the same integers. */
 AQD_API int aqd_load(const void *content, size_t length, aqd_model **model,
              char *message, size_t capacity);
 

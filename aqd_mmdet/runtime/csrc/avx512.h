@@ -1,0 +1,23 @@
+// Convolutions by the products of bytes and words of AVX-512 VNNI.
+
+#pragma once
+
+#include "kernels.h"
+
+namespace aqd {
+
+// Whether this machine has the instructions.
+bool has_avx512();
+
+// Makes what convolve_avx512 reads, in weights and requantisations.
+void prepare_avx512(Program *program);
+
+// Bytes that convolve_avx512 needs for an input of a size; -1 where an
+// operator is none of its own.
+int64_t scratch_avx512(const Op &op, const Op &source, Size size);
+
+// Runs a convolution as `convolve` does.
+void convolve_avx512(const Op &op, const Op *requantize, const Tensor &x,
+                     const Tensor &out, uint8_t *scratch);
+
+}  // namespace aqd
