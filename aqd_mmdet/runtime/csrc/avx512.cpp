@@ -107,14 +107,30 @@ void pack_table(Op *op) {
   }
 }
 
+// Where sums go, and what becomes of them on the way.
 struct Epilogue {
   const int64_t *table;  // null for sums as they are
-  __m512i low, high;
+  __m512i low, high;     // of the grid, as 64-bit numbers
   Type type;
   uint8_t *out;
-  int64_t pixel;  // codes from a pixel to the next
   int64_t channels;
 };
+
+Epilogue epilogue_of(const Op *requantize, const Tensor &out) {
+  Epilogue e;
+  std::memset(&e, 0, sizeof e);
+  e.type = out.type;
+  e.out = static_cast<uint8_t *>(out.data);
+  e.channels = out.channels;
+  if (requantize == nullptr) return e;
+  e.table = requantize->packed.data();
+  int64_t limits[2][8];
+  std::fill(limits[0], limits[0] + 8, requantize->grid.low);
+  std::fill(limits[1], limits[1] + 8, requantize->grid.high);
+  std::memcpy(&e.low, limits[0], sizeof e.low);
+  std::memcpy(&e.high, limits[1], sizeof e.high);
+  return e;
+}
 
 AQD_AVX512 inline __m512i requantized(__m512i sums, const int64_t *table,
                                       __m512i low, __m512i high) {
@@ -136,7 +152,7 @@ AQD_AVX512 inline void store(const Epilogue &e, int64_t pixel, int64_t vector,
   const int64_t first = vector * kLanes;
   const int64_t left = std::min<int64_t>(kLanes, e.channels - first);
   const __mmask16 mask = static_cast<__mmask16>((1u << left) - 1);
-  const int64_t at = pixel * e.pixel + first;
+  const int64_t at = pixel * e.channels + first;
   if (e.table != nullptr) {
     sums = requantized(sums, e.table + vector * kTable, e.low, e.high);
   }
@@ -149,6 +165,22 @@ AQD_AVX512 inline void store(const Epilogue &e, int64_t pixel, int64_t vector,
                                       _mm512_cvtepi32_epi16(sums));
     case Type::kI32:
       return _mm512_mask_storeu_epi32(e.out + 4 * at, mask, sums);
+  }
+}
+
+// Sixteen codes of one pixel as int32.
+AQD_AVX512 inline __m512i load(const uint8_t *codes, Type type, int64_t at,
+                               __mmask16 mask) {
+  switch (type) {
+    case Type::kU8:
+      return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, codes + at));
+    case Type::kI8:
+      return _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, codes + at));
+    case Type::kI16:
+      return _mm512_cvtepi16_epi32(
+          _mm256_maskz_loadu_epi16(mask, codes + 2 * at));
+    default:
+      return _mm512_maskz_loadu_epi32(mask, codes + 4 * at);
   }
 }
 
@@ -266,7 +298,7 @@ bool has_avx512() {
 
 void prepare_avx512(Program *program) {
   for (Op &op : program->ops) {
-    if (op.kind == Kind::kRequantize && op.convolution >= 0) pack_table(&op);
+    if (op.kind == Kind::kRequantize) pack_table(&op);
     if (op.kind != Kind::kConvolution || op.groups != 1) continue;
     const Op &x = program->ops[static_cast<size_t>(op.inputs[0])];
     const Type type = x.grid.type();
@@ -306,18 +338,7 @@ void convolve_avx512(const Op &op, const Op *requantize, const Tensor &x,
   }
   g.offsets = offsets.data();
   g.step = op.stride.width * pixel;
-  Epilogue e;
-  e.table = requantize == nullptr ? nullptr : requantize->packed.data();
-  e.low = e.high = __m512i();
-  e.type = out.type;
-  e.pixel = e.channels = out.channels;
-  e.out = static_cast<uint8_t *>(out.data);
-  int64_t limits[2][8];
-  const Op &last = requantize == nullptr ? op : *requantize;
-  std::fill(limits[0], limits[0] + 8, last.grid.low);
-  std::fill(limits[1], limits[1] + 8, last.grid.high);
-  std::memcpy(&e.low, limits[0], 64);
-  std::memcpy(&e.high, limits[1], 64);
+  const Epilogue e = epilogue_of(requantize, out);
   const int64_t vectors = vectors_of(op.channels);
   const int8_t *weights = op.weights->packed.data();
   const int32_t *raised =
@@ -339,6 +360,21 @@ void convolve_avx512(const Op &op, const Op *requantize, const Tensor &x,
   }
 }
 
+AQD_AVX512 void requantize_avx512(const Op &op, const Tensor &x,
+                                  const Tensor &out) {
+  const Epilogue e = epilogue_of(&op, out);
+  const uint8_t *codes = static_cast<const uint8_t *>(x.data);
+  const int64_t vectors = vectors_of(op.channels);
+  for (int64_t pixel = 0; pixel < static_cast<int64_t>(x.plane()); ++pixel) {
+    for (int64_t v = 0; v < vectors; ++v) {
+      const int64_t left = std::min<int64_t>(kLanes, e.channels - v * kLanes);
+      const __mmask16 mask = static_cast<__mmask16>((1u << left) - 1);
+      const int64_t at = pixel * e.channels + v * kLanes;
+      store(e, pixel, v, load(codes, x.type, at, mask));
+    }
+  }
+}
+
 }  // namespace aqd
 
 #else
@@ -350,6 +386,7 @@ void prepare_avx512(Program *) {}
 int64_t scratch_avx512(const Op &, const Op &, Size) { return 0; }
 void convolve_avx512(const Op &, const Op *, const Tensor &, const Tensor &,
                      uint8_t *) {}
+void requantize_avx512(const Op &, const Tensor &, const Tensor &) {}
 
 }  // namespace aqd
 

@@ -20,4 +20,7 @@ int64_t scratch_avx512(const Op &op, const Op &source, Size size);
 void convolve_avx512(const Op &op, const Op *requantize, const Tensor &x,
                      const Tensor &out, uint8_t *scratch);
 
+// Runs a requantisation of its own.
+void requantize_avx512(const Op &op, const Tensor &x, const Tensor &out);
+
 }  // namespace aqd

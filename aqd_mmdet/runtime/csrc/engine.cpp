@@ -304,6 +304,11 @@ int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
         convolve(op, nullptr, x, tensors[i], scratch);
         continue;
       }
+      if (!op.packed.empty()) {
+        const aqd::Tensor &x = tensors[static_cast<size_t>(op.inputs[0])];
+        aqd::requantize_avx512(op, x, tensors[i]);
+        continue;
+      }
       inputs.clear();
       if (i == 0) inputs.push_back(&inner);
       for (const int position : op.inputs) {
