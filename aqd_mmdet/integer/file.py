@@ -43,9 +43,18 @@ def pack(levels: np.ndarray, bits: int) -> np.ndarray:
 
 def unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
     """Undo :func:`pack`; the result is uint8 (count,)."""
-    table = np.unpackbits(packed, bitorder='little', count=count * bits)
-    weights = (1 << np.arange(bits)).astype(np.uint8)
-    return (table.reshape(count, bits) * weights).sum(1, dtype=np.uint8)
+    # Eight levels are `bits` whole bytes.
+    groups = -(-count // 8)
+    whole = np.zeros((groups, bits), np.uint8)
+    whole.reshape(-1)[: len(packed)] = packed
+    words = np.zeros(groups, np.uint64)
+    for byte in range(bits):
+        words |= whole[:, byte].astype(np.uint64) << np.uint64(8 * byte)
+    levels = np.empty((groups, 8), np.uint8)
+    for level in range(8):
+        shifted = words >> np.uint64(level * bits)
+        levels[:, level] = (shifted & np.uint64(2**bits - 1)).astype(np.uint8)
+    return levels.reshape(-1)[:count]
 
 
 def _first_and_stride(bits: int) -> tuple[int, int]:
@@ -297,11 +306,14 @@ def from_bytes(content: bytes) -> CompiledDetector:
     return detector
 
 
-def load(path: str | Path) -> CompiledDetector:
+def load(path: str | Path) -> tuple[CompiledDetector, bytes]:
     """Read a file.
 
     Args:
         path: The file.
+
+    Returns:
+        tuple: The detector, and the content that it was read from.
 
     Raises:
         UserError: If it is missing, or not as docs/file_format.md says.
@@ -310,6 +322,7 @@ def load(path: str | Path) -> CompiledDetector:
     if not path.is_file():
         raise UserError(f'model {path}: no such file')
     try:
-        return from_bytes(path.read_bytes())
+        content = path.read_bytes()
+        return from_bytes(content), content
     except UserError as error:
         raise UserError(f'model {path}: {error}') from None

@@ -41,9 +41,10 @@ class Detector:
     """
 
     def __init__(self, path: str | Path | CompiledDetector) -> None:
-        self.compiled = (
-            path if isinstance(path, CompiledDetector) else file.load(path)
-        )
+        if isinstance(path, CompiledDetector):
+            self.compiled, content = path, file.to_bytes(path)
+        else:
+            self.compiled, content = file.load(path)
         self.labels = self.compiled.labels
         self.run: regions.Run = reference.run
         if engine.library() is None:
@@ -54,7 +55,7 @@ class Detector:
                 stacklevel=2,
             )
         else:
-            self.run = engine.Engine(self.compiled).run
+            self.run = engine.Engine(self.compiled, content).run
 
     def __call__(self, image: np.ndarray, name: str = 'image') -> Detections:
         """Find objects.

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from ..integer import file
 from ..integer.detector import CompiledDetector
 from ..integer.program import Image, Program
 
@@ -37,16 +36,16 @@ class Engine:
 
     Args:
         compiled: The detector.
+        content: The file that it is in.
 
     Raises:
         UserError: If the engine refuses it.
     """
 
-    def __init__(self, compiled: CompiledDetector) -> None:
+    def __init__(self, compiled: CompiledDetector, content: bytes) -> None:
         self.programs = compiled.programs
         self._library = library()
         self._model = ctypes.c_void_p()
-        content = file.to_bytes(compiled)
         message = ctypes.create_string_buffer(MESSAGE_BYTES)
         status = self._library.aqd_load(
             content,

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aqd_mmdet.integer import file
 from aqd_mmdet.integer import program as ir
 from aqd_mmdet.integer.detector import (
     CompiledDetector,
@@ -105,7 +106,7 @@ def engine_op(
 def run_program(program: ir.Program, values: np.ndarray):
     """Run a program of a second stage in the engine."""
     whole = two_stage(program)
-    return Engine(whole).run(program, values)
+    return Engine(whole, file.to_bytes(whole)).run(program, values)
 
 
 def two_stage(program: ir.Program) -> CompiledDetector:

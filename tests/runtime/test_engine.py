@@ -15,6 +15,7 @@ import torch
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.integer import file
 from aqd_mmdet.integer import program as ir
+from aqd_mmdet.integer.detector import CompiledDetector
 from aqd_mmdet.runtime import engine, reference
 from aqd_mmdet.runtime.engine import Engine
 from tests.conftest import ROOT
@@ -24,6 +25,10 @@ from tests.integer.test_file import detector
 CSRC = ROOT / 'aqd_mmdet/runtime/csrc'
 
 
+def engine_of(compiled: CompiledDetector) -> Engine:
+    return Engine(compiled, file.to_bytes(compiled))
+
+
 @pytest.mark.parametrize('name', ['retinanet', 'fcos'])
 @pytest.mark.parametrize('bits', [2, 3, 4, 8])
 @pytest.mark.parametrize('isa', ['portable', None])
@@ -31,7 +36,7 @@ def test_networks_are_the_references(name, bits, isa, monkeypatch):
     if isa is not None:
         monkeypatch.setenv('AQD_ISA', isa)
     program = compile_narrow(18, bits, name).folded.program
-    runner = Engine(replace(detector(), program=program))
+    runner = engine_of(replace(detector(), program=program))
     for shape in [(1, 3, 64, 96), (3, 3, 96, 32), (1, 3, 64, 96)]:
         pixels = torch.randint(0, 256, shape).to(torch.uint8).numpy()
         expected = reference.run(program, pixels)
@@ -44,7 +49,7 @@ def test_networks_are_the_references(name, bits, isa, monkeypatch):
 def test_unknown_instructions_are_named(monkeypatch):
     monkeypatch.setenv('AQD_ISA', 'sse9')
     with pytest.raises(UserError, match='AQD_ISA=sse9 is not portable'):
-        Engine(detector())
+        engine_of(detector())
 
 
 def test_many_detectors_leave_no_memory_behind():
@@ -54,7 +59,7 @@ def test_many_detectors_leave_no_memory_behind():
 
     def use(count: int) -> int:
         for _ in range(count):
-            Engine(small).run(small.program, pixels)
+            engine_of(small).run(small.program, pixels)
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     use(50)
@@ -64,7 +69,7 @@ def test_many_detectors_leave_no_memory_behind():
 
 def test_sizes_that_a_program_does_not_take():
     small = detector()
-    runner = Engine(small)
+    runner = engine_of(small)
     for side in (0, 7, 12):
         with pytest.raises(UserError, match='does not take'):
             runner.run(small.program, np.zeros((1, 3, 8, side), np.uint8))
@@ -80,7 +85,7 @@ def test_a_window_larger_than_its_map_is_refused():
         ops=(small.program.ops[0], wide, *small.program.ops[2:]),
         weights={**small.program.weights, 'c': ir.Weights(codes, 2)},
     )
-    runner = Engine(replace(small, program=program))
+    runner = engine_of(replace(small, program=program))
     with pytest.raises(UserError, match='does not take'):
         runner.run(program, np.zeros((1, 3, 8, 8), np.uint8))
 
@@ -94,7 +99,7 @@ def test_additions_of_other_sizes_are_refused():
     half = replace(low, output='half', inputs=('part',))
     total = ir.Add('sum', ('low', 'half'), 2, ir.Grid(0, 9))
     program = replace(small.program, ops=(*ops, part, low, half, total))
-    runner = Engine(replace(small, program=program))
+    runner = engine_of(replace(small, program=program))
     with pytest.raises(UserError, match='does not take'):
         runner.run(program, np.zeros((1, 3, 8, 8), np.uint8))
 
@@ -201,7 +206,7 @@ def test_what_python_reads_the_engine_reads():
             continue
         accepted += 1
         assert status == 0, message
-        runner = Engine(read)
+        runner = engine_of(read)
         pixels = np.zeros((1, 3, *[read.program.stride * 2] * 2), np.uint8)
         if pixels.size > 10**6:
             continue
