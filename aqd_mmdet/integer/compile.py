@@ -62,6 +62,8 @@ def compile_detector(
     stride = int(pre.pad_size_divisor)
     folded = fold(captured, image_mean(detector), stride, fixed_point)
     networks = region_networks(detector, fixed_point)
+    if getattr(getattr(detector, 'roi_head', None), 'with_mask', False):
+        say('roi_head.mask_head stays float: the program has boxes, no masks')
     say('pre- and post-processing')
     dataset = cfg.test_dataloader.dataset
     program, postprocess = read_postprocess(

@@ -153,6 +153,12 @@ def test_the_detector_is_itself_again_afterwards():
         assert not {'forward', 'extract_feat'} & set(vars(module))
 
 
+def test_masks_are_said_to_stay_float():
+    cfg, told = narrow('mask-rcnn'), []
+    compile_detector(calibrated(cfg), cfg, told.append)
+    assert any('mask_head stays float' in text for text in told)
+
+
 def test_training_on_integers_is_refused():
     model = calibrated(narrow('faster-rcnn'))
     with pytest.raises(UserError, match='aware_from'):
