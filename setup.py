@@ -39,8 +39,9 @@ setup(
             include_dirs=[str(ENGINE / 'include')],
             extra_compile_args=[
                 *('-std=c++17', '-O3', '-fvisibility=hidden'),
-                *('-fno-exceptions', '-fno-rtti'),
+                *('-fno-exceptions', '-fno-rtti', '-pthread'),
             ],
+            extra_link_args=['-pthread'],
             language='c++',
             # Without a compiler the reference executor runs.
             optional=True,

@@ -1,5 +1,6 @@
 """A compiled detector, ready to be called."""
 
+import os
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +34,8 @@ class Detector:
 
     Args:
         path: A file ``model.aqd``, or what one holds.
+        threads: How many run the network in the engine; by default one for
+            each processor. The result does not depend on it.
 
     Attributes:
         compiled: What the file holds.
@@ -40,13 +43,18 @@ class Detector:
         run: Runs programs; anything that is equal to the reference may.
     """
 
-    def __init__(self, path: str | Path | CompiledDetector) -> None:
+    def __init__(
+        self,
+        path: str | Path | CompiledDetector,
+        threads: int | None = None,
+    ) -> None:
         if isinstance(path, CompiledDetector):
             self.compiled, content = path, file.to_bytes(path)
         else:
             self.compiled, content = file.load(path)
         self.labels = self.compiled.labels
         self.run: regions.Run = reference.run
+        threads = threads or os.cpu_count() or 1
         if engine.library() is None:
             warnings.warn(
                 'the engine is not built (pip install with a C++ compiler '
@@ -55,7 +63,7 @@ class Detector:
                 stacklevel=2,
             )
         else:
-            self.run = engine.Engine(self.compiled, content).run
+            self.run = engine.Engine(self.compiled, content, threads).run
 
     def __call__(self, image: np.ndarray, name: str = 'image') -> Detections:
         """Find objects.

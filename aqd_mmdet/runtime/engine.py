@@ -37,12 +37,15 @@ class Engine:
     Args:
         compiled: The detector.
         content: The file that it is in.
+        threads: How many run it; the result does not depend on it.
 
     Raises:
         UserError: If the engine refuses it.
     """
 
-    def __init__(self, compiled: CompiledDetector, content: bytes) -> None:
+    def __init__(
+        self, compiled: CompiledDetector, content: bytes, threads: int
+    ) -> None:
         self.programs = compiled.programs
         self._library = library()
         self._model = ctypes.c_void_p()
@@ -50,6 +53,7 @@ class Engine:
         status = self._library.aqd_load(
             content,
             ctypes.c_size_t(len(content)),
+            threads,
             ctypes.byref(self._model),
             message,
             ctypes.c_size_t(MESSAGE_BYTES),

@@ -106,7 +106,7 @@ def engine_op(
 def run_program(program: ir.Program, values: np.ndarray):
     """Run a program of a second stage in the engine."""
     whole = two_stage(program)
-    return Engine(whole, file.to_bytes(whole)).run(program, values)
+    return Engine(whole, file.to_bytes(whole), 2).run(program, values)
 
 
 def two_stage(program: ir.Program) -> CompiledDetector:

@@ -48,7 +48,7 @@ int main(int argc, char **argv) {
       return 2;
     }
     const int status =
-        aqd_load(content, length, &model, message, sizeof message);
+        aqd_load(content, length, 2, &model, message, sizeof message);
     free(content);
     if (status == AQD_OK) {
       ++loaded;

@@ -25,8 +25,8 @@ from tests.integer.test_file import detector
 CSRC = ROOT / 'aqd_mmdet/runtime/csrc'
 
 
-def engine_of(compiled: CompiledDetector) -> Engine:
-    return Engine(compiled, file.to_bytes(compiled))
+def engine_of(compiled: CompiledDetector, threads: int = 1) -> Engine:
+    return Engine(compiled, file.to_bytes(compiled), threads)
 
 
 @pytest.mark.parametrize('name', ['retinanet', 'fcos'])
@@ -36,7 +36,7 @@ def test_networks_are_the_references(name, bits, isa, monkeypatch):
     if isa is not None:
         monkeypatch.setenv('AQD_ISA', isa)
     program = compile_narrow(18, bits, name).folded.program
-    runner = engine_of(replace(detector(), program=program))
+    runner = engine_of(replace(detector(), program=program), 3)
     for shape in [(1, 3, 64, 96), (3, 3, 96, 32), (1, 3, 64, 96)]:
         pixels = torch.randint(0, 256, shape).to(torch.uint8).numpy()
         expected = reference.run(program, pixels)
@@ -171,6 +171,7 @@ def load(content: bytes) -> tuple[int, str]:
     status = engine.library().aqd_load(
         content,
         ctypes.c_size_t(len(content)),
+        1,
         ctypes.byref(model),
         message,
         ctypes.c_size_t(300),
@@ -222,7 +223,7 @@ def replay(tmp_path_factory) -> Path:
     """A program in C that loads and runs files, built with sanitizers."""
     folder = tmp_path_factory.mktemp('replay')
     flags = ['-g', '-O1', '-fsanitize=address,undefined', f'-I{CSRC}/include']
-    flags += ['-fno-sanitize-recover=all']
+    flags += ['-fno-sanitize-recover=all', '-pthread']
     source = folder / 'replay.o'
     subprocess.run(
         [

@@ -21,6 +21,8 @@ namespace {
 constexpr int kLanes = 16;
 constexpr int kVectors = 4;  // of output channels at once
 constexpr int kPixels = 6;   // with kVectors, 24 of 32 registers for sums
+// Parts of an operator for each thread, so that none waits long for another.
+constexpr int kParts = 4;
 constexpr int kTable = 6 * 8;  // numbers of a requantisation of 16 channels
 // What signed codes are raised by; an instruction takes unsigned bytes.
 constexpr int kRaise = 128;
@@ -319,7 +321,7 @@ int64_t scratch_avx512(const Op &op, const Op &source, Size size) {
 }
 
 void convolve_avx512(const Op &op, const Op *requantize, const Tensor &x,
-                     const Tensor &out, uint8_t *scratch) {
+                     const Tensor &out, uint8_t *scratch, Pool *pool) {
   const bool bytes = reads_bytes(x.type);
   const int64_t code = static_cast<int64_t>(bytes_of(x.type));
   const int64_t pixel = x.channels * code;
@@ -343,29 +345,35 @@ void convolve_avx512(const Op &op, const Op *requantize, const Tensor &x,
   const int8_t *weights = op.weights->packed.data();
   const int32_t *raised =
       x.type == Type::kI8 ? op.weights->raised.data() : nullptr;
-  for (int64_t v = 0; v < vectors; v += kVectors) {
-    const int64_t wide = std::min<int64_t>(kVectors, vectors - v);
-    const int32_t *start = raised == nullptr ? nullptr : raised + v * kLanes;
-    for (int64_t row = 0; row < out.size.height; ++row) {
-      const uint8_t *window = codes + row * op.stride.height * line;
-      for (int64_t c = 0; c < out.size.width; c += kPixels) {
-        const int64_t many = std::min<int64_t>(kPixels, out.size.width - c);
-        const Block run = bytes ? block_of<true>(many, wide)
-                                : block_of<false>(many, wide);
-        run(g, window + c * g.step, weights, start, e,
-            row * out.size.width + c, v);
+  const int64_t rows = out.size.height;
+  const int64_t parts = std::min<int64_t>(rows, pool->threads() * kParts);
+  pool->run(parts, [&](int64_t part) {
+    const int64_t top = rows * part / parts, end = rows * (part + 1) / parts;
+    const int8_t *of_block = weights;
+    for (int64_t v = 0; v < vectors; v += kVectors) {
+      const int64_t wide = std::min<int64_t>(kVectors, vectors - v);
+      const int32_t *start = raised == nullptr ? nullptr : raised + v * kLanes;
+      for (int64_t row = top; row < end; ++row) {
+        const uint8_t *window = codes + row * op.stride.height * line;
+        for (int64_t c = 0; c < out.size.width; c += kPixels) {
+          const int64_t many = std::min<int64_t>(kPixels, out.size.width - c);
+          const Block run = bytes ? block_of<true>(many, wide)
+                                  : block_of<false>(many, wide);
+          run(g, window + c * g.step, of_block, start, e,
+              row * out.size.width + c, v);
+        }
       }
+      of_block += wide * g.runs.count * g.runs.length * 64;
     }
-    weights += wide * g.runs.count * g.runs.length * 64;
-  }
+  });
 }
 
-AQD_AVX512 void requantize_avx512(const Op &op, const Tensor &x,
-                                  const Tensor &out) {
-  const Epilogue e = epilogue_of(&op, out);
+AQD_AVX512 void requantize_pixels(const Op &op, const Tensor &x,
+                                  const Epilogue &e, int64_t first,
+                                  int64_t end) {
   const uint8_t *codes = static_cast<const uint8_t *>(x.data);
   const int64_t vectors = vectors_of(op.channels);
-  for (int64_t pixel = 0; pixel < static_cast<int64_t>(x.plane()); ++pixel) {
+  for (int64_t pixel = first; pixel < end; ++pixel) {
     for (int64_t v = 0; v < vectors; ++v) {
       const int64_t left = std::min<int64_t>(kLanes, e.channels - v * kLanes);
       const __mmask16 mask = static_cast<__mmask16>((1u << left) - 1);
@@ -373,6 +381,17 @@ AQD_AVX512 void requantize_avx512(const Op &op, const Tensor &x,
       store(e, pixel, v, load(codes, x.type, at, mask));
     }
   }
+}
+
+void requantize_avx512(const Op &op, const Tensor &x, const Tensor &out,
+                       Pool *pool) {
+  const Epilogue e = epilogue_of(&op, out);
+  const int64_t count = static_cast<int64_t>(x.plane());
+  const int64_t parts = pool->threads();
+  pool->run(parts, [&](int64_t part) {
+    requantize_pixels(op, x, e, count * part / parts,
+                      count * (part + 1) / parts);
+  });
 }
 
 }  // namespace aqd
@@ -385,8 +404,8 @@ bool has_avx512() { return false; }
 void prepare_avx512(Program *) {}
 int64_t scratch_avx512(const Op &, const Op &, Size) { return 0; }
 void convolve_avx512(const Op &, const Op *, const Tensor &, const Tensor &,
-                     uint8_t *) {}
-void requantize_avx512(const Op &, const Tensor &, const Tensor &) {}
+                     uint8_t *, Pool *) {}
+void requantize_avx512(const Op &, const Tensor &, const Tensor &, Pool *) {}
 
 }  // namespace aqd
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels.h"
+#include "pool.h"
 
 namespace aqd {
 
@@ -18,9 +19,10 @@ int64_t scratch_avx512(const Op &op, const Op &source, Size size);
 
 // Runs a convolution as `convolve` does.
 void convolve_avx512(const Op &op, const Op *requantize, const Tensor &x,
-                     const Tensor &out, uint8_t *scratch);
+                     const Tensor &out, uint8_t *scratch, Pool *pool);
 
 // Runs a requantisation of its own.
-void requantize_avx512(const Op &op, const Tensor &x, const Tensor &out);
+void requantize_avx512(const Op &op, const Tensor &x, const Tensor &out,
+                       Pool *pool);
 
 }  // namespace aqd

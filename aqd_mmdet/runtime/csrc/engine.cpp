@@ -135,6 +135,7 @@ struct aqd_model {
   std::vector<aqd::Plan> plans;  // the last of each program
   std::unique_ptr<uint8_t[]> arena;
   int64_t arena_size = 0;
+  std::unique_ptr<aqd::Pool> pool;
 };
 
 namespace {
@@ -146,9 +147,10 @@ const aqd::Program *program_of(const aqd_model *model, int index) {
 }
 
 void convolve(const aqd::Op &op, const aqd::Op *requantize,
-              const aqd::Tensor &x, const aqd::Tensor &out, uint8_t *scratch) {
+              const aqd::Tensor &x, const aqd::Tensor &out, uint8_t *scratch,
+              aqd::Pool *pool) {
   if (op.is_packed) {
-    aqd::convolve_avx512(op, requantize, x, out, scratch);
+    aqd::convolve_avx512(op, requantize, x, out, scratch, pool);
   } else {
     aqd::convolve(op, requantize, x, out);
   }
@@ -184,8 +186,8 @@ bool first_fits(const aqd::Program &program, int32_t height, int32_t width) {
 
 }  // namespace
 
-int aqd_load(const void *content, size_t length, aqd_model **model,
-             char *message, size_t capacity) {
+int aqd_load(const void *content, size_t length, int threads,
+             aqd_model **model, char *message, size_t capacity) {
   *model = nullptr;
   std::unique_ptr<aqd_model> made(new (std::nothrow) aqd_model);
   if (made == nullptr) return AQD_NO_MEMORY;
@@ -200,6 +202,8 @@ int aqd_load(const void *content, size_t length, aqd_model **model,
     tell(what, message, capacity);
     return AQD_BAD_FILE;
   }
+  made->pool.reset(new (std::nothrow) aqd::Pool(threads));
+  if (made->pool == nullptr) return AQD_NO_MEMORY;
   made->plans.resize(made->model.programs.size());
   if (vectors) {
     for (aqd::Program &each : made->model.programs) aqd::prepare_avx512(&each);
@@ -296,17 +300,17 @@ int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
       if (op.convolution >= 0) {
         const aqd::Op &source = found->ops[static_cast<size_t>(op.convolution)];
         const aqd::Tensor &x = tensors[static_cast<size_t>(source.inputs[0])];
-        convolve(source, &op, x, tensors[i], scratch);
+        convolve(source, &op, x, tensors[i], scratch, model->pool.get());
         continue;
       }
       if (op.kind == aqd::Kind::kConvolution) {
         const aqd::Tensor &x = tensors[static_cast<size_t>(op.inputs[0])];
-        convolve(op, nullptr, x, tensors[i], scratch);
+        convolve(op, nullptr, x, tensors[i], scratch, model->pool.get());
         continue;
       }
       if (!op.packed.empty()) {
         const aqd::Tensor &x = tensors[static_cast<size_t>(op.inputs[0])];
-        aqd::requantize_avx512(op, x, tensors[i]);
+        aqd::requantize_avx512(op, x, tensors[i], model->pool.get());
         continue;
       }
       inputs.clear();

@@ -29,13 +29,14 @@ enum aqd_status {
   AQD_NO_MEMORY = 3
 };
 
-/* Reads a model from the content of a file, which is copied.
+/* Reads a model from the content of a file, which is copied. Its programs run
+ * on so many threads, the caller's included; results do not depend on it.
  *
  * On failure *model is NULL, and message (capacity bytes, always ended by a
  * zero) holds one line that names what is wrong. The environment's AQD_ISA
  * (portable, avx512) forces kernels; all give the same integers. */
-AQD_API int aqd_load(const void *content, size_t length, aqd_model **model,
-             char *message, size_t capacity);
+AQD_API int aqd_load(const void *content, size_t length, int threads,
+                     aqd_model **model, char *message, size_t capacity);
 
 AQD_API void aqd_free(aqd_model *model);
 

@@ -1,0 +1,65 @@
+#include "pool.h"
+
+namespace aqd {
+
+Pool::Pool(int threads) {
+  workers_.reserve(threads > 1 ? static_cast<size_t>(threads - 1) : 0);
+  for (int i = 1; i < threads; ++i) {
+    pthread_t worker;
+    // With fewer threads it is slower, and that is all.
+    if (pthread_create(&worker, nullptr, work, this) != 0) break;
+    workers_.push_back(worker);
+  }
+}
+
+Pool::~Pool() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_all();
+  for (const pthread_t worker : workers_) pthread_join(worker, nullptr);
+}
+
+void Pool::run(int64_t parts, Call call, const void *context) {
+  if (workers_.empty() || parts < 2) {
+    for (int64_t part = 0; part < parts; ++part) call(context, part);
+    return;
+  }
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    call_ = call;
+    context_ = context;
+    parts_ = parts;
+    next_ = 0;
+    busy_ = workers_.size();
+    ++round_;
+  }
+  wake_.notify_all();
+  take_parts();
+  std::unique_lock<std::mutex> lock(mutex_);
+  done_.wait(lock, [this] { return busy_ == 0; });
+}
+
+void Pool::take_parts() {
+  for (int64_t part = next_++; part < parts_; part = next_++) {
+    call_(context_, part);
+  }
+}
+
+void *Pool::work(void *pool) {
+  Pool &self = *static_cast<Pool *>(pool);
+  uint64_t seen = 0;
+  std::unique_lock<std::mutex> lock(self.mutex_);
+  for (;;) {
+    self.wake_.wait(lock, [&] { return self.stop_ || self.round_ != seen; });
+    if (self.stop_) return nullptr;
+    seen = self.round_;
+    lock.unlock();
+    self.take_parts();
+    lock.lock();
+    if (--self.busy_ == 0) self.done_.notify_one();
+  }
+}
+
+}  // namespace aqd

@@ -1,0 +1,54 @@
+// A few threads that share the rows of an operator.
+
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include <pthread.h>
+
+namespace aqd {
+
+// Runs parts of work on all threads; each part is done once, by any of them.
+class Pool {
+ public:
+  // As many threads as asked for or to be had, the caller's included.
+  explicit Pool(int threads);
+  ~Pool();
+  Pool(const Pool &) = delete;
+  Pool &operator=(const Pool &) = delete;
+
+  // Calls work(part) for all parts below a count and returns when all are
+  // done.
+  template <typename Work>
+  void run(int64_t parts, const Work &work) {
+    run(parts, [](const void *context, int64_t part) {
+      (*static_cast<const Work *>(context))(part);
+    }, &work);
+  }
+
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+ private:
+  using Call = void (*)(const void *context, int64_t part);
+
+  void run(int64_t parts, Call call, const void *context);
+  void take_parts();
+  static void *work(void *pool);
+
+  std::vector<pthread_t> workers_;
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  uint64_t round_ = 0;  // counts the calls of run
+  size_t busy_ = 0;     // workers that are still at the round
+  bool stop_ = false;
+  Call call_ = nullptr;
+  const void *context_ = nullptr;
+  int64_t parts_ = 0;
+  std::atomic<int64_t> next_{0};
+};
+
+}  // namespace aqd
