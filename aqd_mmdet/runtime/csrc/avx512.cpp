@@ -7,13 +7,22 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
+#include <cpuid.h>
 #include <immintrin.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include <algorithm>
 #include <cstring>
 
 #define AQD_AVX512 \
   __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+
+#define AQD_AMX                                                       \
+  __attribute__((target(                                              \
+      "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-int8")))
 
 namespace aqd {
 namespace {
@@ -23,6 +32,8 @@ constexpr int kVectors = 4;  // of output channels at once
 constexpr int kPixels = 6;   // with kVectors, 24 of 32 registers for sums
 // Parts of an operator for each thread, so that none waits long for another.
 constexpr int kParts = 4;
+// Rows of a tile: 16 pixels, or 64 codes that meet 16 output channels.
+constexpr int kTileRows = 16;
 constexpr int kTable = 6 * 8;  // numbers of a requantisation of 16 channels
 // What signed codes are raised by; an instruction takes unsigned bytes.
 constexpr int kRaise = 128;
@@ -43,8 +54,9 @@ Runs runs_of(const Op &op, int32_t channels, bool bytes) {
   runs.per_row = whole ? 1 : op.kernel.width;
   runs.count = op.kernel.height * runs.per_row;
   runs.codes = int64_t{channels} * (whole ? op.kernel.width : 1);
-  const int64_t each = bytes ? 4 : 2;
-  runs.length = (runs.codes + each - 1) / each;
+  // Whole tiles, of 64 bytes a pixel; what is behind a run counts nothing.
+  const int64_t each = bytes ? 64 : 2;
+  runs.length = (runs.codes + each - 1) / each * (bytes ? kTileRows : 1);
   return runs;
 }
 
@@ -256,6 +268,115 @@ Block block_of(int64_t pixels, int64_t vectors) {
   }
 }
 
+// Tiles 0 to 3 hold sums, of 32 pixels and 32 output channels; 4 and 5 codes,
+// 6 and 7 weights. All are 16 rows of 64 bytes.
+struct TileConfig {
+  uint8_t palette = 1, start = 0, reserved[14] = {};
+  uint16_t columns[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+AQD_AMX void store_tile(const Epilogue &e, const int32_t *sums,
+                        const int32_t *start, int64_t pixel, int64_t vector) {
+  const __m512i first =
+      start == nullptr ? _mm512_setzero_si512() : _mm512_loadu_si512(start);
+  for (int p = 0; p < kTileRows; ++p) {
+    const __m512i sum = _mm512_load_si512(sums + kLanes * p);
+    store(e, pixel + p, vector, _mm512_add_epi32(sum, first));
+  }
+}
+
+// Sums of 32 pixels (or the first 16 of them, if they are all) and of two
+// vectors of output channels (or of one).
+template <bool kTwo, bool kWide>
+AQD_AMX void tiles(const Geometry &g, const uint8_t *codes,
+                   const int8_t *weights, int64_t wide, const int32_t *start,
+                   const Epilogue &e, int64_t pixel, int64_t vector) {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  const int64_t line = 64 * wide;
+  for (int64_t run = 0; run < g.runs.count; ++run) {
+    const uint8_t *from = codes + g.offsets[run];
+    for (int64_t k = 0; k < g.runs.length; k += kTileRows) {
+      _tile_loadd(4, from, g.step);
+      _tile_loadd(6, weights, line);
+      _tile_dpbusd(0, 4, 6);
+      if (kWide) {
+        _tile_loadd(7, weights + 64, line);
+        _tile_dpbusd(1, 4, 7);
+      }
+      if (kTwo) {
+        _tile_loadd(5, from + kTileRows * g.step, g.step);
+        _tile_dpbusd(2, 5, 6);
+        if (kWide) _tile_dpbusd(3, 5, 7);
+      }
+      from += 64;
+      weights += kTileRows * line;
+    }
+  }
+  alignas(64) int32_t sums[kTileRows * kLanes];
+  const int32_t *next = start == nullptr ? nullptr : start + kLanes;
+  _tile_stored(0, sums, 64);
+  store_tile(e, sums, start, pixel, vector);
+  if (kWide) {
+    _tile_stored(1, sums, 64);
+    store_tile(e, sums, next, pixel, vector + 1);
+  }
+  if (kTwo) {
+    _tile_stored(2, sums, 64);
+    store_tile(e, sums, start, pixel + kTileRows, vector);
+    if (kWide) {
+      _tile_stored(3, sums, 64);
+      store_tile(e, sums, next, pixel + kTileRows, vector + 1);
+    }
+  }
+}
+
+// All pixels of a row, at least 16, and the output channels of a block. The
+// last tile begins earlier rather than end later: some sums are made twice.
+AQD_AMX void row_of_tiles(const Geometry &g, const uint8_t *window,
+                          const int8_t *weights, int64_t wide,
+                          const int32_t *start, const Epilogue &e,
+                          int64_t pixel, int64_t width, int64_t vector) {
+  for (int64_t v = 0; v < wide; v += 2) {
+    const bool both = v + 1 < wide;
+    const int32_t *first = start == nullptr ? nullptr : start + v * kLanes;
+    const int8_t *w = weights + 64 * v;
+    for (int64_t c = 0; c < width;) {
+      const bool two = c + 2 * kTileRows <= width;
+      if (!two) c = std::min(c, width - kTileRows);
+      const uint8_t *from = window + c * g.step;
+      const auto run = two ? (both ? tiles<true, true> : tiles<true, false>)
+                           : (both ? tiles<false, true> : tiles<false, false>);
+      run(g, from, w, wide, first, e, pixel + c, vector + v);
+      c += two ? 2 * kTileRows : kTileRows;
+    }
+  }
+}
+
+// Not on the stack: GCC knows of 8 of its bytes alone that they are read.
+alignas(64) constexpr TileConfig kTileConfig;
+
+AQD_AMX void begin_tiles() { _tile_loadconfig(&kTileConfig); }
+
+AQD_AMX void end_tiles() { _tile_release(); }
+
+// Whether the machine multiplies tiles of bytes and the system lets us.
+bool has_amx() {
+#ifdef __linux__
+  unsigned a, b, c, d;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
+  constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25;
+  if ((d & kTile) == 0 || (d & kInt8) == 0) return false;
+  constexpr long kRequest = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
 // Copies an input into a frame of code 0, signed bytes raised.
 void frame(const Op &op, const Tensor &x, uint8_t *to) {
   const bool is_signed = x.type == Type::kI8;
@@ -298,7 +419,8 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512vnni");
 }
 
-void prepare_avx512(Program *program) {
+void prepare_avx512(Program *program, bool with_tiles) {
+  const bool use_tiles = with_tiles && has_amx();
   for (Op &op : program->ops) {
     if (op.kind == Kind::kRequantize) pack_table(&op);
     if (op.kind != Kind::kConvolution || op.groups != 1) continue;
@@ -309,6 +431,7 @@ void prepare_avx512(Program *program) {
     if (type == Type::kI32) continue;
     if (weights->format == 0) pack(op, x.channels, bytes, weights);
     op.is_packed = weights->format == format_of(op, bytes);
+    op.uses_tiles = op.is_packed && bytes && use_tiles;
   }
 }
 
@@ -350,11 +473,18 @@ void convolve_avx512(const Op &op, const Op *requantize, const Tensor &x,
   pool->run(parts, [&](int64_t part) {
     const int64_t top = rows * part / parts, end = rows * (part + 1) / parts;
     const int8_t *of_block = weights;
+    const bool in_tiles = op.uses_tiles && out.size.width >= kTileRows;
+    if (in_tiles) begin_tiles();
     for (int64_t v = 0; v < vectors; v += kVectors) {
       const int64_t wide = std::min<int64_t>(kVectors, vectors - v);
       const int32_t *start = raised == nullptr ? nullptr : raised + v * kLanes;
       for (int64_t row = top; row < end; ++row) {
         const uint8_t *window = codes + row * op.stride.height * line;
+        if (in_tiles) {
+          row_of_tiles(g, window, of_block, wide, start, e,
+                       row * out.size.width, out.size.width, v);
+          continue;
+        }
         for (int64_t c = 0; c < out.size.width; c += kPixels) {
           const int64_t many = std::min<int64_t>(kPixels, out.size.width - c);
           const Block run = bytes ? block_of<true>(many, wide)
@@ -365,6 +495,7 @@ void convolve_avx512(const Op &op, const Op *requantize, const Tensor &x,
       }
       of_block += wide * g.runs.count * g.runs.length * 64;
     }
+    if (in_tiles) end_tiles();
   });
 }
 
@@ -401,7 +532,7 @@ void requantize_avx512(const Op &op, const Tensor &x, const Tensor &out,
 namespace aqd {
 
 bool has_avx512() { return false; }
-void prepare_avx512(Program *) {}
+void prepare_avx512(Program *, bool) {}
 int64_t scratch_avx512(const Op &, const Op &, Size) { return 0; }
 void convolve_avx512(const Op &, const Op *, const Tensor &, const Tensor &,
                      uint8_t *, Pool *) {}

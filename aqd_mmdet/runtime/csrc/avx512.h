@@ -1,4 +1,5 @@
-// Convolutions by the products of bytes and words of AVX-512 VNNI.
+// Convolutions by the products of bytes and words of AVX-512 VNNI, and by
+// those of tiles of AMX.
 
 #pragma once
 
@@ -10,8 +11,9 @@ namespace aqd {
 // Whether this machine has the instructions.
 bool has_avx512();
 
-// Makes what convolve_avx512 reads, in weights and requantisations.
-void prepare_avx512(Program *program);
+// Makes what convolve_avx512 reads, in weights and requantisations; with
+// tiles where the machine has them.
+void prepare_avx512(Program *program, bool with_tiles);
 
 // Bytes that convolve_avx512 needs for an input of a size; -1 where an
 // operator is none of its own.

@@ -156,17 +156,21 @@ void convolve(const aqd::Op &op, const aqd::Op *requantize,
   }
 }
 
-// Whether to use vector instructions: as AQD_ISA says, or the machine.
-bool choose_isa(bool *vectors, std::string *message) {
-  const char *isa = std::getenv("AQD_ISA");
-  *vectors = aqd::has_avx512();
-  if (isa == nullptr) return true;
-  const bool forced = std::strcmp(isa, "avx512") == 0;
-  if (std::strcmp(isa, "portable") == 0) {
-    *vectors = false;
-  } else if (!forced || !*vectors) {
-    *message = std::string("AQD_ISA=") + isa + " is not " +
-               (*vectors ? "portable or avx512" : "portable, all that this machine has");
+enum class Isa { kPortable, kAvx512, kBest };
+
+// Which instructions to use: as AQD_ISA says, or the best that there are.
+bool choose_isa(Isa *isa, std::string *message) {
+  const bool vectors = aqd::has_avx512();
+  const char *asked = std::getenv("AQD_ISA");
+  *isa = vectors ? Isa::kBest : Isa::kPortable;
+  if (asked == nullptr) return true;
+  if (std::strcmp(asked, "portable") == 0) {
+    *isa = Isa::kPortable;
+  } else if (vectors && std::strcmp(asked, "avx512") == 0) {
+    *isa = Isa::kAvx512;
+  } else {
+    *message = std::string("AQD_ISA=") + asked + " is not portable" +
+               (vectors ? " or avx512" : ", all that this machine has");
     return false;
   }
   return true;
@@ -192,8 +196,8 @@ int aqd_load(const void *content, size_t length, int threads,
   std::unique_ptr<aqd_model> made(new (std::nothrow) aqd_model);
   if (made == nullptr) return AQD_NO_MEMORY;
   std::string what;
-  bool vectors = false;
-  if (!choose_isa(&vectors, &what)) {
+  Isa isa = Isa::kPortable;
+  if (!choose_isa(&isa, &what)) {
     tell(what, message, capacity);
     return AQD_BAD_INPUT;
   }
@@ -205,8 +209,10 @@ int aqd_load(const void *content, size_t length, int threads,
   made->pool.reset(new (std::nothrow) aqd::Pool(threads));
   if (made->pool == nullptr) return AQD_NO_MEMORY;
   made->plans.resize(made->model.programs.size());
-  if (vectors) {
-    for (aqd::Program &each : made->model.programs) aqd::prepare_avx512(&each);
+  if (isa != Isa::kPortable) {
+    for (aqd::Program &each : made->model.programs) {
+      aqd::prepare_avx512(&each, isa == Isa::kBest);
+    }
   }
   *model = made.release();
   return AQD_OK;

@@ -23,7 +23,7 @@ struct Tensor {
 };
 
 // Memory behind a tensor that kernels may read, and ignore.
-constexpr int64_t kSlack = 64;
+constexpr int64_t kSlack = 128;
 
 // Runs an operator. Inputs and output have the sizes that output_size and
 // fits give; the input of the first operator is what the program is given.

@@ -90,6 +90,7 @@ struct Op {
   int convolution = -1;
   bool is_fused = false;       // a convolution that such a one runs
   bool is_packed = false;      // a convolution that reads packed weights
+  bool uses_tiles = false;     // and multiplies tiles of them
   std::vector<int64_t> packed;  // multipliers for vector instructions
 };
 
