@@ -10,7 +10,7 @@ from PIL import Image
 
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.integer import file
-from aqd_mmdet.runtime import Detector
+from aqd_mmdet.runtime import Detector, engine, reference
 from aqd_mmdet.runtime.images import draw, read_image
 from tests.conftest import ROOT, error_line, run_tool
 from tests.integer.test_file import detector
@@ -39,6 +39,16 @@ def test_integers_come_out(model, size):
     assert (found.boxes[:, [0, 2]] <= width * 256).all()
     assert (found.boxes[:, [1, 3]] <= height * 256).all()
     assert (np.diff(found.scores) <= 0).all()
+
+
+def test_without_the_engine_the_reference_runs(model, monkeypatch):
+    expected = Detector(model)(picture())
+    monkeypatch.setattr(engine, 'library', lambda: None)
+    with pytest.warns(RuntimeWarning, match='the engine is not built'):
+        slow = Detector(model)
+    assert slow.run is reference.run
+    for found, right in zip(slow(picture()), expected, strict=True):
+        assert np.array_equal(found, right)
 
 
 def test_it_imports_neither_torch_nor_mmdet(model):

@@ -2,6 +2,8 @@
 
 import ctypes
 import json
+import os
+import signal
 import struct
 import subprocess
 import zlib
@@ -67,6 +69,21 @@ def test_many_detectors_leave_no_memory_behind():
     use(50)
     # In KiB; each would leave an arena of 200.
     assert use(300) - use(1) < 8000
+
+
+def test_a_forked_process_runs_it_too():
+    small = detector()
+    runner = engine_of(small, 2)
+    pixels = np.zeros((1, 3, 64, 64), np.uint8)
+    expected = runner.run(small.program, pixels)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        found = runner.run(small.program, pixels)
+        same = all(np.array_equal(found[n], x) for n, x in expected.items())
+        del runner
+        os._exit(0 if same else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_sizes_that_a_program_does_not_take():

@@ -218,7 +218,13 @@ int aqd_load(const void *content, size_t length, int threads,
   return AQD_OK;
 }
 
-void aqd_free(aqd_model *model) { delete model; }
+void aqd_free(aqd_model *model) {
+  if (model != nullptr && model->pool != nullptr && model->pool->is_forked()) {
+    // Left alone: workers that are not there cannot be waited for.
+    static_cast<void>(model->pool.release());
+  }
+  delete model;
+}
 
 int aqd_program_count(const aqd_model *model) {
   return static_cast<int>(model->model.programs.size());

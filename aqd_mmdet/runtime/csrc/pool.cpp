@@ -1,8 +1,10 @@
 #include "pool.h"
 
+#include <unistd.h>
+
 namespace aqd {
 
-Pool::Pool(int threads) {
+Pool::Pool(int threads) : owner_(getpid()) {
   workers_.reserve(threads > 1 ? static_cast<size_t>(threads - 1) : 0);
   for (int i = 1; i < threads; ++i) {
     pthread_t worker;
@@ -21,8 +23,10 @@ Pool::~Pool() {
   for (const pthread_t worker : workers_) pthread_join(worker, nullptr);
 }
 
+bool Pool::is_forked() const { return getpid() != owner_; }
+
 void Pool::run(int64_t parts, Call call, const void *context) {
-  if (workers_.empty() || parts < 2) {
+  if (workers_.empty() || parts < 2 || is_forked()) {
     for (int64_t part = 0; part < parts; ++part) call(context, part);
     return;
   }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <pthread.h>
+#include <sys/types.h>
 
 namespace aqd {
 
@@ -30,6 +31,10 @@ class Pool {
     }, &work);
   }
 
+  // Whether this is a copy in a forked process, in which no worker lives. It
+  // must not be destroyed there.
+  bool is_forked() const;
+
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
  private:
@@ -40,6 +45,7 @@ class Pool {
   static void *work(void *pool);
 
   std::vector<pthread_t> workers_;
+  const pid_t owner_;
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   uint64_t round_ = 0;  // counts the calls of run
