@@ -39,8 +39,8 @@ if [[ ${1:-} == --python ]]; then
 fi
 
 # What the environment was made from; it is good if its mark says the same.
-wanted=$(find tools/setup_env.sh setup.cfg setup.py aqd_mmdet/runtime/csrc -type f |
-    LC_ALL=C sort | xargs cat | cksum)
+csrc=aqd_mmdet/runtime/csrc
+wanted=$(cat tools/setup_env.sh setup.cfg setup.py "$csrc"/*.* "$csrc"/include/* | cksum)
 if [[ $(cat "$venv/ready" 2>/dev/null) == "$wanted" ]]; then
     echo "environment: $venv is ready"
     exit

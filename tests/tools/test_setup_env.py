@@ -37,6 +37,8 @@ class Checkout:
         (folder / 'tools').mkdir()
         for name in ('tools/setup_env.sh', 'setup.cfg', 'setup.py'):
             shutil.copy(ROOT / name, folder / name)
+        csrc = 'aqd_mmdet/runtime/csrc'
+        shutil.copytree(ROOT / csrc, folder / csrc)
         for name in COMMANDS.split():
             (self.bin / name).symlink_to(shutil.which(name))
 
