@@ -193,14 +193,10 @@ def _other(path: str, detector: str) -> Config:
         "act_grid='signed')), dict(modules='*', add=dict(signed=True))])\n"
     )
     cfg = Config.fromstring(text, '.py')
-    # As configs/_base_/mix.py has them.
-    cfg.model.data_preprocessor.update(mean=[124, 116, 104], std=[1, 1, 1])
+    ours = Config.fromfile(ROOT / 'configs/_base_/mix_resnet.py').aqd
+    cfg.model.data_preprocessor.update(ours.data_preprocessor)
     if cfg.model.backbone.type == 'ResNet':
-        cfg.model.backbone.update(
-            frozen_stages=-1,
-            norm_eval=False,
-            norm_cfg=dict(type='BN', requires_grad=True),
-        )
+        cfg.model.backbone.update(ours.backbone)
     return cfg
 
 

@@ -15,7 +15,12 @@ from .fixed_point import FixedPoint
 from .fold import Folded, fold
 from .heads import read_postprocess
 from .images import image_mean, read_preprocess
-from .regions import RegionNetwork, read_regions, region_networks
+from .regions import (
+    RegionNetwork,
+    capture_regions,
+    read_regions,
+    region_networks,
+)
 from .trace import Trace, trace
 
 
@@ -61,7 +66,9 @@ def compile_detector(
     pre: Any = detector.data_preprocessor
     stride = int(pre.pad_size_divisor)
     folded = fold(captured, image_mean(detector), stride, fixed_point)
-    networks = region_networks(detector, fixed_point)
+    networks = region_networks(
+        detector, capture_regions(detector), fixed_point
+    )
     if getattr(getattr(detector, 'roi_head', None), 'with_mask', False):
         say('roi_head.mask_head stays float: the program has boxes, no masks')
     say('pre- and post-processing')

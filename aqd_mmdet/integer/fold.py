@@ -389,26 +389,54 @@ def _real(x: Any) -> np.ndarray:
 
 
 def _convolution(self: _Folder, node: Node) -> Affine:
-    source, name = node.args[:2]
-    layer: QuantConv2d = self.layers[str(name)]
-    codes, step = self.read(source, layer.input_quantizer, f'{name}.in')
-    self.codes[node] = (codes,)
-    weights = layer.weight_quantizer
-    self.weights[str(name)] = ir.Weights(
-        layer.weight_codes().cpu().numpy().astype(np.int16),
-        weights.grid.bits,
-    )
-    op = ir.Convolution(
-        str(name),
-        (codes,),
-        layer.out_channels,
-        ir.INT32,
+    layer: QuantConv2d = self.layers[str(node.args[1])]
+    return _weighted(
+        self,
+        node,
         _pair(layer.kernel_size),
         _pair(layer.stride),
         _pair(layer.padding),
         _pair(layer.dilation),
-        str(name),
         layer.groups,
+    )
+
+
+def _linear(self: _Folder, node: Node) -> Affine:
+    """A convolution with a window as large as the map."""
+    kernel = self.values[node.args[0]].size.traced
+    return _weighted(self, node, kernel, (1, 1), (0, 0), (1, 1), 1)
+
+
+def _weighted(
+    self: _Folder,
+    node: Node,
+    kernel: ir.Size,
+    stride: ir.Size,
+    padding: ir.Size,
+    dilation: ir.Size,
+    groups: int,
+) -> Affine:
+    source, name = node.args[:2]
+    layer: QuantConv2d | QuantLinear = self.layers[str(name)]
+    codes, step = self.read(source, layer.input_quantizer, f'{name}.in')
+    self.codes[node] = (codes,)
+    weights = layer.weight_quantizer
+    per_group = self.by_name[codes].channels // groups
+    shaped = layer.weight_codes().reshape(-1, per_group, *kernel)
+    self.weights[str(name)] = ir.Weights(
+        shaped.cpu().numpy().astype(np.int16), weights.grid.bits
+    )
+    op = ir.Convolution(
+        str(name),
+        (codes,),
+        len(shaped),
+        ir.INT32,
+        kernel,
+        stride,
+        padding,
+        dilation,
+        str(name),
+        groups,
     )
     offset = np.zeros(1) if layer.bias is None else _real(layer.bias)
     size = _size(node)
@@ -527,39 +555,6 @@ def _average(self: _Folder, node: Node) -> Affine:
         )
         scale = step / (kernel[0] * kernel[1])
     return Affine(self.emit(op, size), size, np.array([scale]), np.zeros(1))
-
-
-def _linear(self: _Folder, node: Node) -> Affine:
-    """A convolution with a window as large as the map."""
-    source, name = node.args[:2]
-    layer: QuantLinear = self.layers[str(name)]
-    codes, step = self.read(source, layer.input_quantizer, f'{name}.in')
-    self.codes[node] = (codes,)
-    kernel = self.values[source].size.traced
-    weights = layer.weight_quantizer
-    channels = self.by_name[codes].channels
-    shaped = layer.weight_codes().view(-1, channels, *kernel)
-    self.weights[str(name)] = ir.Weights(
-        shaped.cpu().numpy().astype(np.int16), weights.grid.bits
-    )
-    one = (1, 1)
-    op = ir.Convolution(
-        str(name),
-        (codes,),
-        layer.out_features,
-        ir.INT32,
-        kernel,
-        one,
-        (0, 0),
-        one,
-        str(name),
-        1,
-    )
-    offset = np.zeros(1) if layer.bias is None else _real(layer.bias)
-    size = _size(node)
-    return Affine(
-        self.emit(op, size), size, step * _real(weights.step), offset
-    )
 
 
 def _rounding(self: _Folder, node: Node) -> Affine:

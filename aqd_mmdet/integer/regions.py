@@ -46,30 +46,53 @@ class RegionNetwork:
     folded: Folded
 
 
-def region_networks(
-    detector: nn.Module, fixed_point: FixedPoint
-) -> tuple[RegionNetwork, ...]:
-    """Capture and fold all heads of a second stage; none has none.
+def capture_regions(detector: nn.Module) -> tuple[Trace, ...]:
+    """Capture all heads of a second stage; a detector without one has none.
 
     Args:
         detector: In evaluation mode.
+
+    Raises:
+        UserError: If the exporter cannot follow one.
+    """
+    traces = []
+    for reader, head in zip(
+        region_extractors(detector), region_heads(detector), strict=True
+    ):
+        extractor = reader.extractor
+        size = extractor.roi_layers[0].output_size
+        shape = (extractor.out_channels, *size)
+        traces.append(trace_regions(detector, head, shape))
+    return tuple(traces)
+
+
+def region_networks(
+    detector: nn.Module, traces: tuple[Trace, ...], fixed_point: FixedPoint
+) -> tuple[RegionNetwork, ...]:
+    """Fold all heads of a second stage, with the weights as they are now.
+
+    Args:
+        detector: The detector.
+        traces: Of :func:`capture_regions`.
         fixed_point: Width of multipliers.
 
     Raises:
         UserError: If a part of one stays float.
     """
-    networks = []
-    for reader, head in zip(
-        region_extractors(detector), region_heads(detector), strict=True
-    ):
-        channels = reader.extractor.out_channels
-        shape = (channels, *reader.extractor.roi_layers[0].output_size)
-        captured = trace_regions(detector, head, shape)
-        folded = fold_regions(
-            captured, channels, reader.input_quantizer, fixed_point
+    return tuple(
+        RegionNetwork(
+            captured,
+            fold_regions(
+                captured,
+                reader.extractor.out_channels,
+                reader.input_quantizer,
+                fixed_point,
+            ),
         )
-        networks.append(RegionNetwork(captured, folded))
-    return tuple(networks)
+        for reader, captured in zip(
+            region_extractors(detector), traces, strict=True
+        )
+    )
 
 
 def read_regions(

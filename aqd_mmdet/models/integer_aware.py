@@ -23,7 +23,12 @@ from ..integer.detector import BOX_BITS
 from ..integer.executor import Executor
 from ..integer.fold import Folded, fold
 from ..integer.images import image_mean
-from ..integer.regions import FIRST_FEATURES, read_regions, region_networks
+from ..integer.regions import (
+    FIRST_FEATURES,
+    capture_regions,
+    read_regions,
+    region_networks,
+)
 from ..integer.simulation import Simulation
 from ..integer.trace import (
     dense_head,
@@ -127,7 +132,8 @@ class IntegerRegions:
     """The second stage of a detector, run on integers.
 
     Args:
-        detector: A quantised two-stage detector.
+        detector: A quantised two-stage detector; its heads are captured
+            once, their weights are read at each :meth:`fold`.
 
     Raises:
         UserError: If something in it cannot be an integer.
@@ -137,12 +143,13 @@ class IntegerRegions:
         self.detector = detector
         self.readers = region_extractors(detector)
         self.heads = region_heads(detector)
+        self.traces = capture_regions(detector)
         self.fold()
 
     def fold(self) -> None:
         """Make the programs of the weights as they are now."""
         fixed_point = fixed_point_of(self.detector)
-        networks = region_networks(self.detector, fixed_point)
+        networks = region_networks(self.detector, self.traces, fixed_point)
         self.regions = read_regions(self.detector, networks, fixed_point)
         self.executors = [Executor(n.folded.program) for n in networks]
 

@@ -36,34 +36,39 @@ class Detector:
         path: A file ``model.aqd``, or what one holds.
         threads: How many run the network in the engine; by default one for
             each processor. The result does not depend on it.
+        run: What runs programs; the engine, unless it is given. Anything
+            that is equal to the reference may.
 
     Attributes:
         compiled: What the file holds.
         labels: Class names.
-        run: Runs programs; anything that is equal to the reference may.
+        run: Runs programs.
     """
 
     def __init__(
         self,
         path: str | Path | CompiledDetector,
         threads: int | None = None,
+        run: regions.Run | None = None,
     ) -> None:
         if isinstance(path, CompiledDetector):
             self.compiled, content = path, file.to_bytes(path)
         else:
             self.compiled, content = file.load(path)
         self.labels = self.compiled.labels
-        self.run: regions.Run = reference.run
-        threads = threads or os.cpu_count() or 1
-        if engine.library() is None:
+        if run is not None:
+            self.run = run
+        elif engine.library() is not None:
+            threads = threads or os.cpu_count() or 1
+            self.run = engine.Engine(self.compiled, content, threads).run
+        else:
             warnings.warn(
                 'the engine is not built (pip install with a C++ compiler '
                 'builds it): the reference executor runs, which is slow',
                 RuntimeWarning,
                 stacklevel=2,
             )
-        else:
-            self.run = engine.Engine(self.compiled, content, threads).run
+            self.run = reference.run
 
     def __call__(self, image: np.ndarray, name: str = 'image') -> Detections:
         """Find objects.

@@ -168,10 +168,7 @@ def detect_regions(
             outputs[out.tensors[0]].astype(np.int64).reshape(len(boxes), -1)
             for out in stage.program.outputs
         )
-        flat = fixed(
-            logits.reshape(-1, 1), stage.logits, -MAX_LOGIT, MAX_LOGIT
-        )
-        total = total + flat.reshape(logits.shape)
+        total = total + fixed(logits, stage.logits, -MAX_LOGIT, MAX_LOGIT)
         # Of each class, or of all alike.
         by_class = codes.reshape(len(boxes), -1, 4)
         if stage is not regions.stages[-1]:

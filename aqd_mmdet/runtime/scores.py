@@ -60,8 +60,8 @@ def first_ranks(
         case GeometricMean():
             return _product(how, logits, factors[:, None])
         case Softmax():
-            flat = fixed(logits.reshape(-1, 1), how.logits, -(2**30), 2**30)
-            return shares(flat.reshape(logits.shape), how.exp)[:, :-1]
+            x = fixed(logits, how.logits, -(2**30), 2**30)
+            return shares(x, how.exp)[:, :-1]
 
 
 def last_ranks(

@@ -1,22 +1,11 @@
 # What turns a config of mmdet into one of a quantised detector: merged into
 # its `model` by `**_base_.aqd`. Train it with model.bits=float first, then
 # with load_from=... of the float detector.
-_base_ = ['./aqd_hooks.py', './recipes/aqd.py']
+_base_ = ['./mix_resnet.py', './recipes/aqd.py']
 
 aqd = dict(
-    type='aqd_mmdet.QuantizedDetector',
     recipe=_base_.recipe,
     integer=_base_.integer,
-    bits=4,
-    # The integer program reads pixels minus whole numbers.
-    data_preprocessor=dict(mean=[124, 116, 104], std=[1, 1, 1]),
-    backbone=dict(
-        frozen_stages=-1,
-        norm_eval=False,
-        norm_cfg=dict(type='BN', requires_grad=True),
-        init_cfg=dict(type='aqd_mmdet.PretrainedRawImage'),
-    ),
-    # BN and ReLU in the pyramid, BN in the head, as AQD has them.
-    neck=dict(norm_cfg=dict(type='BN'), act_cfg=dict(type='ReLU')),
+    # BN in the head, as AQD has it.
     bbox_head=dict(norm_cfg=dict(type='BN')),
 )

@@ -1,19 +1,4 @@
 # As mix.py, for two-stage detectors.
-_base_ = ['./aqd_hooks.py', './recipes/regions.py']
+_base_ = ['./mix_resnet.py', './recipes/regions.py']
 
-aqd = dict(
-    type='aqd_mmdet.QuantizedDetector',
-    recipe=_base_.recipe,
-    integer=_base_.integer,
-    bits=4,
-    # The integer program reads pixels minus whole numbers.
-    data_preprocessor=dict(mean=[124, 116, 104], std=[1, 1, 1]),
-    backbone=dict(
-        frozen_stages=-1,
-        norm_eval=False,
-        norm_cfg=dict(type='BN', requires_grad=True),
-        init_cfg=dict(type='aqd_mmdet.PretrainedRawImage'),
-    ),
-    # BN and ReLU in the pyramid, as AQD has them.
-    neck=dict(norm_cfg=dict(type='BN'), act_cfg=dict(type='ReLU')),
-)
+aqd = dict(recipe=_base_.recipe, integer=_base_.integer)

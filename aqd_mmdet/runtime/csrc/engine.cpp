@@ -183,9 +183,19 @@ void tell(const std::string &what, char *message, size_t capacity) {
   message[count] = '\0';
 }
 
-bool first_fits(const aqd::Program &program, int32_t height, int32_t width) {
-  return height > 0 && width > 0 && height % program.stride == 0 &&
-         width % program.stride == 0;
+// The plan of a program for an input's size, the last one if it is the same;
+// null if the program does not take it.
+const aqd::Plan *plan_of(aqd_model *model, int index, aqd::Size size) {
+  const aqd::Program *program = program_of(model, index);
+  if (program == nullptr || size.height <= 0 || size.width <= 0 ||
+      size.height % program->stride != 0 || size.width % program->stride != 0) {
+    return nullptr;
+  }
+  aqd::Plan &plan = model->plans[static_cast<size_t>(index)];
+  if (aqd::same(plan.input, size)) return &plan;
+  if (aqd::make_plan(*program, size, &plan)) return &plan;
+  plan.input = {};
+  return nullptr;
 }
 
 }  // namespace
@@ -235,38 +245,28 @@ int aqd_output_count(const aqd_model *model, int program) {
   return found == nullptr ? 0 : static_cast<int>(found->outputs.size());
 }
 
-int aqd_output_shape(const aqd_model *model, int program, int output,
-                     int32_t height, int32_t width, int32_t shape[3]) {
-  const aqd::Program *found = program_of(model, program);
-  const bool right = found != nullptr && output >= 0 &&
-                     output < aqd_output_count(model, program) &&
-                     first_fits(*found, height, width);
-  aqd::Plan plan;
-  if (!right || !aqd::make_plan(*found, {height, width}, &plan)) {
+int aqd_output_shape(aqd_model *model, int program, int output, int32_t height,
+                     int32_t width, int32_t shape[3]) {
+  const aqd::Plan *plan = plan_of(model, program, {height, width});
+  if (plan == nullptr || output < 0 ||
+      output >= aqd_output_count(model, program)) {
     return AQD_BAD_INPUT;
   }
+  const aqd::Program &found = *program_of(model, program);
   const size_t position =
-      static_cast<size_t>(found->outputs[static_cast<size_t>(output)]);
-  shape[0] = found->ops[position].channels;
-  shape[1] = plan.sizes[position].height;
-  shape[2] = plan.sizes[position].width;
+      static_cast<size_t>(found.outputs[static_cast<size_t>(output)]);
+  shape[0] = found.ops[position].channels;
+  shape[1] = plan->sizes[position].height;
+  shape[2] = plan->sizes[position].width;
   return AQD_OK;
 }
 
 int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
             int32_t height, int32_t width, int32_t *const *outputs) {
+  const aqd::Plan *planned = plan_of(model, program, {height, width});
+  if (planned == nullptr || count < 0) return AQD_BAD_INPUT;
+  const aqd::Plan &plan = *planned;
   const aqd::Program *found = program_of(model, program);
-  if (found == nullptr || count < 0 || !first_fits(*found, height, width)) {
-    return AQD_BAD_INPUT;
-  }
-  aqd::Plan &plan = model->plans[static_cast<size_t>(program)];
-  const aqd::Size size = {height, width};
-  if (!aqd::same(plan.input, size)) {
-    if (!aqd::make_plan(*found, size, &plan)) {
-      plan.input = {};
-      return AQD_BAD_INPUT;
-    }
-  }
   // Behind the tensors what is given, of at most four bytes a code; later
   // what operators need while they run.
   const int64_t first = int64_t{found->ops[0].channels} * height * width * 4;
@@ -309,15 +309,13 @@ int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
     for (size_t i = 0; i < tensors.size(); ++i) {
       const aqd::Op &op = found->ops[i];
       if (op.is_fused) continue;
-      if (op.convolution >= 0) {
-        const aqd::Op &source = found->ops[static_cast<size_t>(op.convolution)];
+      const bool fuses = op.convolution >= 0;
+      if (fuses || op.kind == aqd::Kind::kConvolution) {
+        const aqd::Op &source =
+            fuses ? found->ops[static_cast<size_t>(op.convolution)] : op;
         const aqd::Tensor &x = tensors[static_cast<size_t>(source.inputs[0])];
-        convolve(source, &op, x, tensors[i], scratch, model->pool.get());
-        continue;
-      }
-      if (op.kind == aqd::Kind::kConvolution) {
-        const aqd::Tensor &x = tensors[static_cast<size_t>(op.inputs[0])];
-        convolve(op, nullptr, x, tensors[i], scratch, model->pool.get());
+        convolve(source, fuses ? &op : nullptr, x, tensors[i], scratch,
+                 model->pool.get());
         continue;
       }
       if (!op.packed.empty()) {

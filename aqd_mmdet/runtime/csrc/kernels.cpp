@@ -8,8 +8,6 @@
 namespace aqd {
 namespace {
 
-constexpr int kMeanBits = 8;
-
 template <typename T>
 struct Tag {
   using type = T;
@@ -51,14 +49,6 @@ void image(const Op &op, const Tensor &x, const Tensor &out) {
         *to++ = static_cast<T>(*from++ - mean);
       }
     }
-  });
-}
-
-// Codes as they are, in the output's type.
-void copy(const Tensor &x, const Tensor &out) {
-  with_types(x, out, [&](auto *from, auto *to) {
-    using To = std::remove_reference_t<decltype(*to)>;
-    for (size_t i = 0; i < x.count(); ++i) to[i] = static_cast<To>(from[i]);
   });
 }
 
@@ -238,7 +228,7 @@ void slice(const Op &op, const Tensor &x, const Tensor &out) {
   });
 }
 
-// Puts a tensor's channels among those of a wider one, from one on.
+// Puts a tensor's channels among those of a tensor as wide or wider.
 void put(const Tensor &x, int32_t first, const Tensor &out) {
   with_types(x, out, [&](auto *from, auto *to) {
     to += first;
@@ -287,7 +277,7 @@ void run_op(const Op &op, const Tensor *const *inputs, const Tensor &output) {
     case Kind::kImage:
       return image(op, x, output);
     case Kind::kRegion:
-      return copy(x, output);
+      return put(x, 0, output);
     case Kind::kConvolution:
       return convolve(op, nullptr, x, output);
     case Kind::kMaxPool:

@@ -24,7 +24,6 @@ constexpr int64_t kMaxChannels = 1 << 16;
 constexpr int64_t kMaxStride = 4096;
 constexpr int64_t kMaxShift = 47;
 constexpr int64_t kLimit31 = (int64_t{1} << 31) - 1;
-constexpr int kMeanBits = 8;
 // An array has at most so many numbers along an axis.
 constexpr int64_t kMaxSide = kLimit31;
 

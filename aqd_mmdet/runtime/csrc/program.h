@@ -10,6 +10,9 @@
 
 namespace aqd {
 
+// Fractional bits of a mean.
+constexpr int kMeanBits = 8;
+
 struct Size {
   int32_t height = 0;
   int32_t width = 0;

@@ -47,7 +47,7 @@ AQD_API int aqd_program_count(const aqd_model *model);
 AQD_API int aqd_output_count(const aqd_model *model, int program);
 
 /* Channels, height and width of an output for an input's height and width. */
-AQD_API int aqd_output_shape(const aqd_model *model, int program, int output,
+AQD_API int aqd_output_shape(aqd_model *model, int program, int output,
                      int32_t height, int32_t width, int32_t shape[3]);
 
 /* Runs a program on a batch of inputs of one size.
