@@ -33,7 +33,7 @@ def engine_of(compiled: CompiledDetector, threads: int = 1) -> Engine:
 
 @pytest.mark.parametrize('name', ['retinanet', 'fcos'])
 @pytest.mark.parametrize('bits', [2, 3, 4, 8])
-@pytest.mark.parametrize('isa', ['portable', 'avx512', None])
+@pytest.mark.parametrize('isa', ['portable', 'avx512', 'amx', None])
 def test_networks_are_the_references(name, bits, isa, monkeypatch):
     if isa is not None:
         monkeypatch.setenv('AQD_ISA', isa)
@@ -52,7 +52,7 @@ def test_networks_are_the_references(name, bits, isa, monkeypatch):
 
 def test_unknown_instructions_are_named(monkeypatch):
     monkeypatch.setenv('AQD_ISA', 'sse9')
-    with pytest.raises(UserError, match='AQD_ISA=sse9 is not portable'):
+    with pytest.raises(UserError, match='AQD_ISA=sse9 is not what'):
         engine_of(detector())
 
 

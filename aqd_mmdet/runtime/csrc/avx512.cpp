@@ -5,7 +5,7 @@
 
 #include "avx512.h"
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#ifdef AQD_HAS_AVX512
 
 #include <cpuid.h>
 #include <immintrin.h>
@@ -409,8 +409,6 @@ bool needs_frame(const Op &op, Type type) {
   return op.padding.height > 0 || op.padding.width > 0 || type == Type::kI8;
 }
 
-}  // namespace
-
 bool has_avx512() {
   return __builtin_cpu_supports("avx512f") &&
          __builtin_cpu_supports("avx512bw") &&
@@ -419,8 +417,7 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512vnni");
 }
 
-void prepare_avx512(Program *program, bool with_tiles) {
-  const bool use_tiles = with_tiles && has_amx();
+void prepare(Program *program, bool use_tiles) {
   for (Op &op : program->ops) {
     if (op.kind == Kind::kRequantize) pack_table(&op);
     if (op.kind != Kind::kConvolution || op.groups != 1) continue;
@@ -435,7 +432,7 @@ void prepare_avx512(Program *program, bool with_tiles) {
   }
 }
 
-int64_t scratch_avx512(const Op &op, const Op &source, Size size) {
+int64_t scratch_of(const Op &op, const Op &source, Size size) {
   if (!op.is_packed || !needs_frame(op, source.grid.type())) return 0;
   return (int64_t{size.height} + 2 * op.padding.height) *
              (int64_t{size.width} + 2 * op.padding.width) * source.channels *
@@ -443,7 +440,7 @@ int64_t scratch_avx512(const Op &op, const Op &source, Size size) {
          kSlack;
 }
 
-void convolve_avx512(const Op &op, const Op *requantize, const Tensor &x,
+void convolve_packed(const Op &op, const Op *requantize, const Tensor &x,
                      const Tensor &out, uint8_t *scratch, Pool *pool) {
   const bool bytes = reads_bytes(x.type);
   const int64_t code = static_cast<int64_t>(bytes_of(x.type));
@@ -514,7 +511,7 @@ AQD_AVX512 void requantize_pixels(const Op &op, const Tensor &x,
   }
 }
 
-void requantize_avx512(const Op &op, const Tensor &x, const Tensor &out,
+void requantize_packed(const Op &op, const Tensor &x, const Tensor &out,
                        Pool *pool) {
   const Epilogue e = epilogue_of(&op, out);
   const int64_t count = static_cast<int64_t>(x.plane());
@@ -525,18 +522,16 @@ void requantize_avx512(const Op &op, const Tensor &x, const Tensor &out,
   });
 }
 
-}  // namespace aqd
+}  // namespace
 
-#else
+const Isa kAvx512 = {"avx512", has_avx512, [](Program *program) {
+                       prepare(program, false);
+                     },
+                     scratch_of, convolve_packed, requantize_packed};
 
-namespace aqd {
-
-bool has_avx512() { return false; }
-void prepare_avx512(Program *, bool) {}
-int64_t scratch_avx512(const Op &, const Op &, Size) { return 0; }
-void convolve_avx512(const Op &, const Op *, const Tensor &, const Tensor &,
-                     uint8_t *, Pool *) {}
-void requantize_avx512(const Op &, const Tensor &, const Tensor &, Pool *) {}
+const Isa kAmx = {"amx", [] { return has_avx512() && has_amx(); },
+                  [](Program *program) { prepare(program, true); },
+                  scratch_of, convolve_packed, requantize_packed};
 
 }  // namespace aqd
 

@@ -1,136 +1,17 @@
-// The C API: memory for a size of image, and the operators in their order.
+// The C API, and the operators in their order.
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
 
 #include "aqd.h"
-#include "avx512.h"
+#include "isa.h"
 #include "kernels.h"
-#include "program.h"
-
-namespace aqd {
-namespace {
-
-constexpr int64_t kMaxSide = 1 << 16;
-// Largest arena; more than any machine has.
-constexpr int64_t kMaxArena = int64_t{1} << 46;
-constexpr int64_t kCacheLine = 64;
-
-int32_t windowed(int64_t n, int64_t k, int64_t s, int64_t p, int64_t d) {
-  const int64_t reach = n + 2 * p - d * (k - 1) - 1;
-  return reach < 0 ? 0 : static_cast<int32_t>(reach / s + 1);
-}
-
-int32_t sliced(int64_t n, int64_t offset, int64_t step) {
-  return offset >= n ? 0 : static_cast<int32_t>((n - offset + step - 1) / step);
-}
-
-bool same(const Size &a, const Size &b) {
-  return a.height == b.height && a.width == b.width;
-}
-
-// Where the tensors of a program lie for one size of its input.
-struct Plan {
-  Size input;
-  std::vector<Size> sizes;
-  std::vector<int64_t> offsets;
-  int64_t peak = 0;
-  int64_t scratch = 0;  // bytes that the largest operator needs
-};
-
-// Whether an operator can take inputs of these sizes.
-bool fits(const Program &program, int position, const Size *sizes) {
-  const Op &op = program.ops[static_cast<size_t>(position)];
-  const Size &size = sizes[position];
-  const bool right = 0 < size.height && size.height <= kMaxSide &&
-                     0 < size.width && size.width <= kMaxSide;
-  if (!right || op.kind == Kind::kUpsample) return right;
-  const bool gate = op.kind == Kind::kMultiply;
-  for (const int input : op.inputs) {
-    const Size &found = sizes[input];
-    const bool one = gate && same(found, {1, 1});
-    if (op.inputs.size() > 1 && !one && !same(found, size)) return false;
-  }
-  return true;
-}
-
-bool make_plan(const Program &program, Size input, Plan *plan) {
-  struct Living {
-    int64_t start, end;
-    int last_use;
-  };
-  const size_t count = program.ops.size();
-  plan->input = input;
-  plan->sizes.assign(count, {});
-  plan->offsets.assign(count, 0);
-  plan->peak = plan->scratch = 0;
-  std::vector<Living> living;  // by their start
-  for (size_t i = 0; i < count; ++i) {
-    const Op &op = program.ops[i];
-    const int position = static_cast<int>(i);
-    plan->sizes[i] = i == 0 ? input
-                            : output_size(program, position, plan->sizes.data());
-    if (!fits(program, position, plan->sizes.data())) return false;
-    if (op.kind == Kind::kConvolution) {
-      const size_t read = static_cast<size_t>(op.inputs[0]);
-      const int64_t scratch =
-          scratch_avx512(op, program.ops[read], plan->sizes[read]);
-      if (scratch > kMaxArena) return false;
-      plan->scratch = std::max(plan->scratch, scratch);
-    }
-    if (op.is_fused) continue;
-    const int64_t bytes = int64_t{op.channels} * plan->sizes[i].height *
-                              plan->sizes[i].width *
-                              static_cast<int64_t>(bytes_of(op.grid.type())) +
-                          kSlack;
-    const int64_t need = (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
-    int64_t at = 0;
-    auto before = living.begin();
-    for (; before != living.end(); ++before) {
-      if (at + need <= before->start) break;
-      at = std::max(at, before->end);
-    }
-    if (at + need > kMaxArena) return false;
-    living.insert(before, {at, at + need, op.last_use});
-    plan->offsets[i] = at;
-    plan->peak = std::max(plan->peak, at + need);
-    const auto dead = [&](const Living &x) { return x.last_use <= position; };
-    living.erase(std::remove_if(living.begin(), living.end(), dead),
-                 living.end());
-  }
-  return true;
-}
-
-}  // namespace
-
-Size output_size(const Program &program, int position, const Size *sizes) {
-  const Op &op = program.ops[static_cast<size_t>(position)];
-  const Size &x = sizes[op.inputs[0]];
-  switch (op.kind) {
-    case Kind::kConvolution:
-    case Kind::kMaxPool:
-      return {windowed(x.height, op.kernel.height, op.stride.height,
-                       op.padding.height, op.dilation.height),
-              windowed(x.width, op.kernel.width, op.stride.width,
-                       op.padding.width, op.dilation.width)};
-    case Kind::kMean:
-      return {1, 1};
-    case Kind::kUpsample:
-      return sizes[op.inputs[1]];
-    case Kind::kSlice:
-      return {sliced(x.height, op.padding.height, op.stride.height),
-              sliced(x.width, op.padding.width, op.stride.width)};
-    default:
-      return x;
-  }
-}
-
-}  // namespace aqd
+#include "plan.h"
 
 struct aqd_model {
+  const aqd::Isa *isa = nullptr;
   aqd::Model model;
   std::vector<aqd::Plan> plans;  // the last of each program
   std::unique_ptr<uint8_t[]> arena;
@@ -144,36 +25,6 @@ const aqd::Program *program_of(const aqd_model *model, int index) {
   const auto &programs = model->model.programs;
   const bool right = index >= 0 && static_cast<size_t>(index) < programs.size();
   return right ? &programs[static_cast<size_t>(index)] : nullptr;
-}
-
-void convolve(const aqd::Op &op, const aqd::Op *requantize,
-              const aqd::Tensor &x, const aqd::Tensor &out, uint8_t *scratch,
-              aqd::Pool *pool) {
-  if (op.is_packed) {
-    aqd::convolve_avx512(op, requantize, x, out, scratch, pool);
-  } else {
-    aqd::convolve(op, requantize, x, out);
-  }
-}
-
-enum class Isa { kPortable, kAvx512, kBest };
-
-// Which instructions to use: as AQD_ISA says, or the best that there are.
-bool choose_isa(Isa *isa, std::string *message) {
-  const bool vectors = aqd::has_avx512();
-  const char *asked = std::getenv("AQD_ISA");
-  *isa = vectors ? Isa::kBest : Isa::kPortable;
-  if (asked == nullptr) return true;
-  if (std::strcmp(asked, "portable") == 0) {
-    *isa = Isa::kPortable;
-  } else if (vectors && std::strcmp(asked, "avx512") == 0) {
-    *isa = Isa::kAvx512;
-  } else {
-    *message = std::string("AQD_ISA=") + asked + " is not portable" +
-               (vectors ? " or avx512" : ", all that this machine has");
-    return false;
-  }
-  return true;
 }
 
 void tell(const std::string &what, char *message, size_t capacity) {
@@ -193,7 +44,7 @@ const aqd::Plan *plan_of(aqd_model *model, int index, aqd::Size size) {
   }
   aqd::Plan &plan = model->plans[static_cast<size_t>(index)];
   if (aqd::same(plan.input, size)) return &plan;
-  if (aqd::make_plan(*program, size, &plan)) return &plan;
+  if (aqd::make_plan(*program, *model->isa, size, &plan)) return &plan;
   plan.input = {};
   return nullptr;
 }
@@ -206,8 +57,8 @@ int aqd_load(const void *content, size_t length, int threads,
   std::unique_ptr<aqd_model> made(new (std::nothrow) aqd_model);
   if (made == nullptr) return AQD_NO_MEMORY;
   std::string what;
-  Isa isa = Isa::kPortable;
-  if (!choose_isa(&isa, &what)) {
+  made->isa = aqd::choose_isa(&what);
+  if (made->isa == nullptr) {
     tell(what, message, capacity);
     return AQD_BAD_INPUT;
   }
@@ -219,11 +70,7 @@ int aqd_load(const void *content, size_t length, int threads,
   made->pool.reset(new (std::nothrow) aqd::Pool(threads));
   if (made->pool == nullptr) return AQD_NO_MEMORY;
   made->plans.resize(made->model.programs.size());
-  if (isa != Isa::kPortable) {
-    for (aqd::Program &each : made->model.programs) {
-      aqd::prepare_avx512(&each, isa == Isa::kBest);
-    }
-  }
+  for (aqd::Program &each : made->model.programs) made->isa->prepare(&each);
   *model = made.release();
   return AQD_OK;
 }
@@ -314,13 +161,18 @@ int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
         const aqd::Op &source =
             fuses ? found->ops[static_cast<size_t>(op.convolution)] : op;
         const aqd::Tensor &x = tensors[static_cast<size_t>(source.inputs[0])];
-        convolve(source, fuses ? &op : nullptr, x, tensors[i], scratch,
-                 model->pool.get());
+        const aqd::Op *requantize = fuses ? &op : nullptr;
+        if (source.is_packed) {
+          model->isa->convolve(source, requantize, x, tensors[i], scratch,
+                               model->pool.get());
+        } else {
+          aqd::convolve(source, requantize, x, tensors[i]);
+        }
         continue;
       }
       if (!op.packed.empty()) {
         const aqd::Tensor &x = tensors[static_cast<size_t>(op.inputs[0])];
-        aqd::requantize_avx512(op, x, tensors[i], model->pool.get());
+        model->isa->requantize(op, x, tensors[i], model->pool.get());
         continue;
       }
       inputs.clear();

@@ -104,9 +104,6 @@ struct Program {
   int32_t stride = 1;
 };
 
-// Returns the size of an operator's output; sizes are those of all before it.
-Size output_size(const Program &program, int position, const Size *sizes);
-
 struct Model {
   std::vector<Program> programs;
 };

@@ -1,0 +1,37 @@
+#include "isa.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "avx512.h"
+
+namespace aqd {
+namespace {
+
+const Isa kPortable = {"portable", [] { return true; },
+                       [](Program *) {},  nullptr,
+                       nullptr,           nullptr};
+
+// The best first.
+const Isa *const kAll[] = {
+#ifdef AQD_HAS_AVX512
+    &kAmx, &kAvx512,
+#endif
+    &kPortable};
+
+}  // namespace
+
+const Isa *choose_isa(std::string *message) {
+  const char *asked = std::getenv("AQD_ISA");
+  std::string names;
+  for (const Isa *isa : kAll) {
+    if (!isa->is_there()) continue;
+    if (asked == nullptr || std::strcmp(asked, isa->name) == 0) return isa;
+    names += names.empty() ? isa->name : std::string(", ") + isa->name;
+  }
+  *message = std::string("AQD_ISA=") + asked +
+             " is not what this machine has: " + names;
+  return nullptr;
+}
+
+}  // namespace aqd

@@ -1,0 +1,114 @@
+#include "plan.h"
+
+#include <algorithm>
+
+namespace aqd {
+namespace {
+
+constexpr int64_t kMaxSide = 1 << 16;
+// Largest arena; more than any machine has.
+constexpr int64_t kMaxArena = int64_t{1} << 46;
+
+int32_t windowed(int64_t n, int64_t k, int64_t s, int64_t p, int64_t d) {
+  const int64_t reach = n + 2 * p - d * (k - 1) - 1;
+  return reach < 0 ? 0 : static_cast<int32_t>(reach / s + 1);
+}
+
+int32_t sliced(int64_t n, int64_t offset, int64_t step) {
+  return offset >= n ? 0 : static_cast<int32_t>((n - offset + step - 1) / step);
+}
+
+// Size of an operator's output; sizes are those of all before it.
+Size output_size(const Program &program, int position, const Size *sizes) {
+  const Op &op = program.ops[static_cast<size_t>(position)];
+  const Size &x = sizes[op.inputs[0]];
+  switch (op.kind) {
+    case Kind::kConvolution:
+    case Kind::kMaxPool:
+      return {windowed(x.height, op.kernel.height, op.stride.height,
+                       op.padding.height, op.dilation.height),
+              windowed(x.width, op.kernel.width, op.stride.width,
+                       op.padding.width, op.dilation.width)};
+    case Kind::kMean:
+      return {1, 1};
+    case Kind::kUpsample:
+      return sizes[op.inputs[1]];
+    case Kind::kSlice:
+      return {sliced(x.height, op.padding.height, op.stride.height),
+              sliced(x.width, op.padding.width, op.stride.width)};
+    default:
+      return x;
+  }
+}
+
+// Whether an operator can take inputs of these sizes.
+bool fits(const Program &program, int position, const Size *sizes) {
+  const Op &op = program.ops[static_cast<size_t>(position)];
+  const Size &size = sizes[position];
+  const bool right = 0 < size.height && size.height <= kMaxSide &&
+                     0 < size.width && size.width <= kMaxSide;
+  if (!right || op.kind == Kind::kUpsample) return right;
+  const bool gate = op.kind == Kind::kMultiply;
+  for (const int input : op.inputs) {
+    const Size &found = sizes[input];
+    const bool one = gate && same(found, {1, 1});
+    if (op.inputs.size() > 1 && !one && !same(found, size)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+bool same(const Size &a, const Size &b) {
+  return a.height == b.height && a.width == b.width;
+}
+
+bool make_plan(const Program &program, const Isa &isa, Size input,
+               Plan *plan) {
+  struct Living {
+    int64_t start, end;
+    int last_use;
+  };
+  const size_t count = program.ops.size();
+  plan->input = input;
+  plan->sizes.assign(count, {});
+  plan->offsets.assign(count, 0);
+  plan->peak = plan->scratch = 0;
+  std::vector<Living> living;  // by their start
+  for (size_t i = 0; i < count; ++i) {
+    const Op &op = program.ops[i];
+    const int position = static_cast<int>(i);
+    plan->sizes[i] = i == 0 ? input
+                            : output_size(program, position, plan->sizes.data());
+    if (!fits(program, position, plan->sizes.data())) return false;
+    if (op.is_packed) {
+      const size_t read = static_cast<size_t>(op.inputs[0]);
+      const int64_t scratch =
+          isa.scratch(op, program.ops[read], plan->sizes[read]);
+      if (scratch > kMaxArena) return false;
+      plan->scratch = std::max(plan->scratch, scratch);
+    }
+    if (op.is_fused) continue;
+    const int64_t bytes = int64_t{op.channels} * plan->sizes[i].height *
+                              plan->sizes[i].width *
+                              static_cast<int64_t>(bytes_of(op.grid.type())) +
+                          kSlack;
+    const int64_t need = (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+    int64_t at = 0;
+    auto before = living.begin();
+    for (; before != living.end(); ++before) {
+      if (at + need <= before->start) break;
+      at = std::max(at, before->end);
+    }
+    if (at + need > kMaxArena) return false;
+    living.insert(before, {at, at + need, op.last_use});
+    plan->offsets[i] = at;
+    plan->peak = std::max(plan->peak, at + need);
+    const auto dead = [&](const Living &x) { return x.last_use <= position; };
+    living.erase(std::remove_if(living.begin(), living.end(), dead),
+                 living.end());
+  }
+  return true;
+}
+
+}  // namespace aqd

@@ -1,0 +1,26 @@
+// Sizes of a program's tensors, and where they lie in memory.
+
+#pragma once
+
+#include "isa.h"
+#include "program.h"
+
+namespace aqd {
+
+constexpr int64_t kCacheLine = 64;
+
+// Where the tensors of a program lie for one size of its input.
+struct Plan {
+  Size input;
+  std::vector<Size> sizes;
+  std::vector<int64_t> offsets;
+  int64_t peak = 0;
+  int64_t scratch = 0;  // bytes that the largest operator needs
+};
+
+bool same(const Size &a, const Size &b);
+
+// Returns whether the program takes an input of this size.
+bool make_plan(const Program &program, const Isa &isa, Size input, Plan *plan);
+
+}  // namespace aqd
