@@ -17,6 +17,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "schedule.h"
+
 #define AQD_AVX512 \
   __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
 
@@ -30,13 +32,15 @@ namespace {
 constexpr int kLanes = 16;
 constexpr int kVectors = 4;  // of output channels at once
 constexpr int kPixels = 6;   // with kVectors, 24 of 32 registers for sums
-// Parts of an operator for each thread, so that none waits long for another.
-constexpr int kParts = 4;
 // Rows of a tile: 16 pixels, or 64 codes that meet 16 output channels.
 constexpr int kTileRows = 16;
-constexpr int kTable = 6 * 8;  // numbers of a requantisation of 16 channels
+constexpr int kTable = 6 * 8;      // numbers of a requantisation of 16 channels
+constexpr int kThresholds = 5 * kLanes;
 // What signed codes are raised by; an instruction takes unsigned bytes.
 constexpr int kRaise = 128;
+// Bytes of input that a thread works at: a quarter of a common L2 cache, the
+// rest of which is for weights.
+constexpr int64_t kBand = 512 << 10;
 
 bool reads_bytes(Type type) { return type == Type::kU8 || type == Type::kI8; }
 
@@ -60,49 +64,59 @@ Runs runs_of(const Op &op, int32_t channels, bool bytes) {
   return runs;
 }
 
-int format_of(const Op &op, bool bytes) {
-  return (bytes ? 1 : 2) + (op.dilation.width == 1 ? 0 : 2);
+// Weights of other formats are other numbers; 0 is for none.
+int format_of(const Op &op, bool bytes, bool tiles) {
+  return (tiles ? 3 : bytes ? 2 : 1) + (op.dilation.width == 1 ? 0 : 3);
 }
 
 int64_t vectors_of(int64_t channels) { return (channels + kLanes - 1) / kLanes; }
 
-// Weights: block of up to four vectors, run, instruction, vector, lane.
-void pack(const Op &op, int32_t channels, bool bytes, Weights *weights) {
+// Weights of 16 output channels that meet the codes of one instruction.
+int8_t *pack_vector(const Runs &runs, const int8_t *from, int64_t outs,
+                    int64_t first, int64_t k, bool bytes, int8_t *to) {
+  const int64_t each = bytes ? 4 : 2;
+  for (int64_t o = first; o < first + kLanes; ++o) {
+    for (int64_t i = k * each; i < (k + 1) * each; ++i) {
+      const bool inside = o < outs && i < runs.codes;
+      const int8_t code = inside ? from[i * outs + o] : int8_t{0};
+      *to++ = code;
+      if (!bytes) *to++ = code < 0 ? int8_t{-1} : int8_t{0};
+    }
+  }
+  return to;
+}
+
+// Weights: block of vectors (four, or two of tiles), run, instruction (16 of
+// tiles together), vector, lane.
+void pack(const Op &op, int32_t channels, bool bytes, bool tiles,
+          Weights *weights) {
   const Runs runs = runs_of(op, channels, bytes);
-  const int64_t outs = op.channels, each = bytes ? 4 : 2;
-  const int64_t vectors = vectors_of(outs);
-  weights->format = format_of(op, bytes);
-  weights->packed.assign(
-      static_cast<size_t>(vectors * runs.count * runs.length * 64), 0);
+  const int64_t outs = op.channels, vectors = vectors_of(outs);
+  const int64_t together = tiles ? kTileRows : 1;
+  const int64_t most = tiles ? 2 : kVectors;
+  weights->format = format_of(op, bytes, tiles);
+  weights->packed.resize(
+      static_cast<size_t>(vectors * runs.count * runs.length * 64));
   int8_t *to = weights->packed.data();
-  for (int64_t block = 0; block < vectors; block += kVectors) {
-    const int64_t wide = std::min<int64_t>(kVectors, vectors - block);
+  for (int64_t block = 0; block < vectors; block += most) {
+    const int64_t end = std::min(block + most, vectors);
     for (int64_t run = 0; run < runs.count; ++run) {
       const int64_t tap = run / runs.per_row * op.kernel.width +
                           run % runs.per_row;
       const int8_t *from = weights->codes.data() + tap * channels * outs;
-      for (int64_t k = 0; k < runs.length; ++k) {
-        for (int64_t v = 0; v < wide; ++v) {
-          for (int64_t lane = 0; lane < kLanes; ++lane) {
-            const int64_t o = (block + v) * kLanes + lane;
-            for (int64_t j = 0; j < each; ++j) {
-              const int64_t i = k * each + j;
-              const bool inside = o < outs && i < runs.codes;
-              const int8_t code = inside ? from[i * outs + o] : int8_t{0};
-              *to++ = code;
-              if (!bytes) *to++ = code < 0 ? int8_t{-1} : int8_t{0};
-            }
+      for (int64_t k = 0; k < runs.length; k += together) {
+        for (int64_t v = block; v < end; ++v) {
+          for (int64_t i = k; i < k + together; ++i) {
+            to = pack_vector(runs, from, outs, v * kLanes, i, bytes, to);
           }
         }
       }
     }
   }
   weights->raised.assign(static_cast<size_t>(vectors * kLanes), 0);
-  const size_t taps = weights->codes.size() / static_cast<size_t>(outs);
-  for (size_t t = 0; t < taps; ++t) {
-    for (size_t o = 0; o < static_cast<size_t>(outs); ++o) {
-      weights->raised[o] -= kRaise * weights->codes[t * static_cast<size_t>(outs) + o];
-    }
+  const size_t width = static_cast<size_t>(outs);
+  for (size_t i = 0; i < weights->codes.size(); ++i) {
+    weights->raised[i % width] -= kRaise * weights->codes[i];
   }
 }
 
@@ -121,29 +135,88 @@ void pack_table(Op *op) {
   }
 }
 
-// Where sums go, and what becomes of them on the way.
-struct Epilogue {
-  const int64_t *table;  // null for sums as they are
-  __m512i low, high;     // of the grid, as 64-bit numbers
+// How many codes above the lowest there are, as comparisons with thresholds.
+constexpr int kCompared = 3;
+
+// The sum from which on an output code is at least `code`; for a negative
+// multiplier, complements of sums are compared. Saturated to 32 bits, one
+// beyond what sums reach.
+int64_t threshold(int64_t m, int64_t b, int s, int64_t code) {
+  const __int128 least = (static_cast<__int128>(code) << s) - b;
+  if (m == 0) return least <= 0 ? INT64_MIN : INT64_MAX;
+  // The least a with a * m >= least; or the largest, as m is negative.
+  __int128 quotient = least / m;
+  const bool exact = quotient * m == least;
+  const bool down = !exact && (least < 0) != (m < 0);
+  if (down) --quotient;
+  if (m > 0 && !exact) ++quotient;
+  if (m < 0) quotient = ~quotient;
+  return static_cast<int64_t>(
+      std::clamp<__int128>(quotient, INT64_MIN, INT64_MAX));
+}
+
+// Where there are few codes: of 16 channels each what sums are combined with
+// (all ones for a negative multiplier), the lowest code, and three sums that
+// must be exceeded for one code more.
+void pack_thresholds(Op *op) {
+  const Multipliers &table = op->multipliers;
+  const int64_t vectors = vectors_of(op->channels);
+  op->thresholds.assign(static_cast<size_t>(vectors * kThresholds), INT32_MAX);
+  for (int64_t c = 0; c < op->channels; ++c) {
+    const size_t k = table.m.size() > 1 ? static_cast<size_t>(c) : 0;
+    int32_t *to =
+        op->thresholds.data() + c / kLanes * kThresholds + c % kLanes;
+    to[0] = table.m[k] < 0 ? -1 : 0;
+    to[kLanes] = op->grid.low;
+    int32_t *next = to + 2 * kLanes;
+    for (int64_t code = int64_t{op->grid.low} + 1; code <= op->grid.high; ++code) {
+      const int64_t t = threshold(table.m[k], table.b[k], table.s[k], code);
+      if (t <= INT32_MIN) {
+        ++to[kLanes];  // all sums reach it
+      } else if (t <= INT32_MAX) {
+        *next = static_cast<int32_t>(t - 1);
+        next += kLanes;
+      }
+    }
+  }
+}
+
+// One stage of a group, ready to run.
+struct VectorStage {
+  Kind kind;
+  const int64_t *table;       // of a requantisation
+  const int32_t *thresholds;  // instead, if there are
+  Grid grid;
+  Stage::Input inputs[2];
+  std::vector<int64_t> rows, columns;  // what is upsampled, by its output
   Type type;
-  uint8_t *out;
-  int64_t channels;
+  uint8_t *out;  // null if nothing is stored
 };
 
-Epilogue epilogue_of(const Op *requantize, const Tensor &out) {
-  Epilogue e;
-  std::memset(&e, 0, sizeof e);
-  e.type = out.type;
-  e.out = static_cast<uint8_t *>(out.data);
-  e.channels = out.channels;
-  if (requantize == nullptr) return e;
-  e.table = requantize->packed.data();
-  int64_t limits[2][8];
-  std::fill(limits[0], limits[0] + 8, requantize->grid.low);
-  std::fill(limits[1], limits[1] + 8, requantize->grid.high);
-  std::memcpy(&e.low, limits[0], sizeof e.low);
-  std::memcpy(&e.high, limits[1], sizeof e.high);
-  return e;
+std::vector<VectorStage> stages_of(const Group &group) {
+  std::vector<VectorStage> made(group.stages.size());
+  for (size_t i = 0; i < made.size(); ++i) {
+    const Stage &stage = group.stages[i];
+    const Op &op = *stage.op;
+    VectorStage &to = made[i];
+    to.kind = op.kind;
+    to.table = op.packed.data();
+    to.thresholds = op.thresholds.empty() ? nullptr : op.thresholds.data();
+    to.grid = op.grid;
+    std::copy(stage.inputs, stage.inputs + 2, to.inputs);
+    to.type = op.grid.type();
+    to.out = stage.out == nullptr ? nullptr
+                                  : static_cast<uint8_t *>(stage.out->data);
+    if (op.kind != Kind::kUpsample) continue;
+    const Size &from = stage.inputs[0].tensor->size;
+    for (int64_t y = 0; y < group.size.height; ++y) {
+      to.rows.push_back(y * from.height / group.size.height * from.width);
+    }
+    for (int64_t x = 0; x < group.size.width; ++x) {
+      to.columns.push_back(x * from.width / group.size.width);
+    }
+  }
+  return made;
 }
 
 AQD_AVX512 inline __m512i requantized(__m512i sums, const int64_t *table,
@@ -161,24 +234,30 @@ AQD_AVX512 inline __m512i requantized(__m512i sums, const int64_t *table,
   return _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
 }
 
-AQD_AVX512 inline void store(const Epilogue &e, int64_t pixel, int64_t vector,
-                             __m512i sums) {
-  const int64_t first = vector * kLanes;
-  const int64_t left = std::min<int64_t>(kLanes, e.channels - first);
-  const __mmask16 mask = static_cast<__mmask16>((1u << left) - 1);
-  const int64_t at = pixel * e.channels + first;
-  if (e.table != nullptr) {
-    sums = requantized(sums, e.table + vector * kTable, e.low, e.high);
+AQD_AVX512 inline __m512i compared(__m512i sums, const int32_t *thresholds) {
+  const __m512i one = _mm512_set1_epi32(1);
+  sums = _mm512_xor_si512(sums, _mm512_loadu_si512(thresholds));
+  __m512i code = _mm512_loadu_si512(thresholds + kLanes);
+#pragma GCC unroll 3
+  for (int i = 0; i < kCompared; ++i) {
+    const __m512i least = _mm512_loadu_si512(thresholds + (2 + i) * kLanes);
+    const __mmask16 more = _mm512_cmpgt_epi32_mask(sums, least);
+    code = _mm512_mask_add_epi32(code, more, code, one);
   }
-  switch (e.type) {
+  return code;
+}
+
+AQD_AVX512 inline void store(Type type, uint8_t *out, int64_t at,
+                             __mmask16 mask, __m512i codes) {
+  switch (type) {
     case Type::kU8:
     case Type::kI8:
-      return _mm_mask_storeu_epi8(e.out + at, mask, _mm512_cvtepi32_epi8(sums));
+      return _mm_mask_storeu_epi8(out + at, mask, _mm512_cvtepi32_epi8(codes));
     case Type::kI16:
-      return _mm256_mask_storeu_epi16(e.out + 2 * at, mask,
-                                      _mm512_cvtepi32_epi16(sums));
+      return _mm256_mask_storeu_epi16(out + 2 * at, mask,
+                                      _mm512_cvtepi32_epi16(codes));
     case Type::kI32:
-      return _mm512_mask_storeu_epi32(e.out + 4 * at, mask, sums);
+      return _mm512_mask_storeu_epi32(out + 4 * at, mask, codes);
   }
 }
 
@@ -198,6 +277,101 @@ AQD_AVX512 inline __m512i load(const uint8_t *codes, Type type, int64_t at,
   }
 }
 
+// What stages made of 16 channels of up to 16 pixels.
+struct Made {
+  alignas(64) int32_t codes[kMaxGroup][kTileRows * kLanes];
+};
+
+// Some pixels of a row, and 16 output channels.
+struct Place {
+  int64_t row, column;
+  int pixels;
+  int64_t vector;
+};
+
+// Runs stages of a group at a place, from one on.
+class Stages {
+ public:
+  explicit Stages(const Group &group)
+      : stages_(stages_of(group)), width_(group.size.width),
+        channels_(group.channels), first_(group.is_convolution() ? 1 : 0) {}
+
+  AQD_AVX512 void run(const Place &place, Made *made) const {
+    const int64_t channel = place.vector * kLanes;
+    const int64_t left = std::min<int64_t>(kLanes, channels_ - channel);
+    const __mmask16 mask = static_cast<__mmask16>((1u << left) - 1);
+    for (size_t i = 0; i < stages_.size(); ++i) {
+      const VectorStage &stage = stages_[i];
+      int32_t *to = made->codes[i];
+      if (i >= first_) run(stage, place, mask, made, to);
+      if (stage.out == nullptr) continue;
+      int64_t at = (place.row * width_ + place.column) * channels_ + channel;
+      for (int p = 0; p < place.pixels; ++p, at += channels_) {
+        store(stage.type, stage.out, at, mask,
+              _mm512_load_si512(to + p * kLanes));
+      }
+    }
+  }
+
+ private:
+  AQD_AVX512 void run(const VectorStage &stage, const Place &place,
+                      __mmask16 mask, Made *made, int32_t *to) const {
+    alignas(64) int32_t read[2][kTileRows * kLanes];
+    const int32_t *x = input(stage, 0, place, mask, made, read[0]);
+    const int count = place.pixels * kLanes;
+    if (stage.kind == Kind::kAdd) {
+      const int32_t *y = input(stage, 1, place, mask, made, read[1]);
+      const __m512i low = _mm512_set1_epi32(stage.grid.low);
+      const __m512i high = _mm512_set1_epi32(stage.grid.high);
+      for (int i = 0; i < count; i += kLanes) {
+        const __m512i sum = _mm512_add_epi32(_mm512_load_si512(x + i),
+                                             _mm512_load_si512(y + i));
+        _mm512_store_si512(
+            to + i, _mm512_min_epi32(_mm512_max_epi32(sum, low), high));
+      }
+    } else if (stage.kind == Kind::kUpsample) {
+      std::memcpy(to, x, static_cast<size_t>(count) * sizeof *to);
+    } else if (stage.thresholds != nullptr) {
+      const int32_t *t = stage.thresholds + place.vector * kThresholds;
+      for (int i = 0; i < count; i += kLanes) {
+        _mm512_store_si512(to + i, compared(_mm512_load_si512(x + i), t));
+      }
+    } else {
+      const int64_t *t = stage.table + place.vector * kTable;
+      const __m512i low = _mm512_set1_epi64(stage.grid.low);
+      const __m512i high = _mm512_set1_epi64(stage.grid.high);
+      for (int i = 0; i < count; i += kLanes) {
+        _mm512_store_si512(
+            to + i, requantized(_mm512_load_si512(x + i), t, low, high));
+      }
+    }
+  }
+
+  AQD_AVX512 const int32_t *input(const VectorStage &stage, int index,
+                                  const Place &place, __mmask16 mask,
+                                  const Made *made, int32_t *to) const {
+    const Stage::Input &input = stage.inputs[index];
+    if (input.tensor == nullptr) return made->codes[input.stage];
+    const Tensor &x = *input.tensor;
+    const uint8_t *codes = static_cast<const uint8_t *>(x.data);
+    const bool same = stage.kind != Kind::kUpsample;
+    const size_t row = static_cast<size_t>(place.row);
+    const int64_t line = same ? place.row * width_ : stage.rows[row];
+    for (int p = 0; p < place.pixels; ++p) {
+      const int64_t column = place.column + p;
+      const int64_t pixel =
+          line + (same ? column : stage.columns[static_cast<size_t>(column)]);
+      const int64_t at = pixel * channels_ + place.vector * kLanes;
+      _mm512_store_si512(to + p * kLanes, load(codes, x.type, at, mask));
+    }
+    return to;
+  }
+
+  std::vector<VectorStage> stages_;
+  int64_t width_, channels_;
+  size_t first_;
+};
+
 // What all blocks of a convolution share.
 struct Geometry {
   Runs runs;
@@ -208,7 +382,7 @@ struct Geometry {
 template <bool kBytes, int P, int V>
 AQD_AVX512 void block(const Geometry &g, const uint8_t *codes,
                       const int8_t *weights, const int32_t *start,
-                      const Epilogue &e, int64_t pixel, int64_t vector) {
+                      const Stages &stages, Place place, Made *made) {
   __m512i sums[P][V];
 #pragma GCC unroll 8
   for (int v = 0; v < V; ++v) {
@@ -236,15 +410,19 @@ AQD_AVX512 void block(const Geometry &g, const uint8_t *codes,
       }
     }
   }
+  place.pixels = P;
 #pragma GCC unroll 8
-  for (int p = 0; p < P; ++p) {
+  for (int v = 0; v < V; ++v, ++place.vector) {
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) store(e, pixel + p, vector + v, sums[p][v]);
+    for (int p = 0; p < P; ++p) {
+      _mm512_store_si512(made->codes[0] + kLanes * p, sums[p][v]);
+    }
+    stages.run(place, made);
   }
 }
 
 using Block = void (*)(const Geometry &, const uint8_t *, const int8_t *,
-                       const int32_t *, const Epilogue &, int64_t, int64_t);
+                       const int32_t *, const Stages &, Place, Made *);
 
 template <bool kBytes, int V>
 Block block_of(int64_t pixels) {
@@ -268,43 +446,65 @@ Block block_of(int64_t pixels, int64_t vectors) {
   }
 }
 
-// Tiles 0 to 3 hold sums, of 32 pixels and 32 output channels; 4 and 5 codes,
-// 6 and 7 weights. All are 16 rows of 64 bytes.
+// Tiles 0 to 3 hold sums, of up to 32 pixels and 32 output channels; 4 and 5
+// codes of the pixels, 6 and 7 weights, rows of 64 bytes.
 struct TileConfig {
   uint8_t palette = 1, start = 0, reserved[14] = {};
   uint16_t columns[16] = {64, 64, 64, 64, 64, 64, 64, 64};
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 
-AQD_AMX void store_tile(const Epilogue &e, const int32_t *sums,
-                        const int32_t *start, int64_t pixel, int64_t vector) {
-  const __m512i first =
-      start == nullptr ? _mm512_setzero_si512() : _mm512_loadu_si512(start);
-  for (int p = 0; p < kTileRows; ++p) {
-    const __m512i sum = _mm512_load_si512(sums + kLanes * p);
-    store(e, pixel + p, vector, _mm512_add_epi32(sum, first));
+// Not on the stack: GCC knows of 8 of its bytes alone that they are read.
+struct TileConfigs {
+  alignas(64) TileConfig of[2 * kTileRows + 1];
+};
+
+constexpr TileConfigs make_configs() {
+  TileConfigs made;
+  for (int pixels = 1; pixels <= 2 * kTileRows; ++pixels) {
+    const int first = pixels < kTileRows ? pixels : kTileRows;
+    const int second = pixels > kTileRows ? pixels - kTileRows : 1;
+    uint8_t *rows = made.of[pixels].rows;
+    rows[0] = rows[1] = rows[4] = static_cast<uint8_t>(first);
+    rows[2] = rows[3] = rows[5] = static_cast<uint8_t>(second);
   }
+  return made;
 }
 
-// Sums of 32 pixels (or the first 16 of them, if they are all) and of two
-// vectors of output channels (or of one).
+constexpr TileConfigs kTileConfigs = make_configs();
+
+AQD_AMX void store_tile(const Stages &stages, const int32_t *start,
+                        const Place &place, Made *made) {
+  if (start != nullptr) {
+    const __m512i first = _mm512_loadu_si512(start);
+    int32_t *sums = made->codes[0];
+    for (int i = 0; i < place.pixels * kLanes; i += kLanes) {
+      const __m512i sum = _mm512_load_si512(sums + i);
+      _mm512_store_si512(sums + i, _mm512_add_epi32(sum, first));
+    }
+  }
+  stages.run(place, made);
+}
+
+// Sums of the pixels of one tile or of two, and of two vectors of output
+// channels or of one.
 template <bool kTwo, bool kWide>
 AQD_AMX void tiles(const Geometry &g, const uint8_t *codes,
-                   const int8_t *weights, int64_t wide, const int32_t *start,
-                   const Epilogue &e, int64_t pixel, int64_t vector) {
+                   const int8_t *weights, const int32_t *start,
+                   const Stages &stages, Place place, Made *made) {
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-  const int64_t line = 64 * wide;
+  constexpr int64_t kTile = kTileRows * 64;
   for (int64_t run = 0; run < g.runs.count; ++run) {
     const uint8_t *from = codes + g.offsets[run];
     for (int64_t k = 0; k < g.runs.length; k += kTileRows) {
       _tile_loadd(4, from, g.step);
-      _tile_loadd(6, weights, line);
+      _tile_loadd(6, weights, 64);
       _tile_dpbusd(0, 4, 6);
       if (kWide) {
-        _tile_loadd(7, weights + 64, line);
+        _tile_loadd(7, weights + kTile, 64);
         _tile_dpbusd(1, 4, 7);
       }
       if (kTwo) {
@@ -313,55 +513,33 @@ AQD_AMX void tiles(const Geometry &g, const uint8_t *codes,
         if (kWide) _tile_dpbusd(3, 5, 7);
       }
       from += 64;
-      weights += kTileRows * line;
+      weights += kWide ? 2 * kTile : kTile;
     }
   }
-  alignas(64) int32_t sums[kTileRows * kLanes];
+  int32_t *sums = made->codes[0];
   const int32_t *next = start == nullptr ? nullptr : start + kLanes;
+  Place wide = place;
+  ++wide.vector;
+  const int second = place.pixels - kTileRows;
+  if (kTwo) place.pixels = wide.pixels = kTileRows;
   _tile_stored(0, sums, 64);
-  store_tile(e, sums, start, pixel, vector);
+  store_tile(stages, start, place, made);
   if (kWide) {
     _tile_stored(1, sums, 64);
-    store_tile(e, sums, next, pixel, vector + 1);
+    store_tile(stages, next, wide, made);
   }
   if (kTwo) {
+    place.pixels = wide.pixels = second;
+    place.column += kTileRows;
+    wide.column += kTileRows;
     _tile_stored(2, sums, 64);
-    store_tile(e, sums, start, pixel + kTileRows, vector);
+    store_tile(stages, start, place, made);
     if (kWide) {
       _tile_stored(3, sums, 64);
-      store_tile(e, sums, next, pixel + kTileRows, vector + 1);
+      store_tile(stages, next, wide, made);
     }
   }
 }
-
-// All pixels of a row, at least 16, and the output channels of a block. The
-// last tile begins earlier rather than end later: some sums are made twice.
-AQD_AMX void row_of_tiles(const Geometry &g, const uint8_t *window,
-                          const int8_t *weights, int64_t wide,
-                          const int32_t *start, const Epilogue &e,
-                          int64_t pixel, int64_t width, int64_t vector) {
-  for (int64_t v = 0; v < wide; v += 2) {
-    const bool both = v + 1 < wide;
-    const int32_t *first = start == nullptr ? nullptr : start + v * kLanes;
-    const int8_t *w = weights + 64 * v;
-    for (int64_t c = 0; c < width;) {
-      const bool two = c + 2 * kTileRows <= width;
-      if (!two) c = std::min(c, width - kTileRows);
-      const uint8_t *from = window + c * g.step;
-      const auto run = two ? (both ? tiles<true, true> : tiles<true, false>)
-                           : (both ? tiles<false, true> : tiles<false, false>);
-      run(g, from, w, wide, first, e, pixel + c, vector + v);
-      c += two ? 2 * kTileRows : kTileRows;
-    }
-  }
-}
-
-// Not on the stack: GCC knows of 8 of its bytes alone that they are read.
-alignas(64) constexpr TileConfig kTileConfig;
-
-AQD_AMX void begin_tiles() { _tile_loadconfig(&kTileConfig); }
-
-AQD_AMX void end_tiles() { _tile_release(); }
 
 // Whether the machine multiplies tiles of bytes and the system lets us.
 bool has_amx() {
@@ -377,38 +555,6 @@ bool has_amx() {
 #endif
 }
 
-// Copies an input into a frame of code 0, signed bytes raised.
-void frame(const Op &op, const Tensor &x, uint8_t *to) {
-  const bool is_signed = x.type == Type::kI8;
-  const size_t code = bytes_of(x.type);
-  const size_t line = static_cast<size_t>(x.size.width) *
-                      static_cast<size_t>(x.channels) * code;
-  const size_t edge = static_cast<size_t>(op.padding.width) *
-                      static_cast<size_t>(x.channels) * code;
-  const size_t rows = static_cast<size_t>(op.padding.height);
-  const int zero = is_signed ? kRaise : 0;
-  const uint8_t *from = static_cast<const uint8_t *>(x.data);
-  std::memset(to, zero, rows * (line + 2 * edge));
-  to += rows * (line + 2 * edge);
-  for (int32_t row = 0; row < x.size.height; ++row, from += line) {
-    std::memset(to, zero, edge);
-    to += edge;
-    if (is_signed) {
-      for (size_t i = 0; i < line; ++i) to[i] = from[i] ^ kRaise;
-    } else {
-      std::memcpy(to, from, line);
-    }
-    to += line;
-    std::memset(to, zero, edge);
-    to += edge;
-  }
-  std::memset(to, zero, rows * (line + 2 * edge));
-}
-
-bool needs_frame(const Op &op, Type type) {
-  return op.padding.height > 0 || op.padding.width > 0 || type == Type::kI8;
-}
-
 bool has_avx512() {
   return __builtin_cpu_supports("avx512f") &&
          __builtin_cpu_supports("avx512bw") &&
@@ -417,42 +563,179 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512vnni");
 }
 
-void prepare(Program *program, bool use_tiles) {
-  for (Op &op : program->ops) {
-    if (op.kind == Kind::kRequantize) pack_table(&op);
-    if (op.kind != Kind::kConvolution || op.groups != 1) continue;
-    const Op &x = program->ops[static_cast<size_t>(op.inputs[0])];
-    const Type type = x.grid.type();
-    const bool bytes = reads_bytes(type);
-    Weights *weights = op.weights;
-    if (type == Type::kI32) continue;
-    if (weights->format == 0) pack(op, x.channels, bytes, weights);
-    op.is_packed = weights->format == format_of(op, bytes);
-    op.uses_tiles = op.is_packed && bytes && use_tiles;
+// Which rows of a frame around an input some rows of the output read.
+struct Band {
+  int64_t top = 0;   // above the input's first row by the padding
+  int64_t rows = 0;
+};
+
+Band band_of(const Op &op, int64_t top, int64_t rows) {
+  const int64_t reach =
+      int64_t{op.dilation.height} * (op.kernel.height - 1) + 1;
+  return {top * op.stride.height - op.padding.height,
+          (rows - 1) * op.stride.height + reach};
+}
+
+int64_t line_of(const Op &op, int32_t channels, Type type, Size size) {
+  return (int64_t{size.width} + 2 * op.padding.width) * channels *
+         static_cast<int64_t>(bytes_of(type));
+}
+
+// How many rows of the output a thread makes at a time, at most.
+int64_t most_rows(const Op &op, int64_t line) {
+  const int64_t rest = kBand / line - band_of(op, 0, 1).rows;
+  return std::max<int64_t>(rest, 0) / op.stride.height + 1;
+}
+
+// Copies rows of an input into a frame of code 0, signed bytes raised.
+void frame(const Op &op, const Tensor &x, const Band &band, uint8_t *to) {
+  const bool is_signed = x.type == Type::kI8;
+  const int zero = is_signed ? kRaise : 0;
+  const size_t code = bytes_of(x.type) * static_cast<size_t>(x.channels);
+  const size_t inner = static_cast<size_t>(x.size.width) * code;
+  const size_t edge = static_cast<size_t>(op.padding.width) * code;
+  const uint8_t *codes = static_cast<const uint8_t *>(x.data);
+  for (int64_t row = band.top; row < band.top + band.rows; ++row) {
+    if (row < 0 || row >= x.size.height) {
+      std::memset(to, zero, inner + 2 * edge);
+      to += inner + 2 * edge;
+      continue;
+    }
+    const uint8_t *from = codes + static_cast<size_t>(row) * inner;
+    std::memset(to, zero, edge);
+    to += edge;
+    if (is_signed) {
+      for (size_t i = 0; i < inner; ++i) to[i] = from[i] ^ kRaise;
+    } else {
+      std::memcpy(to, from, inner);
+    }
+    to += inner;
+    std::memset(to, zero, edge);
+    to += edge;
   }
 }
 
-int64_t scratch_of(const Op &op, const Op &source, Size size) {
-  if (!op.is_packed || !needs_frame(op, source.grid.type())) return 0;
-  return (int64_t{size.height} + 2 * op.padding.height) *
-             (int64_t{size.width} + 2 * op.padding.width) * source.channels *
-             static_cast<int64_t>(bytes_of(source.grid.type())) +
-         kSlack;
+bool needs_frame(const Op &op, Type type) {
+  return op.padding.height > 0 || op.padding.width > 0 || type == Type::kI8;
 }
 
-void convolve_packed(const Op &op, const Op *requantize, const Tensor &x,
-                     const Tensor &out, uint8_t *scratch, Pool *pool) {
-  const bool bytes = reads_bytes(x.type);
+void prepare_convolution(Op *op, const Op &x, bool with_tiles) {
+  const Type type = x.grid.type();
+  if (op->groups != 1 || type == Type::kI32) return;
+  const bool bytes = reads_bytes(type), tiles = with_tiles && bytes;
+  Weights *weights = op->weights;
+  if (weights->format == 0) pack(*op, x.channels, bytes, tiles, weights);
+  op->is_packed = weights->format == format_of(*op, bytes, tiles);
+}
+
+void prepare(Program *program, bool with_tiles) {
+  for (Op &op : program->ops) {
+    switch (op.kind) {
+      case Kind::kConvolution:
+        prepare_convolution(
+            &op, program->ops[static_cast<size_t>(op.inputs[0])], with_tiles);
+        break;
+      case Kind::kRequantize:
+        op.is_packed = true;
+        if (int64_t{op.grid.high} - op.grid.low <= kCompared) {
+          pack_thresholds(&op);
+        } else {
+          pack_table(&op);
+        }
+        break;
+      default:
+        op.is_packed = op.kind == Kind::kAdd;
+    }
+  }
+}
+
+int64_t scratch_of(const Program &program, int position, const Plan &plan) {
+  const Op &op = program.ops[static_cast<size_t>(position)];
+  if (op.kind != Kind::kConvolution) return 0;
+  const size_t read = static_cast<size_t>(op.inputs[0]);
+  const Op &x = program.ops[read];
+  if (!needs_frame(op, x.grid.type())) return 0;
+  const int64_t line =
+      line_of(op, x.channels, x.grid.type(), plan.sizes[read]);
+  const int64_t rows = std::min<int64_t>(
+      most_rows(op, line), plan.sizes[static_cast<size_t>(position)].height);
+  return (band_of(op, 0, rows).rows * line + kSlack + kCacheLine - 1) /
+         kCacheLine * kCacheLine;
+}
+
+// Rows of the output from one on, of a convolution by vectors.
+void rows_of_blocks(const Group &group, const Geometry &g, const Stages &stages,
+                    const uint8_t *codes, int64_t line, int64_t top,
+                    int64_t rows) {
+  const Op &op = group.op();
+  const bool bytes = reads_bytes(group.x->type);
+  const int32_t *raised =
+      group.x->type == Type::kI8 ? op.weights->raised.data() : nullptr;
+  const int8_t *weights = op.weights->packed.data();
+  const int64_t vectors = vectors_of(op.channels);
+  Made made;
+  for (int64_t v = 0; v < vectors; v += kVectors) {
+    const int64_t wide = std::min<int64_t>(kVectors, vectors - v);
+    const int32_t *start = raised == nullptr ? nullptr : raised + v * kLanes;
+    for (int64_t row = 0; row < rows; ++row) {
+      const uint8_t *window = codes + row * op.stride.height * line;
+      for (int64_t c = 0; c < group.size.width; c += kPixels) {
+        const int64_t many = std::min<int64_t>(kPixels, group.size.width - c);
+        const Block run =
+            bytes ? block_of<true>(many, wide) : block_of<false>(many, wide);
+        run(g, window + c * g.step, weights, start, stages,
+            {top + row, c, static_cast<int>(many), v}, &made);
+      }
+    }
+    weights += wide * g.runs.count * g.runs.length * 64;
+  }
+}
+
+// The same by tiles; whole pairs of them before the rest of each row, as the
+// machine is set up for a number of pixels.
+AQD_AMX void rows_of_tiles(const Group &group, const Geometry &g,
+                           const Stages &stages, const uint8_t *codes,
+                           int64_t line, int64_t top, int64_t rows) {
+  const Op &op = group.op();
+  const int32_t *raised =
+      group.x->type == Type::kI8 ? op.weights->raised.data() : nullptr;
+  const int64_t vectors = vectors_of(op.channels), width = group.size.width;
+  constexpr int64_t kPair = 2 * kTileRows;
+  Made made;
+  const int64_t whole = width / kPair * kPair;
+  const int64_t edges[] = {0, whole, width};
+  for (int part = 0; part < 2; ++part) {
+    const int64_t from = edges[part], end = edges[part + 1];
+    if (from == end) continue;
+    const int64_t pixels = std::min(kPair, end - from);
+    _tile_loadconfig(&kTileConfigs.of[pixels]);
+    const int8_t *weights = op.weights->packed.data();
+    for (int64_t v = 0; v < vectors; v += 2) {
+      const bool both = v + 1 < vectors, two = pixels > kTileRows;
+      const int32_t *start = raised == nullptr ? nullptr : raised + v * kLanes;
+      const auto run = two ? (both ? tiles<true, true> : tiles<true, false>)
+                           : (both ? tiles<false, true> : tiles<false, false>);
+      for (int64_t row = 0; row < rows; ++row) {
+        const uint8_t *window = codes + row * op.stride.height * line;
+        for (int64_t c = from; c < end; c += kPair) {
+          run(g, window + c * g.step, weights, start, stages,
+              {top + row, c, static_cast<int>(pixels), v}, &made);
+        }
+      }
+      weights += (both ? 2 : 1) * g.runs.count * g.runs.length * 64;
+    }
+  }
+  _tile_release();
+}
+
+void convolve(const Group &group, uint8_t *scratch, int64_t step, Pool *pool) {
+  const Op &op = group.op();
+  const Tensor &x = *group.x;
   const int64_t code = static_cast<int64_t>(bytes_of(x.type));
   const int64_t pixel = x.channels * code;
-  const uint8_t *codes = static_cast<const uint8_t *>(x.data);
-  if (needs_frame(op, x.type)) {
-    frame(op, x, scratch);
-    codes = scratch;
-  }
-  const int64_t line = (x.size.width + 2 * op.padding.width) * pixel;
+  const int64_t line = line_of(op, x.channels, x.type, x.size);
   Geometry g;
-  g.runs = runs_of(op, x.channels, bytes);
+  g.runs = runs_of(op, x.channels, reads_bytes(x.type));
   std::vector<int64_t> offsets;
   for (int64_t run = 0; run < g.runs.count; ++run) {
     offsets.push_back(run / g.runs.per_row * op.dilation.height * line +
@@ -460,78 +743,56 @@ void convolve_packed(const Op &op, const Op *requantize, const Tensor &x,
   }
   g.offsets = offsets.data();
   g.step = op.stride.width * pixel;
-  const Epilogue e = epilogue_of(requantize, out);
-  const int64_t vectors = vectors_of(op.channels);
-  const int8_t *weights = op.weights->packed.data();
-  const int32_t *raised =
-      x.type == Type::kI8 ? op.weights->raised.data() : nullptr;
-  const int64_t rows = out.size.height;
-  const int64_t parts = std::min<int64_t>(rows, pool->threads() * kParts);
-  pool->run(parts, [&](int64_t part) {
+  const Stages stages(group);
+  const bool in_tiles = op.weights->format == format_of(op, true, true);
+  const int64_t rows = group.size.height;
+  // Some for each thread, so that none waits long for another.
+  const int64_t few = pool->threads() > 1 ? 4 * pool->threads() : 1;
+  const int64_t most = most_rows(op, line);
+  const int64_t parts = std::min(rows, std::max((rows + most - 1) / most, few));
+  pool->run(parts, [&](int64_t part, int thread) {
     const int64_t top = rows * part / parts, end = rows * (part + 1) / parts;
-    const int8_t *of_block = weights;
-    const bool in_tiles = op.uses_tiles && out.size.width >= kTileRows;
-    if (in_tiles) begin_tiles();
-    for (int64_t v = 0; v < vectors; v += kVectors) {
-      const int64_t wide = std::min<int64_t>(kVectors, vectors - v);
-      const int32_t *start = raised == nullptr ? nullptr : raised + v * kLanes;
-      for (int64_t row = top; row < end; ++row) {
-        const uint8_t *window = codes + row * op.stride.height * line;
-        if (in_tiles) {
-          row_of_tiles(g, window, of_block, wide, start, e,
-                       row * out.size.width, out.size.width, v);
-          continue;
-        }
-        for (int64_t c = 0; c < out.size.width; c += kPixels) {
-          const int64_t many = std::min<int64_t>(kPixels, out.size.width - c);
-          const Block run = bytes ? block_of<true>(many, wide)
-                                  : block_of<false>(many, wide);
-          run(g, window + c * g.step, of_block, start, e,
-              row * out.size.width + c, v);
-        }
-      }
-      of_block += wide * g.runs.count * g.runs.length * 64;
+    const uint8_t *codes = static_cast<const uint8_t *>(x.data) +
+                           top * op.stride.height * line;
+    if (needs_frame(op, x.type)) {
+      uint8_t *framed = scratch + step * thread;
+      frame(op, x, band_of(op, top, end - top), framed);
+      codes = framed;
     }
-    if (in_tiles) end_tiles();
+    const auto run = in_tiles ? rows_of_tiles : rows_of_blocks;
+    run(group, g, stages, codes, line, top, end - top);
   });
 }
 
-AQD_AVX512 void requantize_pixels(const Op &op, const Tensor &x,
-                                  const Epilogue &e, int64_t first,
-                                  int64_t end) {
-  const uint8_t *codes = static_cast<const uint8_t *>(x.data);
-  const int64_t vectors = vectors_of(op.channels);
-  for (int64_t pixel = first; pixel < end; ++pixel) {
-    for (int64_t v = 0; v < vectors; ++v) {
-      const int64_t left = std::min<int64_t>(kLanes, e.channels - v * kLanes);
-      const __mmask16 mask = static_cast<__mmask16>((1u << left) - 1);
-      const int64_t at = pixel * e.channels + v * kLanes;
-      store(e, pixel, v, load(codes, x.type, at, mask));
+void run_group(const Group &group, uint8_t *scratch, int64_t step, Pool *pool) {
+  if (group.is_convolution()) return convolve(group, scratch, step, pool);
+  const Stages stages(group);
+  const int64_t rows = group.size.height;
+  const int64_t parts = std::min<int64_t>(rows, 4 * pool->threads());
+  pool->run(parts, [&](int64_t part, int) {
+    Made made;
+    for (int64_t row = rows * part / parts; row < rows * (part + 1) / parts;
+         ++row) {
+      for (int64_t c = 0; c < group.size.width; c += kTileRows) {
+        const int64_t many =
+            std::min<int64_t>(kTileRows, group.size.width - c);
+        for (int64_t v = 0; v < vectors_of(group.channels); ++v) {
+          stages.run({row, c, static_cast<int>(many), v}, &made);
+        }
+      }
     }
-  }
-}
-
-void requantize_packed(const Op &op, const Tensor &x, const Tensor &out,
-                       Pool *pool) {
-  const Epilogue e = epilogue_of(&op, out);
-  const int64_t count = static_cast<int64_t>(x.plane());
-  const int64_t parts = pool->threads();
-  pool->run(parts, [&](int64_t part) {
-    requantize_pixels(op, x, e, count * part / parts,
-                      count * (part + 1) / parts);
   });
 }
 
 }  // namespace
 
-const Isa kAvx512 = {"avx512", has_avx512, [](Program *program) {
-                       prepare(program, false);
-                     },
-                     scratch_of, convolve_packed, requantize_packed};
+const Isa kAvx512 = {
+    "avx512", has_avx512, [](Program *program) { prepare(program, false); },
+    scratch_of, run_group};
 
-const Isa kAmx = {"amx", [] { return has_avx512() && has_amx(); },
-                  [](Program *program) { prepare(program, true); },
-                  scratch_of, convolve_packed, requantize_packed};
+const Isa kAmx = {
+    "amx", [] { return has_avx512() && has_amx(); },
+    [](Program *program) { prepare(program, true); }, scratch_of, run_group};
 
 }  // namespace aqd
 

@@ -9,6 +9,7 @@
 #include "isa.h"
 #include "kernels.h"
 #include "plan.h"
+#include "schedule.h"
 
 struct aqd_model {
   const aqd::Isa *isa = nullptr;
@@ -18,6 +19,41 @@ struct aqd_model {
   int64_t arena_size = 0;
   std::unique_ptr<aqd::Pool> pool;
 };
+
+namespace aqd {
+namespace {
+
+// A group as kernels take it; tensors are those of all operators.
+Group group_of(const Program &program, const Op &head,
+               const std::vector<Tensor> &tensors) {
+  Group group;
+  std::vector<int> members = {head.head};
+  members.insert(members.end(), head.followers.begin(), head.followers.end());
+  for (const int position : members) {
+    const Op &op = program.ops[static_cast<size_t>(position)];
+    Stage stage;
+    stage.op = &op;
+    if (op.is_stored) stage.out = &tensors[static_cast<size_t>(position)];
+    for (size_t i = 0; i < 2 && i < op.inputs.size(); ++i) {
+      const size_t read = static_cast<size_t>(op.inputs[i]);
+      if (program.ops[read].head != head.head || position == head.head) {
+        stage.inputs[i].tensor = &tensors[read];
+        continue;
+      }
+      const auto maker = std::find(members.begin(), members.end(), op.inputs[i]);
+      stage.inputs[i].stage = static_cast<int>(maker - members.begin());
+    }
+    group.stages.push_back(stage);
+  }
+  const Tensor &first = tensors[static_cast<size_t>(head.head)];
+  group.size = first.size;
+  group.channels = first.channels;
+  group.x = &tensors[static_cast<size_t>(head.inputs[0])];
+  return group;
+}
+
+}  // namespace
+}  // namespace aqd
 
 namespace {
 
@@ -117,7 +153,8 @@ int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
   // Behind the tensors what is given, of at most four bytes a code; later
   // what operators need while they run.
   const int64_t first = int64_t{found->ops[0].channels} * height * width * 4;
-  const int64_t need = plan.peak + std::max(first, plan.scratch);
+  const int64_t need =
+      plan.peak + std::max(first, plan.scratch * model->pool->threads());
   if (need > model->arena_size) {
     model->arena.reset();
     model->arena_size = 0;
@@ -155,24 +192,15 @@ int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
     aqd::to_inner(given, inner);
     for (size_t i = 0; i < tensors.size(); ++i) {
       const aqd::Op &op = found->ops[i];
-      if (op.is_fused) continue;
-      const bool fuses = op.convolution >= 0;
-      if (fuses || op.kind == aqd::Kind::kConvolution) {
-        const aqd::Op &source =
-            fuses ? found->ops[static_cast<size_t>(op.convolution)] : op;
-        const aqd::Tensor &x = tensors[static_cast<size_t>(source.inputs[0])];
-        const aqd::Op *requantize = fuses ? &op : nullptr;
-        if (source.is_packed) {
-          model->isa->convolve(source, requantize, x, tensors[i], scratch,
-                               model->pool.get());
+      if (op.head != static_cast<int>(i)) continue;
+      if (aqd::can_lead(op)) {
+        const aqd::Group group = aqd::group_of(*found, op, tensors);
+        if (op.is_packed) {
+          model->isa->run_group(group, scratch, plan.scratch,
+                                model->pool.get());
         } else {
-          aqd::convolve(source, requantize, x, tensors[i]);
+          aqd::run_group(group);
         }
-        continue;
-      }
-      if (!op.packed.empty()) {
-        const aqd::Tensor &x = tensors[static_cast<size_t>(op.inputs[0])];
-        model->isa->requantize(op, x, tensors[i], model->pool.get());
         continue;
       }
       inputs.clear();
@@ -180,7 +208,7 @@ int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
       for (const int position : op.inputs) {
         inputs.push_back(&tensors[static_cast<size_t>(position)]);
       }
-      aqd::run_op(op, inputs.data(), tensors[i]);
+      aqd::run_op(op, inputs.data(), tensors[i], model->pool.get());
     }
     for (size_t o = 0; o < found->outputs.size(); ++o) {
       const aqd::Tensor &made = tensors[static_cast<size_t>(found->outputs[o])];

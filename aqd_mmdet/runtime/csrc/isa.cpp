@@ -8,9 +8,8 @@
 namespace aqd {
 namespace {
 
-const Isa kPortable = {"portable", [] { return true; },
-                       [](Program *) {},  nullptr,
-                       nullptr,           nullptr};
+const Isa kPortable = {"portable", [] { return true; }, [](Program *) {},
+                       nullptr, nullptr};
 
 // The best first.
 const Isa *const kAll[] = {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels.h"
+#include "plan.h"
 #include "pool.h"
 
 namespace aqd {
@@ -11,16 +12,14 @@ namespace aqd {
 struct Isa {
   const char *name;  // in AQD_ISA
   bool (*is_there)();
-  // Makes what its kernels read: Op::is_packed and Op::packed say where.
+  // Makes what its kernels read and says by Op::is_packed which heads of
+  // groups it runs.
   void (*prepare)(Program *program);
-  // Bytes that a packed convolution needs beside its tensors.
-  int64_t (*scratch)(const Op &op, const Op &source, Size size);
-  // Runs a packed convolution as `convolve` does.
-  void (*convolve)(const Op &op, const Op *requantize, const Tensor &x,
-                   const Tensor &out, uint8_t *scratch, Pool *pool);
-  // Runs a packed requantisation.
-  void (*requantize)(const Op &op, const Tensor &x, const Tensor &out,
-                     Pool *pool);
+  // Bytes that a thread needs beside tensors for a group that it runs.
+  int64_t (*scratch)(const Program &program, int position, const Plan &plan);
+  // Runs a group; there is scratch for each thread, so many bytes apart.
+  void (*run_group)(const Group &group, uint8_t *scratch, int64_t step,
+                    Pool *pool);
 };
 
 // Returns the set that AQD_ISA names, or the best that this machine has; null

@@ -53,16 +53,21 @@ void image(const Op &op, const Tensor &x, const Tensor &out) {
 }
 
 // Requantises the codes of one pixel.
-template <typename From, typename To>
-void requantize_pixel(const Op &op, const From *from, To *to) {
+void requantize(const Op &op, const int32_t *from, int32_t *to) {
   const Multipliers &table = op.multipliers;
   const size_t step = table.m.size() > 1 ? 1 : 0;
   for (size_t c = 0, k = 0; c < static_cast<size_t>(op.channels); ++c) {
     const int64_t wide = (from[c] * int64_t{table.m[k]} + table.b[k]) >>
                          table.s[k];
-    to[c] = static_cast<To>(
+    to[c] = static_cast<int32_t>(
         std::clamp<int64_t>(wide, op.grid.low, op.grid.high));
     k += step;
+  }
+}
+
+void add(const Op &op, const int32_t *x, const int32_t *y, int32_t *to) {
+  for (int32_t c = 0; c < op.channels; ++c) {
+    to[c] = std::clamp(x[c] + y[c], op.grid.low, op.grid.high);
   }
 }
 
@@ -83,42 +88,117 @@ void add_tap(const Op &op, const T *codes, const int8_t *weights,
   }
 }
 
-template <typename T, typename To>
-void convolve_all(const Op &op, const Op *requantize, const T *from,
-                  const Tensor &x, To *to, const Tensor &out) {
+// Copies codes of one pixel to int32, or from there.
+template <typename From, typename To>
+void copy_codes(const From *from, int32_t count, To *to) {
+  for (int32_t c = 0; c < count; ++c) to[c] = static_cast<To>(from[c]);
+}
+
+void load_pixel(const Tensor &x, int64_t pixel, int32_t *to) {
+  with_type(x.type, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    copy_codes(static_cast<const T *>(x.data) + pixel * x.channels, x.channels,
+               to);
+  });
+}
+
+void store_pixel(const int32_t *codes, int64_t pixel, const Tensor &out) {
+  with_type(out.type, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    copy_codes(codes, out.channels,
+               static_cast<T *>(out.data) + pixel * out.channels);
+  });
+}
+
+// Runs the stages of a group for one pixel.
+class PixelStages {
+ public:
+  explicit PixelStages(const Group &group)
+      : group_(group), channels_(static_cast<size_t>(group.channels)),
+        made_(channels_ * group.stages.size()), read_{} {
+    for (std::vector<int32_t> &each : read_) each.resize(channels_);
+  }
+
+  // What a stage makes of a pixel.
+  int32_t *made(size_t stage) { return made_.data() + stage * channels_; }
+
+  // Runs the stages from one on.
+  void run(size_t first, int64_t row, int64_t column) {
+    const int64_t pixel = row * group_.size.width + column;
+    for (size_t i = 0; i < group_.stages.size(); ++i) {
+      const Stage &stage = group_.stages[i];
+      if (i >= first) run(stage, row, column, made(i));
+      if (stage.out != nullptr) store_pixel(made(i), pixel, *stage.out);
+    }
+  }
+
+ private:
+  void run(const Stage &stage, int64_t row, int64_t column, int32_t *to) {
+    const Op &op = *stage.op;
+    const int32_t *x = input(stage, 0, row, column);
+    if (op.kind == Kind::kRequantize) return requantize(op, x, to);
+    if (op.kind == Kind::kUpsample) return copy_codes(x, op.channels, to);
+    add(op, x, input(stage, 1, row, column), to);
+  }
+
+  const int32_t *input(const Stage &stage, size_t index, int64_t row,
+                       int64_t column) {
+    const Stage::Input &input = stage.inputs[index];
+    if (input.tensor == nullptr) return made(static_cast<size_t>(input.stage));
+    const Size &size = input.tensor->size;
+    if (stage.op->kind == Kind::kUpsample) {
+      row = row * size.height / group_.size.height;
+      column = column * size.width / group_.size.width;
+    }
+    load_pixel(*input.tensor, row * size.width + column, read_[index].data());
+    return read_[index].data();
+  }
+
+  const Group &group_;
+  const size_t channels_;
+  std::vector<int32_t> made_, read_[2];
+};
+
+template <typename T>
+void convolve_pixel(const Op &op, const Tensor &x, int64_t row, int64_t column,
+                    int32_t *sums) {
+  const T *from = static_cast<const T *>(x.data);
   const int64_t height = x.size.height, width = x.size.width;
   const int64_t tap = int64_t{x.channels / op.groups} * op.channels;
-  std::vector<int32_t> sums(static_cast<size_t>(op.channels));
-  for (int64_t row = 0; row < out.size.height; ++row) {
-    for (int64_t column = 0; column < out.size.width; ++column) {
-      std::fill(sums.begin(), sums.end(), 0);
-      const int8_t *weights = op.weights->codes.data();
-      for (int64_t v = 0; v < op.kernel.height; ++v) {
-        const int64_t y = row * op.stride.height - op.padding.height +
-                          v * op.dilation.height;
-        for (int64_t u = 0; u < op.kernel.width; ++u, weights += tap) {
-          const int64_t z = column * op.stride.width - op.padding.width +
-                            u * op.dilation.width;
-          if (y < 0 || y >= height || z < 0 || z >= width) continue;
-          add_tap(op, from + (y * width + z) * x.channels, weights, x.channels,
-                  sums.data());
-        }
-      }
-      if (requantize != nullptr) {
-        requantize_pixel(*requantize, sums.data(), to);
-      } else {
-        for (size_t c = 0; c < sums.size(); ++c) to[c] = static_cast<To>(sums[c]);
-      }
-      to += op.channels;
+  const int8_t *weights = op.weights->codes.data();
+  for (int64_t v = 0; v < op.kernel.height; ++v) {
+    const int64_t y =
+        row * op.stride.height - op.padding.height + v * op.dilation.height;
+    for (int64_t u = 0; u < op.kernel.width; ++u, weights += tap) {
+      const int64_t z =
+          column * op.stride.width - op.padding.width + u * op.dilation.width;
+      if (y < 0 || y >= height || z < 0 || z >= width) continue;
+      add_tap(op, from + (y * width + z) * x.channels, weights, x.channels, sums);
     }
   }
 }
 
-void max_pool(const Op &op, const Tensor &x, const Tensor &out) {
+// Raises largest codes of a pixel to those of another one.
+template <typename T>
+void raise(const T *__restrict codes, int32_t channels, T *__restrict largest) {
+  for (int32_t c = 0; c < channels; ++c) {
+    largest[c] = std::max(largest[c], codes[c]);
+  }
+}
+
+template <typename From, typename To>
+void raise(const From *codes, int32_t channels, To *largest) {
+  for (int32_t c = 0; c < channels; ++c) {
+    largest[c] = std::max(largest[c], static_cast<To>(codes[c]));
+  }
+}
+
+void max_pool(const Op &op, const Tensor &x, const Tensor &out, Pool *pool) {
   const int64_t height = x.size.height, width = x.size.width;
-  with_types(x, out, [&](auto *from, auto *to) {
-    using To = std::remove_reference_t<decltype(*to)>;
-    for (int64_t row = 0; row < out.size.height; ++row) {
+  pool->run(out.size.height, [&](int64_t row, int) {
+    with_types(x, out, [&](auto *from, auto *to) {
+      using To = std::remove_reference_t<decltype(*to)>;
+      to += row * out.size.width * out.channels;
       for (int64_t column = 0; column < out.size.width; ++column) {
         std::fill(to, to + out.channels, static_cast<To>(op.grid.low));
         for (int64_t v = 0; v < op.kernel.height; ++v) {
@@ -129,31 +209,17 @@ void max_pool(const Op &op, const Tensor &x, const Tensor &out) {
             const int64_t z = column * op.stride.width - op.padding.width +
                               u * op.dilation.width;
             if (z < 0 || z >= width) continue;
-            const auto *codes = from + (y * width + z) * x.channels;
-            for (int32_t c = 0; c < out.channels; ++c) {
-              to[c] = std::max(to[c], static_cast<To>(codes[c]));
-            }
+            raise(from + (y * width + z) * x.channels, out.channels, to);
           }
         }
         to += out.channels;
       }
-    }
+    });
   });
 }
 
-void requantize(const Op &op, const Tensor &x, const Tensor &out) {
-  with_types(x, out, [&](auto *from, auto *to) {
-    for (size_t i = 0; i < out.plane(); ++i) {
-      requantize_pixel(op, from, to);
-      from += out.channels;
-      to += out.channels;
-    }
-  });
-}
-
-// The same function of each pair of codes; y may have one code a map.
-template <typename F>
-void of_pairs(const Tensor &x, const Tensor &y, const Tensor &out, F f) {
+// Products of codes; y may have one code a map.
+void multiply(const Tensor &x, const Tensor &y, const Tensor &out) {
   const int32_t next = y.plane() == 1 ? 0 : out.channels;
   with_types(x, out, [&](auto *from, auto *to) {
     using To = std::remove_reference_t<decltype(*to)>;
@@ -162,7 +228,7 @@ void of_pairs(const Tensor &x, const Tensor &y, const Tensor &out, F f) {
       const Y *other = static_cast<const Y *>(y.data);
       for (size_t i = 0; i < out.plane(); ++i, other += next) {
         for (int32_t c = 0; c < out.channels; ++c) {
-          *to++ = static_cast<To>(f(*from++, other[c]));
+          *to++ = static_cast<To>(int32_t{*from++} * other[c]);
         }
       }
     });
@@ -194,13 +260,6 @@ void lookup(const Op &op, const Tensor &x, const Tensor &out) {
   });
 }
 
-// Copies codes, pixel by pixel.
-template <typename From, typename To>
-To *copy_codes(const From *from, int32_t count, To *to) {
-  for (int32_t c = 0; c < count; ++c) *to++ = static_cast<To>(from[c]);
-  return to;
-}
-
 void upsample(const Tensor &x, const Tensor &out) {
   const int64_t height = x.size.height, width = x.size.width;
   with_types(x, out, [&](auto *from, auto *to) {
@@ -209,7 +268,8 @@ void upsample(const Tensor &x, const Tensor &out) {
           from + row * height / out.size.height * width * x.channels;
       for (int64_t column = 0; column < out.size.width; ++column) {
         const int64_t nearest = column * width / out.size.width;
-        to = copy_codes(line + nearest * x.channels, x.channels, to);
+        copy_codes(line + nearest * x.channels, x.channels, to);
+        to += x.channels;
       }
     }
   });
@@ -222,7 +282,8 @@ void slice(const Op &op, const Tensor &x, const Tensor &out) {
       for (int64_t column = 0; column < out.size.width; ++column) {
         const int64_t z = op.padding.width + column * op.stride.width;
         const auto *codes = from + (y * x.size.width + z) * x.channels;
-        to = copy_codes(codes + op.first, out.channels, to);
+        copy_codes(codes + op.first, out.channels, to);
+        to += out.channels;
       }
     }
   });
@@ -264,14 +325,26 @@ void to_outer(const Tensor &x, int32_t *out) {
   });
 }
 
-void convolve(const Op &op, const Op *requantize, const Tensor &x,
-              const Tensor &out) {
-  with_types(x, out, [&](auto *from, auto *to) {
-    convolve_all(op, requantize, from, x, to, out);
-  });
+void run_group(const Group &group) {
+  PixelStages stages(group);
+  const Op &op = group.op();
+  const bool sums = group.is_convolution();
+  for (int64_t row = 0; row < group.size.height; ++row) {
+    for (int64_t column = 0; column < group.size.width; ++column) {
+      if (sums) {
+        std::fill(stages.made(0), stages.made(0) + group.channels, 0);
+        with_type(group.x->type, [&](auto tag) {
+          convolve_pixel<typename decltype(tag)::type>(op, *group.x, row, column,
+                                                       stages.made(0));
+        });
+      }
+      stages.run(sums ? 1 : 0, row, column);
+    }
+  }
 }
 
-void run_op(const Op &op, const Tensor *const *inputs, const Tensor &output) {
+void run_op(const Op &op, const Tensor *const *inputs, const Tensor &output,
+            Pool *pool) {
   const Tensor &x = *inputs[0];
   switch (op.kind) {
     case Kind::kImage:
@@ -279,18 +352,13 @@ void run_op(const Op &op, const Tensor *const *inputs, const Tensor &output) {
     case Kind::kRegion:
       return put(x, 0, output);
     case Kind::kConvolution:
-      return convolve(op, nullptr, x, output);
-    case Kind::kMaxPool:
-      return max_pool(op, x, output);
     case Kind::kRequantize:
-      return requantize(op, x, output);
     case Kind::kAdd:
-      return of_pairs(x, *inputs[1], output, [&](int32_t p, int32_t q) {
-        return std::clamp(p + q, op.grid.low, op.grid.high);
-      });
+      return;  // of groups
+    case Kind::kMaxPool:
+      return max_pool(op, x, output, pool);
     case Kind::kMultiply:
-      return of_pairs(x, *inputs[1], output,
-                      [](int32_t p, int32_t q) { return p * q; });
+      return multiply(x, *inputs[1], output);
     case Kind::kMean:
       return mean(x, output);
     case Kind::kLookup:

@@ -2,6 +2,9 @@
 
 #pragma once
 
+#include <vector>
+
+#include "pool.h"
 #include "program.h"
 
 namespace aqd {
@@ -25,13 +28,38 @@ struct Tensor {
 // Memory behind a tensor that kernels may read, and ignore.
 constexpr int64_t kSlack = 128;
 
-// Runs an operator. Inputs and output have the sizes that output_size and
-// fits give; the input of the first operator is what the program is given.
-void run_op(const Op &op, const Tensor *const *inputs, const Tensor &output);
+// An operator of a group, which is run for a few codes at a time.
+struct Stage {
+  // What an input is: the codes that an earlier stage made, or a tensor's.
+  struct Input {
+    int stage = 0;
+    const Tensor *tensor = nullptr;
+  };
 
-// Runs a convolution; its sums go through a requantisation if there is one.
-void convolve(const Op &op, const Op *requantize, const Tensor &x,
-              const Tensor &out);
+  const Op *op = nullptr;
+  Input inputs[2];
+  const Tensor *out = nullptr;  // null if nothing outside the group reads it
+};
+
+// Operators of one position: a convolution, or what follows one code by code;
+// then followers. All have outputs of one size.
+struct Group {
+  const Tensor *x = nullptr;  // a convolution's input
+  std::vector<Stage> stages;
+  Size size;
+  int32_t channels = 0;
+
+  const Op &op() const { return *stages[0].op; }
+  bool is_convolution() const { return op().kind == Kind::kConvolution; }
+};
+
+// Runs a group.
+void run_group(const Group &group);
+
+// Runs an operator that is not of a group. Inputs and output have the sizes
+// that a plan gives; the input of the first one is what the program is given.
+void run_op(const Op &op, const Tensor *const *inputs, const Tensor &output,
+            Pool *pool);
 
 // What the program is given, channels outermost, to channels innermost.
 void to_inner(const Tensor &x, const Tensor &out);

@@ -8,6 +8,7 @@
 
 #include "json.h"
 #include "program.h"
+#include "schedule.h"
 
 namespace aqd {
 namespace {
@@ -291,11 +292,7 @@ void Reader::program(const JsonNode &node, Kind first, Program *made) {
          items(child(*out, "tensors"), JsonType::kArray)) {
       const auto found = names.find(string(*entry));
       if (!need(found != names.end(), "one whose outputs exist")) return;
-      const int position = found->second;
-      made->outputs.push_back(position);
-      Op &source = made->ops[static_cast<size_t>(position)];
-      source.last_use = static_cast<int>(ops.size());
-      ++source.readers;
+      made->outputs.push_back(found->second);
     }
   }
 }
@@ -333,13 +330,9 @@ void Reader::op(const JsonNode &node, Kind first, Program *made, Names *names) {
     const auto found = names->find(source);
     if (!need(found != names->end(), "one that reads what exists")) return;
     op.inputs.push_back(found->second);
-    Op &maker = made->ops[static_cast<size_t>(op.inputs.back())];
-    maker.last_use = position;
-    ++maker.readers;
   }
   op.channels = static_cast<int32_t>(integer(node, "channels", 1, kMaxChannels));
   op.grid = grid(node);
-  op.last_use = position;
   if (!ok()) return;
   check(node, &op, made);
   names->emplace(name, position);
@@ -489,20 +482,6 @@ void Reader::check_requantize(const JsonNode &node, Op *op,
   }
 }
 
-// Lets a convolution that one requantisation alone reads leave its sums to it.
-void fuse(Program *program) {
-  for (size_t i = 1; i < program->ops.size(); ++i) {
-    Op &op = program->ops[i];
-    if (op.kind != Kind::kRequantize) continue;
-    Op &source = program->ops[static_cast<size_t>(op.inputs[0])];
-    if (source.kind != Kind::kConvolution || source.readers != 1) continue;
-    source.is_fused = true;
-    op.convolution = op.inputs[0];
-    Op &read = program->ops[static_cast<size_t>(source.inputs[0])];
-    read.last_use = std::max(read.last_use, static_cast<int>(i));
-  }
-}
-
 bool fail(std::string *message, const char *text) {
   *message = text;
   return false;
@@ -562,7 +541,7 @@ bool load_model(const uint8_t *content, size_t length, Model *model,
                    &model->programs[i + 1]);
   }
   if (!reader.ok()) return false;
-  for (Program &program : model->programs) fuse(&program);
+  for (Program &program : model->programs) schedule(&program);
   return true;
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "isa.h"
+
 namespace aqd {
 namespace {
 
@@ -57,6 +59,33 @@ bool fits(const Program &program, int position, const Size *sizes) {
   return true;
 }
 
+struct Living {
+  int64_t start, end;
+  int last_use;
+};
+
+// Finds a place for a tensor among those that live, in their order.
+bool place(const Program &program, int position, std::vector<Living> *living,
+           Plan *plan) {
+  const Op &op = program.ops[static_cast<size_t>(position)];
+  const Size &size = plan->sizes[static_cast<size_t>(position)];
+  const int64_t bytes = int64_t{op.channels} * size.height * size.width *
+                            static_cast<int64_t>(bytes_of(op.grid.type())) +
+                        kSlack;
+  const int64_t need = (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+  int64_t at = 0;
+  auto before = living->begin();
+  for (; before != living->end(); ++before) {
+    if (at + need <= before->start) break;
+    at = std::max(at, before->end);
+  }
+  if (at + need > kMaxArena) return false;
+  living->insert(before, {at, at + need, op.last_use});
+  plan->offsets[static_cast<size_t>(position)] = at;
+  plan->peak = std::max(plan->peak, at + need);
+  return true;
+}
+
 }  // namespace
 
 bool same(const Size &a, const Size &b) {
@@ -65,10 +94,6 @@ bool same(const Size &a, const Size &b) {
 
 bool make_plan(const Program &program, const Isa &isa, Size input,
                Plan *plan) {
-  struct Living {
-    int64_t start, end;
-    int last_use;
-  };
   const size_t count = program.ops.size();
   plan->input = input;
   plan->sizes.assign(count, {});
@@ -76,34 +101,25 @@ bool make_plan(const Program &program, const Isa &isa, Size input,
   plan->peak = plan->scratch = 0;
   std::vector<Living> living;  // by their start
   for (size_t i = 0; i < count; ++i) {
-    const Op &op = program.ops[i];
     const int position = static_cast<int>(i);
     plan->sizes[i] = i == 0 ? input
                             : output_size(program, position, plan->sizes.data());
     if (!fits(program, position, plan->sizes.data())) return false;
-    if (op.is_packed) {
-      const size_t read = static_cast<size_t>(op.inputs[0]);
-      const int64_t scratch =
-          isa.scratch(op, program.ops[read], plan->sizes[read]);
+  }
+  for (size_t i = 0; i < count; ++i) {
+    const int position = static_cast<int>(i);
+    const Op &head = program.ops[i];
+    if (head.head != position) continue;
+    if (head.is_packed) {
+      const int64_t scratch = isa.scratch(program, position, *plan);
       if (scratch > kMaxArena) return false;
       plan->scratch = std::max(plan->scratch, scratch);
     }
-    if (op.is_fused) continue;
-    const int64_t bytes = int64_t{op.channels} * plan->sizes[i].height *
-                              plan->sizes[i].width *
-                              static_cast<int64_t>(bytes_of(op.grid.type())) +
-                          kSlack;
-    const int64_t need = (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
-    int64_t at = 0;
-    auto before = living.begin();
-    for (; before != living.end(); ++before) {
-      if (at + need <= before->start) break;
-      at = std::max(at, before->end);
+    if (head.is_stored && !place(program, position, &living, plan)) return false;
+    for (const int follower : head.followers) {
+      const Op &op = program.ops[static_cast<size_t>(follower)];
+      if (op.is_stored && !place(program, follower, &living, plan)) return false;
     }
-    if (at + need > kMaxArena) return false;
-    living.insert(before, {at, at + need, op.last_use});
-    plan->offsets[i] = at;
-    plan->peak = std::max(plan->peak, at + need);
     const auto dead = [&](const Living &x) { return x.last_use <= position; };
     living.erase(std::remove_if(living.begin(), living.end(), dead),
                  living.end());

@@ -2,7 +2,6 @@
 
 #pragma once
 
-#include "isa.h"
 #include "program.h"
 
 namespace aqd {
@@ -15,8 +14,10 @@ struct Plan {
   std::vector<Size> sizes;
   std::vector<int64_t> offsets;
   int64_t peak = 0;
-  int64_t scratch = 0;  // bytes that the largest operator needs
+  int64_t scratch = 0;  // bytes that a thread needs for the largest operator
 };
+
+struct Isa;
 
 bool same(const Size &a, const Size &b);
 

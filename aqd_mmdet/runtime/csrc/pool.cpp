@@ -27,7 +27,7 @@ bool Pool::is_forked() const { return getpid() != owner_; }
 
 void Pool::run(int64_t parts, Call call, const void *context) {
   if (workers_.empty() || parts < 2 || is_forked()) {
-    for (int64_t part = 0; part < parts; ++part) call(context, part);
+    for (int64_t part = 0; part < parts; ++part) call(context, part, 0);
     return;
   }
   {
@@ -40,14 +40,14 @@ void Pool::run(int64_t parts, Call call, const void *context) {
     ++round_;
   }
   wake_.notify_all();
-  take_parts();
+  take_parts(0);
   std::unique_lock<std::mutex> lock(mutex_);
   done_.wait(lock, [this] { return busy_ == 0; });
 }
 
-void Pool::take_parts() {
+void Pool::take_parts(int thread) {
   for (int64_t part = next_++; part < parts_; part = next_++) {
-    call_(context_, part);
+    call_(context_, part, thread);
   }
 }
 
@@ -55,12 +55,13 @@ void *Pool::work(void *pool) {
   Pool &self = *static_cast<Pool *>(pool);
   uint64_t seen = 0;
   std::unique_lock<std::mutex> lock(self.mutex_);
+  const int thread = ++self.started_;
   for (;;) {
     self.wake_.wait(lock, [&] { return self.stop_ || self.round_ != seen; });
     if (self.stop_) return nullptr;
     seen = self.round_;
     lock.unlock();
-    self.take_parts();
+    self.take_parts(thread);
     lock.lock();
     if (--self.busy_ == 0) self.done_.notify_one();
   }

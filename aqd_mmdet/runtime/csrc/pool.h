@@ -22,12 +22,12 @@ class Pool {
   Pool(const Pool &) = delete;
   Pool &operator=(const Pool &) = delete;
 
-  // Calls work(part) for all parts below a count and returns when all are
-  // done.
+  // Calls work(part, thread) for all parts below a count and returns when all
+  // are done; threads are counted from 0.
   template <typename Work>
   void run(int64_t parts, const Work &work) {
-    run(parts, [](const void *context, int64_t part) {
-      (*static_cast<const Work *>(context))(part);
+    run(parts, [](const void *context, int64_t part, int thread) {
+      (*static_cast<const Work *>(context))(part, thread);
     }, &work);
   }
 
@@ -38,10 +38,10 @@ class Pool {
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
  private:
-  using Call = void (*)(const void *context, int64_t part);
+  using Call = void (*)(const void *context, int64_t part, int thread);
 
   void run(int64_t parts, Call call, const void *context);
-  void take_parts();
+  void take_parts(int thread);
   static void *work(void *pool);
 
   std::vector<pthread_t> workers_;
@@ -51,6 +51,7 @@ class Pool {
   uint64_t round_ = 0;  // counts the calls of run
   size_t busy_ = 0;     // workers that are still at the round
   bool stop_ = false;
+  int started_ = 0;     // workers that have their number
   Call call_ = nullptr;
   const void *context_ = nullptr;
   int64_t parts_ = 0;

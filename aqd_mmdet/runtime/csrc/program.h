@@ -87,14 +87,15 @@ struct Op {
   Weights *weights = nullptr;
   Multipliers multipliers;
   std::vector<int32_t> table;  // of a lookup; means of an image
-  int last_use = 0;            // position of the last operator that reads it
-  int readers = 0;             // operators and outputs that read it
-  // Of a requantisation: the convolution whose sums it takes; -1 for none.
-  int convolution = -1;
-  bool is_fused = false;       // a convolution that such a one runs
-  bool is_packed = false;      // a convolution that reads packed weights
-  bool uses_tiles = false;     // and multiplies tiles of them
+  // When it runs: at its own position, or at that of the operator that it
+  // follows code by code (schedule.h).
+  int head = 0;
+  std::vector<int> followers;  // those that run at this one's position
+  bool is_stored = true;       // whether an operator of another head reads it
+  int last_use = 0;            // the last head that reads it
+  bool is_packed = false;      // whether vector kernels run it
   std::vector<int64_t> packed;  // multipliers for vector instructions
+  std::vector<int32_t> thresholds;  // instead of them, for a few codes
 };
 
 struct Program {

@@ -1,0 +1,234 @@
+#include "schedule.h"
+
+#include <algorithm>
+
+namespace aqd {
+namespace {
+
+size_t at(int position) { return static_cast<size_t>(position); }
+
+// Whether an operator can follow another code by code; what is upsampled is
+// read at other places, but it is there before.
+bool can_follow(const Op &op) {
+  return op.kind == Kind::kRequantize || op.kind == Kind::kAdd ||
+         op.kind == Kind::kUpsample;
+}
+
+// Inputs whose codes are read: of an upsampling the other has a size only.
+size_t read_by(const Op &op) {
+  return op.kind == Kind::kUpsample ? 1 : op.inputs.size();
+}
+
+// Lengths of the longest ways from the image.
+std::vector<int> depths_of(const Program &program) {
+  std::vector<int> depths;
+  for (const Op &op : program.ops) {
+    int depth = 0;
+    for (const int input : op.inputs) depth = std::max(depth, depths[at(input)]);
+    depths.push_back(depth + 1);
+  }
+  return depths;
+}
+
+// When an operator had better run among the inputs of another one: what is a
+// requantisation of a convolution's sums runs with it, after all others; those
+// of other tensors can then join them.
+int turn_of(const Program &program, int position) {
+  const Op &op = program.ops[at(position)];
+  if (op.kind != Kind::kRequantize) return 0;
+  return program.ops[at(op.inputs[0])].kind == Kind::kConvolution ? 1 : 2;
+}
+
+// What shall run before an operator, in this order; of one turn the deeper
+// comes first.
+std::vector<int> wanted(const Program &program, const std::vector<int> &depths,
+                        int position) {
+  std::vector<int> inputs = program.ops[at(position)].inputs;
+  const size_t count = inputs.size();
+  for (size_t i = 0; i < count; ++i) {
+    if (turn_of(program, inputs[i]) < 2) continue;
+    inputs.push_back(program.ops[at(inputs[i])].inputs[0]);
+  }
+  std::stable_sort(inputs.begin(), inputs.end(), [&](int x, int y) {
+    const int turn = turn_of(program, x), other = turn_of(program, y);
+    return turn != other ? turn < other : depths[at(x)] > depths[at(y)];
+  });
+  return inputs;
+}
+
+// The positions of operators in the order in which they shall run: each one
+// is behind all that it reads, and not long before it is read.
+std::vector<int> order_of(const Program &program) {
+  struct Visit {
+    int position;
+    std::vector<int> inputs;
+    size_t next;
+  };
+  const std::vector<int> depths = depths_of(program);
+  std::vector<int> order, roots = program.outputs;
+  const int count = static_cast<int>(program.ops.size());
+  std::vector<bool> is_done(at(count), false);
+  for (int i = 0; i < count; ++i) roots.push_back(i);
+  std::vector<Visit> path;
+  const auto enter = [&](int position) {
+    if (is_done[at(position)]) return;
+    path.push_back({position, wanted(program, depths, position), 0});
+  };
+  for (const int root : roots) {
+    enter(root);
+    while (!path.empty()) {
+      Visit &last = path.back();
+      if (last.next < last.inputs.size()) {
+        enter(last.inputs[last.next++]);
+        continue;
+      }
+      if (!is_done[at(last.position)]) order.push_back(last.position);
+      is_done[at(last.position)] = true;
+      path.pop_back();
+    }
+  }
+  return order;
+}
+
+void reorder(Program *program) {
+  const std::vector<int> order = order_of(*program);
+  std::vector<int> places(order.size());
+  std::vector<Op> ops;
+  for (const int position : order) {
+    places[at(position)] = static_cast<int>(ops.size());
+    ops.push_back(std::move(program->ops[at(position)]));
+    for (int &input : ops.back().inputs) input = places[at(input)];
+  }
+  program->ops = std::move(ops);
+  for (int &output : program->outputs) output = places[at(output)];
+}
+
+// Lets operators run with others before them.
+class Joiner {
+ public:
+  explicit Joiner(Program *program)
+      : program_(*program), readers_(program->ops.size()) {
+    for (size_t i = 0; i < program->ops.size(); ++i) {
+      program->ops[i].head = static_cast<int>(i);
+      for (const int input : program->ops[i].inputs) {
+        readers_[at(input)].push_back(static_cast<int>(i));
+      }
+    }
+  }
+
+  void run() {
+    for (size_t i = 0; i < program_.ops.size(); ++i) {
+      const int head = static_cast<int>(i);
+      if (program_.ops[i].head == head && can_lead(program_.ops[i])) grow(head);
+    }
+    finish();
+  }
+
+ private:
+  Op &op(int position) { return program_.ops[at(position)]; }
+
+  // Adds all that can follow a head, in their order.
+  void grow(int head) {
+    std::vector<int> members = {head};
+    for (size_t i = 0; i < members.size(); ++i) {
+      for (const int reader : readers_[at(members[i])]) {
+        if (takes(head, reader)) members.push_back(reader);
+      }
+    }
+    std::sort(op(head).followers.begin(), op(head).followers.end());
+  }
+
+  bool is_there(int head, int input) {
+    return op(input).head == head || op(input).head < head;
+  }
+
+  // Lets an operator run with a head if all that it reads is there then.
+  bool takes(int head, int position) {
+    Op &each = op(position);
+    // Three are those that are added, and their sum.
+    const bool is_full = op(head).followers.size() + 3 >= kMaxGroup;
+    if (is_full || !can_follow(each) || each.head != position ||
+        each.channels != op(head).channels || waits(head, position)) {
+      return false;
+    }
+    if (each.kind == Kind::kUpsample && op(each.inputs[0]).head >= head) {
+      return false;
+    }
+    for (const int input : each.inputs) {
+      if (is_there(head, input)) continue;
+      if (!is_private(head, input)) return false;
+    }
+    for (const int input : each.inputs) {
+      if (!is_there(head, input)) follow(head, input);
+    }
+    follow(head, position);
+    return true;
+  }
+
+  void follow(int head, int position) {
+    op(position).head = head;
+    op(head).followers.push_back(position);
+  }
+
+  // A requantisation for one operator alone, of what is there.
+  bool is_private(int head, int position) {
+    const Op &each = op(position);
+    return each.kind == Kind::kRequantize && each.head == position &&
+           readers_[at(position)].size() == 1 &&
+           op(each.inputs[0]).kind != Kind::kConvolution &&
+           is_there(head, each.inputs[0]);
+  }
+
+  // Whether a requantisation had better run with the addition that alone
+  // reads it, which is not yet possible.
+  bool waits(int head, int position) {
+    const Op &each = op(position);
+    const std::vector<int> &readers = readers_[at(position)];
+    if (each.kind != Kind::kRequantize || readers.size() != 1) return false;
+    if (op(each.inputs[0]).kind == Kind::kConvolution) return false;
+    const Op &sum = op(readers[0]);
+    if (sum.kind != Kind::kAdd) return false;
+    for (const int input : sum.inputs) {
+      if (input != position && !is_there(head, input)) return true;
+    }
+    return false;
+  }
+
+  // Says which tensors need memory, and until when.
+  void finish() {
+    for (size_t i = 0; i < program_.ops.size(); ++i) {
+      Op &each = program_.ops[i];
+      const bool is_single = each.head == static_cast<int>(i) && !can_lead(each);
+      each.is_stored = is_single;
+      each.last_use = each.head;
+    }
+    for (const Op &each : program_.ops) {
+      for (size_t i = 0; i < read_by(each); ++i) {
+        Op &read = op(each.inputs[i]);
+        read.last_use = std::max(read.last_use, each.head);
+        if (read.head != each.head) read.is_stored = true;
+      }
+    }
+    for (const int output : program_.outputs) {
+      op(output).is_stored = true;
+      op(output).last_use = static_cast<int>(program_.ops.size());
+    }
+  }
+
+  Program &program_;
+  std::vector<std::vector<int>> readers_;
+};
+
+}  // namespace
+
+bool can_lead(const Op &op) {
+  return op.kind == Kind::kConvolution || op.kind == Kind::kRequantize ||
+         op.kind == Kind::kAdd;
+}
+
+void schedule(Program *program) {
+  reorder(program);
+  Joiner(program).run();
+}
+
+}  // namespace aqd
