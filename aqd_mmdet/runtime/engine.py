@@ -78,20 +78,22 @@ class Engine:
                 of regions, int32.
 
         Returns:
-            dict: The outputs by name, int32 (N, C, H, W).
+            dict: The outputs by name, int32 (N, C, H, W), which lie in
+            memory with their channels innermost.
 
         Raises:
             UserError: If the program does not take that size.
         """
         index = next(i for i, p in enumerate(self.programs) if p is program)
         dtype = np.uint8 if isinstance(program.ops[0], Image) else np.int32
-        given = np.ascontiguousarray(values, dtype)
-        count, _, height, width = given.shape
+        # Channels are innermost there.
+        given = np.ascontiguousarray(values.transpose(0, 2, 3, 1), dtype)
+        count, height, width, _ = given.shape
         names = program.output_names()
-        outputs = [
-            np.empty((count, *self._shape(index, i, height, width)), np.int32)
-            for i in range(len(names))
-        ]
+        outputs = []
+        for i in range(len(names)):
+            shape = self._shape(index, i, height, width)
+            outputs.append(np.empty((count, *shape[1:], shape[0]), np.int32))
         pointers = (ctypes.c_void_p * len(outputs))(
             *(made.ctypes.data for made in outputs)
         )
@@ -106,7 +108,8 @@ class Engine:
         )
         if status:
             raise UserError(f'no memory for an image of {width} x {height}')
-        return dict(zip(names, outputs, strict=True))
+        outer = [made.transpose(0, 3, 1, 2) for made in outputs]
+        return dict(zip(names, outer, strict=True))
 
     def _shape(
         self, program: int, output: int, height: int, width: int

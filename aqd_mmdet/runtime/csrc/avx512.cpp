@@ -96,8 +96,8 @@ void pack(const Op &op, int32_t channels, bool bytes, bool tiles,
   const int64_t most = tiles ? 2 : kVectors;
   weights->format = format_of(op, bytes, tiles);
   weights->packed.resize(
-      static_cast<size_t>(vectors * runs.count * runs.length * 64));
-  int8_t *to = weights->packed.data();
+      static_cast<size_t>(vectors * runs.count * runs.length));
+  int8_t *to = weights->packed.data()->bytes;
   for (int64_t block = 0; block < vectors; block += most) {
     const int64_t end = std::min(block + most, vectors);
     for (int64_t run = 0; run < runs.count; ++run) {
@@ -112,11 +112,6 @@ void pack(const Op &op, int32_t channels, bool bytes, bool tiles,
         }
       }
     }
-  }
-  weights->raised.assign(static_cast<size_t>(vectors * kLanes), 0);
-  const size_t width = static_cast<size_t>(outs);
-  for (size_t i = 0; i < weights->codes.size(); ++i) {
-    weights->raised[i % width] -= kRaise * weights->codes[i];
   }
 }
 
@@ -247,33 +242,67 @@ AQD_AVX512 inline __m512i compared(__m512i sums, const int32_t *thresholds) {
   return code;
 }
 
-AQD_AVX512 inline void store(Type type, uint8_t *out, int64_t at,
-                             __mmask16 mask, __m512i codes) {
+// Sixteen codes each of some pixels, which lie `next` codes apart.
+struct Pixels {
+  int count;
+  int64_t next;
+  __mmask16 mask;  // of channels that there are
+};
+
+AQD_AVX512 inline void store(const Pixels &pixels, Type type,
+                             const int32_t *codes, uint8_t *out, int64_t at) {
+  const __mmask16 mask = pixels.mask;
+  const int32_t *end = codes + pixels.count * kLanes;
   switch (type) {
     case Type::kU8:
     case Type::kI8:
-      return _mm_mask_storeu_epi8(out + at, mask, _mm512_cvtepi32_epi8(codes));
+      for (; codes < end; codes += kLanes, at += pixels.next) {
+        _mm_mask_storeu_epi8(out + at, mask,
+                             _mm512_cvtepi32_epi8(_mm512_load_si512(codes)));
+      }
+      return;
     case Type::kI16:
-      return _mm256_mask_storeu_epi16(out + 2 * at, mask,
-                                      _mm512_cvtepi32_epi16(codes));
+      for (; codes < end; codes += kLanes, at += pixels.next) {
+        _mm256_mask_storeu_epi16(
+            out + 2 * at, mask,
+            _mm512_cvtepi32_epi16(_mm512_load_si512(codes)));
+      }
+      return;
     case Type::kI32:
-      return _mm512_mask_storeu_epi32(out + 4 * at, mask, codes);
+      for (; codes < end; codes += kLanes, at += pixels.next) {
+        _mm512_mask_storeu_epi32(out + 4 * at, mask, _mm512_load_si512(codes));
+      }
   }
 }
 
-// Sixteen codes of one pixel as int32.
-AQD_AVX512 inline __m512i load(const uint8_t *codes, Type type, int64_t at,
-                               __mmask16 mask) {
+AQD_AVX512 inline void load(const Pixels &pixels, Type type,
+                            const uint8_t *from, int64_t at, int32_t *codes) {
+  const __mmask16 mask = pixels.mask;
+  const int32_t *end = codes + pixels.count * kLanes;
   switch (type) {
     case Type::kU8:
-      return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, codes + at));
+      for (; codes < end; codes += kLanes, at += pixels.next) {
+        _mm512_store_si512(codes, _mm512_cvtepu8_epi32(
+            _mm_maskz_loadu_epi8(mask, from + at)));
+      }
+      return;
     case Type::kI8:
-      return _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, codes + at));
+      for (; codes < end; codes += kLanes, at += pixels.next) {
+        _mm512_store_si512(codes, _mm512_cvtepi8_epi32(
+            _mm_maskz_loadu_epi8(mask, from + at)));
+      }
+      return;
     case Type::kI16:
-      return _mm512_cvtepi16_epi32(
-          _mm256_maskz_loadu_epi16(mask, codes + 2 * at));
-    default:
-      return _mm512_maskz_loadu_epi32(mask, codes + 4 * at);
+      for (; codes < end; codes += kLanes, at += pixels.next) {
+        _mm512_store_si512(codes, _mm512_cvtepi16_epi32(
+            _mm256_maskz_loadu_epi16(mask, from + 2 * at)));
+      }
+      return;
+    case Type::kI32:
+      for (; codes < end; codes += kLanes, at += pixels.next) {
+        _mm512_store_si512(codes,
+                           _mm512_maskz_loadu_epi32(mask, from + 4 * at));
+      }
   }
 }
 
@@ -299,28 +328,30 @@ class Stages {
   AQD_AVX512 void run(const Place &place, Made *made) const {
     const int64_t channel = place.vector * kLanes;
     const int64_t left = std::min<int64_t>(kLanes, channels_ - channel);
-    const __mmask16 mask = static_cast<__mmask16>((1u << left) - 1);
+    const Pixels pixels = {place.pixels, channels_,
+                           static_cast<__mmask16>((1u << left) - 1)};
+    const int64_t at =
+        (place.row * width_ + place.column) * channels_ + channel;
     for (size_t i = 0; i < stages_.size(); ++i) {
       const VectorStage &stage = stages_[i];
       int32_t *to = made->codes[i];
-      if (i >= first_) run(stage, place, mask, made, to);
-      if (stage.out == nullptr) continue;
-      int64_t at = (place.row * width_ + place.column) * channels_ + channel;
-      for (int p = 0; p < place.pixels; ++p, at += channels_) {
-        store(stage.type, stage.out, at, mask,
-              _mm512_load_si512(to + p * kLanes));
-      }
+      if (i >= first_) run(stage, place, pixels, at, made, to);
+      if (stage.out != nullptr) store(pixels, stage.type, to, stage.out, at);
     }
   }
 
  private:
   AQD_AVX512 void run(const VectorStage &stage, const Place &place,
-                      __mmask16 mask, Made *made, int32_t *to) const {
+                      const Pixels &pixels, int64_t at, Made *made,
+                      int32_t *to) const {
+    if (stage.kind == Kind::kUpsample) {
+      return upsample(stage, place, pixels, to);
+    }
     alignas(64) int32_t read[2][kTileRows * kLanes];
-    const int32_t *x = input(stage, 0, place, mask, made, read[0]);
+    const int32_t *x = input(stage, 0, pixels, at, made, read[0]);
     const int count = place.pixels * kLanes;
     if (stage.kind == Kind::kAdd) {
-      const int32_t *y = input(stage, 1, place, mask, made, read[1]);
+      const int32_t *y = input(stage, 1, pixels, at, made, read[1]);
       const __m512i low = _mm512_set1_epi32(stage.grid.low);
       const __m512i high = _mm512_set1_epi32(stage.grid.high);
       for (int i = 0; i < count; i += kLanes) {
@@ -329,8 +360,6 @@ class Stages {
         _mm512_store_si512(
             to + i, _mm512_min_epi32(_mm512_max_epi32(sum, low), high));
       }
-    } else if (stage.kind == Kind::kUpsample) {
-      std::memcpy(to, x, static_cast<size_t>(count) * sizeof *to);
     } else if (stage.thresholds != nullptr) {
       const int32_t *t = stage.thresholds + place.vector * kThresholds;
       for (int i = 0; i < count; i += kLanes) {
@@ -348,23 +377,26 @@ class Stages {
   }
 
   AQD_AVX512 const int32_t *input(const VectorStage &stage, int index,
-                                  const Place &place, __mmask16 mask,
+                                  const Pixels &pixels, int64_t at,
                                   const Made *made, int32_t *to) const {
     const Stage::Input &input = stage.inputs[index];
     if (input.tensor == nullptr) return made->codes[input.stage];
     const Tensor &x = *input.tensor;
-    const uint8_t *codes = static_cast<const uint8_t *>(x.data);
-    const bool same = stage.kind != Kind::kUpsample;
-    const size_t row = static_cast<size_t>(place.row);
-    const int64_t line = same ? place.row * width_ : stage.rows[row];
-    for (int p = 0; p < place.pixels; ++p) {
-      const int64_t column = place.column + p;
-      const int64_t pixel =
-          line + (same ? column : stage.columns[static_cast<size_t>(column)]);
-      const int64_t at = pixel * channels_ + place.vector * kLanes;
-      _mm512_store_si512(to + p * kLanes, load(codes, x.type, at, mask));
-    }
+    load(pixels, x.type, static_cast<const uint8_t *>(x.data), at, to);
     return to;
+  }
+
+  AQD_AVX512 void upsample(const VectorStage &stage, const Place &place,
+                           Pixels pixels, int32_t *to) const {
+    const Tensor &x = *stage.inputs[0].tensor;
+    pixels.count = 1;
+    const int64_t *column = stage.columns.data() + place.column;
+    const int64_t line = stage.rows[static_cast<size_t>(place.row)];
+    for (int p = 0; p < place.pixels; ++p, to += kLanes) {
+      const int64_t pixel = line + column[p];
+      load(pixels, x.type, static_cast<const uint8_t *>(x.data),
+           pixel * channels_ + place.vector * kLanes, to);
+    }
   }
 
   std::vector<VectorStage> stages_;
@@ -587,45 +619,92 @@ int64_t most_rows(const Op &op, int64_t line) {
   return std::max<int64_t>(rest, 0) / op.stride.height + 1;
 }
 
-// Copies rows of an input into a frame of code 0, signed bytes raised.
+// Pixels that stand for 0: of an image its means.
+uint8_t *fill(const Op &op, const Tensor &x, int64_t pixels, uint8_t *to) {
+  const size_t pixel = bytes_of(x.type) * static_cast<size_t>(x.channels);
+  const size_t bytes = static_cast<size_t>(pixels) * pixel;
+  if (!op.reads_pixels) {
+    std::memset(to, x.type == Type::kI8 ? kRaise : 0, bytes);
+    return to + bytes;
+  }
+  for (size_t i = 0; i < bytes; ++i) {
+    to[i] = static_cast<uint8_t>(op.table[i % pixel]);
+  }
+  return to + bytes;
+}
+
+// Copies rows of an input into a frame of zeros, signed bytes raised.
 void frame(const Op &op, const Tensor &x, const Band &band, uint8_t *to) {
-  const bool is_signed = x.type == Type::kI8;
-  const int zero = is_signed ? kRaise : 0;
-  const size_t code = bytes_of(x.type) * static_cast<size_t>(x.channels);
-  const size_t inner = static_cast<size_t>(x.size.width) * code;
-  const size_t edge = static_cast<size_t>(op.padding.width) * code;
+  const size_t line = static_cast<size_t>(x.size.width) *
+                      static_cast<size_t>(x.channels) * bytes_of(x.type);
   const uint8_t *codes = static_cast<const uint8_t *>(x.data);
   for (int64_t row = band.top; row < band.top + band.rows; ++row) {
     if (row < 0 || row >= x.size.height) {
-      std::memset(to, zero, inner + 2 * edge);
-      to += inner + 2 * edge;
+      to = fill(op, x, x.size.width + 2 * op.padding.width, to);
       continue;
     }
-    const uint8_t *from = codes + static_cast<size_t>(row) * inner;
-    std::memset(to, zero, edge);
-    to += edge;
-    if (is_signed) {
-      for (size_t i = 0; i < inner; ++i) to[i] = from[i] ^ kRaise;
+    const uint8_t *from = codes + static_cast<size_t>(row) * line;
+    to = fill(op, x, op.padding.width, to);
+    if (x.type == Type::kI8) {
+      for (size_t i = 0; i < line; ++i) to[i] = from[i] ^ kRaise;
     } else {
-      std::memcpy(to, from, inner);
+      std::memcpy(to, from, line);
     }
-    to += inner;
-    std::memset(to, zero, edge);
-    to += edge;
+    to = fill(op, x, op.padding.width, to + line);
   }
 }
 
+// Without a frame what is behind a tensor may be read: not behind an image.
 bool needs_frame(const Op &op, Type type) {
-  return op.padding.height > 0 || op.padding.width > 0 || type == Type::kI8;
+  return op.padding.height > 0 || op.padding.width > 0 || type == Type::kI8 ||
+         op.reads_pixels;
+}
+
+// The type of what a convolution reads: of an image its bytes, less than the
+// codes that they stand for.
+Type read_type(const Op &op, const Op &x) {
+  return op.reads_pixels ? Type::kU8 : x.grid.type();
+}
+
+// What sums start from, as bytes are larger than the codes they stand for: by
+// the means of an image, or by what makes them unsigned.
+void set_start(Op *op, int32_t channels) {
+  const size_t outs = static_cast<size_t>(op->channels);
+  const std::vector<int8_t> &codes = op->weights->codes;
+  std::vector<int64_t> sums(outs, 0);
+  for (size_t i = 0; i < codes.size(); ++i) {
+    const size_t channel = i / outs % static_cast<size_t>(channels);
+    sums[i % outs] -= codes[i] * (op->reads_pixels ? op->table[channel] : kRaise);
+  }
+  op->start.assign(static_cast<size_t>(vectors_of(op->channels) * kLanes), 0);
+  // Of 32 bits, as sums are, which fit in the end.
+  for (size_t o = 0; o < outs; ++o) op->start[o] = static_cast<int32_t>(sums[o]);
 }
 
 void prepare_convolution(Op *op, const Op &x, bool with_tiles) {
-  const Type type = x.grid.type();
-  if (op->groups != 1 || type == Type::kI32) return;
+  if (op->groups != 1) return;
+  op->reads_pixels = x.kind == Kind::kImage;
+  const Type type = read_type(*op, x);
+  if (type == Type::kI32) return;
   const bool bytes = reads_bytes(type), tiles = with_tiles && bytes;
   Weights *weights = op->weights;
   if (weights->format == 0) pack(*op, x.channels, bytes, tiles, weights);
   op->is_packed = weights->format == format_of(*op, bytes, tiles);
+  op->reads_pixels = op->reads_pixels && op->is_packed;
+  if (op->reads_pixels) op->table = x.table;
+  if (op->reads_pixels || type == Type::kI8) set_start(op, x.channels);
+}
+
+// An image that convolutions alone read is not made: they read its bytes.
+void drop_image(Program *program) {
+  for (const Op &op : program->ops) {
+    const auto &inputs = op.inputs;
+    const bool reads = std::find(inputs.begin(), inputs.end(), 0) != inputs.end();
+    if (reads && !op.reads_pixels) return;
+  }
+  const auto &outputs = program->outputs;
+  if (std::find(outputs.begin(), outputs.end(), 0) != outputs.end()) return;
+  program->ops[0].is_stored = program->ops[0].kind != Kind::kImage;
 }
 
 void prepare(Program *program, bool with_tiles) {
@@ -647,6 +726,7 @@ void prepare(Program *program, bool with_tiles) {
         op.is_packed = op.kind == Kind::kAdd;
     }
   }
+  drop_image(program);
 }
 
 int64_t scratch_of(const Program &program, int position, const Plan &plan) {
@@ -654,9 +734,9 @@ int64_t scratch_of(const Program &program, int position, const Plan &plan) {
   if (op.kind != Kind::kConvolution) return 0;
   const size_t read = static_cast<size_t>(op.inputs[0]);
   const Op &x = program.ops[read];
-  if (!needs_frame(op, x.grid.type())) return 0;
-  const int64_t line =
-      line_of(op, x.channels, x.grid.type(), plan.sizes[read]);
+  const Type type = read_type(op, x);
+  if (!needs_frame(op, type)) return 0;
+  const int64_t line = line_of(op, x.channels, type, plan.sizes[read]);
   const int64_t rows = std::min<int64_t>(
       most_rows(op, line), plan.sizes[static_cast<size_t>(position)].height);
   return (band_of(op, 0, rows).rows * line + kSlack + kCacheLine - 1) /
@@ -669,14 +749,13 @@ void rows_of_blocks(const Group &group, const Geometry &g, const Stages &stages,
                     int64_t rows) {
   const Op &op = group.op();
   const bool bytes = reads_bytes(group.x->type);
-  const int32_t *raised =
-      group.x->type == Type::kI8 ? op.weights->raised.data() : nullptr;
-  const int8_t *weights = op.weights->packed.data();
+  const int32_t *first = op.start.empty() ? nullptr : op.start.data();
+  const int8_t *weights = op.weights->packed.data()->bytes;
   const int64_t vectors = vectors_of(op.channels);
   Made made;
   for (int64_t v = 0; v < vectors; v += kVectors) {
     const int64_t wide = std::min<int64_t>(kVectors, vectors - v);
-    const int32_t *start = raised == nullptr ? nullptr : raised + v * kLanes;
+    const int32_t *start = first == nullptr ? nullptr : first + v * kLanes;
     for (int64_t row = 0; row < rows; ++row) {
       const uint8_t *window = codes + row * op.stride.height * line;
       for (int64_t c = 0; c < group.size.width; c += kPixels) {
@@ -697,8 +776,7 @@ AQD_AMX void rows_of_tiles(const Group &group, const Geometry &g,
                            const Stages &stages, const uint8_t *codes,
                            int64_t line, int64_t top, int64_t rows) {
   const Op &op = group.op();
-  const int32_t *raised =
-      group.x->type == Type::kI8 ? op.weights->raised.data() : nullptr;
+  const int32_t *first = op.start.empty() ? nullptr : op.start.data();
   const int64_t vectors = vectors_of(op.channels), width = group.size.width;
   constexpr int64_t kPair = 2 * kTileRows;
   Made made;
@@ -709,20 +787,22 @@ AQD_AMX void rows_of_tiles(const Group &group, const Geometry &g,
     if (from == end) continue;
     const int64_t pixels = std::min(kPair, end - from);
     _tile_loadconfig(&kTileConfigs.of[pixels]);
-    const int8_t *weights = op.weights->packed.data();
-    for (int64_t v = 0; v < vectors; v += 2) {
-      const bool both = v + 1 < vectors, two = pixels > kTileRows;
-      const int32_t *start = raised == nullptr ? nullptr : raised + v * kLanes;
-      const auto run = two ? (both ? tiles<true, true> : tiles<true, false>)
-                           : (both ? tiles<false, true> : tiles<false, false>);
-      for (int64_t row = 0; row < rows; ++row) {
-        const uint8_t *window = codes + row * op.stride.height * line;
+    for (int64_t row = 0; row < rows; ++row) {
+      const uint8_t *window = codes + row * op.stride.height * line;
+      const int8_t *weights = op.weights->packed.data()->bytes;
+      for (int64_t v = 0; v < vectors; v += 2) {
+        const bool both = v + 1 < vectors, two = pixels > kTileRows;
+        const int32_t *start =
+            first == nullptr ? nullptr : first + v * kLanes;
+        const auto run = two
+                             ? (both ? tiles<true, true> : tiles<true, false>)
+                             : (both ? tiles<false, true> : tiles<false, false>);
         for (int64_t c = from; c < end; c += kPair) {
           run(g, window + c * g.step, weights, start, stages,
               {top + row, c, static_cast<int>(pixels), v}, &made);
         }
+        weights += (both ? 2 : 1) * g.runs.count * g.runs.length * 64;
       }
-      weights += (both ? 2 : 1) * g.runs.count * g.runs.length * 64;
     }
   }
   _tile_release();

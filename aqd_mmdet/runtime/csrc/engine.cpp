@@ -150,11 +150,8 @@ int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
   if (planned == nullptr || count < 0) return AQD_BAD_INPUT;
   const aqd::Plan &plan = *planned;
   const aqd::Program *found = program_of(model, program);
-  // Behind the tensors what is given, of at most four bytes a code; later
-  // what operators need while they run.
-  const int64_t first = int64_t{found->ops[0].channels} * height * width * 4;
-  const int64_t need =
-      plan.peak + std::max(first, plan.scratch * model->pool->threads());
+  // Behind the tensors what threads need while they run.
+  const int64_t need = plan.peak + plan.scratch * model->pool->threads();
   if (need > model->arena_size) {
     model->arena.reset();
     model->arena_size = 0;
@@ -175,26 +172,30 @@ int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
     tensors[i] = {arena + plan.offsets[i], op.grid.type(), op.channels,
                   plan.sizes[i]};
   }
-  // Channels innermost, in the type that it is given in: behind the arena.
   uint8_t *scratch = arena + plan.peak;
-  aqd::Tensor inner = tensors[0];
-  inner.data = scratch;
-  aqd::Tensor given = inner;
+  aqd::Tensor given = tensors[0];
   given.type = found->ops[0].kind == aqd::Kind::kImage ? aqd::Type::kU8
                                                        : aqd::Type::kI32;
-  inner.type = given.type;
   std::vector<const aqd::Tensor *> inputs;
   for (int32_t n = 0; n < count; ++n) {
+    const size_t image = static_cast<size_t>(n);
     const size_t bytes = given.count() * aqd::bytes_of(given.type);
-    const uint8_t *pixels = static_cast<const uint8_t *>(input);
     // Kernels only read what they are given.
-    given.data = const_cast<uint8_t *>(pixels) + static_cast<size_t>(n) * bytes;
-    aqd::to_inner(given, inner);
+    given.data = const_cast<uint8_t *>(static_cast<const uint8_t *>(input)) +
+                 image * bytes;
+    for (size_t o = 0; o < found->outputs.size(); ++o) {
+      const size_t position = static_cast<size_t>(found->outputs[o]);
+      aqd::Tensor &made = tensors[position];
+      if (!found->ops[position].is_placed) {
+        made.data = outputs[o] + image * made.count();
+      }
+    }
     for (size_t i = 0; i < tensors.size(); ++i) {
       const aqd::Op &op = found->ops[i];
       if (op.head != static_cast<int>(i)) continue;
       if (aqd::can_lead(op)) {
-        const aqd::Group group = aqd::group_of(*found, op, tensors);
+        aqd::Group group = aqd::group_of(*found, op, tensors);
+        if (op.reads_pixels) group.x = &given;
         if (op.is_packed) {
           model->isa->run_group(group, scratch, plan.scratch,
                                 model->pool.get());
@@ -203,8 +204,9 @@ int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
         }
         continue;
       }
+      if (!op.is_stored) continue;
       inputs.clear();
-      if (i == 0) inputs.push_back(&inner);
+      if (i == 0) inputs.push_back(&given);
       for (const int position : op.inputs) {
         inputs.push_back(&tensors[static_cast<size_t>(position)]);
       }
@@ -212,7 +214,8 @@ int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
     }
     for (size_t o = 0; o < found->outputs.size(); ++o) {
       const aqd::Tensor &made = tensors[static_cast<size_t>(found->outputs[o])];
-      aqd::to_outer(made, outputs[o] + static_cast<size_t>(n) * made.count());
+      int32_t *to = outputs[o] + image * made.count();
+      if (made.data != to) aqd::widen(made, to);
     }
   }
   return AQD_OK;

@@ -303,25 +303,10 @@ void put(const Tensor &x, int32_t first, const Tensor &out) {
 
 }  // namespace
 
-void to_inner(const Tensor &x, const Tensor &out) {
-  with_types(x, out, [&](auto *from, auto *to) {
-    using To = std::remove_reference_t<decltype(*to)>;
-    const size_t plane = x.plane(), channels = static_cast<size_t>(x.channels);
-    for (size_t c = 0; c < channels; ++c) {
-      for (size_t i = 0; i < plane; ++i) {
-        to[i * channels + c] = static_cast<To>(*from++);
-      }
-    }
-  });
-}
-
-void to_outer(const Tensor &x, int32_t *out) {
+void widen(const Tensor &x, int32_t *out) {
   with_type(x.type, [&](auto tag) {
     const auto *from = static_cast<const typename decltype(tag)::type *>(x.data);
-    const size_t plane = x.plane(), channels = static_cast<size_t>(x.channels);
-    for (size_t c = 0; c < channels; ++c) {
-      for (size_t i = 0; i < plane; ++i) *out++ = from[i * channels + c];
-    }
+    std::copy(from, from + x.count(), out);
   });
 }
 

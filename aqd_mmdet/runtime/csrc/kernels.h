@@ -61,10 +61,7 @@ void run_group(const Group &group);
 void run_op(const Op &op, const Tensor *const *inputs, const Tensor &output,
             Pool *pool);
 
-// What the program is given, channels outermost, to channels innermost.
-void to_inner(const Tensor &x, const Tensor &out);
-
-// Codes of an output in int32, to channels outermost.
-void to_outer(const Tensor &x, int32_t *out);
+// Codes as int32.
+void widen(const Tensor &x, int32_t *out);
 
 }  // namespace aqd

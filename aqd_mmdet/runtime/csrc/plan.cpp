@@ -64,10 +64,12 @@ struct Living {
   int last_use;
 };
 
-// Finds a place for a tensor among those that live, in their order.
+// Finds a place for a tensor that needs one among those that live, in their
+// order.
 bool place(const Program &program, int position, std::vector<Living> *living,
            Plan *plan) {
   const Op &op = program.ops[static_cast<size_t>(position)];
+  if (!op.is_stored || !op.is_placed) return true;
   const Size &size = plan->sizes[static_cast<size_t>(position)];
   const int64_t bytes = int64_t{op.channels} * size.height * size.width *
                             static_cast<int64_t>(bytes_of(op.grid.type())) +
@@ -115,10 +117,9 @@ bool make_plan(const Program &program, const Isa &isa, Size input,
       if (scratch > kMaxArena) return false;
       plan->scratch = std::max(plan->scratch, scratch);
     }
-    if (head.is_stored && !place(program, position, &living, plan)) return false;
+    if (!place(program, position, &living, plan)) return false;
     for (const int follower : head.followers) {
-      const Op &op = program.ops[static_cast<size_t>(follower)];
-      if (op.is_stored && !place(program, follower, &living, plan)) return false;
+      if (!place(program, follower, &living, plan)) return false;
     }
     const auto dead = [&](const Living &x) { return x.last_use <= position; };
     living.erase(std::remove_if(living.begin(), living.end(), dead),

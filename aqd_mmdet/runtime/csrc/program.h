@@ -60,6 +60,11 @@ struct Multipliers {
   std::vector<uint8_t> s;
 };
 
+// What one vector load reads; reading two lines of a cache takes twice as long.
+struct alignas(64) Line {
+  int8_t bytes[64];
+};
+
 // Codes of weights.
 struct Weights {
   std::string_view name;
@@ -69,9 +74,7 @@ struct Weights {
   std::vector<int64_t> sums;
   // For vector instructions, in a format of theirs; 0 for none.
   int format = 0;
-  std::vector<int8_t> packed;
-  // What sums start from where signed codes are raised to unsigned ones.
-  std::vector<int32_t> raised;
+  std::vector<Line> packed;
 };
 
 // One operator; the fields that its kind does not have are unused.
@@ -86,14 +89,17 @@ struct Op {
   int groups = 1;
   Weights *weights = nullptr;
   Multipliers multipliers;
-  std::vector<int32_t> table;  // of a lookup; means of an image
+  std::vector<int32_t> table;  // of a lookup; means of an image and its readers
   // When it runs: at its own position, or at that of the operator that it
   // follows code by code (schedule.h).
   int head = 0;
   std::vector<int> followers;  // those that run at this one's position
   bool is_stored = true;       // whether an operator of another head reads it
+  bool is_placed = true;       // false if it is written to what the caller gave
   int last_use = 0;            // the last head that reads it
   bool is_packed = false;      // whether vector kernels run it
+  bool reads_pixels = false;   // a convolution of an image's bytes themselves
+  std::vector<int32_t> start;   // what a convolution's sums start from
   std::vector<int64_t> packed;  // multipliers for vector instructions
   std::vector<int32_t> thresholds;  // instead of them, for a few codes
 };

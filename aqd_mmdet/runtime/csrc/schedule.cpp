@@ -212,6 +212,7 @@ class Joiner {
     for (const int output : program_.outputs) {
       op(output).is_stored = true;
       op(output).last_use = static_cast<int>(program_.ops.size());
+      op(output).is_placed = op(output).grid.type() != Type::kI32;
     }
   }
 

@@ -52,9 +52,9 @@ AQD_API int aqd_output_shape(aqd_model *model, int program, int output,
 
 /* Runs a program on a batch of inputs of one size.
  *
- * input: count x channels x height x width; uint8_t pixels for the network,
+ * input: count x height x width x channels; uint8_t pixels for the network,
  * int32_t averages of regions for a second stage.
- * outputs: for each output a buffer of count x channels x height x width. */
+ * outputs: for each output a buffer of count x height x width x channels. */
 AQD_API int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
             int32_t height, int32_t width, int32_t *const *outputs);
 
