@@ -75,6 +75,9 @@ struct Weights {
   // For vector instructions, in a format of theirs; 0 for none.
   int format = 0;
   std::vector<Line> packed;
+  // Instead, of tables (lookup.cpp), and how many units a byte sums.
+  std::vector<uint16_t> offsets;
+  int64_t part = 0;
 };
 
 // One operator; the fields that its kind does not have are unused.
@@ -98,6 +101,7 @@ struct Op {
   bool is_placed = true;       // false if it is written to what the caller gave
   int last_use = 0;            // the last head that reads it
   bool is_packed = false;      // whether vector kernels run it
+  bool looks_up = false;       // a convolution by tables
   bool reads_pixels = false;   // a convolution of an image's bytes themselves
   std::vector<int32_t> start;   // what a convolution's sums start from
   std::vector<int64_t> packed;  // multipliers for vector instructions
