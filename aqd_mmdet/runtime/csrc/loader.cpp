@@ -479,6 +479,8 @@ void Reader::check_requantize(const JsonNode &node, Op *op,
     const bool right =
         b != INT64_MIN && std::abs(b) <= INT64_MAX - largest * m;
     if (!need(right, "proven to fit 63 bits")) return;
+    const int64_t wide = largest * m + std::abs(b);
+    if (wide >> op->multipliers.s[k] >= kLimit31) op->is_narrow = false;
   }
 }
 

@@ -323,57 +323,71 @@ struct Sums {
   __m512i words, uppers;
 };
 
-// Indices of a part of a layer's units, in bytes from one to the next.
+// Where the indices of a part of a layer's units are, in bytes.
 struct Part {
-  const uint8_t *index;
-  int64_t units, rows, next_unit, next_row, next_vector;
+  int64_t count;  // lookups
+  int32_t steps[kMostSums];
+  int64_t next_vector;
 };
+
+Part part_of(const Slots &slots, int64_t units, int64_t rows) {
+  Part part;
+  part.count = 0;
+  part.next_vector = slots.next_vector * kVector;
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t u = 0; u < units; ++u) {
+      part.steps[part.count++] = static_cast<int32_t>(
+          (u * slots.count + row * slots.next_row) * kVector);
+    }
+  }
+  return part;
+}
 
 // Adds what a part gives to the sums of four output channels. The order of
 // instructions is written down, as pairs of lookups and additions in turn are
 // a fifth slower than some of each, and compilers make such pairs.
 template <int kVectors>
-AQD_VBMI void look_up(const Part &part, const uint16_t *offsets, Sums *sums) {
+AQD_VBMI void look_up(const Part &part, const uint8_t *indices,
+                      const uint16_t *offsets, Sums *sums) {
   __m512i bytes[kOuts][kVectors];
 #pragma GCC unroll 4
   for (int o = 0; o < kOuts; ++o) {
 #pragma GCC unroll 4
     for (int y = 0; y < kVectors; ++y) bytes[o][y] = _mm512_setzero_si512();
   }
-  for (int64_t row = 0; row < part.rows; ++row) {
-    const uint8_t *from = part.index + row * part.next_row;
-    for (int64_t u = 0; u < part.units; ++u, from += part.next_unit) {
-      __m512i index[kVectors];
+  const int64_t next = part.next_vector;
+  for (int64_t i = 0; i < part.count; ++i) {
+    const uint8_t *from = indices + part.steps[i];
+    __m512i index[kVectors];
 #pragma GCC unroll 4
-      for (int y = 0; y < kVectors; ++y) {
-        index[y] = _mm512_load_si512(from + y * part.next_vector);
-      }
+    for (int y = 0; y < kVectors; ++y) {
+      index[y] = _mm512_load_si512(from + y * next);
+    }
 #pragma GCC unroll 4
-      for (int o = 0; o < kOuts; ++o) {
-        const __m512i table = _mm512_load_si512(&kTables.of[0][0] + *offsets++);
-        __m512i *to = bytes[o];
-        if constexpr (kVectors == 4) {
-          __m512i a, b, c, d;
-          asm volatile(
-              "vpermb %[table], %[i0], %[a]\n\t"
-              "vpermb %[table], %[i1], %[b]\n\t"
-              "vpermb %[table], %[i2], %[c]\n\t"
-              "vpermb %[table], %[i3], %[d]\n\t"
-              "vpaddb %[a], %[x0], %[x0]\n\t"
-              "vpaddb %[b], %[x1], %[x1]\n\t"
-              "vpaddb %[c], %[x2], %[x2]\n\t"
-              "vpaddb %[d], %[x3], %[x3]"
-              : [x0] "+v"(to[0]), [x1] "+v"(to[1]), [x2] "+v"(to[2]),
-                [x3] "+v"(to[3]), [a] "=&v"(a), [b] "=&v"(b), [c] "=&v"(c),
-                [d] "=&v"(d)
-              : [table] "v"(table), [i0] "v"(index[0]), [i1] "v"(index[1]),
-                [i2] "v"(index[2]), [i3] "v"(index[3]));
-        } else {
+    for (int o = 0; o < kOuts; ++o) {
+      const __m512i table = _mm512_load_si512(&kTables.of[0][0] + *offsets++);
+      __m512i *to = bytes[o];
+      if constexpr (kVectors == 4) {
+        __m512i a, b, c, d;
+        asm volatile(
+            "vpermb %[table], %[i0], %[a]\n\t"
+            "vpermb %[table], %[i1], %[b]\n\t"
+            "vpermb %[table], %[i2], %[c]\n\t"
+            "vpermb %[table], %[i3], %[d]\n\t"
+            "vpaddb %[a], %[x0], %[x0]\n\t"
+            "vpaddb %[b], %[x1], %[x1]\n\t"
+            "vpaddb %[c], %[x2], %[x2]\n\t"
+            "vpaddb %[d], %[x3], %[x3]"
+            : [x0] "+v"(to[0]), [x1] "+v"(to[1]), [x2] "+v"(to[2]),
+              [x3] "+v"(to[3]), [a] "=&v"(a), [b] "=&v"(b), [c] "=&v"(c),
+              [d] "=&v"(d)
+            : [table] "v"(table), [i0] "v"(index[0]), [i1] "v"(index[1]),
+              [i2] "v"(index[2]), [i3] "v"(index[3]));
+      } else {
 #pragma GCC unroll 4
-          for (int y = 0; y < kVectors; ++y) {
-            to[y] = _mm512_add_epi8(to[y],
-                                    _mm512_permutexvar_epi8(index[y], table));
-          }
+        for (int y = 0; y < kVectors; ++y) {
+          to[y] = _mm512_add_epi8(to[y],
+                                  _mm512_permutexvar_epi8(index[y], table));
         }
       }
     }
@@ -390,7 +404,8 @@ AQD_VBMI void look_up(const Part &part, const uint16_t *offsets, Sums *sums) {
   }
 }
 
-using LookUp = void (*)(const Part &, const uint16_t *, Sums *);
+using LookUp = void (*)(const Part &, const uint8_t *, const uint16_t *,
+                        Sums *);
 
 constexpr LookUp kLookUps[kDeep] = {look_up<1>, look_up<2>, look_up<3>,
                                     look_up<4>};
@@ -417,11 +432,14 @@ AQD_VBMI void sum_codes(const uint8_t *index, int64_t units, int64_t slots,
   }
 }
 
+// Sums of every second pixel; those of the others are the upper ones.
+AQD_VBMI inline __m512i evens_of(const Sums &sums) {
+  return _mm512_sub_epi16(sums.words, _mm512_slli_epi16(sums.uppers, 8));
+}
+
 // Sums of 64 pixels in their order, of 16 bits.
 AQD_VBMI inline void separate(const Sums &sums, uint16_t *to) {
-  const __m512i odd = sums.uppers;
-  const __m512i even =
-      _mm512_sub_epi16(sums.words, _mm512_slli_epi16(sums.uppers, 8));
+  const __m512i odd = sums.uppers, even = evens_of(sums);
   const __m512i low = _mm512_unpacklo_epi16(even, odd);
   const __m512i high = _mm512_unpackhi_epi16(even, odd);
   const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
@@ -449,11 +467,97 @@ AQD_VBMI inline void transpose_numbers(__m512i *x) {
   }
 }
 
+// The thresholds of a channel (stages512.cpp) for sums of 16 bits.
+struct Narrow {
+  int16_t flip, low, start, least[kCompared];
+};
+
+// Thresholds of all channels where nothing but rounding to a few codes follows
+// sums of 16 bits; otherwise none.
+std::vector<Narrow> narrow_of(const Group &group, const Units &units) {
+  std::vector<Narrow> made;
+  const Stage &last = group.stages.back();
+  const int64_t largest = units.count * units.rows * 3 * 9;
+  if (group.stages.size() != 2 || last.op->thresholds.empty() ||
+      group.stages[0].out != nullptr || last.out == nullptr ||
+      bytes_of(last.out->type) != 1 || group.channels % kLanes != 0 ||
+      largest > INT16_MAX) {
+    return made;
+  }
+  const auto limit = [](int32_t x) {
+    return static_cast<int16_t>(
+        std::clamp<int32_t>(x, INT16_MIN, INT16_MAX));
+  };
+  for (int64_t c = 0; c < group.channels; ++c) {
+    const int32_t *t = last.op->thresholds.data() +
+                       c / kLanes * kThresholds + c % kLanes;
+    Narrow each;
+    each.flip = limit(t[0]);
+    each.low = limit(t[kLanes]);
+    each.start = limit(group.op().start[static_cast<size_t>(c)]);
+    for (int i = 0; i < kCompared; ++i) {
+      each.least[i] = limit(t[(2 + i) * kLanes]);
+    }
+    made.push_back(each);
+  }
+  return made;
+}
+
+AQD_VBMI inline __m512i narrowed(const Narrow &narrow, __m512i sums) {
+  const __m512i one = _mm512_set1_epi16(1);
+  sums = _mm512_xor_si512(sums, _mm512_set1_epi16(narrow.flip));
+  __m512i code = _mm512_set1_epi16(narrow.low);
+#pragma GCC unroll 3
+  for (int i = 0; i < kCompared; ++i) {
+    const __mmask32 more =
+        _mm512_cmpgt_epi16_mask(sums, _mm512_set1_epi16(narrow.least[i]));
+    code = _mm512_mask_add_epi16(code, more, code, one);
+  }
+  return code;
+}
+
 // A tile's sums, and what becomes of them.
 class Finisher {
  public:
   Finisher(const Group &group, const Tile &tile, const Stages &stages)
-      : op_(group.op()), size_(group.size), tile_(tile), stages_(stages) {}
+      : op_(group.op()), last_(group.stages.back()), size_(group.size),
+        tile_(tile), stages_(stages) {}
+
+  // Where rounding to a few codes is all that follows.
+  AQD_VBMI void run(const Slots &slots, const std::vector<Narrow> &narrow,
+                    const Sums *sums, const Sums *codes) const {
+    for (int64_t y = 0; y < tile_.deep; ++y) {
+      __m512i even = _mm512_setzero_si512(), odd = even;
+      for (int64_t i = 0; i < op_.kernel.height; ++i) {
+        const Sums &row = codes[y * slots.next_vector + i * slots.next_row];
+        even = _mm512_add_epi16(even, evens_of(row));
+        odd = _mm512_add_epi16(odd, row.uppers);
+      }
+      for (int64_t c = 0; c < op_.channels; c += kLanes) {
+        __m512i x[kLanes];
+        for (int64_t i = 0; i < kLanes; ++i) {
+          const Narrow &each = narrow[static_cast<size_t>(c + i)];
+          const Sums &sum = sums[(c + i) * kDeep + y];
+          const __m512i start = _mm512_set1_epi16(each.start);
+          const __m512i first = narrowed(
+              each, _mm512_add_epi16(_mm512_slli_epi16(evens_of(sum), 1),
+                                     _mm512_add_epi16(even, start)));
+          const __m512i second = narrowed(
+              each, _mm512_add_epi16(_mm512_slli_epi16(sum.uppers, 1),
+                                     _mm512_add_epi16(odd, start)));
+          x[i] = _mm512_mask_mov_epi8(first, 0xaaaaaaaaaaaaaaaa,
+                                      _mm512_slli_epi16(second, 8));
+        }
+        transpose_bytes(x);
+        for (int64_t p = 0; p < kLanes; ++p) {
+          put(y, p, c, _mm512_castsi512_si128(x[p]));
+          put(y, 16 + p, c, _mm512_extracti32x4_epi32(x[p], 1));
+          put(y, 32 + p, c, _mm512_extracti32x4_epi32(x[p], 2));
+          put(y, 48 + p, c, _mm512_extracti32x4_epi32(x[p], 3));
+        }
+      }
+    }
+  }
 
   AQD_VBMI void run(const Slots &slots, const Sums *sums, const Sums *codes) {
     const int64_t vectors = vectors_of(op_.channels);
@@ -511,7 +615,21 @@ class Finisher {
     }
   }
 
+  // Stores 16 channels of a pixel of a tile, if there is one.
+  AQD_VBMI void put(int64_t y, int64_t pixel, int64_t channel,
+                    __m128i codes) const {
+    const int64_t row = tile_.top + y * tile_.rows() + tile_.row_of(pixel);
+    const int64_t column = tile_.left + tile_.column_of(pixel);
+    if (row >= size_.height || column >= size_.width) return;
+    const int64_t at = (row * size_.width + column) * op_.channels + channel;
+    _mm_storeu_si128(
+        reinterpret_cast<__m128i *>(static_cast<uint8_t *>(last_.out->data) +
+                                    at),
+        codes);
+  }
+
   const Op &op_;
+  const Stage &last_;
   const Size size_;
   const Tile &tile_;
   const Stages &stages_;
@@ -544,18 +662,20 @@ Work work_of(const Op &op, uint8_t *scratch) {
 }
 
 void run_tile(const Group &group, const Units &units, const Tile &tile,
-              const Stages &stages, const Work &work) {
+              const Stages &stages, const std::vector<Narrow> &narrow,
+              const Work &work) {
   const Op &op = group.op();
   const Slots slots = slots_of(op, tile.columns());
   const Weights &weights = *op.weights;
   const LookUp look_up = kLookUps[tile.deep - 1];
-  const int64_t unit = slots.count * kVector;
+  const Part whole = part_of(slots, weights.part, units.rows);
   Indexer indexer(group, units, slots, tile);
   std::memset(static_cast<void *>(work.sums), 0, work.bytes);
   for (int64_t block = 0; block < units.count; block += kUnits) {
     const int64_t count = std::min(kUnits, units.count - block);
     indexer.run(block, work.index);
     sum_codes(work.index, count, slots.count, work.codes);
+    const Part rest = part_of(slots, count % weights.part, units.rows);
     const int64_t before = block * units.rows * kOuts;
     for (int64_t group_of_outs = 0; group_of_outs < groups_of(op.channels);
          ++group_of_outs) {
@@ -563,19 +683,21 @@ void run_tile(const Group &group, const Units &units, const Tile &tile,
           weights.offsets.data() +
           group_of_outs * units.count * units.rows * kOuts + before;
       Sums *sums = work.sums + group_of_outs * kOuts * kDeep;
-      for (int64_t first = 0; first < count; first += weights.part) {
-        const Part part = {work.index + first * unit,
-                           std::min(weights.part, count - first),
-                           units.rows,
-                           unit,
-                           slots.next_row * kVector,
-                           slots.next_vector * kVector};
-        look_up(part, offsets, sums);
-        offsets += part.units * units.rows * kOuts;
+      const uint8_t *indices = work.index;
+      for (int64_t left = count; left > 0; left -= weights.part) {
+        const Part &part = left < weights.part ? rest : whole;
+        look_up(part, indices, offsets, sums);
+        indices += weights.part * slots.count * kVector;
+        offsets += part.count * kOuts;
       }
     }
   }
-  Finisher(group, tile, stages).run(slots, work.sums, work.codes);
+  Finisher finisher(group, tile, stages);
+  if (narrow.empty()) {
+    finisher.run(slots, work.sums, work.codes);
+  } else {
+    finisher.run(slots, narrow, work.sums, work.codes);
+  }
 }
 
 }  // namespace
@@ -613,8 +735,9 @@ void convolve_lookup(const Group &group, uint8_t *scratch, int64_t step,
   const Units units = units_of(op, group.x->channels);
   const std::vector<Tile> tiles = tiles_of(group.size);
   const Stages stages(group);
+  const std::vector<Narrow> narrow = narrow_of(group, units);
   pool->run(static_cast<int64_t>(tiles.size()), [&](int64_t i, int thread) {
-    run_tile(group, units, tiles[static_cast<size_t>(i)], stages,
+    run_tile(group, units, tiles[static_cast<size_t>(i)], stages, narrow,
              work_of(op, scratch + step * thread));
   });
 }

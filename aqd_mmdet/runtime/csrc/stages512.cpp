@@ -13,6 +13,7 @@ struct VectorStage {
   Kind kind;
   const int64_t *table;       // of a requantisation
   const int32_t *thresholds;  // instead, if there are
+  bool is_narrow;
   Grid grid;
   Stage::Input inputs[2];
   std::vector<int64_t> rows, columns;  // what is upsampled, by its output
@@ -23,7 +24,6 @@ struct VectorStage {
 namespace {
 
 constexpr int kTable = 6 * 8;  // numbers of a requantisation of 16 channels
-constexpr int kThresholds = 5 * kLanes;
 
 // Multipliers, biases and shifts of 16 channels, even ones before odd ones.
 void pack_table(Op *op) {
@@ -39,9 +39,6 @@ void pack_table(Op *op) {
     to[32] = table.s[k];
   }
 }
-
-// How many codes above the lowest there are, as comparisons with thresholds.
-constexpr int kCompared = 3;
 
 // The sum from which on an output code is at least `code`; for a negative
 // multiplier, complements of sums are compared. Saturated to 32 bits, one
@@ -60,9 +57,6 @@ int64_t threshold(int64_t m, int64_t b, int s, int64_t code) {
       std::clamp<__int128>(quotient, INT64_MIN, INT64_MAX));
 }
 
-// Where there are few codes: of 16 channels each what sums are combined with
-// (all ones for a negative multiplier), the lowest code, and three sums that
-// must be exceeded for one code more.
 void pack_thresholds(Op *op) {
   const Multipliers &table = op->multipliers;
   const int64_t vectors = vectors_of(op->channels);
@@ -95,6 +89,7 @@ std::vector<VectorStage> stages_of(const Group &group) {
     to.kind = op.kind;
     to.table = op.packed.data();
     to.thresholds = op.thresholds.empty() ? nullptr : op.thresholds.data();
+    to.is_narrow = op.is_narrow;
     to.grid = op.grid;
     std::copy(stage.inputs, stage.inputs + 2, to.inputs);
     to.type = op.grid.type();
@@ -112,19 +107,47 @@ std::vector<VectorStage> stages_of(const Group &group) {
   return made;
 }
 
-AQD_AVX512 inline __m512i requantized(__m512i sums, const int64_t *table,
-                                      __m512i low, __m512i high) {
+// Sums times multipliers, plus biases, shifted; of even channels and of odd.
+struct Shifted {
+  __m512i even, odd;
+};
+
+AQD_AVX512 inline Shifted shifted(__m512i sums, const int64_t *table) {
   const __m512i *t = reinterpret_cast<const __m512i *>(table);
-  __m512i even = _mm512_mul_epi32(sums, _mm512_loadu_si512(t));
-  __m512i odd = _mm512_mul_epi32(_mm512_srli_epi64(sums, 32),
-                                 _mm512_loadu_si512(t + 1));
-  even = _mm512_add_epi64(even, _mm512_loadu_si512(t + 2));
-  odd = _mm512_add_epi64(odd, _mm512_loadu_si512(t + 3));
-  even = _mm512_srav_epi64(even, _mm512_loadu_si512(t + 4));
-  odd = _mm512_srav_epi64(odd, _mm512_loadu_si512(t + 5));
-  even = _mm512_min_epi64(_mm512_max_epi64(even, low), high);
-  odd = _mm512_min_epi64(_mm512_max_epi64(odd, low), high);
-  return _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
+  const __m512i even = _mm512_mul_epi32(sums, _mm512_loadu_si512(t));
+  const __m512i odd = _mm512_mul_epi32(_mm512_srli_epi64(sums, 32),
+                                       _mm512_loadu_si512(t + 1));
+  return {_mm512_srav_epi64(_mm512_add_epi64(even, _mm512_loadu_si512(t + 2)),
+                            _mm512_loadu_si512(t + 4)),
+          _mm512_srav_epi64(_mm512_add_epi64(odd, _mm512_loadu_si512(t + 3)),
+                            _mm512_loadu_si512(t + 5))};
+}
+
+// Lower halves of the first, and those of the second as upper ones.
+AQD_AVX512 inline __m512i merged(const Shifted &x) {
+  return _mm512_mask_shuffle_epi32(x.even, 0xaaaa, x.odd, _MM_PERM_CCAA);
+}
+
+AQD_AVX512 void requantize(const VectorStage &stage, const int64_t *table,
+                           const int32_t *x, int count, int32_t *to) {
+  if (stage.is_narrow) {
+    const __m512i low = _mm512_set1_epi32(stage.grid.low);
+    const __m512i high = _mm512_set1_epi32(stage.grid.high);
+    for (int i = 0; i < count; i += kLanes) {
+      const __m512i code = merged(shifted(_mm512_load_si512(x + i), table));
+      _mm512_store_si512(
+          to + i, _mm512_min_epi32(_mm512_max_epi32(code, low), high));
+    }
+    return;
+  }
+  const __m512i low = _mm512_set1_epi64(stage.grid.low);
+  const __m512i high = _mm512_set1_epi64(stage.grid.high);
+  for (int i = 0; i < count; i += kLanes) {
+    Shifted each = shifted(_mm512_load_si512(x + i), table);
+    each.even = _mm512_min_epi64(_mm512_max_epi64(each.even, low), high);
+    each.odd = _mm512_min_epi64(_mm512_max_epi64(each.odd, low), high);
+    _mm512_store_si512(to + i, merged(each));
+  }
 }
 
 AQD_AVX512 inline __m512i compared(__m512i sums, const int32_t *thresholds) {
@@ -252,13 +275,7 @@ AQD_AVX512 void run_stage(const VectorStage &stage, const Place &place,
       _mm512_store_si512(to + i, compared(_mm512_load_si512(x + i), t));
     }
   } else {
-    const int64_t *t = stage.table + place.vector * kTable;
-    const __m512i low = _mm512_set1_epi64(stage.grid.low);
-    const __m512i high = _mm512_set1_epi64(stage.grid.high);
-    for (int i = 0; i < count; i += kLanes) {
-      _mm512_store_si512(
-          to + i, requantized(_mm512_load_si512(x + i), t, low, high));
-    }
+    requantize(stage, stage.table + place.vector * kTable, x, count, to);
   }
 }
 

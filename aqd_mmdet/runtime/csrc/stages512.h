@@ -34,6 +34,12 @@ struct Place {
   int64_t vector;
 };
 
+// Of a requantisation to few codes Op::thresholds holds, for 16 channels at a
+// time, what sums are combined with (all ones for a negative multiplier), the
+// lowest code, and three sums that must be exceeded for one code more.
+constexpr int kCompared = 3;
+constexpr int kThresholds = (2 + kCompared) * kLanes;
+
 struct VectorStage;
 
 // Runs stages of a group at a place; those of a convolution after its sums.
