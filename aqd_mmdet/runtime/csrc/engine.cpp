@@ -6,6 +6,7 @@
 #include <new>
 
 #include "aqd.h"
+#include "detect.h"
 #include "isa.h"
 #include "kernels.h"
 #include "plan.h"
@@ -18,6 +19,7 @@ struct aqd_model {
   std::unique_ptr<uint8_t[]> arena;
   int64_t arena_size = 0;
   std::unique_ptr<aqd::Pool> pool;
+  aqd::Workspace workspace;
 };
 
 namespace aqd {
@@ -53,6 +55,13 @@ Group group_of(const Program &program, const Op &head,
 }
 
 }  // namespace
+
+Parts parts_of(aqd_model *model) {
+  return {model->model, *model->pool, model->workspace};
+}
+
+const Model &content_of(const aqd_model *model) { return model->model; }
+
 }  // namespace aqd
 
 namespace {
@@ -107,6 +116,7 @@ int aqd_load(const void *content, size_t length, int threads,
   if (made->pool == nullptr) return AQD_NO_MEMORY;
   made->plans.resize(made->model.programs.size());
   for (aqd::Program &each : made->model.programs) made->isa->prepare(&each);
+  tell(made->model.refusal, message, capacity);
   *model = made.release();
   return AQD_OK;
 }
