@@ -64,19 +64,22 @@ int format_of(const Op &op, bool bytes, bool tiles) {
   return (tiles ? 3 : bytes ? 2 : 1) + (op.dilation.width == 1 ? 0 : 3);
 }
 
-// Weights of 16 output channels that meet the codes of one instruction.
+// Weights of 16 output channels that meet the codes of one instruction: those
+// of each channel lie together.
 int8_t *pack_vector(const Runs &runs, const int8_t *from, int64_t outs,
                     int64_t first, int64_t k, bool bytes, int8_t *to) {
-  const int64_t each = bytes ? 4 : 2;
-  for (int64_t o = first; o < first + kLanes; ++o) {
-    for (int64_t i = k * each; i < (k + 1) * each; ++i) {
-      const bool inside = o < outs && i < runs.codes;
-      const int8_t code = inside ? from[i * outs + o] : int8_t{0};
-      *to++ = code;
-      if (!bytes) *to++ = code < 0 ? int8_t{-1} : int8_t{0};
+  const int64_t each = bytes ? 4 : 2, next = bytes ? 1 : 2;
+  std::memset(to, 0, 64);
+  const int64_t count = std::min<int64_t>(kLanes, outs - first);
+  for (int64_t i = 0; i < each && k * each + i < runs.codes; ++i) {
+    const int8_t *codes = from + (k * each + i) * outs + first;
+    int8_t *place = to + i * next;
+    for (int64_t o = 0; o < count; ++o, place += 4) {
+      place[0] = codes[o];
+      if (!bytes) place[1] = codes[o] < 0 ? int8_t{-1} : int8_t{0};
     }
   }
-  return to;
+  return to + 64;
 }
 
 // Weights: block of vectors (four, or two of tiles), run, instruction (16 of

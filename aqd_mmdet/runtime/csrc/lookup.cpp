@@ -79,7 +79,7 @@ Units units_of(const Op &op, int64_t channels) {
 }
 
 // Codes of the three weights that an index meets; v = 0 where there is none.
-int table_of(const Op &op, int64_t channels, const Units &units, int64_t out,
+inline int table_of(const Op &op, int64_t channels, const Units &units, int64_t out,
              int64_t unit, int64_t row) {
   int table = 0;
   for (int64_t j = 0; j < 3; ++j) {
@@ -95,68 +95,67 @@ int table_of(const Op &op, int64_t channels, const Units &units, int64_t out,
   return table;
 }
 
-// What a table gives at most, as it gives 0 at least.
-int largest_of(int table) {
-  int sum = 0;
-  for (int shift = 0; shift < 6; shift += 2) {
-    sum += 3 * std::abs(half_of(table >> shift & 3));
+struct Largest {
+  uint8_t of[64];
+};
+
+// What tables give at most, as they give 0 at least.
+constexpr Largest make_largest() {
+  Largest made = {};
+  for (int table = 0; table < 64; ++table) {
+    for (int shift = 0; shift < 6; shift += 2) {
+      const int half = half_of(table >> shift & 3);
+      made.of[table] = static_cast<uint8_t>(made.of[table] +
+                                            3 * (half < 0 ? -half : half));
+    }
   }
-  return sum;
+  return made;
 }
 
-// Calls a function for the lookups of an output channel in their order:
-// blocks of units, parts of them that a byte sums, rows of the window, units.
-template <typename F>
-void in_order(const Units &units, int64_t part, F f) {
-  for (int64_t block = 0; block < units.count; block += kUnits) {
-    const int64_t last = std::min(block + kUnits, units.count);
-    for (int64_t first = block; first < last; first += part) {
-      for (int64_t row = 0; row < units.rows; ++row) {
+constexpr Largest kLargestOf = make_largest();
+
+int64_t groups_of(int64_t outs) { return (outs + kOuts - 1) / kOuts; }
+
+// Offsets of tables in the order in which they are read: groups of output
+// channels, blocks of units, parts of them that a byte sums, rows of the
+// window, units, output channels. Returns whether bytes hold what all parts
+// give at most.
+bool make_offsets(const Op &op, int64_t channels, const Units &units,
+                  int64_t part, uint16_t *to) {
+  bool right = true;
+  for (int64_t out = 0; out < groups_of(op.channels) * kOuts; out += kOuts) {
+    for (int64_t block = 0; block < units.count; block += kUnits) {
+      const int64_t last = std::min(block + kUnits, units.count);
+      for (int64_t first = block; first < last; first += part) {
         const int64_t end = std::min(first + part, last);
-        for (int64_t u = first; u < end; ++u) f(first, row, u);
+        int sums[kOuts] = {};
+        for (int64_t row = 0; row < units.rows; ++row) {
+          for (int64_t unit = first; unit < end; ++unit) {
+            for (int64_t o = 0; o < kOuts; ++o) {
+              const int table = table_of(op, channels, units, out + o, unit, row);
+              *to++ = static_cast<uint16_t>(table * kVector);
+              sums[o] += kLargestOf.of[table];
+            }
+          }
+        }
+        for (const int sum : sums) right = right && sum <= UINT8_MAX;
       }
     }
   }
+  return right;
 }
-
-// Whether bytes hold what parts of a layer's lookups give at most.
-bool fits_bytes(const Op &op, int64_t channels, const Units &units,
-                int64_t part) {
-  for (int64_t out = 0; out < op.channels; ++out) {
-    int64_t current = -1, sum = 0;
-    bool right = true;
-    in_order(units, part, [&](int64_t first, int64_t row, int64_t unit) {
-      if (first != current) sum = 0;
-      current = first;
-      sum += largest_of(table_of(op, channels, units, out, unit, row));
-      right = right && sum <= UINT8_MAX;
-    });
-    if (!right) return false;
-  }
-  return true;
-}
-
-int64_t groups_of(int64_t outs) { return (outs + kOuts - 1) / kOuts; }
 
 void pack(Op *op, int64_t channels) {
   Weights *weights = op->weights;
   const Units units = units_of(*op, channels);
   weights->format = kFormat;
   weights->part = kMostSums / units.rows;
-  if (!fits_bytes(*op, channels, units, weights->part)) {
-    weights->part = kSurelySums / units.rows;
-  }
-  const int64_t groups = groups_of(op->channels);
-  weights->offsets.reserve(
-      static_cast<size_t>(groups * kOuts * units.count * units.rows));
-  for (int64_t group = 0; group < groups; ++group) {
-    in_order(units, weights->part, [&](int64_t, int64_t row, int64_t unit) {
-      for (int64_t out = group * kOuts; out < (group + 1) * kOuts; ++out) {
-        const int table = table_of(*op, channels, units, out, unit, row);
-        weights->offsets.push_back(static_cast<uint16_t>(table * kVector));
-      }
-    });
-  }
+  weights->offsets.resize(static_cast<size_t>(
+      groups_of(op->channels) * kOuts * units.count * units.rows));
+  uint16_t *to = weights->offsets.data();
+  if (make_offsets(*op, channels, units, weights->part, to)) return;
+  weights->part = kSurelySums / units.rows;
+  make_offsets(*op, channels, units, weights->part, to);
 }
 
 // Twice what all lookups of an output channel give too much.
