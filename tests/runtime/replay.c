@@ -1,4 +1,5 @@
-/* Loads each file of a corpus and runs what can be run, for sanitizers. */
+/* Loads each file of a corpus, runs what can be run and detects where boxes
+ * can be made, for sanitizers. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,10 +35,36 @@ static int run(aqd_model *model, int program) {
   return ran;
 }
 
+/* Detects in images of a few sizes; returns in how many. */
+static int detect(aqd_model *model) {
+  static const int32_t sizes[][2] = {{1, 1}, {12, 17}, {40, 9}};
+  int detected = 0;
+  for (int32_t i = 0; aqd_label(model, i) != NULL; ++i) {
+    detected -= strlen(aqd_label(model, i)) > 1000;
+  }
+  for (int i = 0; i < 3; ++i) {
+    const int32_t height = sizes[i][0], width = sizes[i][1], capacity = 7;
+    const size_t bytes = 3 * (size_t)height * (size_t)width;
+    uint8_t *pixels = malloc(bytes);
+    aqd_detection *found = malloc((size_t)capacity * sizeof *found);
+    int32_t count;
+    if (pixels == NULL || found == NULL) exit(2);
+    for (size_t k = 0; k < bytes; ++k) pixels[k] = (uint8_t)(k * k * 7);
+    if (aqd_detect(model, pixels, height, width, 3 * width, found, capacity,
+                   &count) == AQD_OK) {
+      ++detected;
+      if (count < 0 || count > aqd_max_detections(model)) exit(2);
+    }
+    free(pixels);
+    free(found);
+  }
+  return detected > 0;
+}
+
 int main(int argc, char **argv) {
   FILE *corpus = argc == 2 ? fopen(argv[1], "rb") : NULL;
   uint64_t length;
-  int loaded = 0, ran = 0;
+  int loaded = 0, ran = 0, detected = 0;
   if (corpus == NULL) return 2;
   while (fread(&length, sizeof length, 1, corpus) == 1) {
     char message[100];
@@ -53,11 +80,12 @@ int main(int argc, char **argv) {
     if (status == AQD_OK) {
       ++loaded;
       ran += run(model, 0);
+      detected += detect(model);
     } else if (model != NULL || strlen(message) == 0) {
       return 2;
     }
     aqd_free(model);
   }
-  printf("%d %d\n", loaded, ran);
+  printf("%d %d %d\n", loaded, ran, detected);
   return fclose(corpus);
 }
