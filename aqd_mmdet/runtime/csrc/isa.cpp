@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "avx2.h"
 #include "avx512.h"
 
 namespace aqd {
@@ -15,6 +16,9 @@ const Isa kPortable = {"portable", [] { return true; }, [](Program *) {},
 const Isa *const kAll[] = {
 #ifdef AQD_HAS_AVX512
     &kAmx, &kAvx512,
+#endif
+#ifdef AQD_HAS_AVX2
+    &kAvxVnni, &kAvx2,
 #endif
     &kPortable};
 

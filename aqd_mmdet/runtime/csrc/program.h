@@ -77,6 +77,13 @@ struct Weights {
   std::vector<Line> packed;
 };
 
+// How vector kernels read the input of a convolution.
+struct Reading {
+  bool as_words = false;  // in 16 bits, whatever the codes' type
+  int raise = 0;          // what is added to each code
+  int64_t steps = 0;      // of products whose sums fit 16 bits; 0 if unused
+};
+
 // One operator; the fields that its kind does not have are unused.
 struct Op {
   Kind kind = Kind::kImage;
@@ -99,6 +106,7 @@ struct Op {
   int last_use = 0;            // the last head that reads it
   bool is_packed = false;      // whether vector kernels run it
   bool reads_pixels = false;   // a convolution of an image's bytes themselves
+  Reading reading;
   std::vector<int32_t> start;   // what a convolution's sums start from
   std::vector<int64_t> packed;  // multipliers for vector instructions
   std::vector<int32_t> thresholds;  // instead of them, for a few codes
