@@ -5,6 +5,8 @@
 
 #include "avx2.h"
 #include "avx512.h"
+#include "neon.h"
+#include "wasm.h"
 
 namespace aqd {
 namespace {
@@ -19,6 +21,12 @@ const Isa *const kAll[] = {
 #endif
 #ifdef AQD_HAS_AVX2
     &kAvxVnni, &kAvx2,
+#endif
+#ifdef AQD_HAS_NEON
+    &kNeon,
+#endif
+#ifdef AQD_HAS_WASM
+    &kWasm,
 #endif
     &kPortable};
 
