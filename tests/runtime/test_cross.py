@@ -31,8 +31,13 @@ HERE = Path(__file__).parent
 JOB = struct.Struct('<6i')
 SHAPE = struct.Struct('<3i')
 # A C++ library without threads: its headers serve any machine.
-LIBCXX = '/usr/lib/llvm-14/include/wasm32-wasi/c++/v1'
+LIBCXX = max(
+    map(str, Path('/usr/lib').glob('llvm-*/include/wasm32-wasi/c++/v1')),
+    default='/usr/include/wasm32-wasi/c++/v1',
+)
 LIBC = '/usr/include/wasm32-wasi'
+# The flag is for Node before 20.
+NODE = ('node', '--no-warnings', '--experimental-wasi-unstable-preview1')
 
 
 class Build(NamedTuple):
@@ -82,9 +87,7 @@ TARGETS = {
     'arm': Target(ARM, ('qemu-aarch64', '-cpu', 'max'), 'neon'),
     # Of 2012, without products of bytes.
     'old-arm': Target(ARM, ('qemu-aarch64', '-cpu', 'cortex-a53')),
-    'wasm': Target(
-        WASM, ('node', '--no-warnings', str(HERE / 'wasi.mjs')), 'wasm'
-    ),
+    'wasm': Target(WASM, (*NODE, str(HERE / 'wasi.mjs')), 'wasm'),
     'riscv': Target(RISCV, ('qemu-riscv64',)),
 }
 

@@ -260,7 +260,9 @@ def replay(tmp_path_factory) -> Path:
     return folder / 'replay'
 
 
-def test_sanitizers_find_nothing(replay, tmp_path):
+@pytest.mark.parametrize('isa', kernels.names())
+def test_sanitizers_find_nothing(replay, isa, tmp_path, monkeypatch):
+    monkeypatch.setenv('AQD_ISA', isa)
     small = file.to_bytes(detector())
     program = compile_narrow(18, 2).folded.program
     whole = file.to_bytes(replace(detector(), program=program))
