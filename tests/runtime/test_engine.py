@@ -20,6 +20,7 @@ from aqd_mmdet.integer import program as ir
 from aqd_mmdet.integer.detector import CompiledDetector
 from aqd_mmdet.runtime import engine, reference
 from aqd_mmdet.runtime.engine import Engine
+from tests import kernels
 from tests.conftest import ROOT
 from tests.integer.conftest import compile_narrow
 from tests.integer.test_file import detector
@@ -33,12 +34,9 @@ def engine_of(compiled: CompiledDetector, threads: int = 1) -> Engine:
 
 @pytest.mark.parametrize('name', ['retinanet', 'fcos'])
 @pytest.mark.parametrize('bits', [2, 3, 4, 8])
-@pytest.mark.parametrize('isa', ['portable', 'avx512', 'amx', None])
+@pytest.mark.parametrize('isa', kernels.names())
 def test_networks_are_the_references(name, bits, isa, monkeypatch):
-    if isa is not None:
-        monkeypatch.setenv('AQD_ISA', isa)
-    if load(file.to_bytes(detector()))[0] != 0:
-        pytest.skip(f'this machine has no {isa}')
+    monkeypatch.setenv('AQD_ISA', isa)
     program = compile_narrow(18, bits, name).folded.program
     runner = engine_of(replace(detector(), program=program), 3)
     for shape in [(1, 3, 64, 96), (3, 3, 96, 32), (1, 3, 64, 96)]:
@@ -275,7 +273,9 @@ def replay(tmp_path_factory) -> Path:
     return folder / 'replay'
 
 
-def test_sanitizers_find_nothing(replay, tmp_path):
+@pytest.mark.parametrize('isa', kernels.names())
+def test_sanitizers_find_nothing(replay, isa, tmp_path, monkeypatch):
+    monkeypatch.setenv('AQD_ISA', isa)
     small = file.to_bytes(detector())
     program = compile_narrow(18, 2).folded.program
     whole = file.to_bytes(replace(detector(), program=program))

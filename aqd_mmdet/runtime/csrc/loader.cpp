@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <unordered_map>
+#include <map>
 
 #include "json.h"
 #include "program.h"
@@ -82,8 +82,9 @@ bool holds(const Grid &grid, int64_t low, int64_t high) {
   return grid.low <= low && high <= grid.high;
 }
 
-// Positions of operators by the names of what they make.
-using Names = std::unordered_map<std::string_view, int>;
+// Positions of operators by the names of what they make. Not hashed: the load
+// of a hash table is a float, which small machines do not have.
+using Names = std::map<std::string_view, int>;
 
 // Codes of weights in their order in a file.
 class Levels {
