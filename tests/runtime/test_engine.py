@@ -3,6 +3,9 @@
 import ctypes
 import json
 import os
+import platform
+import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -291,3 +294,18 @@ def test_sanitizers_find_nothing(replay, isa, tmp_path, monkeypatch):
     assert result.returncode == 0, result.stderr[-2000:]
     loaded, ran = map(int, result.stdout.split())
     assert 2 <= ran <= loaded < len(contents)
+
+
+def test_lookups_come_before_what_is_added(tmp_path):
+    """Pairs of both in turn are slower, and compilers make such pairs."""
+    objdump = shutil.which('objdump')
+    if platform.machine() != 'x86_64' or objdump is None:
+        pytest.skip('no objdump of x86-64 here')
+    path = next((ROOT / 'aqd_mmdet/runtime').glob('_engine*.so'))
+    listing = subprocess.run(
+        [objdump, '-d', '--no-show-raw-insn', path],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    names = re.findall(r'\t(v[a-z0-9]+)\s+%', listing)
+    run = ' '.join(names)
+    assert run.count('vpermb ' * 4 + 'vpaddb ' * 4) >= 4
