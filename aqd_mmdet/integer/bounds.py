@@ -39,14 +39,17 @@ def prove(program: ir.Program) -> tuple[Bound, ...]:
     """
     # Largest magnitudes of each tensor, per channel or one for all.
     largest: dict[str, np.ndarray] = {}
+    # Pyramid levels share weights.
+    sums = {
+        name: np.abs(weights.codes).sum((1, 2, 3), np.int64).astype(object)
+        for name, weights in program.weights.items()
+    }
     bounds = []
     for op in program.ops:
         limit = max(abs(op.grid.lo), abs(op.grid.hi))
         largest[op.output] = np.array([limit], object)
         if isinstance(op, ir.Convolution):
-            codes = program.weights[op.weights].codes.astype(np.int64)
-            sums = np.abs(codes).sum((1, 2, 3)).astype(object)
-            found = sums * largest[op.inputs[0]].max()
+            found = sums[op.weights] * largest[op.inputs[0]].max()
             largest[op.output] = found
             bits = ACCUMULATOR_BITS
         elif isinstance(op, ir.Requantize):

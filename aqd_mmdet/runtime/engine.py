@@ -5,7 +5,6 @@ reference executor in every integer.
 """
 
 import ctypes
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,10 @@ class Engine:
             self._library.aqd_free(self._model)
 
     def run(
-        self, program: Program, values: np.ndarray
+        self,
+        program: Program,
+        values: np.ndarray,
+        out: dict[str, np.ndarray] | None = None,
     ) -> dict[str, np.ndarray]:
         """Run a program on a batch, without Python's lock.
 
@@ -76,6 +78,8 @@ class Engine:
             program: One of the detector's.
             values: Pixels, uint8 (N, C, H, W); for a second stage averages
                 of regions, int32.
+            out: What this method returned for a batch of the same sizes; it
+                is overwritten, which saves the time that new memory takes.
 
         Returns:
             dict: The outputs by name, int32 (N, C, H, W), which lie in
@@ -89,13 +93,15 @@ class Engine:
         # Channels are innermost there.
         given = np.ascontiguousarray(values.transpose(0, 2, 3, 1), dtype)
         count, height, width, _ = given.shape
-        names = program.output_names()
-        outputs = []
-        for i in range(len(names)):
-            shape = self._shape(index, i, height, width)
-            outputs.append(np.empty((count, *shape[1:], shape[0]), np.int32))
-        pointers = (ctypes.c_void_p * len(outputs))(
-            *(made.ctypes.data for made in outputs)
+        made = self._outputs(program, index, count, height, width)
+        if out is None:
+            out = made
+        elif [x.shape for x in out.values()] != [
+            x.shape for x in made.values()
+        ]:
+            raise ValueError('out is of a batch of other sizes')
+        pointers = (ctypes.c_void_p * len(out))(
+            *(x.ctypes.data for x in out.values())
         )
         status = self._library.aqd_run(
             self._model,
@@ -108,18 +114,22 @@ class Engine:
         )
         if status:
             raise UserError(f'no memory for an image of {width} x {height}')
-        outer = [made.transpose(0, 3, 1, 2) for made in outputs]
-        return dict(zip(names, outer, strict=True))
+        return out
 
-    def _shape(
-        self, program: int, output: int, height: int, width: int
-    ) -> Sequence[int]:
+    def _outputs(
+        self, program: Program, index: int, count: int, height: int, width: int
+    ) -> dict[str, np.ndarray]:
+        outputs = {}
         shape = (ctypes.c_int32 * 3)()
-        status = self._library.aqd_output_shape(
-            self._model, program, output, height, width, shape
-        )
-        if status:
-            raise UserError(
-                f'the program does not take an image of {width} x {height}'
+        for i, name in enumerate(program.output_names()):
+            status = self._library.aqd_output_shape(
+                self._model, index, i, height, width, shape
             )
-        return tuple(shape)
+            if status:
+                raise UserError(
+                    f'the program does not take an image of {width} x {height}'
+                )
+            depth, *sides = shape
+            inner = np.empty((count, *sides, depth), np.int32)
+            outputs[name] = inner.transpose(0, 3, 1, 2)
+        return outputs

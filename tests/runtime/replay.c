@@ -1,4 +1,5 @@
-/* Loads each file of a corpus and runs what can be run, for sanitizers. */
+/* Loads each file of a corpus and runs what can be run, for sanitizers; with
+ * AQD_FUZZ the same for what libFuzzer makes (docs/engine.md). */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,30 +35,47 @@ static int run(aqd_model *model, int program) {
   return ran;
 }
 
+/* Returns whether the content was loaded; adds to *ran whether it was run. */
+static int load_and_run(const void *content, size_t length, int *ran) {
+  char message[100];
+  aqd_model *model;
+  const int status =
+      aqd_load(content, length, 2, &model, message, sizeof message);
+  if (status == AQD_OK) {
+    *ran += run(model, 0);
+  } else if (model != NULL || strlen(message) == 0) {
+    abort();
+  }
+  aqd_free(model);
+  return status == AQD_OK;
+}
+
+#ifdef AQD_FUZZ
+
+int LLVMFuzzerTestOneInput(const uint8_t *content, size_t length) {
+  int ran = 0;
+  load_and_run(content, length, &ran);
+  return 0;
+}
+
+#else
+
 int main(int argc, char **argv) {
   FILE *corpus = argc == 2 ? fopen(argv[1], "rb") : NULL;
   uint64_t length;
   int loaded = 0, ran = 0;
   if (corpus == NULL) return 2;
   while (fread(&length, sizeof length, 1, corpus) == 1) {
-    char message[100];
-    aqd_model *model;
     /* Not one byte more, so that a read behind the end is seen. */
     char *content = malloc(length);
     if (content == NULL || fread(content, 1, length, corpus) != length) {
       return 2;
     }
-    const int status =
-        aqd_load(content, length, 2, &model, message, sizeof message);
+    loaded += load_and_run(content, length, &ran);
     free(content);
-    if (status == AQD_OK) {
-      ++loaded;
-      ran += run(model, 0);
-    } else if (model != NULL || strlen(message) == 0) {
-      return 2;
-    }
-    aqd_free(model);
   }
   printf("%d %d\n", loaded, ran);
   return fclose(corpus);
 }
+
+#endif

@@ -48,6 +48,19 @@ def test_networks_are_the_references(name, bits, isa, monkeypatch):
             assert np.array_equal(found[tensor], values)
 
 
+def test_outputs_are_written_where_they_are_wanted():
+    small = detector()
+    runner = engine_of(small)
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(0, 256, (2, 1, 3, 16, 24), np.uint8)
+    out = runner.run(small.program, first)
+    assert runner.run(small.program, second, out) is out
+    for name, values in reference.run(small.program, second).items():
+        assert np.array_equal(out[name], values)
+    with pytest.raises(ValueError, match='other sizes'):
+        runner.run(small.program, np.zeros((1, 3, 8, 8), np.uint8), out)
+
+
 def test_unknown_instructions_are_named(monkeypatch):
     monkeypatch.setenv('AQD_ISA', 'sse9')
     with pytest.raises(UserError, match='AQD_ISA=sse9 is not what'):

@@ -17,10 +17,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "schedule.h"
-
-#define AQD_AVX512 \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+#include "lookup.h"
+#include "stages512.h"
 
 #define AQD_AMX                                                       \
   __attribute__((target(                                              \
@@ -29,13 +27,10 @@
 namespace aqd {
 namespace {
 
-constexpr int kLanes = 16;
 constexpr int kVectors = 4;  // of output channels at once
 constexpr int kPixels = 6;   // with kVectors, 24 of 32 registers for sums
 // Rows of a tile: 16 pixels, or 64 codes that meet 16 output channels.
 constexpr int kTileRows = 16;
-constexpr int kTable = 6 * 8;      // numbers of a requantisation of 16 channels
-constexpr int kThresholds = 5 * kLanes;
 // What signed codes are raised by; an instruction takes unsigned bytes.
 constexpr int kRaise = 128;
 // Bytes of input that a thread works at: a quarter of a common L2 cache, the
@@ -69,21 +64,22 @@ int format_of(const Op &op, bool bytes, bool tiles) {
   return (tiles ? 3 : bytes ? 2 : 1) + (op.dilation.width == 1 ? 0 : 3);
 }
 
-int64_t vectors_of(int64_t channels) { return (channels + kLanes - 1) / kLanes; }
-
-// Weights of 16 output channels that meet the codes of one instruction.
+// Weights of 16 output channels that meet the codes of one instruction: those
+// of each channel lie together.
 int8_t *pack_vector(const Runs &runs, const int8_t *from, int64_t outs,
                     int64_t first, int64_t k, bool bytes, int8_t *to) {
-  const int64_t each = bytes ? 4 : 2;
-  for (int64_t o = first; o < first + kLanes; ++o) {
-    for (int64_t i = k * each; i < (k + 1) * each; ++i) {
-      const bool inside = o < outs && i < runs.codes;
-      const int8_t code = inside ? from[i * outs + o] : int8_t{0};
-      *to++ = code;
-      if (!bytes) *to++ = code < 0 ? int8_t{-1} : int8_t{0};
+  const int64_t each = bytes ? 4 : 2, next = bytes ? 1 : 2;
+  std::memset(to, 0, 64);
+  const int64_t count = std::min<int64_t>(kLanes, outs - first);
+  for (int64_t i = 0; i < each && k * each + i < runs.codes; ++i) {
+    const int8_t *codes = from + (k * each + i) * outs + first;
+    int8_t *place = to + i * next;
+    for (int64_t o = 0; o < count; ++o, place += 4) {
+      place[0] = codes[o];
+      if (!bytes) place[1] = codes[o] < 0 ? int8_t{-1} : int8_t{0};
     }
   }
-  return to;
+  return to + 64;
 }
 
 // Weights: block of vectors (four, or two of tiles), run, instruction (16 of
@@ -114,295 +110,6 @@ void pack(const Op &op, int32_t channels, bool bytes, bool tiles,
     }
   }
 }
-
-// Multipliers, biases and shifts of 16 channels, even ones before odd ones.
-void pack_table(Op *op) {
-  const Multipliers &table = op->multipliers;
-  const int64_t vectors = vectors_of(op->channels);
-  op->packed.assign(static_cast<size_t>(vectors * kTable), 0);
-  for (int64_t c = 0; c < op->channels; ++c) {
-    const size_t k = table.m.size() > 1 ? static_cast<size_t>(c) : 0;
-    int64_t *to = op->packed.data() + c / kLanes * kTable + c % 2 * 8 +
-                  c % kLanes / 2;
-    to[0] = table.m[k];
-    to[16] = table.b[k];
-    to[32] = table.s[k];
-  }
-}
-
-// How many codes above the lowest there are, as comparisons with thresholds.
-constexpr int kCompared = 3;
-
-// The sum from which on an output code is at least `code`; for a negative
-// multiplier, complements of sums are compared. Saturated to 32 bits, one
-// beyond what sums reach.
-int64_t threshold(int64_t m, int64_t b, int s, int64_t code) {
-  const __int128 least = (static_cast<__int128>(code) << s) - b;
-  if (m == 0) return least <= 0 ? INT64_MIN : INT64_MAX;
-  // The least a with a * m >= least; or the largest, as m is negative.
-  __int128 quotient = least / m;
-  const bool exact = quotient * m == least;
-  const bool down = !exact && (least < 0) != (m < 0);
-  if (down) --quotient;
-  if (m > 0 && !exact) ++quotient;
-  if (m < 0) quotient = ~quotient;
-  return static_cast<int64_t>(
-      std::clamp<__int128>(quotient, INT64_MIN, INT64_MAX));
-}
-
-// Where there are few codes: of 16 channels each what sums are combined with
-// (all ones for a negative multiplier), the lowest code, and three sums that
-// must be exceeded for one code more.
-void pack_thresholds(Op *op) {
-  const Multipliers &table = op->multipliers;
-  const int64_t vectors = vectors_of(op->channels);
-  op->thresholds.assign(static_cast<size_t>(vectors * kThresholds), INT32_MAX);
-  for (int64_t c = 0; c < op->channels; ++c) {
-    const size_t k = table.m.size() > 1 ? static_cast<size_t>(c) : 0;
-    int32_t *to =
-        op->thresholds.data() + c / kLanes * kThresholds + c % kLanes;
-    to[0] = table.m[k] < 0 ? -1 : 0;
-    to[kLanes] = op->grid.low;
-    int32_t *next = to + 2 * kLanes;
-    for (int64_t code = int64_t{op->grid.low} + 1; code <= op->grid.high; ++code) {
-      const int64_t t = threshold(table.m[k], table.b[k], table.s[k], code);
-      if (t <= INT32_MIN) {
-        ++to[kLanes];  // all sums reach it
-      } else if (t <= INT32_MAX) {
-        *next = static_cast<int32_t>(t - 1);
-        next += kLanes;
-      }
-    }
-  }
-}
-
-// One stage of a group, ready to run.
-struct VectorStage {
-  Kind kind;
-  const int64_t *table;       // of a requantisation
-  const int32_t *thresholds;  // instead, if there are
-  Grid grid;
-  Stage::Input inputs[2];
-  std::vector<int64_t> rows, columns;  // what is upsampled, by its output
-  Type type;
-  uint8_t *out;  // null if nothing is stored
-};
-
-std::vector<VectorStage> stages_of(const Group &group) {
-  std::vector<VectorStage> made(group.stages.size());
-  for (size_t i = 0; i < made.size(); ++i) {
-    const Stage &stage = group.stages[i];
-    const Op &op = *stage.op;
-    VectorStage &to = made[i];
-    to.kind = op.kind;
-    to.table = op.packed.data();
-    to.thresholds = op.thresholds.empty() ? nullptr : op.thresholds.data();
-    to.grid = op.grid;
-    std::copy(stage.inputs, stage.inputs + 2, to.inputs);
-    to.type = op.grid.type();
-    to.out = stage.out == nullptr ? nullptr
-                                  : static_cast<uint8_t *>(stage.out->data);
-    if (op.kind != Kind::kUpsample) continue;
-    const Size &from = stage.inputs[0].tensor->size;
-    for (int64_t y = 0; y < group.size.height; ++y) {
-      to.rows.push_back(y * from.height / group.size.height * from.width);
-    }
-    for (int64_t x = 0; x < group.size.width; ++x) {
-      to.columns.push_back(x * from.width / group.size.width);
-    }
-  }
-  return made;
-}
-
-AQD_AVX512 inline __m512i requantized(__m512i sums, const int64_t *table,
-                                      __m512i low, __m512i high) {
-  const __m512i *t = reinterpret_cast<const __m512i *>(table);
-  __m512i even = _mm512_mul_epi32(sums, _mm512_loadu_si512(t));
-  __m512i odd = _mm512_mul_epi32(_mm512_srli_epi64(sums, 32),
-                                 _mm512_loadu_si512(t + 1));
-  even = _mm512_add_epi64(even, _mm512_loadu_si512(t + 2));
-  odd = _mm512_add_epi64(odd, _mm512_loadu_si512(t + 3));
-  even = _mm512_srav_epi64(even, _mm512_loadu_si512(t + 4));
-  odd = _mm512_srav_epi64(odd, _mm512_loadu_si512(t + 5));
-  even = _mm512_min_epi64(_mm512_max_epi64(even, low), high);
-  odd = _mm512_min_epi64(_mm512_max_epi64(odd, low), high);
-  return _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
-}
-
-AQD_AVX512 inline __m512i compared(__m512i sums, const int32_t *thresholds) {
-  const __m512i one = _mm512_set1_epi32(1);
-  sums = _mm512_xor_si512(sums, _mm512_loadu_si512(thresholds));
-  __m512i code = _mm512_loadu_si512(thresholds + kLanes);
-#pragma GCC unroll 3
-  for (int i = 0; i < kCompared; ++i) {
-    const __m512i least = _mm512_loadu_si512(thresholds + (2 + i) * kLanes);
-    const __mmask16 more = _mm512_cmpgt_epi32_mask(sums, least);
-    code = _mm512_mask_add_epi32(code, more, code, one);
-  }
-  return code;
-}
-
-// Sixteen codes each of some pixels, which lie `next` codes apart.
-struct Pixels {
-  int count;
-  int64_t next;
-  __mmask16 mask;  // of channels that there are
-};
-
-AQD_AVX512 inline void store(const Pixels &pixels, Type type,
-                             const int32_t *codes, uint8_t *out, int64_t at) {
-  const __mmask16 mask = pixels.mask;
-  const int32_t *end = codes + pixels.count * kLanes;
-  switch (type) {
-    case Type::kU8:
-    case Type::kI8:
-      for (; codes < end; codes += kLanes, at += pixels.next) {
-        _mm_mask_storeu_epi8(out + at, mask,
-                             _mm512_cvtepi32_epi8(_mm512_load_si512(codes)));
-      }
-      return;
-    case Type::kI16:
-      for (; codes < end; codes += kLanes, at += pixels.next) {
-        _mm256_mask_storeu_epi16(
-            out + 2 * at, mask,
-            _mm512_cvtepi32_epi16(_mm512_load_si512(codes)));
-      }
-      return;
-    case Type::kI32:
-      for (; codes < end; codes += kLanes, at += pixels.next) {
-        _mm512_mask_storeu_epi32(out + 4 * at, mask, _mm512_load_si512(codes));
-      }
-  }
-}
-
-AQD_AVX512 inline void load(const Pixels &pixels, Type type,
-                            const uint8_t *from, int64_t at, int32_t *codes) {
-  const __mmask16 mask = pixels.mask;
-  const int32_t *end = codes + pixels.count * kLanes;
-  switch (type) {
-    case Type::kU8:
-      for (; codes < end; codes += kLanes, at += pixels.next) {
-        _mm512_store_si512(codes, _mm512_cvtepu8_epi32(
-            _mm_maskz_loadu_epi8(mask, from + at)));
-      }
-      return;
-    case Type::kI8:
-      for (; codes < end; codes += kLanes, at += pixels.next) {
-        _mm512_store_si512(codes, _mm512_cvtepi8_epi32(
-            _mm_maskz_loadu_epi8(mask, from + at)));
-      }
-      return;
-    case Type::kI16:
-      for (; codes < end; codes += kLanes, at += pixels.next) {
-        _mm512_store_si512(codes, _mm512_cvtepi16_epi32(
-            _mm256_maskz_loadu_epi16(mask, from + 2 * at)));
-      }
-      return;
-    case Type::kI32:
-      for (; codes < end; codes += kLanes, at += pixels.next) {
-        _mm512_store_si512(codes,
-                           _mm512_maskz_loadu_epi32(mask, from + 4 * at));
-      }
-  }
-}
-
-// What stages made of 16 channels of up to 16 pixels.
-struct Made {
-  alignas(64) int32_t codes[kMaxGroup][kTileRows * kLanes];
-};
-
-// Some pixels of a row, and 16 output channels.
-struct Place {
-  int64_t row, column;
-  int pixels;
-  int64_t vector;
-};
-
-// Runs stages of a group at a place, from one on.
-class Stages {
- public:
-  explicit Stages(const Group &group)
-      : stages_(stages_of(group)), width_(group.size.width),
-        channels_(group.channels), first_(group.is_convolution() ? 1 : 0) {}
-
-  AQD_AVX512 void run(const Place &place, Made *made) const {
-    const int64_t channel = place.vector * kLanes;
-    const int64_t left = std::min<int64_t>(kLanes, channels_ - channel);
-    const Pixels pixels = {place.pixels, channels_,
-                           static_cast<__mmask16>((1u << left) - 1)};
-    const int64_t at =
-        (place.row * width_ + place.column) * channels_ + channel;
-    for (size_t i = 0; i < stages_.size(); ++i) {
-      const VectorStage &stage = stages_[i];
-      int32_t *to = made->codes[i];
-      if (i >= first_) run(stage, place, pixels, at, made, to);
-      if (stage.out != nullptr) store(pixels, stage.type, to, stage.out, at);
-    }
-  }
-
- private:
-  AQD_AVX512 void run(const VectorStage &stage, const Place &place,
-                      const Pixels &pixels, int64_t at, Made *made,
-                      int32_t *to) const {
-    if (stage.kind == Kind::kUpsample) {
-      return upsample(stage, place, pixels, to);
-    }
-    alignas(64) int32_t read[2][kTileRows * kLanes];
-    const int32_t *x = input(stage, 0, pixels, at, made, read[0]);
-    const int count = place.pixels * kLanes;
-    if (stage.kind == Kind::kAdd) {
-      const int32_t *y = input(stage, 1, pixels, at, made, read[1]);
-      const __m512i low = _mm512_set1_epi32(stage.grid.low);
-      const __m512i high = _mm512_set1_epi32(stage.grid.high);
-      for (int i = 0; i < count; i += kLanes) {
-        const __m512i sum = _mm512_add_epi32(_mm512_load_si512(x + i),
-                                             _mm512_load_si512(y + i));
-        _mm512_store_si512(
-            to + i, _mm512_min_epi32(_mm512_max_epi32(sum, low), high));
-      }
-    } else if (stage.thresholds != nullptr) {
-      const int32_t *t = stage.thresholds + place.vector * kThresholds;
-      for (int i = 0; i < count; i += kLanes) {
-        _mm512_store_si512(to + i, compared(_mm512_load_si512(x + i), t));
-      }
-    } else {
-      const int64_t *t = stage.table + place.vector * kTable;
-      const __m512i low = _mm512_set1_epi64(stage.grid.low);
-      const __m512i high = _mm512_set1_epi64(stage.grid.high);
-      for (int i = 0; i < count; i += kLanes) {
-        _mm512_store_si512(
-            to + i, requantized(_mm512_load_si512(x + i), t, low, high));
-      }
-    }
-  }
-
-  AQD_AVX512 const int32_t *input(const VectorStage &stage, int index,
-                                  const Pixels &pixels, int64_t at,
-                                  const Made *made, int32_t *to) const {
-    const Stage::Input &input = stage.inputs[index];
-    if (input.tensor == nullptr) return made->codes[input.stage];
-    const Tensor &x = *input.tensor;
-    load(pixels, x.type, static_cast<const uint8_t *>(x.data), at, to);
-    return to;
-  }
-
-  AQD_AVX512 void upsample(const VectorStage &stage, const Place &place,
-                           Pixels pixels, int32_t *to) const {
-    const Tensor &x = *stage.inputs[0].tensor;
-    pixels.count = 1;
-    const int64_t *column = stage.columns.data() + place.column;
-    const int64_t line = stage.rows[static_cast<size_t>(place.row)];
-    for (int p = 0; p < place.pixels; ++p, to += kLanes) {
-      const int64_t pixel = line + column[p];
-      load(pixels, x.type, static_cast<const uint8_t *>(x.data),
-           pixel * channels_ + place.vector * kLanes, to);
-    }
-  }
-
-  std::vector<VectorStage> stages_;
-  int64_t width_, channels_;
-  size_t first_;
-};
 
 // What all blocks of a convolution share.
 struct Geometry {
@@ -686,6 +393,9 @@ void prepare_convolution(Op *op, const Op &x, bool with_tiles) {
   op->reads_pixels = x.kind == Kind::kImage;
   const Type type = read_type(*op, x);
   if (type == Type::kI32) return;
+  op->looks_up = !with_tiles && has_lookup() && prepare_lookup(op, x);
+  op->is_packed = op->looks_up;
+  if (op->looks_up) return;
   const bool bytes = reads_bytes(type), tiles = with_tiles && bytes;
   Weights *weights = op->weights;
   if (weights->format == 0) pack(*op, x.channels, bytes, tiles, weights);
@@ -716,11 +426,7 @@ void prepare(Program *program, bool with_tiles) {
         break;
       case Kind::kRequantize:
         op.is_packed = true;
-        if (int64_t{op.grid.high} - op.grid.low <= kCompared) {
-          pack_thresholds(&op);
-        } else {
-          pack_table(&op);
-        }
+        prepare_requantize(&op);
         break;
       default:
         op.is_packed = op.kind == Kind::kAdd;
@@ -732,6 +438,7 @@ void prepare(Program *program, bool with_tiles) {
 int64_t scratch_of(const Program &program, int position, const Plan &plan) {
   const Op &op = program.ops[static_cast<size_t>(position)];
   if (op.kind != Kind::kConvolution) return 0;
+  if (op.looks_up) return scratch_of_lookup(op);
   const size_t read = static_cast<size_t>(op.inputs[0]);
   const Op &x = program.ops[read];
   const Type type = read_type(op, x);
@@ -845,6 +552,7 @@ void convolve(const Group &group, uint8_t *scratch, int64_t step, Pool *pool) {
 }
 
 void run_group(const Group &group, uint8_t *scratch, int64_t step, Pool *pool) {
+  if (group.op().looks_up) return convolve_lookup(group, scratch, step, pool);
   if (group.is_convolution()) return convolve(group, scratch, step, pool);
   const Stages stages(group);
   const int64_t rows = group.size.height;

@@ -75,6 +75,9 @@ struct Weights {
   // For vector instructions, in a format of theirs; 0 for none.
   int format = 0;
   std::vector<Line> packed;
+  // Instead, of tables (lookup.cpp), and how many units a byte sums.
+  std::vector<uint16_t> offsets;
+  int64_t part = 0;
 };
 
 // How vector kernels read the input of a convolution.
@@ -96,6 +99,7 @@ struct Op {
   int groups = 1;
   Weights *weights = nullptr;
   Multipliers multipliers;
+  bool is_narrow = true;  // requantised numbers fit 31 bits before they are clamped
   std::vector<int32_t> table;  // of a lookup; means of an image and its readers
   // When it runs: at its own position, or at that of the operator that it
   // follows code by code (schedule.h).
@@ -105,6 +109,7 @@ struct Op {
   bool is_placed = true;       // false if it is written to what the caller gave
   int last_use = 0;            // the last head that reads it
   bool is_packed = false;      // whether vector kernels run it
+  bool looks_up = false;       // a convolution by tables
   bool reads_pixels = false;   // a convolution of an image's bytes themselves
   Reading reading;
   std::vector<int32_t> start;   // what a convolution's sums start from

@@ -1,0 +1,746 @@
+// Three codes of two bits are an index into 64 products: those of three
+// horizontal neighbours of one channel, or of one pixel's three channels. An
+// instruction looks up 64 pixels, so one that adds follows for 192 products.
+// A table depends on three weights of two bits, so there are 64 of them for
+// all layers, and a layer's weights are a stream of their offsets.
+//
+// A weight w is 2v + 1, v in -2..1, and a sum of products q * w is twice the
+// sum of q * v and the sum of q, which is the same for all output channels.
+// What is looked up is the sum of three q * v less its smallest, at most 18,
+// so that bytes hold the sums of 12 lookups, often of 24.
+
+#include "lookup.h"
+
+#ifdef AQD_HAS_AVX512
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "stages512.h"
+
+#define AQD_VBMI                                                      \
+  __attribute__((target(                                              \
+      "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")))
+
+namespace aqd {
+namespace {
+
+constexpr int64_t kVector = 64;  // pixels, one byte each
+// Output channels and vectors of pixels that are summed at once: with four
+// vectors of indices, a table and what it gives, all registers.
+constexpr int64_t kOuts = 4;
+constexpr int64_t kDeep = 4;
+// Indices of so many units, of 6 rows, are half of an L1 cache.
+constexpr int64_t kUnits = 64;
+constexpr int kMostSums = 24;  // lookups that a byte sums at most
+constexpr int kSurelySums = 12;
+constexpr int kLargest = 18;  // what a lookup gives at most
+// A sum of the largest fits 16 bits.
+constexpr int64_t kMostLookups = 65535 / kLargest;
+constexpr int kFormat = 7;  // of weights, beside those of avx512.cpp
+
+struct Tables {
+  alignas(64) uint8_t of[64][64];
+};
+
+constexpr int half_of(int code) { return code - 2; }
+
+constexpr Tables make_tables() {
+  Tables made = {};
+  for (int weights = 0; weights < 64; ++weights) {
+    for (int codes = 0; codes < 64; ++codes) {
+      int sum = 0;
+      for (int shift = 0; shift < 6; shift += 2) {
+        const int half = half_of(weights >> shift & 3);
+        sum += half * (codes >> shift & 3) + (half < 0 ? -3 * half : 0);
+      }
+      made.of[weights][codes] = static_cast<uint8_t>(sum);
+    }
+  }
+  return made;
+}
+
+constexpr Tables kTables = make_tables();
+// The table of three weights that are 1 for codes themselves.
+constexpr int kOnes = 3 | 3 << 2 | 3 << 4;
+
+// A unit is what an index byte holds: a channel, or a third of all channels.
+struct Units {
+  bool is_wide = false;  // windows of three columns
+  int64_t count = 0;
+  int64_t rows = 0;  // of a window
+};
+
+Units units_of(const Op &op, int64_t channels) {
+  const bool is_wide = op.kernel.width == 3;
+  return {is_wide, is_wide ? channels : (channels + 2) / 3, op.kernel.height};
+}
+
+// Codes of the three weights that an index meets; v = 0 where there is none.
+inline int table_of(const Op &op, int64_t channels, const Units &units, int64_t out,
+             int64_t unit, int64_t row) {
+  int table = 0;
+  for (int64_t j = 0; j < 3; ++j) {
+    const int64_t channel = units.is_wide ? unit : unit + j * units.count;
+    const int64_t tap = row * op.kernel.width + (units.is_wide ? j : 0);
+    int code = 2;
+    if (channel < channels && out < op.channels) {
+      const int64_t at = (tap * channels + channel) * op.channels + out;
+      code = (op.weights->codes[static_cast<size_t>(at)] + 3) / 2;
+    }
+    table |= code << 2 * j;
+  }
+  return table;
+}
+
+struct Largest {
+  uint8_t of[64];
+};
+
+// What tables give at most, as they give 0 at least.
+constexpr Largest make_largest() {
+  Largest made = {};
+  for (int table = 0; table < 64; ++table) {
+    for (int shift = 0; shift < 6; shift += 2) {
+      const int half = half_of(table >> shift & 3);
+      made.of[table] = static_cast<uint8_t>(made.of[table] +
+                                            3 * (half < 0 ? -half : half));
+    }
+  }
+  return made;
+}
+
+constexpr Largest kLargestOf = make_largest();
+
+int64_t groups_of(int64_t outs) { return (outs + kOuts - 1) / kOuts; }
+
+// Offsets of tables in the order in which they are read: groups of output
+// channels, blocks of units, parts of them that a byte sums, rows of the
+// window, units, output channels. Returns whether bytes hold what all parts
+// give at most.
+bool make_offsets(const Op &op, int64_t channels, const Units &units,
+                  int64_t part, uint16_t *to) {
+  bool right = true;
+  for (int64_t out = 0; out < groups_of(op.channels) * kOuts; out += kOuts) {
+    for (int64_t block = 0; block < units.count; block += kUnits) {
+      const int64_t last = std::min(block + kUnits, units.count);
+      for (int64_t first = block; first < last; first += part) {
+        const int64_t end = std::min(first + part, last);
+        int sums[kOuts] = {};
+        for (int64_t row = 0; row < units.rows; ++row) {
+          for (int64_t unit = first; unit < end; ++unit) {
+            for (int64_t o = 0; o < kOuts; ++o) {
+              const int table = table_of(op, channels, units, out + o, unit, row);
+              *to++ = static_cast<uint16_t>(table * kVector);
+              sums[o] += kLargestOf.of[table];
+            }
+          }
+        }
+        for (const int sum : sums) right = right && sum <= UINT8_MAX;
+      }
+    }
+  }
+  return right;
+}
+
+void pack(Op *op, int64_t channels) {
+  Weights *weights = op->weights;
+  const Units units = units_of(*op, channels);
+  weights->format = kFormat;
+  weights->part = kMostSums / units.rows;
+  weights->offsets.resize(static_cast<size_t>(
+      groups_of(op->channels) * kOuts * units.count * units.rows));
+  uint16_t *to = weights->offsets.data();
+  if (make_offsets(*op, channels, units, weights->part, to)) return;
+  weights->part = kSurelySums / units.rows;
+  make_offsets(*op, channels, units, weights->part, to);
+}
+
+// Twice what all lookups of an output channel give too much.
+void set_start(Op *op) {
+  const size_t outs = static_cast<size_t>(op->channels);
+  op->start.assign(static_cast<size_t>(vectors_of(op->channels) * kLanes), 0);
+  const std::vector<int8_t> &codes = op->weights->codes;
+  for (size_t i = 0; i < codes.size(); ++i) {
+    const int half = half_of((codes[i] + 3) / 2);
+    if (half < 0) op->start[i % outs] += 2 * 3 * half;
+  }
+}
+
+// A part of the output: up to four vectors of pixels, each of some columns of
+// one row or more.
+struct Tile {
+  int64_t top, left;
+  int shift;  // its columns are 2^shift
+  int64_t deep;
+
+  int64_t columns() const { return int64_t{1} << shift; }
+  int64_t rows() const { return kVector >> shift; }  // of a vector
+  int64_t row_of(int64_t pixel) const { return pixel >> shift; }
+  int64_t column_of(int64_t pixel) const { return pixel & (columns() - 1); }
+};
+
+std::vector<Tile> tiles_of(Size size) {
+  std::vector<Tile> tiles;
+  for (int64_t left = 0; left < size.width;) {
+    int shift = 6;
+    while (shift > 3 && left + (1 << shift) > size.width) --shift;
+    const int64_t rows = kVector >> shift;
+    for (int64_t top = 0; top < size.height; top += kDeep * rows) {
+      const int64_t deep = (size.height - top + rows - 1) / rows;
+      tiles.push_back({top, left, shift, std::min(deep, kDeep)});
+    }
+    left += 1 << shift;
+  }
+  return tiles;
+}
+
+// Vectors of indices of a unit: rows of the input that the vectors of a tile
+// share, or some for each of them.
+struct Slots {
+  int64_t count, next_vector, next_row;
+  bool are_shared;
+};
+
+Slots slots_of(const Op &op, int64_t columns) {
+  const int64_t stride = op.stride.height, dilation = op.dilation.height;
+  const int64_t rows = op.kernel.height;
+  const int64_t shared = (kDeep - 1) * stride + (rows - 1) * dilation + 1;
+  if (columns == kVector && shared <= kDeep * rows) {
+    return {shared, stride, dilation, true};
+  }
+  return {kDeep * rows, rows, 1, false};
+}
+
+// Transposes bytes, 16 x 16 in each quarter of the vectors: each round turns
+// the place of a byte, a number of 8 bits, by one bit.
+AQD_VBMI inline void transpose_bytes(__m512i *x) {
+  __m512i y[16];
+#pragma GCC unroll 4
+  for (int round = 0; round < 4; ++round) {
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+      y[2 * i] = _mm512_unpacklo_epi8(x[i], x[i + 8]);
+      y[2 * i + 1] = _mm512_unpackhi_epi8(x[i], x[i + 8]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) x[i] = y[i];
+  }
+}
+
+// Makes indices of a block of units from an input.
+class Indexer {
+ public:
+  AQD_VBMI Indexer(const Group &group, const Units &units, const Slots &slots,
+                   const Tile &tile)
+      : op_(group.op()), x_(*group.x), units_(units), slots_(slots),
+        tile_(tile), out_(group.size) {}
+
+  // To unit x slot x pixel.
+  AQD_VBMI void run(int64_t block, uint8_t *to) {
+    for (int64_t j = 0; j < 3; ++j) {
+      const int64_t first = units_.is_wide ? block : block + j * units_.count;
+      const int64_t left =
+          std::min(units_.count - block, x_.channels - first);
+      masks_[j] = left >= kUnits ? ~0ull
+                  : left <= 0    ? 0
+                                 : (1ull << left) - 1;
+      shifts_[j] = first;
+    }
+    for (int64_t slot = 0; slot < slots_.count; ++slot) {
+      for (int64_t first = 0; first < kVector; first += 16) {
+        __m512i x[16];
+        for (int64_t i = 0; i < 16; ++i) x[i] = index_at(slot, first + i);
+        transpose_bytes(x);
+        uint8_t *plane = to + slot * kVector + first;
+        const int64_t next = slots_.count * kVector;
+        for (int64_t i = 0; i < 16; ++i, plane += next) {
+          const auto put = [&](int64_t quarter, __m128i bytes) {
+            _mm_store_si128(
+                reinterpret_cast<__m128i *>(plane + 16 * quarter * next), bytes);
+          };
+          put(0, _mm512_castsi512_si128(x[i]));
+          put(1, _mm512_extracti32x4_epi32(x[i], 1));
+          put(2, _mm512_extracti32x4_epi32(x[i], 2));
+          put(3, _mm512_extracti32x4_epi32(x[i], 3));
+        }
+      }
+    }
+  }
+
+ private:
+  // Indices of 64 units at one pixel of a slot.
+  AQD_VBMI __m512i index_at(int64_t slot, int64_t pixel) const {
+    int64_t row, column = tile_.left + tile_.column_of(pixel);
+    if (slots_.are_shared) {
+      row = tile_.top * op_.stride.height + slot - op_.padding.height;
+    } else {
+      const int64_t vector = slot / units_.rows;
+      const int64_t tap = slot - vector * units_.rows;
+      const int64_t out =
+          tile_.top + vector * tile_.rows() + tile_.row_of(pixel);
+      if (out >= out_.height) return _mm512_setzero_si512();
+      row = out * op_.stride.height - op_.padding.height +
+            tap * op_.dilation.height;
+    }
+    if (row < 0 || row >= x_.size.height || column >= out_.width) {
+      return _mm512_setzero_si512();
+    }
+    column = column * op_.stride.width - op_.padding.width;
+    const int64_t next = units_.is_wide ? op_.dilation.width : 0;
+    const __m512i a = codes_at(row, column, 0);
+    const __m512i b = codes_at(row, column + next, 1);
+    const __m512i c = codes_at(row, column + 2 * next, 2);
+    // Codes are two bits, so that none moves into a byte beside it.
+    return _mm512_or_si512(
+        a, _mm512_or_si512(_mm512_slli_epi16(b, 2), _mm512_slli_epi16(c, 4)));
+  }
+
+  AQD_VBMI __m512i codes_at(int64_t row, int64_t column, int j) const {
+    if (column < 0 || column >= x_.size.width) return _mm512_setzero_si512();
+    const int64_t pixel = row * x_.size.width + column;
+    return _mm512_maskz_loadu_epi8(
+        masks_[j], static_cast<const uint8_t *>(x_.data) +
+                       pixel * x_.channels + shifts_[j]);
+  }
+
+  const Op &op_;
+  const Tensor &x_;
+  const Units &units_;
+  const Slots &slots_;
+  const Tile &tile_;
+  const Size out_;
+  __mmask64 masks_[3];
+  int64_t shifts_[3];
+};
+
+// Sums of 64 pixels, as words of two bytes each: of the words, and of their
+// upper bytes alone.
+struct Sums {
+  __m512i words, uppers;
+};
+
+// Where the indices of a part of a layer's units are, in bytes.
+struct Part {
+  int64_t count;  // lookups
+  int32_t steps[kMostSums];
+  int64_t next_vector;
+};
+
+Part part_of(const Slots &slots, int64_t units, int64_t rows) {
+  Part part;
+  part.count = 0;
+  part.next_vector = slots.next_vector * kVector;
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t u = 0; u < units; ++u) {
+      part.steps[part.count++] = static_cast<int32_t>(
+          (u * slots.count + row * slots.next_row) * kVector);
+    }
+  }
+  return part;
+}
+
+// Adds what a part gives to the sums of four output channels. The order of
+// instructions is written down, as pairs of lookups and additions in turn are
+// a fifth slower than some of each, and compilers make such pairs.
+template <int kVectors>
+AQD_VBMI void look_up(const Part &part, const uint8_t *indices,
+                      const uint16_t *offsets, Sums *sums) {
+  __m512i bytes[kOuts][kVectors];
+#pragma GCC unroll 4
+  for (int o = 0; o < kOuts; ++o) {
+#pragma GCC unroll 4
+    for (int y = 0; y < kVectors; ++y) bytes[o][y] = _mm512_setzero_si512();
+  }
+  const int64_t next = part.next_vector;
+  for (int64_t i = 0; i < part.count; ++i) {
+    const uint8_t *from = indices + part.steps[i];
+    __m512i index[kVectors];
+#pragma GCC unroll 4
+    for (int y = 0; y < kVectors; ++y) {
+      index[y] = _mm512_load_si512(from + y * next);
+    }
+#pragma GCC unroll 4
+    for (int o = 0; o < kOuts; ++o) {
+      const __m512i table = _mm512_load_si512(&kTables.of[0][0] + *offsets++);
+      __m512i *to = bytes[o];
+      if constexpr (kVectors == 4) {
+        __m512i a, b, c, d;
+        asm volatile(
+            "vpermb %[table], %[i0], %[a]\n\t"
+            "vpermb %[table], %[i1], %[b]\n\t"
+            "vpermb %[table], %[i2], %[c]\n\t"
+            "vpermb %[table], %[i3], %[d]\n\t"
+            "vpaddb %[a], %[x0], %[x0]\n\t"
+            "vpaddb %[b], %[x1], %[x1]\n\t"
+            "vpaddb %[c], %[x2], %[x2]\n\t"
+            "vpaddb %[d], %[x3], %[x3]"
+            : [x0] "+v"(to[0]), [x1] "+v"(to[1]), [x2] "+v"(to[2]),
+              [x3] "+v"(to[3]), [a] "=&v"(a), [b] "=&v"(b), [c] "=&v"(c),
+              [d] "=&v"(d)
+            : [table] "v"(table), [i0] "v"(index[0]), [i1] "v"(index[1]),
+              [i2] "v"(index[2]), [i3] "v"(index[3]));
+      } else {
+#pragma GCC unroll 4
+        for (int y = 0; y < kVectors; ++y) {
+          to[y] = _mm512_add_epi8(to[y],
+                                  _mm512_permutexvar_epi8(index[y], table));
+        }
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int o = 0; o < kOuts; ++o) {
+#pragma GCC unroll 4
+    for (int y = 0; y < kVectors; ++y) {
+      Sums &to = sums[o * kDeep + y];
+      const __m512i upper = _mm512_srli_epi16(bytes[o][y], 8);
+      to.words = _mm512_add_epi16(to.words, bytes[o][y]);
+      to.uppers = _mm512_add_epi16(to.uppers, upper);
+    }
+  }
+}
+
+using LookUp = void (*)(const Part &, const uint8_t *, const uint16_t *,
+                        Sums *);
+
+constexpr LookUp kLookUps[kDeep] = {look_up<1>, look_up<2>, look_up<3>,
+                                    look_up<4>};
+
+// Adds the codes of a block of units to the sums of each slot.
+AQD_VBMI void sum_codes(const uint8_t *index, int64_t units, int64_t slots,
+                        Sums *sums) {
+  constexpr int64_t kMost = UINT8_MAX / 9;
+  const __m512i table = _mm512_load_si512(kTables.of[kOnes]);
+  for (int64_t slot = 0; slot < slots; ++slot) {
+    Sums sum = sums[slot];
+    for (int64_t first = 0; first < units; first += kMost) {
+      __m512i bytes = _mm512_setzero_si512();
+      const int64_t end = std::min(first + kMost, units);
+      for (int64_t u = first; u < end; ++u) {
+        const uint8_t *from = index + (u * slots + slot) * kVector;
+        bytes = _mm512_add_epi8(
+            bytes, _mm512_permutexvar_epi8(_mm512_load_si512(from), table));
+      }
+      sum.words = _mm512_add_epi16(sum.words, bytes);
+      sum.uppers = _mm512_add_epi16(sum.uppers, _mm512_srli_epi16(bytes, 8));
+    }
+    sums[slot] = sum;
+  }
+}
+
+// Sums of every second pixel; those of the others are the upper ones.
+AQD_VBMI inline __m512i evens_of(const Sums &sums) {
+  return _mm512_sub_epi16(sums.words, _mm512_slli_epi16(sums.uppers, 8));
+}
+
+// Sums of 64 pixels in their order, of 16 bits.
+AQD_VBMI inline void separate(const Sums &sums, uint16_t *to) {
+  const __m512i odd = sums.uppers, even = evens_of(sums);
+  const __m512i low = _mm512_unpacklo_epi16(even, odd);
+  const __m512i high = _mm512_unpackhi_epi16(even, odd);
+  const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+  const __m512i second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+  _mm512_store_si512(to, _mm512_permutex2var_epi64(low, first, high));
+  _mm512_store_si512(to + 32, _mm512_permutex2var_epi64(low, second, high));
+}
+
+// Transposes 16 x 16 numbers: each round turns a place by one bit.
+AQD_VBMI inline void transpose_numbers(__m512i *x) {
+  const __m512i low =
+      _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28,
+                                         13, 29, 14, 30, 15, 31);
+  __m512i y[16];
+#pragma GCC unroll 4
+  for (int round = 0; round < 4; ++round) {
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+      y[2 * i] = _mm512_permutex2var_epi32(x[i], low, x[i + 8]);
+      y[2 * i + 1] = _mm512_permutex2var_epi32(x[i], high, x[i + 8]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) x[i] = y[i];
+  }
+}
+
+// The thresholds of a channel (stages512.cpp) for sums of 16 bits.
+struct Narrow {
+  int16_t flip, low, start, least[kCompared];
+};
+
+// Thresholds of all channels where nothing but rounding to a few codes follows
+// sums of 16 bits; otherwise none.
+std::vector<Narrow> narrow_of(const Group &group, const Units &units) {
+  std::vector<Narrow> made;
+  const Stage &last = group.stages.back();
+  const int64_t largest = units.count * units.rows * 3 * 9;
+  if (group.stages.size() != 2 || last.op->thresholds.empty() ||
+      group.stages[0].out != nullptr || last.out == nullptr ||
+      bytes_of(last.out->type) != 1 || group.channels % kLanes != 0 ||
+      largest > INT16_MAX) {
+    return made;
+  }
+  const auto limit = [](int32_t x) {
+    return static_cast<int16_t>(
+        std::clamp<int32_t>(x, INT16_MIN, INT16_MAX));
+  };
+  for (int64_t c = 0; c < group.channels; ++c) {
+    const int32_t *t = last.op->thresholds.data() +
+                       c / kLanes * kThresholds + c % kLanes;
+    Narrow each;
+    each.flip = limit(t[0]);
+    each.low = limit(t[kLanes]);
+    each.start = limit(group.op().start[static_cast<size_t>(c)]);
+    for (int i = 0; i < kCompared; ++i) {
+      each.least[i] = limit(t[(2 + i) * kLanes]);
+    }
+    made.push_back(each);
+  }
+  return made;
+}
+
+AQD_VBMI inline __m512i narrowed(const Narrow &narrow, __m512i sums) {
+  const __m512i one = _mm512_set1_epi16(1);
+  sums = _mm512_xor_si512(sums, _mm512_set1_epi16(narrow.flip));
+  __m512i code = _mm512_set1_epi16(narrow.low);
+#pragma GCC unroll 3
+  for (int i = 0; i < kCompared; ++i) {
+    const __mmask32 more =
+        _mm512_cmpgt_epi16_mask(sums, _mm512_set1_epi16(narrow.least[i]));
+    code = _mm512_mask_add_epi16(code, more, code, one);
+  }
+  return code;
+}
+
+// A tile's sums, and what becomes of them.
+class Finisher {
+ public:
+  Finisher(const Group &group, const Tile &tile, const Stages &stages)
+      : op_(group.op()), last_(group.stages.back()), size_(group.size),
+        tile_(tile), stages_(stages) {}
+
+  // Where rounding to a few codes is all that follows.
+  AQD_VBMI void run(const Slots &slots, const std::vector<Narrow> &narrow,
+                    const Sums *sums, const Sums *codes) const {
+    for (int64_t y = 0; y < tile_.deep; ++y) {
+      __m512i even = _mm512_setzero_si512(), odd = even;
+      for (int64_t i = 0; i < op_.kernel.height; ++i) {
+        const Sums &row = codes[y * slots.next_vector + i * slots.next_row];
+        even = _mm512_add_epi16(even, evens_of(row));
+        odd = _mm512_add_epi16(odd, row.uppers);
+      }
+      for (int64_t c = 0; c < op_.channels; c += kLanes) {
+        __m512i x[kLanes];
+        for (int64_t i = 0; i < kLanes; ++i) {
+          const Narrow &each = narrow[static_cast<size_t>(c + i)];
+          const Sums &sum = sums[(c + i) * kDeep + y];
+          const __m512i start = _mm512_set1_epi16(each.start);
+          const __m512i first = narrowed(
+              each, _mm512_add_epi16(_mm512_slli_epi16(evens_of(sum), 1),
+                                     _mm512_add_epi16(even, start)));
+          const __m512i second = narrowed(
+              each, _mm512_add_epi16(_mm512_slli_epi16(sum.uppers, 1),
+                                     _mm512_add_epi16(odd, start)));
+          x[i] = _mm512_mask_mov_epi8(first, 0xaaaaaaaaaaaaaaaa,
+                                      _mm512_slli_epi16(second, 8));
+        }
+        transpose_bytes(x);
+        for (int64_t p = 0; p < kLanes; ++p) {
+          put(y, p, c, _mm512_castsi512_si128(x[p]));
+          put(y, 16 + p, c, _mm512_extracti32x4_epi32(x[p], 1));
+          put(y, 32 + p, c, _mm512_extracti32x4_epi32(x[p], 2));
+          put(y, 48 + p, c, _mm512_extracti32x4_epi32(x[p], 3));
+        }
+      }
+    }
+  }
+
+  AQD_VBMI void run(const Slots &slots, const Sums *sums, const Sums *codes) {
+    const int64_t vectors = vectors_of(op_.channels);
+    for (int64_t y = 0; y < tile_.deep; ++y) {
+      sum_rows(slots, codes + y * slots.next_vector);
+      for (int64_t v = 0; v < vectors; ++v) {
+        for (int64_t i = 0; i < kLanes; ++i) {
+          const int64_t out = v * kLanes + i;
+          // Those that there are not are not stored.
+          const int64_t read = std::min<int64_t>(out, op_.channels - 1);
+          separate(sums[read * kDeep + y], lanes_[i]);
+        }
+        for (int64_t first = 0; first < kVector; first += kLanes) {
+          finish(y, v, first);
+        }
+      }
+    }
+  }
+
+ private:
+  // Of each pixel the sum of the codes that its window sees.
+  AQD_VBMI void sum_rows(const Slots &slots, const Sums *codes) {
+    alignas(64) uint16_t row[kVector];
+    std::memset(boxes_, 0, sizeof boxes_);
+    for (int64_t i = 0; i < op_.kernel.height; ++i) {
+      separate(codes[i * slots.next_row], row);
+      for (int64_t p = 0; p < kVector; ++p) boxes_[p] += row[p];
+    }
+  }
+
+  AQD_VBMI void finish(int64_t y, int64_t vector, int64_t first) {
+    __m512i x[kLanes];
+    for (int i = 0; i < kLanes; ++i) {
+      x[i] = _mm512_cvtepu16_epi32(_mm256_load_si256(
+          reinterpret_cast<const __m256i *>(lanes_[i] + first)));
+    }
+    transpose_numbers(x);
+    const __m512i start =
+        _mm512_loadu_si512(op_.start.data() + vector * kLanes);
+    const int64_t together = std::min<int64_t>(tile_.columns(), kLanes);
+    for (int64_t p = 0; p < kLanes; p += together) {
+      const int64_t row =
+          tile_.top + y * tile_.rows() + tile_.row_of(first + p);
+      const int64_t column = tile_.left + tile_.column_of(first + p);
+      if (row >= size_.height || column >= size_.width) continue;
+      for (int64_t i = 0; i < together; ++i) {
+        const __m512i box = _mm512_set1_epi32(boxes_[first + p + i]);
+        const __m512i twice = _mm512_slli_epi32(x[p + i], 1);
+        _mm512_store_si512(
+            made_.codes[0] + i * kLanes,
+            _mm512_add_epi32(_mm512_add_epi32(twice, start), box));
+      }
+      const int64_t pixels = std::min(together, size_.width - column);
+      stages_.run({row, column, static_cast<int>(pixels), vector}, &made_);
+    }
+  }
+
+  // Stores 16 channels of a pixel of a tile, if there is one.
+  AQD_VBMI void put(int64_t y, int64_t pixel, int64_t channel,
+                    __m128i codes) const {
+    const int64_t row = tile_.top + y * tile_.rows() + tile_.row_of(pixel);
+    const int64_t column = tile_.left + tile_.column_of(pixel);
+    if (row >= size_.height || column >= size_.width) return;
+    const int64_t at = (row * size_.width + column) * op_.channels + channel;
+    _mm_storeu_si128(
+        reinterpret_cast<__m128i *>(static_cast<uint8_t *>(last_.out->data) +
+                                    at),
+        codes);
+  }
+
+  const Op &op_;
+  const Stage &last_;
+  const Size size_;
+  const Tile &tile_;
+  const Stages &stages_;
+  alignas(64) uint16_t lanes_[kLanes][kVector];
+  int32_t boxes_[kVector];
+  Made made_;
+};
+
+// What a thread works with, in its scratch: indices of a block of units, sums
+// of all output channels, sums of codes of each slot.
+struct Work {
+  uint8_t *index;
+  Sums *sums, *codes;
+  size_t bytes;  // of all sums
+};
+
+int64_t most_slots(const Op &op) {
+  return std::max(slots_of(op, kVector).count, slots_of(op, 8).count);
+}
+
+Work work_of(const Op &op, uint8_t *scratch) {
+  Work work;
+  work.index = scratch;
+  work.sums = reinterpret_cast<Sums *>(scratch +
+                                       kUnits * most_slots(op) * kVector);
+  work.codes = work.sums + groups_of(op.channels) * kOuts * kDeep;
+  work.bytes = static_cast<size_t>(work.codes + most_slots(op) - work.sums) *
+               sizeof(Sums);
+  return work;
+}
+
+void run_tile(const Group &group, const Units &units, const Tile &tile,
+              const Stages &stages, const std::vector<Narrow> &narrow,
+              const Work &work) {
+  const Op &op = group.op();
+  const Slots slots = slots_of(op, tile.columns());
+  const Weights &weights = *op.weights;
+  const LookUp look_up = kLookUps[tile.deep - 1];
+  const Part whole = part_of(slots, weights.part, units.rows);
+  Indexer indexer(group, units, slots, tile);
+  std::memset(static_cast<void *>(work.sums), 0, work.bytes);
+  for (int64_t block = 0; block < units.count; block += kUnits) {
+    const int64_t count = std::min(kUnits, units.count - block);
+    indexer.run(block, work.index);
+    sum_codes(work.index, count, slots.count, work.codes);
+    const Part rest = part_of(slots, count % weights.part, units.rows);
+    const int64_t before = block * units.rows * kOuts;
+    for (int64_t group_of_outs = 0; group_of_outs < groups_of(op.channels);
+         ++group_of_outs) {
+      const uint16_t *offsets =
+          weights.offsets.data() +
+          group_of_outs * units.count * units.rows * kOuts + before;
+      Sums *sums = work.sums + group_of_outs * kOuts * kDeep;
+      const uint8_t *indices = work.index;
+      for (int64_t left = count; left > 0; left -= weights.part) {
+        const Part &part = left < weights.part ? rest : whole;
+        look_up(part, indices, offsets, sums);
+        indices += weights.part * slots.count * kVector;
+        offsets += part.count * kOuts;
+      }
+    }
+  }
+  Finisher finisher(group, tile, stages);
+  if (narrow.empty()) {
+    finisher.run(slots, work.sums, work.codes);
+  } else {
+    finisher.run(slots, narrow, work.sums, work.codes);
+  }
+}
+
+}  // namespace
+
+bool has_lookup() { return __builtin_cpu_supports("avx512vbmi"); }
+
+bool prepare_lookup(Op *op, const Op &x) {
+  const bool right = (op->kernel.width == 1 || op->kernel.width == 3) &&
+                     op->kernel.height <= 3 && op->groups == 1 &&
+                     x.grid.low == 0 && x.grid.high <= 3;
+  if (!right) return false;
+  const Units units = units_of(*op, x.channels);
+  if (units.count * units.rows > kMostLookups) return false;
+  Weights *weights = op->weights;
+  if (weights->format == 0) {
+    for (const int8_t code : weights->codes) {
+      if (code < -3 || code > 3 || code % 2 == 0) return false;
+    }
+    pack(op, x.channels);
+  }
+  if (weights->format != kFormat) return false;
+  set_start(op);
+  return true;
+}
+
+int64_t scratch_of_lookup(const Op &op) {
+  const int64_t sums = groups_of(op.channels) * kOuts * kDeep + most_slots(op);
+  return kUnits * most_slots(op) * kVector +
+         sums * static_cast<int64_t>(sizeof(Sums));
+}
+
+void convolve_lookup(const Group &group, uint8_t *scratch, int64_t step,
+                     Pool *pool) {
+  const Op &op = group.op();
+  const Units units = units_of(op, group.x->channels);
+  const std::vector<Tile> tiles = tiles_of(group.size);
+  const Stages stages(group);
+  const std::vector<Narrow> narrow = narrow_of(group, units);
+  pool->run(static_cast<int64_t>(tiles.size()), [&](int64_t i, int thread) {
+    run_tile(group, units, tiles[static_cast<size_t>(i)], stages, narrow,
+             work_of(op, scratch + step * thread));
+  });
+}
+
+}  // namespace aqd
+
+#endif

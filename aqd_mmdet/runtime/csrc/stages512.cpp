@@ -1,0 +1,399 @@
+#include "stages512.h"
+
+#ifdef AQD_HAS_AVX512
+
+#include <immintrin.h>
+
+#include <algorithm>
+
+namespace aqd {
+
+// One stage of a group, ready to run.
+struct VectorStage {
+  Kind kind;
+  const int64_t *table;       // of a requantisation
+  const int32_t *thresholds;  // instead, if there are
+  bool is_narrow;
+  Grid grid;
+  Stage::Input inputs[2];
+  std::vector<int64_t> rows, columns;  // what is upsampled, by its output
+  Type type;
+  uint8_t *out;  // null if nothing is stored
+};
+
+namespace {
+
+constexpr int kTable = 6 * 8;  // numbers of a requantisation of 16 channels
+
+// Multipliers, biases and shifts of 16 channels, even ones before odd ones.
+void pack_table(Op *op) {
+  const Multipliers &table = op->multipliers;
+  const int64_t vectors = vectors_of(op->channels);
+  op->packed.assign(static_cast<size_t>(vectors * kTable), 0);
+  for (int64_t c = 0; c < op->channels; ++c) {
+    const size_t k = table.m.size() > 1 ? static_cast<size_t>(c) : 0;
+    int64_t *to = op->packed.data() + c / kLanes * kTable + c % 2 * 8 +
+                  c % kLanes / 2;
+    to[0] = table.m[k];
+    to[16] = table.b[k];
+    to[32] = table.s[k];
+  }
+}
+
+// The sum from which on an output code is at least `code`; for a negative
+// multiplier, complements of sums are compared. Saturated to 32 bits, one
+// beyond what sums reach.
+int64_t threshold(int64_t m, int64_t b, int s, int64_t code) {
+  const __int128 least = (static_cast<__int128>(code) << s) - b;
+  if (m == 0) return least <= 0 ? INT64_MIN : INT64_MAX;
+  // The least a with a * m >= least; or the largest, as m is negative.
+  __int128 quotient = least / m;
+  const bool exact = quotient * m == least;
+  const bool down = !exact && (least < 0) != (m < 0);
+  if (down) --quotient;
+  if (m > 0 && !exact) ++quotient;
+  if (m < 0) quotient = ~quotient;
+  return static_cast<int64_t>(
+      std::clamp<__int128>(quotient, INT64_MIN, INT64_MAX));
+}
+
+void pack_thresholds(Op *op) {
+  const Multipliers &table = op->multipliers;
+  const int64_t vectors = vectors_of(op->channels);
+  op->thresholds.assign(static_cast<size_t>(vectors * kThresholds), INT32_MAX);
+  for (int64_t c = 0; c < op->channels; ++c) {
+    const size_t k = table.m.size() > 1 ? static_cast<size_t>(c) : 0;
+    int32_t *to =
+        op->thresholds.data() + c / kLanes * kThresholds + c % kLanes;
+    to[0] = table.m[k] < 0 ? -1 : 0;
+    to[kLanes] = op->grid.low;
+    int32_t *next = to + 2 * kLanes;
+    for (int64_t code = int64_t{op->grid.low} + 1; code <= op->grid.high; ++code) {
+      const int64_t t = threshold(table.m[k], table.b[k], table.s[k], code);
+      if (t <= INT32_MIN) {
+        ++to[kLanes];  // all sums reach it
+      } else if (t <= INT32_MAX) {
+        *next = static_cast<int32_t>(t - 1);
+        next += kLanes;
+      }
+    }
+  }
+}
+
+std::vector<VectorStage> stages_of(const Group &group) {
+  std::vector<VectorStage> made(group.stages.size());
+  for (size_t i = 0; i < made.size(); ++i) {
+    const Stage &stage = group.stages[i];
+    const Op &op = *stage.op;
+    VectorStage &to = made[i];
+    to.kind = op.kind;
+    to.table = op.packed.data();
+    to.thresholds = op.thresholds.empty() ? nullptr : op.thresholds.data();
+    to.is_narrow = op.is_narrow;
+    to.grid = op.grid;
+    std::copy(stage.inputs, stage.inputs + 2, to.inputs);
+    to.type = op.grid.type();
+    to.out = stage.out == nullptr ? nullptr
+                                  : static_cast<uint8_t *>(stage.out->data);
+    if (op.kind != Kind::kUpsample) continue;
+    const Size &from = stage.inputs[0].tensor->size;
+    for (int64_t y = 0; y < group.size.height; ++y) {
+      to.rows.push_back(y * from.height / group.size.height * from.width);
+    }
+    for (int64_t x = 0; x < group.size.width; ++x) {
+      to.columns.push_back(x * from.width / group.size.width);
+    }
+  }
+  return made;
+}
+
+// Sums times multipliers, plus biases, shifted; of even channels and of odd.
+struct Shifted {
+  __m512i even, odd;
+};
+
+AQD_AVX512 inline Shifted shifted(__m512i sums, const int64_t *table) {
+  const __m512i *t = reinterpret_cast<const __m512i *>(table);
+  const __m512i even = _mm512_mul_epi32(sums, _mm512_loadu_si512(t));
+  const __m512i odd = _mm512_mul_epi32(_mm512_srli_epi64(sums, 32),
+                                       _mm512_loadu_si512(t + 1));
+  return {_mm512_srav_epi64(_mm512_add_epi64(even, _mm512_loadu_si512(t + 2)),
+                            _mm512_loadu_si512(t + 4)),
+          _mm512_srav_epi64(_mm512_add_epi64(odd, _mm512_loadu_si512(t + 3)),
+                            _mm512_loadu_si512(t + 5))};
+}
+
+// Lower halves of the first, and those of the second as upper ones.
+AQD_AVX512 inline __m512i merged(const Shifted &x) {
+  return _mm512_mask_shuffle_epi32(x.even, 0xaaaa, x.odd, _MM_PERM_CCAA);
+}
+
+AQD_AVX512 void requantize(const VectorStage &stage, const int64_t *table,
+                           const int32_t *x, int count, int32_t *to) {
+  if (stage.is_narrow) {
+    const __m512i low = _mm512_set1_epi32(stage.grid.low);
+    const __m512i high = _mm512_set1_epi32(stage.grid.high);
+    for (int i = 0; i < count; i += kLanes) {
+      const __m512i code = merged(shifted(_mm512_load_si512(x + i), table));
+      _mm512_store_si512(
+          to + i, _mm512_min_epi32(_mm512_max_epi32(code, low), high));
+    }
+    return;
+  }
+  const __m512i low = _mm512_set1_epi64(stage.grid.low);
+  const __m512i high = _mm512_set1_epi64(stage.grid.high);
+  for (int i = 0; i < count; i += kLanes) {
+    Shifted each = shifted(_mm512_load_si512(x + i), table);
+    each.even = _mm512_min_epi64(_mm512_max_epi64(each.even, low), high);
+    each.odd = _mm512_min_epi64(_mm512_max_epi64(each.odd, low), high);
+    _mm512_store_si512(to + i, merged(each));
+  }
+}
+
+AQD_AVX512 inline __m512i compared(__m512i sums, const int32_t *thresholds) {
+  const __m512i one = _mm512_set1_epi32(1);
+  sums = _mm512_xor_si512(sums, _mm512_loadu_si512(thresholds));
+  __m512i code = _mm512_loadu_si512(thresholds + kLanes);
+#pragma GCC unroll 3
+  for (int i = 0; i < kCompared; ++i) {
+    const __m512i least = _mm512_loadu_si512(thresholds + (2 + i) * kLanes);
+    const __mmask16 more = _mm512_cmpgt_epi32_mask(sums, least);
+    code = _mm512_mask_add_epi32(code, more, code, one);
+  }
+  return code;
+}
+
+// Sixteen codes each of some pixels, which lie `next` codes apart.
+struct Pixels {
+  int count;
+  int64_t next;
+  __mmask16 mask;  // of channels that there are
+};
+
+AQD_AVX512 inline void store(const Pixels &pixels, Type type,
+                             const int32_t *codes, uint8_t *out, int64_t at) {
+  const __mmask16 mask = pixels.mask;
+  const int32_t *end = codes + pixels.count * kLanes;
+  switch (type) {
+    case Type::kU8:
+    case Type::kI8:
+      for (; codes < end; codes += kLanes, at += pixels.next) {
+        _mm_mask_storeu_epi8(out + at, mask,
+                             _mm512_cvtepi32_epi8(_mm512_load_si512(codes)));
+      }
+      return;
+    case Type::kI16:
+      for (; codes < end; codes += kLanes, at += pixels.next) {
+        _mm256_mask_storeu_epi16(
+            out + 2 * at, mask,
+            _mm512_cvtepi32_epi16(_mm512_load_si512(codes)));
+      }
+      return;
+    case Type::kI32:
+      for (; codes < end; codes += kLanes, at += pixels.next) {
+        _mm512_mask_storeu_epi32(out + 4 * at, mask, _mm512_load_si512(codes));
+      }
+  }
+}
+
+AQD_AVX512 inline void load(const Pixels &pixels, Type type,
+                            const uint8_t *from, int64_t at, int32_t *codes) {
+  const __mmask16 mask = pixels.mask;
+  const int32_t *end = codes + pixels.count * kLanes;
+  switch (type) {
+    case Type::kU8:
+      for (; codes < end; codes += kLanes, at += pixels.next) {
+        _mm512_store_si512(codes, _mm512_cvtepu8_epi32(
+            _mm_maskz_loadu_epi8(mask, from + at)));
+      }
+      return;
+    case Type::kI8:
+      for (; codes < end; codes += kLanes, at += pixels.next) {
+        _mm512_store_si512(codes, _mm512_cvtepi8_epi32(
+            _mm_maskz_loadu_epi8(mask, from + at)));
+      }
+      return;
+    case Type::kI16:
+      for (; codes < end; codes += kLanes, at += pixels.next) {
+        _mm512_store_si512(codes, _mm512_cvtepi16_epi32(
+            _mm256_maskz_loadu_epi16(mask, from + 2 * at)));
+      }
+      return;
+    case Type::kI32:
+      for (; codes < end; codes += kLanes, at += pixels.next) {
+        _mm512_store_si512(codes,
+                           _mm512_maskz_loadu_epi32(mask, from + 4 * at));
+      }
+  }
+}
+
+AQD_AVX512 const int32_t *input(const VectorStage &stage, int index,
+                                const Pixels &pixels, int64_t at,
+                                const Made *made, int32_t *to) {
+  const Stage::Input &input = stage.inputs[index];
+  if (input.tensor == nullptr) return made->codes[input.stage];
+  const Tensor &x = *input.tensor;
+  load(pixels, x.type, static_cast<const uint8_t *>(x.data), at, to);
+  return to;
+}
+
+AQD_AVX512 void upsample(const VectorStage &stage, const Place &place,
+                         Pixels pixels, int32_t *to) {
+  const Tensor &x = *stage.inputs[0].tensor;
+  pixels.count = 1;
+  const int64_t *column = stage.columns.data() + place.column;
+  const int64_t line = stage.rows[static_cast<size_t>(place.row)];
+  for (int p = 0; p < place.pixels; ++p, to += kLanes) {
+    const int64_t pixel = line + column[p];
+    load(pixels, x.type, static_cast<const uint8_t *>(x.data),
+         pixel * pixels.next + place.vector * kLanes, to);
+  }
+}
+
+AQD_AVX512 void run_stage(const VectorStage &stage, const Place &place,
+                          const Pixels &pixels, int64_t at, const Made *made,
+                          int32_t *to) {
+  if (stage.kind == Kind::kUpsample) {
+    return upsample(stage, place, pixels, to);
+  }
+  alignas(64) int32_t read[2][kPlacePixels * kLanes];
+  const int32_t *x = input(stage, 0, pixels, at, made, read[0]);
+  const int count = place.pixels * kLanes;
+  if (stage.kind == Kind::kAdd) {
+    const int32_t *y = input(stage, 1, pixels, at, made, read[1]);
+    const __m512i low = _mm512_set1_epi32(stage.grid.low);
+    const __m512i high = _mm512_set1_epi32(stage.grid.high);
+    for (int i = 0; i < count; i += kLanes) {
+      const __m512i sum = _mm512_add_epi32(_mm512_load_si512(x + i),
+                                           _mm512_load_si512(y + i));
+      _mm512_store_si512(
+          to + i, _mm512_min_epi32(_mm512_max_epi32(sum, low), high));
+    }
+  } else if (stage.thresholds != nullptr) {
+    const int32_t *t = stage.thresholds + place.vector * kThresholds;
+    for (int i = 0; i < count; i += kLanes) {
+      _mm512_store_si512(to + i, compared(_mm512_load_si512(x + i), t));
+    }
+  } else {
+    requantize(stage, stage.table + place.vector * kTable, x, count, to);
+  }
+}
+
+// Whether thresholds tell sums apart that are saturated to 16 bits.
+bool are_short(const Op &op) {
+  for (size_t i = 0; i < op.thresholds.size(); ++i) {
+    const int32_t t = op.thresholds[i];
+    const bool is_least = i % kThresholds >= 2 * kLanes;
+    const bool is_never = is_least && t == INT32_MAX;
+    if (!is_never && (t < INT16_MIN || t >= INT16_MAX)) return false;
+  }
+  return !op.thresholds.empty();
+}
+
+// Rounds sums of four pixels to a few codes, 16 bytes of each.
+class ShortThresholds {
+ public:
+  AQD_AVX512 explicit ShortThresholds(const int32_t *thresholds)
+      : flip_(twice(thresholds)), low_(twice(thresholds + kLanes)) {
+    for (int i = 0; i < kCompared; ++i) {
+      least_[i] = twice(thresholds + (2 + i) * kLanes);
+    }
+  }
+
+  AQD_AVX512 __m512i codes(const int32_t *sums) const {
+    const __m512i bytes = _mm512_packus_epi16(two(sums), two(sums + 2 * kLanes));
+    // Four channels of each pixel in turn, to all channels of each.
+    const __m512i order =
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_permutexvar_epi32(order, bytes);
+  }
+
+ private:
+  AQD_AVX512 static __m512i twice(const int32_t *numbers) {
+    const __m512i x = _mm512_loadu_si512(numbers);
+    return _mm512_packs_epi32(x, x);
+  }
+
+  AQD_AVX512 __m512i two(const int32_t *sums) const {
+    const __m512i one = _mm512_set1_epi16(1);
+    const __m512i x =
+        _mm512_xor_si512(flip_, _mm512_packs_epi32(
+                                    _mm512_load_si512(sums),
+                                    _mm512_load_si512(sums + kLanes)));
+    __m512i code = low_;
+#pragma GCC unroll 3
+    for (int i = 0; i < kCompared; ++i) {
+      const __mmask32 more = _mm512_cmpgt_epi16_mask(x, least_[i]);
+      code = _mm512_mask_add_epi16(code, more, code, one);
+    }
+    return code;
+  }
+
+  __m512i flip_, low_, least_[kCompared];
+};
+
+// Rounds sums to bytes at once, whole vectors of four pixels.
+AQD_AVX512 void store_short(const int32_t *thresholds, const int32_t *sums,
+                            int count, int64_t next, uint8_t *out) {
+  const ShortThresholds rounding(thresholds);
+  for (int p = 0; p < count; p += 4, sums += 4 * kLanes) {
+    const __m512i x = rounding.codes(sums);
+    const auto put = [&](__m128i codes) AQD_AVX512 {
+      _mm_storeu_si128(reinterpret_cast<__m128i *>(out), codes);
+      out += next;
+    };
+    put(_mm512_castsi512_si128(x));
+    put(_mm512_extracti32x4_epi32(x, 1));
+    put(_mm512_extracti32x4_epi32(x, 2));
+    put(_mm512_extracti32x4_epi32(x, 3));
+  }
+}
+
+// Whether nothing but rounding to a few unsigned bytes follows sums.
+bool is_short(const Group &group) {
+  const Stage &last = group.stages.back();
+  return group.is_convolution() && group.stages.size() == 2 &&
+         group.stages[0].out == nullptr && last.out != nullptr &&
+         last.out->type == Type::kU8 && are_short(*last.op);
+}
+
+}  // namespace
+
+void prepare_requantize(Op *op) {
+  if (int64_t{op->grid.high} - op->grid.low <= kCompared) {
+    pack_thresholds(op);
+  } else {
+    pack_table(op);
+  }
+}
+
+Stages::Stages(const Group &group)
+    : stages_(stages_of(group)), width_(group.size.width),
+      channels_(group.channels), first_(group.is_convolution() ? 1 : 0),
+      is_short_(is_short(group)) {}
+
+Stages::~Stages() = default;
+
+AQD_AVX512 void Stages::run(const Place &place, Made *made) const {
+  const int64_t channel = place.vector * kLanes;
+  const int64_t left = std::min<int64_t>(kLanes, channels_ - channel);
+  const Pixels pixels = {place.pixels, channels_,
+                         static_cast<__mmask16>((1u << left) - 1)};
+  const int64_t at =
+      (place.row * width_ + place.column) * channels_ + channel;
+  if (is_short_ && left == kLanes && place.pixels % 4 == 0) {
+    return store_short(stages_[1].thresholds + place.vector * kThresholds,
+                       made->codes[0], place.pixels, channels_,
+                       stages_[1].out + at);
+  }
+  for (size_t i = 0; i < stages_.size(); ++i) {
+    const VectorStage &stage = stages_[i];
+    int32_t *to = made->codes[i];
+    if (i >= first_) run_stage(stage, place, pixels, at, made, to);
+    if (stage.out != nullptr) store(pixels, stage.type, to, stage.out, at);
+  }
+}
+
+}  // namespace aqd
+
+#endif

@@ -1,0 +1,66 @@
+// What follows a convolution code by code, by the vectors of AVX-512.
+
+#pragma once
+
+#include "avx512.h"
+
+#ifdef AQD_HAS_AVX512
+
+#include <vector>
+
+#include "schedule.h"
+
+#define AQD_AVX512 \
+  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+
+namespace aqd {
+
+constexpr int kLanes = 16;       // int32 codes of a vector
+constexpr int kPlacePixels = 16;  // pixels that stages run for at once
+
+inline int64_t vectors_of(int64_t channels) {
+  return (channels + kLanes - 1) / kLanes;
+}
+
+// What stages made of 16 channels of up to 16 pixels.
+struct Made {
+  alignas(64) int32_t codes[kMaxGroup][kPlacePixels * kLanes];
+};
+
+// Some pixels of a row, and 16 output channels.
+struct Place {
+  int64_t row, column;
+  int pixels;
+  int64_t vector;
+};
+
+// Of a requantisation to few codes Op::thresholds holds, for 16 channels at a
+// time, what sums are combined with (all ones for a negative multiplier), the
+// lowest code, and three sums that must be exceeded for one code more.
+constexpr int kCompared = 3;
+constexpr int kThresholds = (2 + kCompared) * kLanes;
+
+struct VectorStage;
+
+// Runs stages of a group at a place; those of a convolution after its sums.
+class Stages {
+ public:
+  explicit Stages(const Group &group);
+  ~Stages();
+
+  // The sums of a convolution are the codes of stage 0.
+  void run(const Place &place, Made *made) const;
+
+ private:
+  std::vector<VectorStage> stages_;
+  int64_t width_, channels_;
+  size_t first_;
+  bool is_short_;  // whether sums of 16 bits and bytes are all there is
+};
+
+// Makes what a requantisation of a group reads.
+void prepare_requantize(Op *op);
+
+}  // namespace aqd
+
+#endif
