@@ -185,6 +185,8 @@ def test_wide_convolutions_of_the_engine(seed):
 def wide_convolution(seed: int) -> tuple[ir.Program, np.ndarray]:
     """A convolution of codes of few bits, half of them requantised.
 
+    A quarter have each channel by itself.
+
     Returns:
         A program of a second stage, and what it is given.
     """
@@ -196,18 +198,21 @@ def wide_convolution(seed: int) -> tuple[ir.Program, np.ndarray]:
         low, high = low >> (8 - width), high >> (8 - width)
     grid = ir.Grid(low, high)
     ins, outs = int(rng.integers(1, 10)), int(rng.integers(1, 71))
+    alone = rng.random() < 0.25
+    if alone:
+        ins = outs
     size = rng.integers(3, 6), rng.integers(3, 61)
     x = rng.integers(low, high + 1, (2, ins, *size), dtype)
     if rng.random() < 0.3:
         x = np.where(x < (low + high) // 2, x, high).astype(dtype)
-    shape = (outs, ins, 3, 2)
+    shape = (outs, 1 if alone else ins, 3, 2)
     dilation = int(rng.integers(1, 3))
     stride = tuple(rng.integers(1, 4, 2).tolist())
     rows, columns = rng.integers(0, 3, 2).tolist()
     padding = (rows + dilation - 1, columns)
     op = ir.Convolution(
         'y', ('x',), outs, ir.INT32, (3, 2), stride, padding,
-        (dilation, dilation), 'w', 1,
+        (dilation, dilation), 'w', outs if alone else 1,
     )  # fmt: skip
     levels = rng.integers(0, 2**bits, shape)
     if rng.random() < 0.3:

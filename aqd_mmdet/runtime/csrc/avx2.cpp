@@ -20,6 +20,14 @@ AQD_TARGET inline __m256i at(const void *from) {
   return _mm256_loadu_si256(static_cast<const __m256i *>(from));
 }
 
+AQD_TARGET inline __m128i half_at(const void *from) {
+  return _mm_loadu_si128(static_cast<const __m128i *>(from));
+}
+
+AQD_TARGET inline __m128i quarter_at(const void *from) {
+  return _mm_loadl_epi64(static_cast<const __m128i *>(from));
+}
+
 AQD_TARGET inline void put(__m256i from, int32_t *to) {
   _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), from);
 }
@@ -76,6 +84,39 @@ struct Bytes : Product {
 struct Avx2 {
   static constexpr Vectors kVectors = {8, 2, true};
   static constexpr int kPixels = 6;  // 12 of 16 registers for sums
+  using Lanes = __m256i;
+
+  AQD_TARGET static Lanes load(const uint8_t *from) {
+    return _mm256_cvtepu8_epi32(quarter_at(from));
+  }
+  AQD_TARGET static Lanes load(const int8_t *from) {
+    return _mm256_cvtepi8_epi32(quarter_at(from));
+  }
+  AQD_TARGET static Lanes load(const int16_t *from) {
+    return _mm256_cvtepi16_epi32(half_at(from));
+  }
+  AQD_TARGET static Lanes load(const int32_t *from) { return at(from); }
+
+  AQD_TARGET static void store(Lanes codes, int32_t *to) { put(codes, to); }
+  AQD_TARGET static void store(Lanes codes, int16_t *to) {
+    _mm_storeu_si128(reinterpret_cast<__m128i *>(to), words(codes));
+  }
+  AQD_TARGET static void store(Lanes codes, int8_t *to) {
+    const __m128i bytes = _mm_shuffle_epi8(
+        words(codes), _mm_set_epi64x(-1, 0x0e0c0a0806040200));
+    _mm_storel_epi64(reinterpret_cast<__m128i *>(to), bytes);
+  }
+
+  // The lower halves of lanes.
+  AQD_TARGET static __m128i words(Lanes codes) {
+    const __m256i order = _mm256_set1_epi64x(0x0d0c090805040100);
+    const __m256i halves = _mm256_shuffle_epi8(codes, order);
+    return _mm256_castsi256_si128(_mm256_permute4x64_epi64(halves, 0x08));
+  }
+
+  AQD_TARGET static Lanes weigh(Lanes sums, Lanes codes, Lanes weights) {
+    return _mm256_add_epi32(sums, _mm256_mullo_epi32(codes, weights));
+  }
 
   AQD_TARGET static void requantize(const int64_t *table, const Grid &grid,
                                     const int32_t *from, int pixels,

@@ -4,6 +4,10 @@
 //
 //   kVectors    see vectors.h
 //   kPixels     output pixels that a block makes at once, at most
+//   Lanes       a register of 32-bit numbers, one for each lane
+//   load        makes them of codes of any type
+//   store       makes codes of 8, 16 or 32 bits of them, which hold them
+//   weigh       adds products of two of them to a third one
 //   requantize  shifts sums of a vector of channels of some pixels
 //   block_of    the block for a number of pixels and vectors
 //
@@ -55,60 +59,61 @@ struct Pixels {
   int lanes;  // channels that there are
 };
 
-template <int kLanes, typename From, typename To>
-AQD_TARGET inline void copy(const From *from, int lanes, To *to) {
-  if (lanes == kLanes) {
-    for (int i = 0; i < kLanes; ++i) to[i] = static_cast<To>(from[i]);
-  } else {
-    for (int i = 0; i < lanes; ++i) to[i] = static_cast<To>(from[i]);
-  }
-}
-
-template <int kLanes, typename T>
+template <typename Set, typename T>
 AQD_TARGET inline void store(const Pixels &pixels, const int32_t *codes,
                              T *to) {
+  constexpr int kLanes = Set::kVectors.lanes;
   for (int p = 0; p < pixels.count; ++p, codes += kLanes, to += pixels.next) {
-    copy<kLanes>(codes, pixels.lanes, to);
+    if (pixels.lanes == kLanes) {
+      Set::store(Set::load(codes), to);
+    } else {
+      for (int i = 0; i < pixels.lanes; ++i) to[i] = static_cast<T>(codes[i]);
+    }
   }
 }
 
-template <int kLanes>
+template <typename Set>
 AQD_TARGET inline void store(const Pixels &pixels, const int32_t *codes,
                              int64_t at, const Tensor &out) {
   switch (out.type) {
     case Type::kU8:
     case Type::kI8:
-      return store<kLanes>(pixels, codes, static_cast<int8_t *>(out.data) + at);
+      return store<Set>(pixels, codes, static_cast<int8_t *>(out.data) + at);
     case Type::kI16:
-      return store<kLanes>(pixels, codes, static_cast<int16_t *>(out.data) + at);
+      return store<Set>(pixels, codes, static_cast<int16_t *>(out.data) + at);
     case Type::kI32:
-      return store<kLanes>(pixels, codes, static_cast<int32_t *>(out.data) + at);
+      return store<Set>(pixels, codes, static_cast<int32_t *>(out.data) + at);
   }
 }
 
-template <int kLanes, typename T>
+template <typename Set, typename T>
 AQD_TARGET inline void load(const Pixels &pixels, const T *from,
                             int32_t *codes) {
+  constexpr int kLanes = Set::kVectors.lanes;
   for (int p = 0; p < pixels.count; ++p, codes += kLanes, from += pixels.next) {
-    copy<kLanes>(from, pixels.lanes, codes);
+    if (pixels.lanes == kLanes) {
+      Set::store(Set::load(from), codes);
+    } else {
+      for (int i = 0; i < pixels.lanes; ++i) codes[i] = from[i];
+    }
   }
 }
 
-template <int kLanes>
+template <typename Set>
 AQD_TARGET inline void load(const Pixels &pixels, const Tensor &x, int64_t at,
                             int32_t *codes) {
   switch (x.type) {
     case Type::kU8:
-      return load<kLanes>(pixels, static_cast<const uint8_t *>(x.data) + at,
+      return load<Set>(pixels, static_cast<const uint8_t *>(x.data) + at,
                           codes);
     case Type::kI8:
-      return load<kLanes>(pixels, static_cast<const int8_t *>(x.data) + at,
+      return load<Set>(pixels, static_cast<const int8_t *>(x.data) + at,
                           codes);
     case Type::kI16:
-      return load<kLanes>(pixels, static_cast<const int16_t *>(x.data) + at,
+      return load<Set>(pixels, static_cast<const int16_t *>(x.data) + at,
                           codes);
     case Type::kI32:
-      return load<kLanes>(pixels, static_cast<const int32_t *>(x.data) + at,
+      return load<Set>(pixels, static_cast<const int32_t *>(x.data) + at,
                           codes);
   }
 }
@@ -152,7 +157,7 @@ class Stages {
       const bool is_there = i == 0 && group_.is_convolution();
       if (!is_there) run(i, place, pixels, at, made);
       if (stage.out == nullptr) continue;
-      store<kLanes>(pixels, is_there ? made->head : made->codes[i], at,
+      store<Set>(pixels, is_there ? made->head : made->codes[i], at,
                     *stage.out);
     }
   }
@@ -183,7 +188,7 @@ class Stages {
                                          const Pixels &pixels, int64_t at,
                                          const Made<Set> &made, int32_t *to) {
     if (input.tensor != nullptr) {
-      load<kLanes>(pixels, *input.tensor, at, to);
+      load<Set>(pixels, *input.tensor, at, to);
       return to;
     }
     return input.stage == 0 ? made.head : made.codes[input.stage];
@@ -224,7 +229,7 @@ class Stages {
     const int64_t line = nearest.rows[static_cast<size_t>(place.row)];
     const int64_t *column = nearest.columns.data() + place.column;
     for (int p = 0; p < place.pixels; ++p, to += kLanes) {
-      load<kLanes>(pixels, x,
+      load<Set>(pixels, x,
                    (line + column[p]) * x.channels + place.vector * kLanes, to);
     }
   }
@@ -346,6 +351,67 @@ void make_rows(const Group &group, const Geometry &g, const Stages<Set> &stages,
   }
 }
 
+// Sums of a vector of channels, each of which a convolution reads by itself.
+// Lanes without a channel have whatever is behind.
+template <typename Set, typename T>
+AQD_TARGET inline void weigh(const Op &op, const T *window, int64_t line,
+                             const int8_t *weights, int32_t *to) {
+  const int32_t none[Set::kVectors.lanes] = {};
+  typename Set::Lanes sums = Set::load(none);
+  for (int v = 0; v < op.kernel.height; ++v) {
+    const T *codes = window + v * op.dilation.height * line;
+    for (int u = 0; u < op.kernel.width; ++u) {
+      sums = Set::weigh(sums, Set::load(codes), Set::load(weights));
+      codes += int64_t{op.dilation.width} * op.channels;
+      weights += op.channels;
+    }
+  }
+  Set::store(sums, to);
+}
+
+// Rows of such a convolution's output from one on.
+template <typename Set, typename T>
+AQD_TARGET void weigh_rows(const Group &group, const Stages<Set> &stages,
+                           const T *codes, int64_t line, int64_t top,
+                           int64_t rows) {
+  constexpr int kLanes = Set::kVectors.lanes;
+  const Op &op = group.op();
+  const int8_t *weights = op.weights->packed.data()->bytes;
+  const int64_t step = int64_t{op.stride.width} * op.channels;
+  Made<Set> made;
+  for (int64_t row = 0; row < rows; ++row) {
+    const T *window = codes + row * op.stride.height * line;
+    for (int64_t c = 0; c < group.size.width; c += kMostPixels) {
+      const int64_t rest = group.size.width - c;
+      const int many = static_cast<int>(rest < kMostPixels ? rest : kMostPixels);
+      for (int channel = 0; channel < op.channels; channel += kLanes) {
+        for (int p = 0; p < many; ++p) {
+          weigh<Set>(op, window + (c + p) * step + channel, line,
+                     weights + channel, made.codes[0] + p * kLanes);
+        }
+        stages.run({top + row, c, many, channel / kLanes}, &made);
+      }
+    }
+  }
+}
+
+template <typename Set>
+void weigh_rows(const Group &group, const Stages<Set> &stages,
+                const uint8_t *codes, int64_t line, int64_t top, int64_t rows) {
+  switch (group.x->type) {
+    case Type::kU8:
+      return weigh_rows<Set, uint8_t>(group, stages, codes, line, top, rows);
+    case Type::kI8:
+      return weigh_rows<Set, int8_t>(group, stages,
+                                     reinterpret_cast<const int8_t *>(codes),
+                                     line, top, rows);
+    default:
+      return weigh_rows<Set, int16_t>(group, stages,
+                                      reinterpret_cast<const int16_t *>(codes),
+                                      line / 2, top, rows);
+  }
+}
+
 template <typename Set>
 void convolve(const Group &group, uint8_t *scratch, int64_t step, Pool *pool) {
   const Op &op = group.op();
@@ -373,7 +439,11 @@ void convolve(const Group &group, uint8_t *scratch, int64_t step, Pool *pool) {
       frame(op, x, band_of(op, top, end - top), framed);
       codes = framed;
     }
-    make_rows(group, g, stages, codes, line, top, end - top);
+    if (op.groups > 1) {
+      weigh_rows(group, stages, codes, line, top, end - top);
+    } else {
+      make_rows(group, g, stages, codes, line, top, end - top);
+    }
   });
 }
 

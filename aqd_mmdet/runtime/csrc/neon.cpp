@@ -18,6 +18,12 @@
 namespace aqd {
 namespace {
 
+inline uint32_t four_at(const void *from) {
+  uint32_t four;
+  std::memcpy(&four, from, 4);
+  return four;
+}
+
 // What products have in common.
 struct Product {
   using Sum = int32x4_t;
@@ -28,9 +34,7 @@ struct Product {
   AQD_TARGET static void end(Sum sum, int32_t *to) { vst1q_s32(to, sum); }
   AQD_TARGET static Weights load(const int8_t *from) { return vld1q_s8(from); }
   AQD_TARGET static int8x16_t broadcast(const uint8_t *codes) {
-    int32_t four;
-    std::memcpy(&four, codes, 4);
-    return vreinterpretq_s8_s32(vdupq_n_s32(four));
+    return vreinterpretq_s8_u32(vdupq_n_u32(four_at(codes)));
   }
 };
 
@@ -52,6 +56,36 @@ struct Bytes : Product {
 struct Neon {
   static constexpr Vectors kVectors = {4, 4, false};
   static constexpr int kPixels = 6;  // 24 of 32 registers for sums
+  using Lanes = int32x4_t;
+
+  AQD_TARGET static Lanes load(const uint8_t *from) {
+    const uint16x4_t low = vget_low_u16(vmovl_u8(vcreate_u8(four_at(from))));
+    return vreinterpretq_s32_u32(vmovl_u16(low));
+  }
+  AQD_TARGET static Lanes load(const int8_t *from) {
+    return vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(four_at(from)))));
+  }
+  AQD_TARGET static Lanes load(const int16_t *from) {
+    return vmovl_s16(vld1_s16(from));
+  }
+  AQD_TARGET static Lanes load(const int32_t *from) { return vld1q_s32(from); }
+
+  AQD_TARGET static void store(Lanes codes, int32_t *to) {
+    vst1q_s32(to, codes);
+  }
+  AQD_TARGET static void store(Lanes codes, int16_t *to) {
+    vst1_s16(to, vmovn_s32(codes));
+  }
+  AQD_TARGET static void store(Lanes codes, int8_t *to) {
+    const int16x4_t words = vmovn_s32(codes);
+    const int8x8_t bytes = vmovn_s16(vcombine_s16(words, words));
+    const int32_t four = vget_lane_s32(vreinterpret_s32_s8(bytes), 0);
+    std::memcpy(to, &four, 4);
+  }
+
+  AQD_TARGET static Lanes weigh(Lanes sums, Lanes codes, Lanes weights) {
+    return vmlaq_s32(sums, codes, weights);
+  }
 
   AQD_TARGET static int32x2_t shifted(int64x2_t wide, int64x2_t left) {
     const uint64x2_t made = vshlq_u64(vreinterpretq_u64_s64(wide), left);

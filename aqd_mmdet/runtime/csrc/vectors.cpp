@@ -10,6 +10,8 @@ namespace aqd {
 namespace {
 
 // Weights of other formats are other numbers; 0 is for none.
+constexpr int kAlone = 5;
+
 int format_of(const Op &op) {
   return (op.reading.as_words ? 1 : 2) + (op.dilation.width == 1 ? 0 : 2);
 }
@@ -57,6 +59,15 @@ void pack(const Vectors &set, const Op &op, int32_t channels,
   }
 }
 
+// Weights of channels by themselves stay as they are, but with a line behind
+// them that may be read.
+void pack_alone(Weights *weights) {
+  const std::vector<int8_t> &codes = weights->codes;
+  weights->format = kAlone;
+  weights->packed.resize(codes.size() / sizeof(Line) + 2);
+  std::memcpy(weights->packed.data()->bytes, codes.data(), codes.size());
+}
+
 // What sums start from, as what is read exceeds the codes that it stands for.
 void set_start(const Vectors &set, int32_t channels, Op *op) {
   const size_t outs = static_cast<size_t>(op->channels);
@@ -75,19 +86,22 @@ void set_start(const Vectors &set, int32_t channels, Op *op) {
 
 void prepare_convolution(const Vectors &set, ReadBytes read, const Op &x,
                          Op *op) {
-  if (op->groups != 1) return;
-  op->reads_pixels = x.kind == Kind::kImage;
   Codes codes = {x.grid.type(), x.grid};
+  op->reading.as_words = codes.type == Type::kI16;
+  if (codes.type == Type::kI32) return;
+  if (op->groups > 1) {
+    // Each channel by itself, or by portable kernels.
+    if (op->groups < op->channels || op->groups < x.channels) return;
+    if (op->weights->format == 0) pack_alone(op->weights);
+    op->is_packed = op->weights->format == kAlone;
+    return;
+  }
+  op->reads_pixels = x.kind == Kind::kImage;
   if (op->reads_pixels) {
     codes = {Type::kU8, {0, UINT8_MAX}};
     op->table = x.table;
   }
-  if (codes.type == Type::kI32) return;
-  if (codes.type == Type::kI16) {
-    op->reading.as_words = true;
-  } else {
-    op->reading = read(*op, codes);
-  }
+  if (codes.type != Type::kI16) op->reading = read(*op, codes);
   if (op->weights->format == 0) pack(set, *op, x.channels, op->weights);
   op->is_packed = op->weights->format == format_of(*op);
   op->reads_pixels = op->reads_pixels && op->is_packed;

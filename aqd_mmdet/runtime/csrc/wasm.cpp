@@ -31,6 +31,35 @@ struct Wasm {
   static constexpr Vectors kVectors = {4, 2, false};
   static constexpr int kPixels = 4;  // 8 of a common machine's 16 registers
 
+  using Lanes = v128_t;
+
+  static Lanes load(const uint8_t *from) {
+    return wasm_u32x4_extend_low_u16x8(
+        wasm_u16x8_extend_low_u8x16(wasm_v128_load32_zero(from)));
+  }
+  static Lanes load(const int8_t *from) {
+    return wasm_i32x4_extend_low_i16x8(
+        wasm_i16x8_extend_low_i8x16(wasm_v128_load32_zero(from)));
+  }
+  static Lanes load(const int16_t *from) { return wasm_i32x4_load16x4(from); }
+  static Lanes load(const int32_t *from) { return wasm_v128_load(from); }
+
+  static void store(Lanes codes, int32_t *to) { wasm_v128_store(to, codes); }
+  static void store(Lanes codes, int16_t *to) {
+    const v128_t words =
+        wasm_i16x8_shuffle(codes, codes, 0, 2, 4, 6, 0, 2, 4, 6);
+    wasm_v128_store64_lane(to, words, 0);
+  }
+  static void store(Lanes codes, int8_t *to) {
+    const v128_t bytes = wasm_i8x16_shuffle(codes, codes, 0, 4, 8, 12, 0, 4, 8,
+                                            12, 0, 4, 8, 12, 0, 4, 8, 12);
+    wasm_v128_store32_lane(to, bytes, 0);
+  }
+
+  static Lanes weigh(Lanes sums, Lanes codes, Lanes weights) {
+    return wasm_i32x4_add(sums, wasm_i32x4_mul(codes, weights));
+  }
+
   // Lanes are shifted by amounts of their own, for which there is no
   // instruction.
   static int32_t shifted(int64_t wide, int64_t s) {
