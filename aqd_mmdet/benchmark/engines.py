@@ -91,7 +91,8 @@ def all_engines(sets: list[str], flags: set[str]) -> list[EngineSpec]:
             {'AQD_ISA': name},
         )
         for name in sets[1:]
-        for bits in OTHER_WIDTHS
+        # Portable kernels are the same for all widths.
+        for bits in (OTHER_WIDTHS if name != 'portable' else WIDTHS[:1])
     ]
     for name, title in (
         ('onnxruntime', 'ONNX Runtime'),

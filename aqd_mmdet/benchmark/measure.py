@@ -1,17 +1,18 @@
 """Interleaved rounds: in each, every engine runs while the others idle."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
-from time import perf_counter
+from time import perf_counter, process_time, sleep
 
 from ..errors import UserError
 from .cases import Case
 from .engines import EngineSpec
 from .layers import LONG, SHORT, Chain
-from .machine import Energy
+from .machine import Energy, busy_seconds
 from .prepare import Models, openvino_float_convolutions
 from .worker import Loaded, Turn, Worker
 
@@ -20,6 +21,12 @@ TURN_S = 0.4
 # Of one engine in all rounds of a case: a slow one takes part in fewer.
 BUDGET_S = 60.0
 LEAST_ROUNDS = 3
+# A turn in which other processes take this share of the processors from an
+# engine's is taken again, in a later round, until there were so many times
+# more turns than wanted. Before each there is a wait for a quiet machine, but
+# no longer than that.
+DISTURBED, PATIENCE = 0.05, 2
+WAIT_S, LOOK_S = 1.0, 0.2
 
 
 @dataclass(frozen=True)
@@ -32,8 +39,11 @@ class Row:
         latency: Median of seconds.
         low: First quartile.
         high: Third quartile.
+        least: The shortest.
         runs: How many it is the median of.
         rounds: In how many rounds.
+        others: Share of all processors that other processes took from those
+            that the engine was told to use.
         macs: Multiplications of a result.
         load: Seconds from file to the first result; None for layers.
         peak: Most memory of the process in bytes; None for layers.
@@ -48,8 +58,10 @@ class Row:
     latency: float
     low: float
     high: float
+    least: float
     runs: int
     rounds: int
+    others: float
     macs: int
     load: float | None
     peak: int | None
@@ -88,6 +100,30 @@ def summary(values: list[float]) -> tuple[float, float, float]:
     return median(values), low, high
 
 
+@dataclass(frozen=True)
+class _Taken:
+    """A turn, with what was seen of it from outside.
+
+    Attributes:
+        turn: What the worker measured.
+        others: Share of all processors that other processes took from those
+            that the engine was told to use.
+        joules: Of the whole turn; None without a counter.
+        wall: Seconds of the whole turn.
+        cpu: Seconds of processors that the worker had.
+    """
+
+    turn: Turn
+    others: float
+    joules: float | None
+    wall: float
+    cpu: float
+
+    @property
+    def is_quiet(self) -> bool:
+        return self.others <= DISTURBED
+
+
 @dataclass
 class _Runner:
     """A worker with what it has measured."""
@@ -96,26 +132,71 @@ class _Runner:
     worker: Worker
     loaded: Loaded
     files: list[Path]
+    threads: int
     rounds: int
-    turns: list[Turn]
-    joules: list[float | None]
+    turns: list[_Taken]
     cpu_start: float = 0.0
-    cpu_turns: float = 0.0
-    wall_turns: float = 0.0
+
+    @property
+    def quiet(self) -> list[_Taken]:
+        return [taken for taken in self.turns if taken.is_quiet]
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it needs another turn."""
+        most = PATIENCE * self.rounds
+        return len(self.quiet) < self.rounds and len(self.turns) < most
 
     def take_turn(self, energy: Energy) -> None:
-        slow = bool(self.turns) and self.turns[-1].wall > 4 * TURN_S
-        begin, cpu = perf_counter(), self.worker.cpu()
-        before = energy.read()
+        slow = bool(self.turns) and self.turns[-1].turn.wall > 4 * TURN_S
+        wait_for_quiet(self.threads)
+        begin, before = perf_counter(), energy.read()
+        cpu, own, busy = self.worker.cpu(), process_time(), busy_seconds()
         turn = self.worker.turn(TURN_S, not slow)
-        self.joules.append(energy.joules(before))
+        busy = busy_seconds() - busy
+        cpu, own = self.worker.cpu() - cpu, process_time() - own
         wall = perf_counter() - begin
-        self.cpu_turns += self.worker.cpu() - cpu
-        self.wall_turns += wall
-        self.turns.append(turn)
+        others = taken_away(busy - cpu - own, wall, self.threads)
+        self.turns.append(
+            _Taken(turn, others, energy.joules(before), wall, cpu)
+        )
         if len(self.turns) == 1:
             most = max(LEAST_ROUNDS, int(BUDGET_S / wall))
             self.rounds = min(self.rounds, most)
+
+    def used(self) -> list[_Taken]:
+        """Return the quiet turns, or the least disturbed if those are few."""
+        if len(self.quiet) >= min(LEAST_ROUNDS, self.rounds):
+            return self.quiet
+        return sorted(self.turns, key=lambda x: x.others)[: self.rounds]
+
+
+def taken_away(busy: float, wall: float, threads: int) -> float:
+    """Return the share of all processors that is missing to an engine.
+
+    Args:
+        busy: Seconds of processors that other processes had.
+        wall: In how many seconds.
+        threads: Processors that the engine was told to use.
+    """
+    cores = os.cpu_count() or 1
+    free = max(cores - threads, 0)
+    return max(busy / wall - free, 0.0) / cores
+
+
+def wait_for_quiet(threads: int) -> None:
+    """Return when other processes rest, or after some seconds all the same.
+
+    Args:
+        threads: That are to be undisturbed.
+    """
+    end = perf_counter() + WAIT_S
+    while perf_counter() < end:
+        busy = busy_seconds()
+        sleep(LOOK_S)
+        busy = busy_seconds() - busy
+        if taken_away(busy, LOOK_S, threads) <= DISTURBED:
+            return
 
 
 def rows(
@@ -126,7 +207,7 @@ def rows(
     rounds: int,
     log: Path,
     say: Callable[[str], None],
-    step: Callable[[], object],
+    step: Callable[[int], object],
 ) -> list[Row]:
     """Measure a case.
 
@@ -138,7 +219,7 @@ def rows(
         rounds: How often each has its turn.
         log: Where their messages are written.
         say: Told what is being done.
-        step: Called after each engine's turn, and for those left out.
+        step: Told how many of the wanted turns are done.
 
     Raises:
         UserError: If an engine fails or runs a quantised layer in float.
@@ -158,12 +239,12 @@ def rows(
         begin = perf_counter()
         for runner in runners:
             runner.cpu_start = runner.worker.cpu()
-        for number in range(rounds):
-            for runner in runners:
-                if number < runner.rounds:
-                    say(f'{case.name}, {runner.engine.name}')
-                    runner.take_turn(energy)
-                step()
+        while waiting := [x for x in runners if x.is_waiting]:
+            for runner in waiting:
+                say(f'{case.name}, {runner.engine.name}')
+                runner.take_turn(energy)
+                step(int(runner.turns[-1].is_quiet))
+        step(rounds * len(runners) - sum(len(x.quiet) for x in runners))
         wall = perf_counter() - begin
         return [_row(case, runner, macs, wall) for runner in runners]
 
@@ -189,37 +270,46 @@ def _runners(
             shape = [1, 3, *case.size]
             loaded = worker.load(engine.library, paths, shape, threads)
             found.append(
-                _Runner(engine, worker, loaded, paths, rounds, [], [])
+                _Runner(engine, worker, loaded, paths, threads, rounds, [])
             )
         yield found
 
 
 def _row(case: Case, runner: _Runner, macs: int, wall: float) -> Row:
-    values = [x for turn in runner.turns for x in latencies(case, turn)]
+    used = runner.used()
+    values = [x for taken in used for x in latencies(case, taken.turn)]
     middle, low, high = summary(values)
     sizes = [path.stat().st_size for path in runner.files]
     is_chain = isinstance(case, Chain)
-    idle_cpu = runner.worker.cpu() - runner.cpu_start - runner.cpu_turns
-    in_turns = sum(turn.wall for turn in runner.turns)
-    # Joules of a turn are of its warm-up and rest as well: shared by what it
-    # spent on measured runs.
-    joules = None
-    if not is_chain and None not in runner.joules:
-        spent = sum(x for x in runner.joules if x is not None)
-        joules = spent * in_turns / runner.wall_turns / len(values)
+    in_runs = sum(taken.turn.wall for taken in used)
+    outside = wall - sum(taken.wall for taken in runner.turns)
+    idle = runner.worker.cpu() - runner.cpu_start
+    idle -= sum(taken.cpu for taken in runner.turns)
     return Row(
         case.name,
         runner.engine.name,
         middle,
         low,
         high,
+        min(values),
         len(values),
-        len(runner.turns),
+        len(used),
+        sum(taken.others for taken in used) / len(used),
         macs,
         None if is_chain else runner.loaded.seconds,
         None if is_chain else runner.loaded.peak,
         (sizes[0] - sizes[1]) // (LONG - SHORT) if is_chain else sizes[0],
-        sum(turn.cpu for turn in runner.turns) / in_turns,
-        max(idle_cpu, 0.0) / max(wall - runner.wall_turns, 1e-9),
-        joules,
+        sum(taken.turn.cpu for taken in used) / in_runs,
+        max(idle, 0.0) / max(outside, 1e-9),
+        None if is_chain else _joules(used, len(values)),
     )
+
+
+def _joules(used: list[_Taken], results: int) -> float | None:
+    """Return the joules of a result; warm-up and rest have their share."""
+    total = 0.0
+    for taken in used:
+        if taken.joules is None:
+            return None
+        total += taken.joules * taken.turn.wall / taken.wall
+    return total / results

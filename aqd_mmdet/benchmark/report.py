@@ -12,12 +12,12 @@ from .cases import Case
 from .engines import EngineSpec
 from .layers import Chain
 from .machine import Machine
-from .measure import Row
+from .measure import DISTURBED, Row
 
 # An idle engine that is busier than this disturbs the others.
 IDLE_LIMIT = 0.02
 COLUMNS = (
-    'engine', 'ms', 'quartiles', 'GMAC/s', '% of best int8',
+    'engine', 'ms', 'quartiles', 'least', 'GMAC/s', '% of best int8',
     'faster than int8', 'faster than float32', 'memory MiB', 'file MiB',
     'first result s', 'joules',
 )  # fmt: skip
@@ -109,6 +109,7 @@ def cells(
         engine.title,
         f'{row.latency * 1e3:.1f}',
         f'{row.low * 1e3:.1f}-{row.high * 1e3:.1f}',
+        f'{row.least * 1e3:.1f}',
         f'{row.rate:.0f}',
         f'{100 * row.rate / best:.0f}' if best else '',
         _ratio(int8, row),
@@ -147,13 +148,13 @@ def document(report: Report) -> str:
         f'Joules: {report.energy or "of the whole processor"}. '
         f'Best int8 rate of any engine: {best_int8(report):.0f} GMAC/s.',
     ]
-    restless = [
-        f'{row.engine} ({row.case})'
-        for row in report.rows
-        if row.idle > IDLE_LIMIT
-    ]
-    if restless:
-        lines += ['', f'Not quiet while idle: {", ".join(restless)}.']
+    for what, is_so in (
+        ('Not quiet while idle', lambda row: row.idle > IDLE_LIMIT),
+        ('Disturbed by other processes', lambda row: row.others > DISTURBED),
+    ):
+        names = [f'{x.engine} ({x.case})' for x in report.rows if is_so(x)]
+        if names:
+            lines += ['', f'{what}: {", ".join(names)}.']
     for case in report.cases:
         rows = report.of(case)
         if not rows:
@@ -184,14 +185,8 @@ def picture(report: Report) -> bytes:
         rows = report.of(case)
         rates = [row.rate for _, row in rows]
         spread = [
-            [
-                r - row.macs / row.high / 1e9
-                for r, (_, row) in zip(rates, rows, strict=True)
-            ],
-            [
-                row.macs / row.low / 1e9 - r
-                for r, (_, row) in zip(rates, rows, strict=True)
-            ],
+            [row.rate - row.macs / row.high / 1e9 for _, row in rows],
+            [row.macs / row.low / 1e9 - row.rate for _, row in rows],
         ]
         colours = [
             'tab:orange'
