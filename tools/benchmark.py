@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from aqd_mmdet.benchmark import report
-from aqd_mmdet.benchmark.cases import CASES, select
+from aqd_mmdet.benchmark.cases import CASES, Network, select
 from aqd_mmdet.benchmark.engines import (
     all_engines,
     instruction_sets,
@@ -65,7 +65,7 @@ def benchmark(args: argparse.Namespace) -> None:
     engine_of = {engine.name: engine for engine in known}
     names = select(args.engines, engine_of, '--engines')
     engines = [engine_of[name] for name in names]
-    need_packages(engines)
+    need_packages(engines, any(isinstance(x, Network) for x in cases))
     args.out.mkdir(parents=True, exist_ok=True)
     log = args.out / 'benchmark.log'
     log.write_text('')

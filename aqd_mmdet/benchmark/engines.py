@@ -17,6 +17,16 @@ OTHER_WIDTHS = (8, 2)
 # oneDNN, and with it OpenVINO, reads its name for AVX-512 with VNNI here.
 WITHOUT_TILES = {'ONEDNN_MAX_CPU_ISA': 'AVX512_CORE_VNNI'}
 
+# Files for the peers are exported by PyTorch; the quantised one is made by
+# ONNX Runtime for OpenVINO, too.
+NEEDED = {
+    'aqd': (),
+    'onnxruntime': ('torch', 'onnx', 'onnxruntime'),
+    'openvino': ('torch', 'onnx', 'onnxruntime', 'openvino'),
+    'pytorch': ('torch',),
+    'inductor': ('torch',),
+}
+
 
 @dataclass(frozen=True)
 class EngineSpec:
@@ -131,26 +141,24 @@ def all_engines(sets: list[str], flags: set[str]) -> list[EngineSpec]:
     return found
 
 
-def need_packages(engines: list[EngineSpec]) -> None:
-    """Raise if a package is not there that the engines need.
+def need_packages(engines: list[EngineSpec], with_detectors: bool) -> None:
+    """Raise if a package is not there that is needed.
 
     Args:
         engines: Those that were asked for.
+        with_detectors: Whether detectors are to be built.
     """
-    needed = dict.fromkeys(
-        package
-        for engine in engines
-        for package in {
-            'onnxruntime': ('torch', 'onnx', 'onnxruntime'),
-            # The int8 file that it reads is made by the other.
-            'openvino': ('torch', 'onnx', 'onnxruntime', 'openvino'),
-            'pytorch': ('torch',),
-            'inductor': ('torch',),
-        }.get(engine.library, ())
-    )
+    needed = ['torch', 'mmdet'] if with_detectors else []
+    for engine in engines:
+        needed += NEEDED[engine.library]
     for package in needed:
         if find_spec(package) is None:
             raise UserError(
-                f'{package} is not installed: pip install '
-                "'aqd_mmdet[benchmark]', or leave out its engines by --engines"
+                f'{package} is not installed: '
+                + (
+                    'bash tools/setup_env.sh installs it'
+                    if package in ('torch', 'mmdet')
+                    else "pip install 'aqd_mmdet[benchmark]'"
+                )
+                + ', or leave out by --engines and --cases what needs it'
             )

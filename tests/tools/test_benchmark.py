@@ -27,10 +27,8 @@ def test_no_rounds(tmp_path):
 
 
 def test_one_engine(tmp_path):
-    result = benchmark(
-        tmp_path,
-        *['--cases', 'conv1x1', '--engines', 'aqd-2', '--rounds', '1'],
-    )
+    asked = '--cases conv1x1 --engines aqd-2 --rounds 1'
+    result = benchmark(tmp_path, *asked.split())
     assert result.returncode == 0, result.stderr[-2000:]
     assert '| aqd 2 bits |' in result.stdout
     out = tmp_path / 'out'
