@@ -6,6 +6,7 @@
 #include <new>
 
 #include "aqd.h"
+#include "detect.h"
 #include "isa.h"
 #include "kernels.h"
 #include "plan.h"
@@ -18,6 +19,7 @@ struct aqd_model {
   std::unique_ptr<uint8_t[]> arena;
   int64_t arena_size = 0;
   std::unique_ptr<aqd::Pool> pool;
+  aqd::Workspace workspace;
 };
 
 namespace aqd {
@@ -65,6 +67,13 @@ Group group_of(const Program &program, const Op &head,
 }
 
 }  // namespace
+
+Parts parts_of(aqd_model *model) {
+  return {model->model, *model->pool, model->workspace};
+}
+
+const Model &content_of(const aqd_model *model) { return model->model; }
+
 }  // namespace aqd
 
 namespace {
@@ -122,6 +131,7 @@ int aqd_load(const void *content, size_t length, int threads,
     made->isa->prepare(&each);
     aqd::drop_codes(&each);
   }
+  tell(made->model.refusal, message, capacity);
   *model = made.release();
   return AQD_OK;
 }
