@@ -1,6 +1,9 @@
 """Fixtures: programs in C around the engine."""
 
+import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,20 +19,20 @@ def replay(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('replay')
     flags = ['-g', '-O1', '-fsanitize=address,undefined', f'-I{CSRC}/include']
     flags += ['-fno-sanitize-recover=all', '-pthread']
-    source = folder / 'replay.o'
-    subprocess.run(
-        [
-            *('gcc', '-std=c99', '-Wall', '-Wextra', '-Werror', *flags, '-c'),
-            *(Path(__file__).parent / 'replay.c', '-o', source),
-        ],
-        check=True,
-    )
-    subprocess.run(
-        [
-            *('g++', '-std=c++17', '-fno-exceptions', '-fno-rtti', *flags),
-            *sorted(CSRC.glob('*.cpp')),
-            *(source, '-o', folder / 'replay'),
-        ],
-        check=True,
-    )
+    program = Path(__file__).parent / 'replay.c'
+    plain = ['gcc', '-std=c99', '-Wall', '-Wextra', '-Werror']
+    engine = ['g++', '-std=c++17', '-fno-exceptions', '-fno-rtti']
+    commands = [
+        [*compiler, *flags, '-c', source, '-o', folder / f'{source.name}.o']
+        for compiler, sources in [
+            (plain, [program]),
+            (engine, sorted(CSRC.glob('*.cpp'))),
+        ]
+        for source in sources
+    ]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(partial(subprocess.run, check=True), commands))
+    objects = sorted(folder.glob('*.o'))
+    link = ['g++', *flags, *objects, '-o', folder / 'replay']
+    subprocess.run(link, check=True)
     return folder / 'replay'

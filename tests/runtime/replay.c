@@ -1,5 +1,6 @@
 /* Loads each file of a corpus, runs what can be run and detects where boxes
- * can be made, for sanitizers. */
+ * can be made, for sanitizers; with AQD_FUZZ the same for what libFuzzer makes
+ * (docs/engine.md). */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,31 +62,53 @@ static int detect(aqd_model *model) {
   return detected > 0;
 }
 
+/* What became of files. */
+struct counts {
+  int loaded, ran, detected;
+};
+
+static void load_and_run(const void *content, size_t length,
+                         struct counts *counts) {
+  char message[100];
+  aqd_model *model;
+  const int status =
+      aqd_load(content, length, 2, &model, message, sizeof message);
+  if (status == AQD_OK) {
+    ++counts->loaded;
+    counts->ran += run(model, 0);
+    counts->detected += detect(model);
+  } else if (model != NULL || strlen(message) == 0) {
+    abort();
+  }
+  aqd_free(model);
+}
+
+#ifdef AQD_FUZZ
+
+int LLVMFuzzerTestOneInput(const uint8_t *content, size_t length) {
+  struct counts counts = {0, 0, 0};
+  load_and_run(content, length, &counts);
+  return 0;
+}
+
+#else
+
 int main(int argc, char **argv) {
   FILE *corpus = argc == 2 ? fopen(argv[1], "rb") : NULL;
   uint64_t length;
-  int loaded = 0, ran = 0, detected = 0;
+  struct counts counts = {0, 0, 0};
   if (corpus == NULL) return 2;
   while (fread(&length, sizeof length, 1, corpus) == 1) {
-    char message[100];
-    aqd_model *model;
     /* Not one byte more, so that a read behind the end is seen. */
     char *content = malloc(length);
     if (content == NULL || fread(content, 1, length, corpus) != length) {
       return 2;
     }
-    const int status =
-        aqd_load(content, length, 2, &model, message, sizeof message);
+    load_and_run(content, length, &counts);
     free(content);
-    if (status == AQD_OK) {
-      ++loaded;
-      ran += run(model, 0);
-      detected += detect(model);
-    } else if (model != NULL || strlen(message) == 0) {
-      return 2;
-    }
-    aqd_free(model);
   }
-  printf("%d %d %d\n", loaded, ran, detected);
+  printf("%d %d %d\n", counts.loaded, counts.ran, counts.detected);
   return fclose(corpus);
 }
+
+#endif

@@ -3,6 +3,9 @@
 import ctypes
 import json
 import os
+import platform
+import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -19,6 +22,8 @@ from aqd_mmdet.integer import program as ir
 from aqd_mmdet.integer.detector import CompiledDetector
 from aqd_mmdet.runtime import engine, reference
 from aqd_mmdet.runtime.engine import Engine
+from tests import kernels
+from tests.conftest import ROOT
 from tests.integer.conftest import compile_narrow
 from tests.integer.test_file import detector
 
@@ -29,12 +34,9 @@ def engine_of(compiled: CompiledDetector, threads: int = 1) -> Engine:
 
 @pytest.mark.parametrize('name', ['retinanet', 'fcos'])
 @pytest.mark.parametrize('bits', [2, 3, 4, 8])
-@pytest.mark.parametrize('isa', ['portable', 'avx512', 'amx', None])
+@pytest.mark.parametrize('isa', kernels.names())
 def test_networks_are_the_references(name, bits, isa, monkeypatch):
-    if isa is not None:
-        monkeypatch.setenv('AQD_ISA', isa)
-    if load(file.to_bytes(detector()))[0] != 0:
-        pytest.skip(f'this machine has no {isa}')
+    monkeypatch.setenv('AQD_ISA', isa)
     program = compile_narrow(18, bits, name).folded.program
     runner = engine_of(replace(detector(), program=program), 3)
     for shape in [(1, 3, 64, 96), (3, 3, 96, 32), (1, 3, 64, 96)]:
@@ -246,7 +248,9 @@ def test_what_python_reads_the_engine_reads():
     assert accepted > 50
 
 
-def test_sanitizers_find_nothing(replay, tmp_path):
+@pytest.mark.parametrize('isa', kernels.names())
+def test_sanitizers_find_nothing(replay, isa, tmp_path, monkeypatch):
+    monkeypatch.setenv('AQD_ISA', isa)
     small = file.to_bytes(detector())
     program = compile_narrow(18, 2).folded.program
     whole = file.to_bytes(replace(detector(), program=program))
@@ -262,3 +266,18 @@ def test_sanitizers_find_nothing(replay, tmp_path):
     assert result.returncode == 0, result.stderr[-2000:]
     loaded, ran, detected = map(int, result.stdout.split())
     assert 1 <= detected <= ran <= loaded < len(contents)
+
+
+def test_lookups_come_before_what_is_added(tmp_path):
+    """Pairs of both in turn are slower, and compilers make such pairs."""
+    objdump = shutil.which('objdump')
+    if platform.machine() != 'x86_64' or objdump is None:
+        pytest.skip('no objdump of x86-64 here')
+    path = next((ROOT / 'aqd_mmdet/runtime').glob('_engine*.so'))
+    listing = subprocess.run(
+        [objdump, '-d', '--no-show-raw-insn', path],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    names = re.findall(r'\t(v[a-z0-9]+)\s+%', listing)
+    run = ' '.join(names)
+    assert run.count('vpermb ' * 4 + 'vpaddb ' * 4) >= 4

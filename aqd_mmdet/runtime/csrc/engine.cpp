@@ -25,6 +25,18 @@ struct aqd_model {
 namespace aqd {
 namespace {
 
+// Frees codes of weights that vector kernels hold in an order of theirs.
+void drop_codes(Program *program) {
+  std::vector<bool> are_read(program->weights.size(), false);
+  for (const Op &op : program->ops) {
+    if (op.weights == nullptr || op.is_packed) continue;
+    are_read[static_cast<size_t>(op.weights - program->weights.data())] = true;
+  }
+  for (size_t i = 0; i < are_read.size(); ++i) {
+    if (!are_read[i]) std::vector<int8_t>().swap(program->weights[i].codes);
+  }
+}
+
 // A group as kernels take it; tensors are those of all operators.
 Group group_of(const Program &program, const Op &head,
                const std::vector<Tensor> &tensors) {
@@ -115,7 +127,10 @@ int aqd_load(const void *content, size_t length, int threads,
   made->pool.reset(new (std::nothrow) aqd::Pool(threads));
   if (made->pool == nullptr) return AQD_NO_MEMORY;
   made->plans.resize(made->model.programs.size());
-  for (aqd::Program &each : made->model.programs) made->isa->prepare(&each);
+  for (aqd::Program &each : made->model.programs) {
+    made->isa->prepare(&each);
+    aqd::drop_codes(&each);
+  }
   tell(made->model.refusal, message, capacity);
   *model = made.release();
   return AQD_OK;

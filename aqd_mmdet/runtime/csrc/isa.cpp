@@ -3,7 +3,10 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "avx2.h"
 #include "avx512.h"
+#include "neon.h"
+#include "wasm.h"
 
 namespace aqd {
 namespace {
@@ -15,6 +18,15 @@ const Isa kPortable = {"portable", [] { return true; }, [](Program *) {},
 const Isa *const kAll[] = {
 #ifdef AQD_HAS_AVX512
     &kAmx, &kAvx512,
+#endif
+#ifdef AQD_HAS_AVX2
+    &kAvxVnni, &kAvx2,
+#endif
+#ifdef AQD_HAS_NEON
+    &kNeon,
+#endif
+#ifdef AQD_HAS_WASM
+    &kWasm,
 #endif
     &kPortable};
 

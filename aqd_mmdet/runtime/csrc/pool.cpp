@@ -1,5 +1,7 @@
 #include "pool.h"
 
+#ifdef AQD_HAS_THREADS
+
 #include <unistd.h>
 
 namespace aqd {
@@ -68,3 +70,5 @@ void *Pool::work(void *pool) {
 }
 
 }  // namespace aqd
+
+#endif

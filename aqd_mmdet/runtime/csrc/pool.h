@@ -2,16 +2,22 @@
 
 #pragma once
 
+#include <cstdint>
+
+#if (defined(__unix__) || defined(__APPLE__)) && !defined(__wasi__)
+#define AQD_HAS_THREADS
 #include <atomic>
 #include <condition_variable>
-#include <cstdint>
 #include <mutex>
 #include <vector>
 
 #include <pthread.h>
 #include <sys/types.h>
+#endif
 
 namespace aqd {
+
+#ifdef AQD_HAS_THREADS
 
 // Runs parts of work on all threads; each part is done once, by any of them.
 class Pool {
@@ -57,5 +63,23 @@ class Pool {
   int64_t parts_ = 0;
   std::atomic<int64_t> next_{0};
 };
+
+#else
+
+// Where there are no threads but the caller's.
+class Pool {
+ public:
+  explicit Pool(int) {}
+
+  template <typename Work>
+  void run(int64_t parts, const Work &work) {
+    for (int64_t part = 0; part < parts; ++part) work(part, 0);
+  }
+
+  bool is_forked() const { return false; }
+  int threads() const { return 1; }
+};
+
+#endif
 
 }  // namespace aqd

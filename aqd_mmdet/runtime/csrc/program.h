@@ -80,6 +80,13 @@ struct Weights {
   int64_t part = 0;
 };
 
+// How vector kernels read the input of a convolution.
+struct Reading {
+  bool as_words = false;  // in 16 bits, whatever the codes' type
+  int raise = 0;          // what is added to each code
+  int64_t steps = 0;      // of products whose sums fit 16 bits; 0 if unused
+};
+
 // One operator; the fields that its kind does not have are unused.
 struct Op {
   Kind kind = Kind::kImage;
@@ -104,6 +111,7 @@ struct Op {
   bool is_packed = false;      // whether vector kernels run it
   bool looks_up = false;       // a convolution by tables
   bool reads_pixels = false;   // a convolution of an image's bytes themselves
+  Reading reading;
   std::vector<int32_t> start;   // what a convolution's sums start from
   std::vector<int64_t> packed;  // multipliers for vector instructions
   std::vector<int32_t> thresholds;  // instead of them, for a few codes

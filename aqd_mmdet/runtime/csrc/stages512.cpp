@@ -279,6 +279,85 @@ AQD_AVX512 void run_stage(const VectorStage &stage, const Place &place,
   }
 }
 
+// Whether thresholds tell sums apart that are saturated to 16 bits.
+bool are_short(const Op &op) {
+  for (size_t i = 0; i < op.thresholds.size(); ++i) {
+    const int32_t t = op.thresholds[i];
+    const bool is_least = i % kThresholds >= 2 * kLanes;
+    const bool is_never = is_least && t == INT32_MAX;
+    if (!is_never && (t < INT16_MIN || t >= INT16_MAX)) return false;
+  }
+  return !op.thresholds.empty();
+}
+
+// Rounds sums of four pixels to a few codes, 16 bytes of each.
+class ShortThresholds {
+ public:
+  AQD_AVX512 explicit ShortThresholds(const int32_t *thresholds)
+      : flip_(twice(thresholds)), low_(twice(thresholds + kLanes)) {
+    for (int i = 0; i < kCompared; ++i) {
+      least_[i] = twice(thresholds + (2 + i) * kLanes);
+    }
+  }
+
+  AQD_AVX512 __m512i codes(const int32_t *sums) const {
+    const __m512i bytes = _mm512_packus_epi16(two(sums), two(sums + 2 * kLanes));
+    // Four channels of each pixel in turn, to all channels of each.
+    const __m512i order =
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_permutexvar_epi32(order, bytes);
+  }
+
+ private:
+  AQD_AVX512 static __m512i twice(const int32_t *numbers) {
+    const __m512i x = _mm512_loadu_si512(numbers);
+    return _mm512_packs_epi32(x, x);
+  }
+
+  AQD_AVX512 __m512i two(const int32_t *sums) const {
+    const __m512i one = _mm512_set1_epi16(1);
+    const __m512i x =
+        _mm512_xor_si512(flip_, _mm512_packs_epi32(
+                                    _mm512_load_si512(sums),
+                                    _mm512_load_si512(sums + kLanes)));
+    __m512i code = low_;
+#pragma GCC unroll 3
+    for (int i = 0; i < kCompared; ++i) {
+      const __mmask32 more = _mm512_cmpgt_epi16_mask(x, least_[i]);
+      code = _mm512_mask_add_epi16(code, more, code, one);
+    }
+    return code;
+  }
+
+  __m512i flip_, low_, least_[kCompared];
+};
+
+// Rounds sums to bytes at once. There is room for whole vectors of four
+// pixels, but not all of them are stored.
+AQD_AVX512 void store_short(const int32_t *thresholds, const int32_t *sums,
+                            int count, int64_t next, uint8_t *out) {
+  const ShortThresholds rounding(thresholds);
+  for (int p = 0; p < count; p += 4, sums += 4 * kLanes, out += 4 * next) {
+    const __m512i x = rounding.codes(sums);
+    const auto put = [&](int pixel, __m128i codes) AQD_AVX512 {
+      if (p + pixel >= count) return;
+      _mm_storeu_si128(reinterpret_cast<__m128i *>(out + pixel * next), codes);
+    };
+    put(0, _mm512_castsi512_si128(x));
+    put(1, _mm512_extracti32x4_epi32(x, 1));
+    put(2, _mm512_extracti32x4_epi32(x, 2));
+    put(3, _mm512_extracti32x4_epi32(x, 3));
+  }
+}
+
+// Whether nothing but rounding to a few unsigned bytes follows sums.
+bool is_short(const Group &group) {
+  const Stage &last = group.stages.back();
+  return group.is_convolution() && group.stages.size() == 2 &&
+         group.stages[0].out == nullptr && last.out != nullptr &&
+         last.out->type == Type::kU8 && are_short(*last.op);
+}
+
 }  // namespace
 
 void prepare_requantize(Op *op) {
@@ -291,7 +370,8 @@ void prepare_requantize(Op *op) {
 
 Stages::Stages(const Group &group)
     : stages_(stages_of(group)), width_(group.size.width),
-      channels_(group.channels), first_(group.is_convolution() ? 1 : 0) {}
+      channels_(group.channels), first_(group.is_convolution() ? 1 : 0),
+      is_short_(is_short(group)) {}
 
 Stages::~Stages() = default;
 
@@ -302,6 +382,11 @@ AQD_AVX512 void Stages::run(const Place &place, Made *made) const {
                          static_cast<__mmask16>((1u << left) - 1)};
   const int64_t at =
       (place.row * width_ + place.column) * channels_ + channel;
+  if (is_short_ && left == kLanes) {
+    return store_short(stages_[1].thresholds + place.vector * kThresholds,
+                       made->codes[0], place.pixels, channels_,
+                       stages_[1].out + at);
+  }
   for (size_t i = 0; i < stages_.size(); ++i) {
     const VectorStage &stage = stages_[i];
     int32_t *to = made->codes[i];

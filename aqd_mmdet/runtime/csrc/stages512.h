@@ -55,6 +55,7 @@ class Stages {
   std::vector<VectorStage> stages_;
   int64_t width_, channels_;
   size_t first_;
+  bool is_short_;  // whether sums of 16 bits and bytes are all there is
 };
 
 // Makes what a requantisation of a group reads.

@@ -38,8 +38,8 @@ enum aqd_status {
  * but boxes cannot be made of what they give, a model is made all the same,
  * and message says why aqd_detect will refuse it; else it is empty.
  *
- * The environment's AQD_ISA (portable, avx512, amx) forces kernels; all give
- * the same integers. */
+ * The environment's AQD_ISA (portable, avx2, avxvnni, avx512, amx, neon,
+ * wasm) forces kernels; all give the same integers. */
 AQD_API int aqd_load(const void *content, size_t length, int threads,
                      aqd_model **model, char *message, size_t capacity);
 

@@ -1,0 +1,53 @@
+// What kernels of short vectors prepare when a model is loaded; they run by
+// blocks.h.
+
+#pragma once
+
+#include "kernels.h"
+#include "plan.h"
+
+namespace aqd {
+
+// A set's vectors of 32-bit sums.
+struct Vectors {
+  int lanes;
+  int together;  // vectors of output channels that a block makes
+  // Whether numbers of 64 bits lie in the order of even lanes, then odd ones.
+  bool even_first;
+};
+
+// The raw codes that a convolution reads: of an image its pixels.
+struct Codes {
+  Type type;
+  Grid grid;
+};
+
+// Decides how a convolution reads bytes; codes of 16 bits are read as words.
+using ReadBytes = Reading (*)(const Op &op, const Codes &codes);
+
+void prepare(const Vectors &vectors, ReadBytes read, Program *program);
+
+int64_t scratch_of(const Program &program, int position, const Plan &plan);
+
+// The largest magnitude of a weight.
+int largest_weight(const Weights &weights);
+
+// Whether a convolution reads a copy of its input.
+bool needs_frame(const Op &op, Type type);
+
+// Bytes of one code as a convolution reads it, and of a row of its frame.
+int64_t bytes_read(const Op &op);
+int64_t line_of(const Op &op, int32_t channels, Size size);
+
+// Instructions for a run: a lane of each takes four bytes or two words.
+int64_t steps_of(const Op &op, int64_t codes);
+
+inline int64_t vectors_of(int64_t channels, int64_t lanes) {
+  return (channels + lanes - 1) / lanes;
+}
+
+// Numbers of a vector's requantisation: multipliers and what is taken off the
+// shifted values, of 32 bits; biases and shifts, of 64.
+constexpr int table_size(int lanes) { return 3 * lanes; }
+
+}  // namespace aqd

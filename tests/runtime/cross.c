@@ -1,0 +1,86 @@
+/* Runs programs that it reads from its input and writes what they give, on
+ * machines that have little: two functions, and memory.
+ *
+ * Each job is six numbers of 32 bits (bytes of the file, program, count,
+ * height, width, bytes of the input), the file and the input. What is written
+ * for each output is its channels, height and width and the values of all. */
+
+#include "aqd.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { kMaxOutputs = 64, kMessage = 200 };
+
+static int get(void *to, size_t count) {
+  char *at = to;
+  while (count > 0) {
+    const ssize_t got = read(0, at, count);
+    if (got <= 0) return 0;
+    at += got;
+    count -= (size_t)got;
+  }
+  return 1;
+}
+
+static int put(const void *from, size_t count) {
+  const char *at = from;
+  while (count > 0) {
+    const ssize_t gone = write(1, at, count);
+    if (gone <= 0) return 0;
+    at += gone;
+    count -= (size_t)gone;
+  }
+  return 1;
+}
+
+static void *get_new(int32_t count) {
+  void *made = malloc((size_t)count);
+  return made != NULL && get(made, (size_t)count) ? made : NULL;
+}
+
+static int run(aqd_model *model, const int32_t *job, const void *input) {
+  const int32_t program = job[1], count = job[2], height = job[3],
+                width = job[4];
+  const int outputs = aqd_output_count(model, program);
+  int32_t *made[kMaxOutputs], shapes[kMaxOutputs][3];
+  size_t sizes[kMaxOutputs];
+  if (outputs > kMaxOutputs) return 0;
+  for (int i = 0; i < outputs; ++i) {
+    int32_t *shape = shapes[i];
+    if (aqd_output_shape(model, program, i, height, width, shape)) return 0;
+    sizes[i] = (size_t)count * (size_t)shape[0] * (size_t)shape[1] *
+               (size_t)shape[2] * sizeof(int32_t);
+    made[i] = malloc(sizes[i]);
+    if (made[i] == NULL) return 0;
+  }
+  if (aqd_run(model, program, input, count, height, width, made)) return 0;
+  for (int i = 0; i < outputs; ++i) {
+    if (!put(shapes[i], sizeof shapes[i]) || !put(made[i], sizes[i])) return 0;
+    free(made[i]);
+  }
+  return 1;
+}
+
+int main(void) {
+  int32_t job[6];
+  while (get(job, sizeof job)) {
+    char message[kMessage];
+    aqd_model *model;
+    void *content = get_new(job[0]);
+    void *input = get_new(job[5]);
+    if (content == NULL || input == NULL) return 3;
+    const int status =
+        aqd_load(content, (size_t)job[0], 1, &model, message, kMessage);
+    free(content);
+    if (status != AQD_OK) {
+      (void)!write(2, message, strlen(message));
+      return 4;
+    }
+    if (!run(model, job, input)) return 5;
+    free(input);
+    aqd_free(model);
+  }
+  return 0;
+}

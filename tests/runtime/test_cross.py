@@ -1,0 +1,212 @@
+"""The engine on other machines, by emulators, equal to the reference.
+
+What they need is installed by ``tools/setup_cross.sh``.
+"""
+
+import os
+import re
+import shutil
+import struct
+import subprocess
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from aqd_mmdet.integer import file
+from aqd_mmdet.integer import program as ir
+from aqd_mmdet.runtime import reference
+from tests.conftest import ROOT
+from tests.integer.conftest import compile_narrow
+from tests.integer.test_file import detector
+from tests.integer.test_operators import two_stage, wide_convolution
+
+CSRC = ROOT / 'aqd_mmdet/runtime/csrc'
+HERE = Path(__file__).parent
+# Bytes of a file, program, count, height, width, bytes of an input.
+JOB = struct.Struct('<6i')
+SHAPE = struct.Struct('<3i')
+# A C++ library without threads: its headers serve any machine.
+LIBCXX = max(
+    map(str, Path('/usr/lib').glob('llvm-*/include/wasm32-wasi/c++/v1')),
+    default='/usr/include/wasm32-wasi/c++/v1',
+)
+LIBC = '/usr/include/wasm32-wasi'
+# The flag is for Node before 20.
+NODE = ('node', '--no-warnings', '--experimental-wasi-unstable-preview1')
+
+
+class Build(NamedTuple):
+    """How to build tests/runtime/cross.c and the engine for a machine."""
+
+    c: str
+    cpp: str
+    flags: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+
+ARM = Build(
+    'aarch64-linux-gnu-gcc', 'aarch64-linux-gnu-g++', ('-static', '-pthread')
+)
+WASM = Build(
+    'clang', 'clang++', ('--target=wasm32-wasi', '-msimd128'),
+    ('wasm-ld', LIBC, LIBCXX),
+)  # fmt: skip
+# Integers alone, and neither a C library nor the compiler's own: bare.cpp
+# stands for them. The macros say that nothing of the C++ library is compiled
+# beforehand, and that there are no clocks.
+RISCV = Build(
+    'clang', 'clang++',
+    (
+        *('--target=riscv64-unknown-elf', '-march=rv64imac', '-mabi=lp64'),
+        *('-mcmodel=medany', '-nostdlib', '-fuse-ld=lld'),
+        *('-isystem', LIBCXX, '-isystem', LIBC, '-D__wasi_api_h'),
+        '-D_LIBCPP_DISABLE_EXTERN_TEMPLATE',
+        '-D_LIBCPP_ABI_DO_NOT_EXPORT_VECTOR_BASE_COMMON',
+        '-D_LIBCPP_ABI_DO_NOT_EXPORT_BASIC_STRING_COMMON',
+        '-D_LIBCPP_HAS_NO_LIBRARY_ALIGNED_ALLOCATION',
+    ),
+    ('ld.lld', LIBC, LIBCXX), (str(HERE / 'bare.cpp'),),
+)  # fmt: skip
+
+
+class Target(NamedTuple):
+    """A machine's build, what runs it there, and by which kernels."""
+
+    build: Build
+    runner: tuple[str, ...]
+    kernels: str | None = None
+
+
+TARGETS = {
+    'arm': Target(ARM, ('qemu-aarch64', '-cpu', 'max'), 'neon'),
+    # Of 2012, without products of bytes.
+    'old-arm': Target(ARM, ('qemu-aarch64', '-cpu', 'cortex-a53')),
+    'wasm': Target(WASM, (*NODE, str(HERE / 'wasi.mjs')), 'wasm'),
+    'riscv': Target(RISCV, ('qemu-riscv64',)),
+}
+
+
+@pytest.fixture(scope='module', params=TARGETS)
+def target(request) -> Target:
+    """A target whose tools are there."""
+    found = TARGETS[request.param]
+    build = found.build
+    needs = (build.c, build.cpp, found.runner[0], *build.needs)
+    missing = [
+        need
+        for need in needs
+        if not (shutil.which(need) or Path(need).exists())
+    ]
+    if missing:
+        pytest.skip(f'not here, see tools/setup_cross.sh: {missing}')
+    return found
+
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+    """Builds for a machine, once."""
+
+    @cache
+    def make(build: Build) -> Path:
+        folder = tmp_path_factory.mktemp('cross')
+        flags = ('-O2', f'-I{CSRC}/include', *build.flags)
+        subprocess.run(
+            [
+                *(build.c, '-std=c99', '-Wall', '-Wextra', *flags, '-c'),
+                *(HERE / 'cross.c', '-o', folder / 'cross.o'),
+            ],
+            check=True,
+        )
+        subprocess.run(
+            [
+                *(build.cpp, '-std=c++17', '-fno-exceptions', '-fno-rtti'),
+                *(*flags, *sorted(CSRC.glob('*.cpp')), *build.sources),
+                *(folder / 'cross.o', '-o', folder / 'cross'),
+            ],
+            check=True,
+        )
+        return folder / 'cross'
+
+    return make
+
+
+class Case(NamedTuple):
+    """A program in a file, and what it is given: (N, C, H, W)."""
+
+    content: bytes
+    index: int
+    program: ir.Program
+    values: np.ndarray
+
+
+def network(name: str, bits: int) -> Case:
+    """A whole network on a small image."""
+    program = compile_narrow(18, bits, name).folded.program
+    content = file.to_bytes(replace(detector(), program=program))
+    values = torch.randint(0, 256, (1, 3, 64, 96)).to(torch.uint8).numpy()
+    return Case(content, 0, program, values)
+
+
+def operator(seed: int) -> Case:
+    """A convolution and what may follow it, in a second stage."""
+    program, values = wide_convolution(seed)
+    return Case(file.to_bytes(two_stage(program)), 1, program, values)
+
+
+@cache
+def cases() -> list[tuple[Case, dict[str, np.ndarray]]]:
+    """Programs with what the reference makes of them."""
+    networks = [('retinanet', 2), ('fcos', 3), ('retinanet', 4), ('fcos', 8)]
+    made = [network(*each) for each in networks]
+    made += [operator(seed) for seed in range(100)]
+    return [(case, reference.run(case.program, case.values)) for case in made]
+
+
+def packed(case: Case) -> bytes:
+    """A case as cross.c reads it, with its channels innermost."""
+    count, _, height, width = case.values.shape
+    given = np.ascontiguousarray(case.values.transpose(0, 2, 3, 1)).tobytes()
+    sizes = (len(case.content), case.index, count, height, width, len(given))
+    return JOB.pack(*sizes) + case.content + given
+
+
+def test_all_programs_are_the_references(target, built):
+    environment = dict(os.environ, AQD_ISA=target.kernels or '')
+    if target.kernels is None:
+        del environment['AQD_ISA']
+    result = subprocess.run(
+        [*target.runner, built(target.build)],
+        input=b''.join(packed(case) for case, _ in cases()),
+        capture_output=True,
+        env=environment,
+    )
+    assert result.returncode == 0, result.stderr
+    at = 0
+    for _, expected in cases():
+        for values in expected.values():
+            count, channels, height, width = values.shape
+            shape = SHAPE.unpack_from(result.stdout, at)
+            assert shape == (channels, height, width)
+            found = np.frombuffer(
+                result.stdout, '<i4', values.size, at + SHAPE.size
+            ).reshape(count, height, width, channels)
+            assert np.array_equal(found.transpose(0, 3, 1, 2), values)
+            at += SHAPE.size + found.nbytes
+    assert at == len(result.stdout)
+
+
+@pytest.mark.parametrize('target', ['riscv'], indirect=True)
+def test_nothing_is_a_float_without_a_unit_for_them(target, built):
+    names = subprocess.run(
+        ['readelf', '-sW', built(target.build)],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert 'aqd_run' in names
+    # __adddf3, __floatsidf, __fixdfdi, __ltsf2 ...
+    assert not re.findall(r'\b__\w*[sdt]f\w*\b', names)
