@@ -113,6 +113,16 @@ AQD_PLAIN size_t strlen(const char *text) {
   return length;
 }
 
+AQD_PLAIN void *memchr(const void *bytes, int value, size_t count) {
+  const unsigned char *at = static_cast<const unsigned char *>(bytes);
+  for (size_t i = 0; i < count; ++i) {
+    if (at[i] == static_cast<unsigned char>(value)) {
+      return const_cast<unsigned char *>(at + i);
+    }
+  }
+  return nullptr;
+}
+
 }  // extern "C"
 
 void *operator new(size_t count) {
@@ -134,10 +144,14 @@ void operator delete[](void *) noexcept {}
 
 const std::nothrow_t std::nothrow{};
 
-std::string std::to_string(int value) {
+std::string std::to_string(unsigned long value) {
   std::string text;
-  for (unsigned left = static_cast<unsigned>(value); left > 0; left /= 10) {
-    text.insert(text.begin(), static_cast<char>('0' + left % 10));
+  for (; value > 0; value /= 10) {
+    text.insert(text.begin(), static_cast<char>('0' + value % 10));
   }
   return text.empty() ? "0" : text;
+}
+
+std::string std::to_string(int value) {
+  return to_string(static_cast<unsigned long>(value));
 }
