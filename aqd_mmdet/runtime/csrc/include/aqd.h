@@ -34,7 +34,8 @@ enum aqd_status {
  *
  * On failure *model is NULL, and message (capacity bytes, always ended by a
  * zero) holds one line that names what is wrong. The environment's AQD_ISA
- * (portable, avx2, avxvnni, avx512, amx) forces kernels; all give the same integers. */
+ * (portable; avx2, avxvnni, avx512, amx; neon; wasm) forces kernels; all give
+ * the same integers. */
 AQD_API int aqd_load(const void *content, size_t length, int threads,
                      aqd_model **model, char *message, size_t capacity);
 
