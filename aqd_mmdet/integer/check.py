@@ -8,6 +8,7 @@ from ..errors import UserError
 from . import program as ir
 from .bounds import prove
 from .detector import (
+    BOX_BITS,
     AnchorLevel,
     Anchors,
     Bins,
@@ -28,6 +29,11 @@ from .fixed_point import MAX_SHIFT, Multipliers
 
 # Larger ones are mistakes, and would make sizes overflow.
 MAX_WINDOW, MAX_CHANNELS, MAX_STRIDE = 255, 2**16, 4096
+# Biases of what is no operator, so that sums fit 63 bits.
+MAX_BIAS = 2**62
+# The area of a square of such a side in pixels, in 256ths, times 2^16 (of an
+# overlap) fits 63 bits.
+MAX_REACH = 46340
 # How many tensors each operator reads; None for any number but none.
 INPUTS: dict[type, int | None] = {
     ir.Image: 1,
@@ -56,6 +62,7 @@ def check_detector(detector: CompiledDetector) -> None:
     """
     program = detector.program
     check_program(program, ir.Image)
+    _need(bool(detector.labels), 'the detector', 'one of labels')
     _postprocess(detector)
     if detector.regions is not None:
         _regions(detector.regions, detector)
@@ -63,7 +70,10 @@ def check_detector(detector: CompiledDetector) -> None:
     _inside((pre.short, pre.long), 1, 2**14, 'the frame')
     _need(pre.short <= pre.long, 'the frame', 'short before long')
     _inside(pre.fill, 0, 255, 'the border')
-    _need(len(pre.fill) == program.ops[0].channels, 'the border', 'one of all')
+    right = len(pre.fill) == program.ops[0].channels == 3
+    _need(right, 'the border', 'one of three colours')
+    reach = pre.long + 2 * max(detector.postprocess.margin, 0)
+    _need(reach <= MAX_REACH, 'the margin', 'one whose areas fit 63 bits')
 
 
 def _postprocess(detector: CompiledDetector) -> None:
@@ -74,6 +84,8 @@ def _postprocess(detector: CompiledDetector) -> None:
     outputs = program.outputs
     if detector.regions is not None:  # which read the other outputs
         outputs = outputs[:kinds]
+        _need(kinds == 2, 'post-processing', 'of two kinds of maps')
+        _need(post.margin <= 0, 'the margin', 'inside the image')
     maps = [len(out.tensors) for out in outputs]
     right = maps == [count] * kinds
     _need(right, 'outputs', f'{kinds} kinds of {count} levels')
@@ -100,13 +112,13 @@ def _postprocess(detector: CompiledDetector) -> None:
         right &= found[2:] == [priors] * (kinds - 2)
         _need(right, where, 'maps of its anchors and of the labels')
     _decoder(decoder)
-    _multipliers(scores.logits, 1, 'scores')
+    _wide(scores.logits, 1, 'scores')
     if isinstance(scores, Softmax):
         _powers(scores.exp)
     else:
         _curve(scores.curve, -(2**20), 2**20, 'sigmoid', 2**24)
     if isinstance(scores, Factored):
-        _multipliers(scores.factors, 1, 'factors')
+        _wide(scores.factors, 1, 'factors')
     if isinstance(scores, Product):
         _inside((scores.least,), -(2**31), 2**31, 'factors')
     counts = (post.candidates, post.total, post.keep)
@@ -154,8 +166,13 @@ def _region_stage(
     names = outputs[stage.features].tensors
     right = len(names) == len(stage.strides) > 0
     _need(right, where, 'one that reads a map of each stride')
+    right = stage.bins % stage.program.stride == 0
+    _need(right, where, 'one of a program of its bins')
     _inside(stage.strides, 1, MAX_STRIDE, where)
     _inside((stage.finest,), 1, 2**14, where)
+    # So that the area where the last map begins fits 63 bits.
+    last = stage.finest << (BOX_BITS + len(names) - 1)
+    _need(last < 2**30, where, 'one of few maps')
     _inside((stage.bins,), 1, 64, where)
     _inside((stage.samples,), 0, 64, where)
     made = {op.output: op for op in detector.program.ops}
@@ -164,34 +181,37 @@ def _region_stage(
         grid = made[name].grid
         # So that the sum of a bin fits 63 bits.
         _inside((grid.lo, grid.hi), -(2**15), 2**15, where)
-        low, high = grid.lo << ir.MEAN_BITS, grid.hi << ir.MEAN_BITS
+        # What lies outside of a map counts as 0.
+        low, high = (
+            x << ir.MEAN_BITS for x in (min(grid.lo, 0), max(grid.hi, 0))
+        )
         _need(_holds(first.grid, low, high), where, 'one of its codes')
         right = made[name].channels == first.channels
         _need(right, where, 'one of its channels')
-    _multipliers(stage.logits, 1, where)
-    _multipliers(stage.deltas, 4, where)
+    _wide(stage.logits, 1, where)
+    _wide(stage.deltas, 4, where)
 
 
 def _decoder(decoder: Decoder) -> None:
     match decoder:
         case Anchors():
-            _multipliers(decoder.deltas, 4, 'deltas')
+            _wide(decoder.deltas, 4, 'deltas')
         case Cells():
-            _multipliers(decoder.codes, 4, 'deltas')
+            _wide(decoder.codes, 4, 'deltas')
             _curve(decoder.sigmoid, -(2**20), 2**20, 'sigmoid', 2**16)
         case Points():
             right = len(decoder.distances) == len(decoder.levels)
             _need(right, 'distances', 'one of each level')
             for table in decoder.distances:
-                _multipliers(table, 4, 'distances')
+                _wide(table, 4, 'distances')
         case Exponents():
-            _multipliers(decoder.codes, 4, 'exponents')
+            _wide(decoder.codes, 4, 'exponents')
             right = len(decoder.edges) == len(decoder.levels)
             _need(right, 'edges', 'one of each level')
             _inside(decoder.edges, 1, 2**24, 'edges')
         case Bins():
             _inside((decoder.bins,), 1, 64, 'bins')
-            _multipliers(decoder.codes, 1, 'bins')
+            _wide(decoder.codes, 1, 'bins')
             _powers(decoder.exp)
     if isinstance(decoder, (Anchors, Cells, Exponents)):
         limit = decoder.limit
@@ -333,6 +353,14 @@ def _multipliers(table: Multipliers, channels: int, where: str) -> None:
     _need(int(table.s.max()) <= MAX_SHIFT, where, f'shifted by {MAX_SHIFT}')
 
 
+def _wide(table: Multipliers, channels: int, where: str) -> None:
+    """Of numbers of 31 bits: multipliers whose sums fit 63 bits."""
+    _multipliers(table, channels, where)
+    _inside(
+        (int(table.b.min()), int(table.b.max())), -MAX_BIAS, MAX_BIAS, where
+    )
+
+
 def _curve(
     curve: Curve, low: int, high: int, where: str, largest: int
 ) -> None:
@@ -349,7 +377,11 @@ def _curve(
 def _powers(curve: Curve) -> None:
     _curve(curve, -(2**20), 0, 'exp', 2**24)
     # Shares are divided by their sum, in which one argument is 0.
-    _need(curve.table[-curve.first >> curve.bits] > 0, 'exp', 'above 0 at 0')
+    one = 1 << curve.bits
+    i, r = -curve.first >> curve.bits, -curve.first & (one - 1)
+    left, right = (int(x) for x in curve.table[i : i + 2])
+    at_zero = (left * (one - r) + right * r + (one >> 1)) >> curve.bits
+    _need(at_zero > 0, 'exp', 'above 0 at 0')
 
 
 def _inside(values: tuple[int, ...], low: int, high: int, where: str) -> None:

@@ -2,8 +2,9 @@
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 
@@ -32,10 +33,13 @@ class Detections(NamedTuple):
 class Detector:
     """Finds objects by a compiled program, from bytes to boxes on integers.
 
+    The engine does all of it, where it is there; else, or if ``run`` is
+    given, the functions in Python do, which are what it is tested equal to.
+
     Args:
         path: A file ``model.aqd``, or what one holds.
-        threads: How many run the network in the engine; by default one for
-            each processor. The result does not depend on it.
+        threads: How many run the engine; by default one for each processor.
+            The result does not depend on it.
         run: What runs programs; the engine, unless it is given. Anything
             that is equal to the reference may.
 
@@ -56,11 +60,13 @@ class Detector:
         else:
             self.compiled, content = file.load(path)
         self.labels = self.compiled.labels
+        self._engine: engine.Engine | None = None
         if run is not None:
             self.run = run
         elif engine.library() is not None:
             threads = threads or os.cpu_count() or 1
-            self.run = engine.Engine(self.compiled, content, threads).run
+            self._engine = engine.Engine(self.compiled, content, threads)
+            self.run = self._engine.run
         else:
             warnings.warn(
                 'the engine is not built (pip install with a C++ compiler '
@@ -70,17 +76,41 @@ class Detector:
             )
             self.run = reference.run
 
-    def __call__(self, image: np.ndarray, name: str = 'image') -> Detections:
+    @overload
+    def __call__(self, image: np.ndarray, name: str = ...) -> Detections: ...
+
+    @overload
+    def __call__(
+        self, image: Sequence[np.ndarray], name: str = ...
+    ) -> list[Detections]: ...
+
+    def __call__(
+        self, image: np.ndarray | Sequence[np.ndarray], name: str = 'image'
+    ) -> Detections | list[Detections]:
         """Find objects.
 
         Args:
-            image: RGB, uint8 (height, width, 3).
-            name: How to call it in a message.
+            image: RGB, uint8 (height, width, 3); or a list or tuple of such
+                images, of any sizes. Each of these is resized and run by
+                itself, one after another and each on all threads, so that
+                what is found in it does not depend on the others.
+            name: How to call it in a message; those of a list are numbered.
+
+        Returns:
+            Detections, or a list of them if a list was given.
 
         Raises:
-            UserError: If it is not such an image.
+            UserError: If one is not such an image; then none of them is run.
         """
-        check_image(image, name)
+        if isinstance(image, (list, tuple)):
+            for number, each in enumerate(image):
+                check_image(each, f'{name} {number}')
+            return [self._detect(each) for each in image]
+        return self._detect(check_image(image, name))
+
+    def _detect(self, image: np.ndarray) -> Detections:
+        if self._engine is not None:
+            return Detections(*self._engine.detect(image))
         program = self.compiled.program
         pixels, size = prepare(image, self.compiled.preprocess, program.stride)
         outputs = self.run(program, pixels)

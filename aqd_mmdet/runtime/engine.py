@@ -16,6 +16,8 @@ from ..integer.detector import CompiledDetector
 from ..integer.program import Image, Program
 
 MESSAGE_BYTES = 300
+# Numbers of an aqd_detection: four edges, label, score.
+DETECTION_FIELDS = 6
 
 
 @cache
@@ -26,6 +28,11 @@ def library() -> Any:
         loaded = ctypes.CDLL(str(path))
         loaded.aqd_free.argtypes = [ctypes.c_void_p]
         loaded.aqd_free.restype = None
+        loaded.aqd_detect.argtypes = [
+            *(ctypes.c_void_p, ctypes.c_void_p),
+            *(ctypes.c_int32, ctypes.c_int32, ctypes.c_ssize_t),
+            *(ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p),
+        ]
         return loaded
     return None
 
@@ -62,9 +69,56 @@ class Engine:
                 f'the engine refuses the detector: {message.value.decode()}'
             )
 
+        # Why its boxes are none, although its networks run.
+        self._refusal = message.value.decode()
+        limit = self._library.aqd_max_detections(self._model)
+        # Memory that nobody touches is none.
+        self._found = np.empty((limit, DETECTION_FIELDS), np.int32)
+
     def __del__(self) -> None:
         if getattr(self, '_model', None):
             self._library.aqd_free(self._model)
+
+    def detect(
+        self, image: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Find objects in an image, from bytes to boxes, without Python's
+        lock.
+
+        Args:
+            image: RGB, uint8 (height, width, 3); its rows may be apart.
+
+        Returns:
+            tuple: Boxes int32 (N, 4), labels and scores int32 (N,), as of
+            :class:`~aqd_mmdet.runtime.Detections`.
+
+        Raises:
+            UserError: If the detector cannot find any, or not in an image
+                of that size.
+        """
+        if self._refusal:
+            raise UserError(
+                f'the engine finds nothing by the detector: {self._refusal}'
+            )
+        height, width = image.shape[:2]
+        if image.strides[1:] != (3, 1) or abs(image.strides[0]) < 3 * width:
+            image = np.ascontiguousarray(image)
+        count = ctypes.c_int32()
+        status = self._library.aqd_detect(
+            self._model,
+            image.ctypes.data,
+            height,
+            width,
+            image.strides[0],
+            self._found.ctypes.data,
+            len(self._found),
+            ctypes.byref(count),
+        )
+        if status:
+            reason = 'no memory for' if status == 3 else 'it does not take'
+            raise UserError(f'{reason} an image of {width} x {height}')
+        found = self._found[: count.value]
+        return found[:, :4].copy(), found[:, 4].copy(), found[:, 5].copy()
 
     def run(
         self,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..errors import UserError
 from ..integer.detector import (
     BOX_BITS,
     GEOMETRY_BITS,
@@ -63,8 +64,13 @@ def level_boxes(
     Returns:
         tuple: Candidates, with the ranks that order them; the ranks that
         they were chosen by, int64 (N,).
+
+    Raises:
+        UserError: If the maps are of several sizes.
     """
     height, width = maps[0].shape[1:]
+    if any(x.shape[1:] != (height, width) for x in maps):
+        raise UserError(f'the maps of level {level} are of several sizes')
     priors = priors_of(post.decoder, level)
     places = height * width * priors
     by_place = [
@@ -199,4 +205,5 @@ def rescaled(
         original: Height and width of the image that was given.
     """
     to, back = (np.array([s[1], s[0]] * 2, np.int64) for s in (size, original))
-    return (2 * edges * back + to) // (2 * to)
+    wide = (2 * edges * back + to) // (2 * to)
+    return np.clip(wide, -(2**31), 2**31 - 1)

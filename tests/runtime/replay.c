@@ -1,5 +1,6 @@
-/* Loads each file of a corpus and runs what can be run, for sanitizers; with
- * AQD_FUZZ the same for what libFuzzer makes (docs/engine.md). */
+/* Loads each file of a corpus, runs what can be run and detects where boxes
+ * can be made, for sanitizers; with AQD_FUZZ the same for what libFuzzer makes
+ * (docs/engine.md). */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,26 +36,58 @@ static int run(aqd_model *model, int program) {
   return ran;
 }
 
-/* Returns whether the content was loaded; adds to *ran whether it was run. */
-static int load_and_run(const void *content, size_t length, int *ran) {
+/* Detects in images of a few sizes; returns in how many. */
+static int detect(aqd_model *model) {
+  static const int32_t sizes[][2] = {{1, 1}, {12, 17}, {40, 9}};
+  int detected = 0;
+  for (int32_t i = 0; aqd_label(model, i) != NULL; ++i) {
+    detected -= strlen(aqd_label(model, i)) > 1000;
+  }
+  for (int i = 0; i < 3; ++i) {
+    const int32_t height = sizes[i][0], width = sizes[i][1], capacity = 7;
+    const size_t bytes = 3 * (size_t)height * (size_t)width;
+    uint8_t *pixels = malloc(bytes);
+    aqd_detection *found = malloc((size_t)capacity * sizeof *found);
+    int32_t count;
+    if (pixels == NULL || found == NULL) exit(2);
+    for (size_t k = 0; k < bytes; ++k) pixels[k] = (uint8_t)(k * k * 7);
+    if (aqd_detect(model, pixels, height, width, 3 * width, found, capacity,
+                   &count) == AQD_OK) {
+      ++detected;
+      if (count < 0 || count > aqd_max_detections(model)) exit(2);
+    }
+    free(pixels);
+    free(found);
+  }
+  return detected > 0;
+}
+
+/* What became of files. */
+struct counts {
+  int loaded, ran, detected;
+};
+
+static void load_and_run(const void *content, size_t length,
+                         struct counts *counts) {
   char message[100];
   aqd_model *model;
   const int status =
       aqd_load(content, length, 2, &model, message, sizeof message);
   if (status == AQD_OK) {
-    *ran += run(model, 0);
+    ++counts->loaded;
+    counts->ran += run(model, 0);
+    counts->detected += detect(model);
   } else if (model != NULL || strlen(message) == 0) {
     abort();
   }
   aqd_free(model);
-  return status == AQD_OK;
 }
 
 #ifdef AQD_FUZZ
 
 int LLVMFuzzerTestOneInput(const uint8_t *content, size_t length) {
-  int ran = 0;
-  load_and_run(content, length, &ran);
+  struct counts counts = {0, 0, 0};
+  load_and_run(content, length, &counts);
   return 0;
 }
 
@@ -63,7 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *content, size_t length) {
 int main(int argc, char **argv) {
   FILE *corpus = argc == 2 ? fopen(argv[1], "rb") : NULL;
   uint64_t length;
-  int loaded = 0, ran = 0;
+  struct counts counts = {0, 0, 0};
   if (corpus == NULL) return 2;
   while (fread(&length, sizeof length, 1, corpus) == 1) {
     /* Not one byte more, so that a read behind the end is seen. */
@@ -71,10 +104,10 @@ int main(int argc, char **argv) {
     if (content == NULL || fread(content, 1, length, corpus) != length) {
       return 2;
     }
-    loaded += load_and_run(content, length, &ran);
+    load_and_run(content, length, &counts);
     free(content);
   }
-  printf("%d %d\n", loaded, ran);
+  printf("%d %d %d\n", counts.loaded, counts.ran, counts.detected);
   return fclose(corpus);
 }
 

@@ -165,7 +165,7 @@ using Block = void (*)(const Geometry &, const uint8_t *, const int8_t *,
 
 template <bool kBytes, int V>
 Block block_of(int64_t pixels) {
-  constexpr Block kBlocks[kPixels] = {
+  static constexpr Block kBlocks[kPixels] = {
       block<kBytes, 1, V>, block<kBytes, 2, V>, block<kBytes, 3, V>,
       block<kBytes, 4, V>, block<kBytes, 5, V>, block<kBytes, 6, V>};
   return kBlocks[pixels - 1];

@@ -6,6 +6,7 @@
 #include <new>
 
 #include "aqd.h"
+#include "detect.h"
 #include "isa.h"
 #include "kernels.h"
 #include "plan.h"
@@ -18,10 +19,23 @@ struct aqd_model {
   std::unique_ptr<uint8_t[]> arena;
   int64_t arena_size = 0;
   std::unique_ptr<aqd::Pool> pool;
+  aqd::Workspace workspace;
 };
 
 namespace aqd {
 namespace {
+
+// Frees codes of weights that vector kernels hold in an order of theirs.
+void drop_codes(Program *program) {
+  std::vector<bool> are_read(program->weights.size(), false);
+  for (const Op &op : program->ops) {
+    if (op.weights == nullptr || op.is_packed) continue;
+    are_read[static_cast<size_t>(op.weights - program->weights.data())] = true;
+  }
+  for (size_t i = 0; i < are_read.size(); ++i) {
+    if (!are_read[i]) std::vector<int8_t>().swap(program->weights[i].codes);
+  }
+}
 
 // A group as kernels take it; tensors are those of all operators.
 Group group_of(const Program &program, const Op &head,
@@ -53,6 +67,13 @@ Group group_of(const Program &program, const Op &head,
 }
 
 }  // namespace
+
+Parts parts_of(aqd_model *model) {
+  return {model->model, *model->pool, model->workspace};
+}
+
+const Model &content_of(const aqd_model *model) { return model->model; }
+
 }  // namespace aqd
 
 namespace {
@@ -106,7 +127,11 @@ int aqd_load(const void *content, size_t length, int threads,
   made->pool.reset(new (std::nothrow) aqd::Pool(threads));
   if (made->pool == nullptr) return AQD_NO_MEMORY;
   made->plans.resize(made->model.programs.size());
-  for (aqd::Program &each : made->model.programs) made->isa->prepare(&each);
+  for (aqd::Program &each : made->model.programs) {
+    made->isa->prepare(&each);
+    aqd::drop_codes(&each);
+  }
+  tell(made->model.refusal, message, capacity);
   *model = made.release();
   return AQD_OK;
 }

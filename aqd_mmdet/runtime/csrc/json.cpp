@@ -1,5 +1,7 @@
 #include "json.h"
 
+#include <algorithm>
+
 namespace aqd {
 namespace {
 
@@ -172,7 +174,64 @@ class Parser {
   size_t at_ = 0;
 };
 
+// Appends a character as UTF-8.
+void append(uint32_t code, std::string *out) {
+  if (code < 0x80) {
+    out->push_back(static_cast<char>(code));
+    return;
+  }
+  // How many bytes follow, and what marks the first one.
+  const int more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+  const uint32_t mark = more == 1 ? 0xc0u : more == 2 ? 0xe0u : 0xf0u;
+  out->push_back(static_cast<char>(mark | code >> 6 * more));
+  for (int i = more - 1; i >= 0; --i) {
+    out->push_back(static_cast<char>(0x80u | (code >> 6 * i & 0x3fu)));
+  }
+}
+
+// The value of four hexadecimal digits at a place; 0 if they are none.
+uint32_t hexadecimal(std::string_view text, size_t at) {
+  uint32_t value = 0;
+  if (at + 4 > text.size()) return 0;
+  for (const char c : text.substr(at, 4)) {
+    constexpr std::string_view kLower = "0123456789abcdef";
+    constexpr std::string_view kUpper = "0123456789ABCDEF";
+    const size_t digit = std::min(kLower.find(c), kUpper.find(c));
+    if (digit > 15) return 0;
+    value = value << 4 | static_cast<uint32_t>(digit);
+  }
+  return value;
+}
+
 }  // namespace
+
+std::string unescaped(std::string_view text) {
+  constexpr std::string_view kEscapes = "bfnrt", kMeanings = "\b\f\n\r\t";
+  std::string made;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '\\' || i + 1 == text.size()) {
+      made.push_back(text[i]);
+      continue;
+    }
+    const char c = text[++i];
+    const size_t known = kEscapes.find(c);
+    if (c != 'u') {
+      made.push_back(known < kEscapes.size() ? kMeanings[known] : c);
+      continue;
+    }
+    uint32_t code = hexadecimal(text, i + 1);
+    i = std::min(i + 4, text.size() - 1);
+    if (code >= 0xd800 && code < 0xdc00 && text.substr(i + 1, 2) == "\\u") {
+      const uint32_t low = hexadecimal(text, i + 3);
+      if (low >= 0xdc00 && low < 0xe000) {
+        code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+        i += 6;
+      }
+    }
+    append(code >= 0xd800 && code < 0xe000 ? 0xfffd : code, &made);
+  }
+  return made;
+}
 
 const JsonNode *Json::find(const JsonNode &object, std::string_view key) const {
   if (object.type != JsonType::kObject) return nullptr;

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -38,6 +39,10 @@ struct Json {
   // Returns null if there is no such child.
   const JsonNode *find(const JsonNode &object, std::string_view key) const;
 };
+
+// Returns a string's text without escapes, UTF-8; half a surrogate pair becomes
+// the replacement character.
+std::string unescaped(std::string_view text);
 
 // Returns whether a text is JSON as Python's json writes it.
 bool parse_json(std::string_view text, Json *json);

@@ -1,13 +1,14 @@
-// Reads model.aqd: docs/file_format.md. The twin of integer/file.py and
-// integer/check.py for what the engine runs, its programs.
+// Reads model.aqd: docs/file_format.md. The twin of integer/file.py, and of
+// integer/check.py for programs.
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 
-#include "json.h"
-#include "program.h"
+#include "model.h"
+#include "read_detector.h"
+#include "reader.h"
 #include "schedule.h"
 
 namespace aqd {
@@ -19,14 +20,7 @@ constexpr uint32_t kVersion = 2;
 constexpr size_t kHeader = 16;
 constexpr size_t kSection = 16;
 constexpr size_t kSections = 2;
-constexpr size_t kAlignment = 8;
 constexpr int64_t kMaxWindow = 255;
-constexpr int64_t kMaxChannels = 1 << 16;
-constexpr int64_t kMaxStride = 4096;
-constexpr int64_t kMaxShift = 47;
-constexpr int64_t kLimit31 = (int64_t{1} << 31) - 1;
-// An array has at most so many numbers along an axis.
-constexpr int64_t kMaxSide = kLimit31;
 
 uint32_t u32_at(const uint8_t *at) {
   return at[0] | at[1] << 8 | at[2] << 16 | static_cast<uint32_t>(at[3]) << 24;
@@ -72,15 +66,6 @@ constexpr KindName kKinds[] = {
     {"Concatenate", Kind::kConcatenate, 0},
     {"Slice", Kind::kSlice, 1},
 };
-
-int64_t magnitude(const Grid &grid) {
-  return std::max(std::abs(static_cast<int64_t>(grid.low)),
-                  std::abs(static_cast<int64_t>(grid.high)));
-}
-
-bool holds(const Grid &grid, int64_t low, int64_t high) {
-  return grid.low <= low && high <= grid.high;
-}
 
 // Positions of operators by the names of what they make. Not hashed: the load
 // of a hash table is a float, which small machines do not have.
@@ -145,127 +130,10 @@ bool unpack(Levels *levels, Weights *made) {
   return true;
 }
 
-// Reads nodes; after the first that is wrong, all it returns is empty.
-class Reader {
+// Reads programs.
+class ProgramReader : public Reader {
  public:
-  Reader(const Json &json, const uint8_t *data, size_t length,
-         std::string *message)
-      : json_(json), data_(data), length_(length), message_(*message) {}
-
-  bool ok() const { return message_.empty(); }
-
-  bool need(bool right, const std::string &what) {
-    if (!right && ok()) message_ = where_ + " is not " + what;
-    return right && ok();
-  }
-
-  const JsonNode &child(const JsonNode &node, const char *key) {
-    const JsonNode *found = json_.find(node, key);
-    need(found != nullptr, std::string("an object with ") + key);
-    return found == nullptr ? nothing_ : *found;
-  }
-
-  int64_t integer(const JsonNode &node, int64_t low, int64_t high) {
-    const bool right = node.type == JsonType::kInteger && low <= node.integer &&
-                       node.integer <= high;
-    need(right, "of integers in their range");
-    return right ? node.integer : low;
-  }
-
-  int64_t integer(const JsonNode &node, const char *key, int64_t low,
-                  int64_t high) {
-    return integer(child(node, key), low, high);
-  }
-
-  std::string_view string(const JsonNode &node) {
-    need(node.type == JsonType::kString, "of names where they stand");
-    return node.text;
-  }
-
-  // Children of an array or an object.
-  std::vector<const JsonNode *> items(const JsonNode &node, JsonType type) {
-    std::vector<const JsonNode *> found;
-    if (!need(node.type == type, "of lists and objects")) return found;
-    found.reserve(node.count);
-    for (size_t i = node.child; i != 0; i = json_.nodes[i].next) {
-      found.push_back(&json_.nodes[i]);
-    }
-    return found;
-  }
-
-  Size pair(const JsonNode &node, const char *key, int64_t low, int64_t high) {
-    const auto found = items(child(node, key), JsonType::kArray);
-    if (!need(found.size() == 2, "of pairs of integers")) return {};
-    return {static_cast<int32_t>(integer(*found[0], low, high)),
-            static_cast<int32_t>(integer(*found[1], low, high))};
-  }
-
-  Grid grid(const JsonNode &node) {
-    const JsonNode &found = child(node, "grid");
-    Grid grid;
-    grid.low = static_cast<int32_t>(integer(found, "lo", -kLimit31, kLimit31));
-    grid.high = static_cast<int32_t>(integer(found, "hi", -kLimit31, kLimit31));
-    need(grid.low <= grid.high, "of codes in order");
-    return grid;
-  }
-
-  // Numbers of an array of one type and shape; null if it is another.
-  const uint8_t *array(const JsonNode &node, const char *dtype, size_t width,
-                       size_t axes, std::vector<int64_t> *shape) {
-    const bool right = string(child(node, "dtype")) == dtype;
-    if (!need(right, std::string("of arrays of ") + dtype)) return nullptr;
-    const auto sides = items(child(node, "shape"), JsonType::kArray);
-    if (!need(sides.size() == axes, "of arrays of their shape")) return nullptr;
-    uint64_t count = 1;
-    for (const JsonNode *side : sides) {
-      const int64_t n = integer(*side, 0, kMaxSide);
-      // Never above the file's length by more than a side.
-      if (!need(count <= length_, "of numbers inside DATA")) return nullptr;
-      count *= static_cast<uint64_t>(n);
-      shape->push_back(n);
-    }
-    const int64_t at = integer(node, "at", 0, INT64_MAX);
-    const uint64_t start = static_cast<uint64_t>(at);
-    const bool inside = start % kAlignment == 0 && start <= length_ &&
-                        count <= (length_ - start) / width;
-    if (!need(inside, "of numbers inside DATA")) return nullptr;
-    return data_ + start;
-  }
-
-  Multipliers multipliers(const JsonNode &node, int32_t channels) {
-    const JsonNode &found = child(node, "multipliers");
-    Multipliers made;
-    std::vector<int64_t> shapes[3];
-    const uint8_t *m = array(child(found, "m"), "int32", 4, 1, &shapes[0]);
-    const uint8_t *b = array(child(found, "b"), "int64", 8, 1, &shapes[1]);
-    const uint8_t *s = array(child(found, "s"), "uint8", 1, 1, &shapes[2]);
-    if (!ok()) return made;
-    const int64_t count = shapes[0][0];
-    const bool right = shapes[0] == shapes[1] && shapes[0] == shapes[2] &&
-                       (count == channels || count == 1);
-    if (!need(right, "of a multiplier a channel, or one")) return made;
-    const size_t n = static_cast<size_t>(count);
-    made.m.resize(n);
-    made.b.resize(n);
-    made.s.assign(s, s + n);
-    std::memcpy(made.m.data(), m, 4 * n);
-    std::memcpy(made.b.data(), b, 8 * n);
-    for (const uint8_t shift : made.s) {
-      need(shift <= kMaxShift, "of shifts up to 47");
-    }
-    return made;
-  }
-
-  std::vector<int32_t> table(const JsonNode &node, int64_t count) {
-    std::vector<int64_t> shape;
-    const uint8_t *at = array(child(node, "table"), "int32", 4, 1, &shape);
-    if (!ok() || !need(shape[0] == count, "of a value for each code")) {
-      return {};
-    }
-    std::vector<int32_t> made(static_cast<size_t>(count));
-    std::memcpy(made.data(), at, 4 * made.size());
-    return made;
-  }
+  using Reader::Reader;
 
   Weights weights(const JsonNode &node) {
     Weights made;
@@ -277,14 +145,14 @@ class Reader {
     for (const JsonNode *side : sides) {
       const int64_t n = integer(*side, 1, kMaxSide);
       // Four weights of two bits are a byte of the file.
-      if (!need(count <= 4 * length_, "of weights inside DATA")) return made;
+      if (!need(count <= 4 * length(), "of weights inside DATA")) return made;
       count *= static_cast<uint64_t>(n);
       made.shape.push_back(n);
     }
     std::vector<int64_t> shape;
     const uint8_t *packed =
         array(child(node, "packed"), "uint8", 1, 1, &shape);
-    if (!ok() || !need(count <= 4 * length_, "of weights inside DATA")) {
+    if (!ok() || !need(count <= 4 * length(), "of weights inside DATA")) {
       return made;
     }
     const uint64_t width = static_cast<uint64_t>(bits);
@@ -304,23 +172,16 @@ class Reader {
   void check(const JsonNode &node, Op *op, Program *made);
   void check_convolution(const JsonNode &node, Op *op, Program *made);
   void check_requantize(const JsonNode &node, Op *op, const Program &made);
-
-  const Json &json_;
-  const uint8_t *data_;
-  const size_t length_;
-  std::string &message_;
-  std::string where_ = "its structure";
-  const JsonNode nothing_;
 };
 
-void Reader::program(const JsonNode &node, Kind first, Program *made) {
+void ProgramReader::program(const JsonNode &node, Kind first, Program *made) {
   for (const JsonNode *entry :
        items(child(node, "weights"), JsonType::kObject)) {
-    where_ = "weights " + std::string(entry->key);
+    at("weights " + std::string(entry->key));
     made->weights.push_back(weights(*entry));
     if (!ok()) return;
   }
-  where_ = "a program";
+  at("a program");
   const auto ops = items(child(node, "ops"), JsonType::kArray);
   need(!ops.empty(), "one with operators");
   Names names;
@@ -328,11 +189,12 @@ void Reader::program(const JsonNode &node, Kind first, Program *made) {
     op(*entry, first, made, &names);
     if (!ok()) return;
   }
-  where_ = "a program";
+  at("a program");
   made->stride = static_cast<int32_t>(integer(node, "stride", 1, kMaxStride));
   for (const JsonNode *out : items(child(node, "outputs"), JsonType::kArray)) {
-    for (const JsonNode *entry :
-         items(child(*out, "tensors"), JsonType::kArray)) {
+    const auto entries = items(child(*out, "tensors"), JsonType::kArray);
+    made->levels.push_back(static_cast<int>(entries.size()));
+    for (const JsonNode *entry : entries) {
       const auto found = names.find(string(*entry));
       if (!need(found != names.end(), "one whose outputs exist")) return;
       made->outputs.push_back(found->second);
@@ -340,11 +202,11 @@ void Reader::program(const JsonNode &node, Kind first, Program *made) {
   }
 }
 
-void Reader::op(const JsonNode &node, Kind first, Program *made, Names *names) {
+void ProgramReader::op(const JsonNode &node, Kind first, Program *made,
+                       Names *names) {
   const int position = static_cast<int>(names->size());
   const std::string_view name = string(child(node, "output"));
-  where_ = "operator " + std::to_string(position) + " (" + std::string(name) +
-           ")";
+  at("operator " + std::to_string(position) + " (" + std::string(name) + ")");
   const bool fresh = name != "image" && names->count(name) == 0;
   if (!need(fresh, "one of a new name")) return;
   const std::string_view word = string(child(node, "kind"));
@@ -382,7 +244,7 @@ void Reader::op(const JsonNode &node, Kind first, Program *made, Names *names) {
   made->ops.push_back(std::move(op));
 }
 
-void Reader::check(const JsonNode &node, Op *op, Program *made) {
+void ProgramReader::check(const JsonNode &node, Op *op, Program *made) {
   const Op nothing;
   const auto input = [&](size_t i) -> const Op & {
     return i < op->inputs.size()
@@ -452,7 +314,9 @@ void Reader::check(const JsonNode &node, Op *op, Program *made) {
       break;
     case Kind::kLookup: {
       const int64_t count = int64_t{x.grid.high} - x.grid.low + 1;
-      op->table = table(node, count);
+      std::vector<int64_t> shape;
+      op->table = numbers(child(node, "table"), 1, &shape);
+      if (!ok() || !need(shape[0] == count, "of a value for each code")) return;
       op->first = static_cast<int32_t>(
           integer(node, "first", x.grid.low, x.grid.low));
       for (const int32_t code : op->table) {
@@ -483,7 +347,8 @@ void Reader::check(const JsonNode &node, Op *op, Program *made) {
   }
 }
 
-void Reader::check_convolution(const JsonNode &node, Op *op, Program *made) {
+void ProgramReader::check_convolution(const JsonNode &node, Op *op,
+                                      Program *made) {
   const Op &x = made->ops[static_cast<size_t>(op->inputs[0])];
   op->groups = static_cast<int>(integer(node, "groups", 1, x.channels));
   const std::string_view name = string(child(node, "weights"));
@@ -505,9 +370,9 @@ void Reader::check_convolution(const JsonNode &node, Op *op, Program *made) {
   }
 }
 
-void Reader::check_requantize(const JsonNode &node, Op *op,
-                              const Program &made) {
-  op->multipliers = multipliers(node, op->channels);
+void ProgramReader::check_requantize(const JsonNode &node, Op *op,
+                                     const Program &made) {
+  op->multipliers = multipliers(child(node, "multipliers"), op->channels);
   if (!ok()) return;
   const Op &x = made.ops[static_cast<size_t>(op->inputs[0])];
   for (size_t c = 0; c < static_cast<size_t>(op->channels); ++c) {
@@ -572,7 +437,7 @@ bool load_model(const uint8_t *content, size_t length, Model *model,
   const std::string_view text(reinterpret_cast<const char *>(sections[0]),
                               lengths[0]);
   if (!parse_json(text, &json)) return fail(message, "section JSON is not JSON");
-  Reader reader(json, sections[1], lengths[1], message);
+  ProgramReader reader(json, sections[1], lengths[1], message);
   std::vector<const JsonNode *> stages;
   const JsonNode &regions = reader.child(json.root(), "regions");
   if (regions.type != JsonType::kNull) {
@@ -588,6 +453,9 @@ bool load_model(const uint8_t *content, size_t length, Model *model,
                    &model->programs[i + 1]);
   }
   if (!reader.ok()) return false;
+  model->refusal.clear();
+  Reader rest(json, sections[1], lengths[1], &model->refusal);
+  read_detector(json.root(), model->programs, &rest, &model->detector);
   for (Program &program : model->programs) schedule(&program);
   return true;
 }

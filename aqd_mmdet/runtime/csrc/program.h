@@ -121,15 +121,8 @@ struct Program {
   std::vector<Weights> weights;
   std::vector<Op> ops;
   std::vector<int> outputs;  // positions
+  std::vector<int> levels;   // how many of these each kind of output has
   int32_t stride = 1;
 };
-
-struct Model {
-  std::vector<Program> programs;
-};
-
-// Reads a file's content; on failure returns false and says what is wrong.
-bool load_model(const uint8_t *content, size_t length, Model *model,
-                std::string *message);
 
 }  // namespace aqd

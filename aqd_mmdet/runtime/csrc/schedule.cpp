@@ -90,8 +90,33 @@ std::vector<int> order_of(const Program &program) {
   return order;
 }
 
+// Delays convolutions of the same weights until the last of them can run, as
+// those of a head that pyramid levels share: the weights are then still in the
+// cache. What reads them is delayed as well.
+std::vector<int> side_by_side(const Program &program, std::vector<int> order) {
+  std::vector<int> turns(order.size()), last(program.weights.size(), 0);
+  const auto index_of = [&](const Op &op) {
+    return static_cast<size_t>(op.weights - program.weights.data());
+  };
+  for (size_t turn = 0; turn < order.size(); ++turn) {
+    const Op &op = program.ops[at(order[turn])];
+    if (op.weights != nullptr) last[index_of(op)] = static_cast<int>(turn);
+  }
+  for (size_t turn = 0; turn < order.size(); ++turn) {
+    const Op &op = program.ops[at(order[turn])];
+    int &mine = turns[at(order[turn])];
+    mine = static_cast<int>(turn);
+    if (op.weights != nullptr) mine = last[index_of(op)];
+    for (const int input : op.inputs) mine = std::max(mine, turns[at(input)]);
+  }
+  std::stable_sort(order.begin(), order.end(), [&](int x, int y) {
+    return turns[at(x)] < turns[at(y)];
+  });
+  return order;
+}
+
 void reorder(Program *program) {
-  const std::vector<int> order = order_of(*program);
+  const std::vector<int> order = side_by_side(*program, order_of(*program));
   std::vector<int> places(order.size());
   std::vector<Op> ops;
   for (const int position : order) {

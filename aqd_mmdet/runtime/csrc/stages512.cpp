@@ -332,20 +332,21 @@ class ShortThresholds {
   __m512i flip_, low_, least_[kCompared];
 };
 
-// Rounds sums to bytes at once, whole vectors of four pixels.
+// Rounds sums to bytes at once. There is room for whole vectors of four
+// pixels, but not all of them are stored.
 AQD_AVX512 void store_short(const int32_t *thresholds, const int32_t *sums,
                             int count, int64_t next, uint8_t *out) {
   const ShortThresholds rounding(thresholds);
-  for (int p = 0; p < count; p += 4, sums += 4 * kLanes) {
+  for (int p = 0; p < count; p += 4, sums += 4 * kLanes, out += 4 * next) {
     const __m512i x = rounding.codes(sums);
-    const auto put = [&](__m128i codes) AQD_AVX512 {
-      _mm_storeu_si128(reinterpret_cast<__m128i *>(out), codes);
-      out += next;
+    const auto put = [&](int pixel, __m128i codes) AQD_AVX512 {
+      if (p + pixel >= count) return;
+      _mm_storeu_si128(reinterpret_cast<__m128i *>(out + pixel * next), codes);
     };
-    put(_mm512_castsi512_si128(x));
-    put(_mm512_extracti32x4_epi32(x, 1));
-    put(_mm512_extracti32x4_epi32(x, 2));
-    put(_mm512_extracti32x4_epi32(x, 3));
+    put(0, _mm512_castsi512_si128(x));
+    put(1, _mm512_extracti32x4_epi32(x, 1));
+    put(2, _mm512_extracti32x4_epi32(x, 2));
+    put(3, _mm512_extracti32x4_epi32(x, 3));
   }
 }
 
@@ -381,7 +382,7 @@ AQD_AVX512 void Stages::run(const Place &place, Made *made) const {
                          static_cast<__mmask16>((1u << left) - 1)};
   const int64_t at =
       (place.row * width_ + place.column) * channels_ + channel;
-  if (is_short_ && left == kLanes && place.pixels % 4 == 0) {
+  if (is_short_ && left == kLanes) {
     return store_short(stages_[1].thresholds + place.vector * kThresholds,
                        made->codes[0], place.pixels, channels_,
                        stages_[1].out + at);

@@ -1,4 +1,5 @@
-/* Runs compiled detectors (model.aqd) on integers alone.
+/* Runs compiled detectors (model.aqd) on integers alone: from bytes to boxes,
+ * or a network by itself.
  *
  * What it computes is docs/integer_contract.md, to the last bit. Nothing is
  * thrown across this border and there is no global state: a model is used by
@@ -33,13 +34,45 @@ enum aqd_status {
  * on so many threads, the caller's included; results do not depend on it.
  *
  * On failure *model is NULL, and message (capacity bytes, always ended by a
- * zero) holds one line that names what is wrong. The environment's AQD_ISA
- * (portable; avx2, avxvnni, avx512, amx; neon; wasm) forces kernels; all give
- * the same integers. */
+ * zero) holds one line that names what is wrong. Where the networks can be run
+ * but boxes cannot be made of what they give, a model is made all the same,
+ * and message says why aqd_detect will refuse it; else it is empty.
+ *
+ * The environment's AQD_ISA (portable, avx2, avxvnni, avx512, amx, neon,
+ * wasm) forces kernels; all give the same integers. */
 AQD_API int aqd_load(const void *content, size_t length, int threads,
                      aqd_model **model, char *message, size_t capacity);
 
 AQD_API void aqd_free(aqd_model *model);
+
+typedef struct aqd_detection {
+  int32_t x0, y0, x1, y1; /* edges in 256ths of a pixel of the image */
+  int32_t label;          /* index of a class name */
+  int32_t score;          /* in units of 2^-24, from 0 to 2^24 */
+} aqd_detection;
+
+/* Finds objects in one image.
+ *
+ * pixels: RGB, three bytes a pixel, the first of the upper left pixel; rows are
+ * stride bytes apart, which is at least 3 * width, or below 0 in an image that
+ * is stored from its lowest row. No side is longer than 16384 pixels or than
+ * 200 times the other.
+ * found: the best first; as many as capacity allows are written.
+ * count: how many there are, never more than aqd_max_detections.
+ *
+ * What is an image of the wrong size or stride, or one whose network's maps do
+ * not fit each other, is AQD_BAD_INPUT. Memory is kept for the next image. */
+AQD_API int aqd_detect(aqd_model *model, const uint8_t *pixels, int32_t height,
+                       int32_t width, ptrdiff_t stride, aqd_detection *found,
+                       int32_t capacity, int32_t *count);
+
+/* Most detections of one image; 0 if aqd_detect refuses the model. */
+AQD_API int32_t aqd_max_detections(const aqd_model *model);
+
+/* Class names: how many there are, and each in UTF-8; NULL if there is no such
+ * one. They live as long as the model. */
+AQD_API int32_t aqd_label_count(const aqd_model *model);
+AQD_API const char *aqd_label(const aqd_model *model, int32_t index);
 
 /* Number of programs: the network's is 0, a second stage's follow. */
 AQD_API int aqd_program_count(const aqd_model *model);

@@ -1,0 +1,1 @@
+"""Speed of the engine beside others, on one machine in one run."""

@@ -1,0 +1,223 @@
+"""What was measured, as JSON, as Markdown and as a picture."""
+
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..files import write_whole
+from .cases import Case
+from .engines import EngineSpec
+from .layers import Chain
+from .machine import Machine
+from .measure import DISTURBED, Row
+
+# An idle engine that is busier than this disturbs the others.
+IDLE_LIMIT = 0.02
+COLUMNS = (
+    'engine', 'ms', 'quartiles', 'least', 'GMAC/s', '% of best int8',
+    'faster than int8', 'faster than float32', 'memory MiB', 'file MiB',
+    'first result s', 'joules',
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a run of the benchmark found.
+
+    Attributes:
+        machine: Where.
+        threads: Of each engine.
+        energy: Why there are no joules; empty if there are.
+        cases: That were run.
+        engines: That ran them.
+        rows: The figures.
+    """
+
+    machine: Machine
+    threads: int
+    energy: str
+    cases: tuple[Case, ...]
+    engines: tuple[EngineSpec, ...]
+    rows: tuple[Row, ...]
+
+    def of(self, case: Case) -> list[tuple[EngineSpec, Row]]:
+        """Return the rows of a case with their engines."""
+        engines = {engine.name: engine for engine in self.engines}
+        return [
+            (engines[row.engine], row)
+            for row in self.rows
+            if row.case == case.name
+        ]
+
+
+def best_int8(report: Report) -> float:
+    """Return the best rate at 8 bits of any engine and case, or 0."""
+    is_int8 = {
+        engine.name
+        for engine in report.engines
+        if engine.is_int8_peer or engine.model == 'aqd8'
+    }
+    return max(
+        (row.rate for row in report.rows if row.engine in is_int8), default=0.0
+    )
+
+
+def fastest(rows: Iterable[tuple[EngineSpec, Row]], kind: str) -> float | None:
+    """Return the least latency of a kind of peers, or None without any.
+
+    Args:
+        rows: Of one case.
+        kind: ``int8`` or ``float``.
+    """
+    found = [
+        row.latency
+        for engine, row in rows
+        if (engine.is_int8_peer if kind == 'int8' else engine.is_float_peer)
+    ]
+    return min(found, default=None)
+
+
+def _ratio(base: float | None, row: Row) -> str:
+    return '' if base is None else f'{base / row.latency:.2f}'
+
+
+def _number(value: float | None, digits: int) -> str:
+    return '' if value is None else f'{value:.{digits}f}'
+
+
+def cells(
+    engine: EngineSpec,
+    row: Row,
+    best: float,
+    int8: float | None,
+    float32: float | None,
+) -> list[str]:
+    """Return a row's cells.
+
+    Args:
+        engine: Whose it is.
+        row: Its figures.
+        best: Rate that stands for 100 per cent.
+        int8: Latency of the faster int8 peer.
+        float32: Latency of the fastest float peer.
+    """
+    mib = 2**20
+    return [
+        engine.title,
+        f'{row.latency * 1e3:.1f}',
+        f'{row.low * 1e3:.1f}-{row.high * 1e3:.1f}',
+        f'{row.least * 1e3:.1f}',
+        f'{row.rate:.0f}',
+        f'{100 * row.rate / best:.0f}' if best else '',
+        _ratio(int8, row),
+        _ratio(float32, row),
+        _number(None if row.peak is None else row.peak / mib, 0),
+        _number(row.file / mib, 2),
+        _number(row.load, 2),
+        _number(row.joules, 2),
+    ]
+
+
+def table(report: Report, case: Case) -> list[str]:
+    """Return a case's table in Markdown, columns without figures left out."""
+    rows = report.of(case)
+    int8, float32 = fastest(rows, 'int8'), fastest(rows, 'float')
+    best = best_int8(report)
+    lines = [cells(*row, best, int8, float32) for row in rows]
+    used = [i for i in range(len(COLUMNS)) if any(line[i] for line in lines)]
+    layout = ['|---', *('|---:' for _ in used[1:])]
+    return [
+        f'| {" | ".join(COLUMNS[i] for i in used)} |',
+        f'{"".join(layout)}|',
+        *(f'| {" | ".join(line[i] for i in used)} |' for line in lines),
+    ]
+
+
+def document(report: Report) -> str:
+    """Return all tables as Markdown."""
+    machine = report.machine
+    versions = ', '.join(f'{k} {v}' for k, v in machine.packages.items())
+    lines = [
+        f'{machine.processor}; {machine.cores} cores, {report.threads} '
+        f'threads for each engine; {" ".join(machine.flags)}; {versions}.',
+        '',
+        f'Load of the machine before: {machine.load:.2f}. '
+        f'Joules: {report.energy or "of the whole processor"}. '
+        f'Best int8 rate of any engine: {best_int8(report):.0f} GMAC/s.',
+    ]
+    for what, is_so in (
+        ('Not quiet while idle', lambda row: row.idle > IDLE_LIMIT),
+        ('Disturbed by other processes', lambda row: row.others > DISTURBED),
+    ):
+        names = [f'{x.engine} ({x.case})' for x in report.rows if is_so(x)]
+        if names:
+            lines += ['', f'{what}: {", ".join(names)}.']
+    for case in report.cases:
+        rows = report.of(case)
+        if not rows:
+            continue
+        each = ' for each' if isinstance(case, Chain) else ''
+        lines += [
+            '',
+            f'### {case.title}',
+            '',
+            f'{rows[0][1].macs / 1e9:.1f} GMAC{each}.',
+            '',
+            *table(report, case),
+        ]
+    return '\n'.join(lines) + '\n'
+
+
+def picture(report: Report) -> bytes:
+    """Return a bar for each row, as a PNG."""
+    from matplotlib.figure import Figure
+
+    cases = [case for case in report.cases if report.of(case)]
+    heights = [len(report.of(case)) + 2 for case in cases]
+    figure = Figure(figsize=(8, 0.22 * sum(heights) + 0.6))
+    all_axes: Any = figure.subplots(
+        len(cases), 1, squeeze=False, height_ratios=heights
+    )
+    for case, axes in zip(cases, all_axes[:, 0], strict=True):
+        rows = report.of(case)
+        rates = [row.rate for _, row in rows]
+        spread = [
+            [row.rate - row.macs / row.high / 1e9 for _, row in rows],
+            [row.macs / row.low / 1e9 - row.rate for _, row in rows],
+        ]
+        colours = [
+            'tab:orange'
+            if engine.is_ours
+            else ('tab:blue' if engine.is_int8_peer else 'tab:gray')
+            for engine, _ in rows
+        ]
+        names = [engine.title for engine, _ in rows]
+        axes.barh(names, rates, xerr=spread, color=colours)
+        axes.invert_yaxis()
+        axes.set_title(case.title, loc='left', fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.set_xlabel('GMAC/s, with quartiles', fontsize=7)
+    figure.tight_layout()
+    content = io.BytesIO()
+    figure.savefig(content, format='png', dpi=120)
+    return content.getvalue()
+
+
+def write(report: Report, folder: Path) -> list[Path]:
+    """Write all forms of a report; earlier ones stay until each is whole.
+
+    Args:
+        report: What to write.
+        folder: Where to.
+    """
+    contents = {
+        'benchmark.json': json.dumps(asdict(report), indent=1).encode(),
+        'benchmark.md': document(report).encode(),
+        'benchmark.png': picture(report),
+    }
+    for name, content in contents.items():
+        write_whole(folder / name, content)
+    return [folder / name for name in contents]

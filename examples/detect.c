@@ -1,0 +1,84 @@
+/* Finds objects in a picture by a compiled detector, with integers alone:
+ *
+ *   cc detect.c $(pkg-config --cflags --libs aqd) -o detect
+ *   ./detect model.aqd picture.ppm
+ *
+ * prints a line for each: label, score in per mille, and the left, upper,
+ * right and lower edge in pixels. */
+
+#include <aqd.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static int fail(const char *what, const char *name) {
+  fprintf(stderr, "error: %s: %s\n", name, what);
+  return 2;
+}
+
+/* Returns the content of a file, or NULL. */
+static unsigned char *read_file(const char *name, size_t *length) {
+  FILE *file = fopen(name, "rb");
+  unsigned char *content = NULL;
+  long size = -1;
+  if (file == NULL) return NULL;
+  if (fseek(file, 0, SEEK_END) == 0) size = ftell(file);
+  rewind(file);
+  if (size >= 0) content = malloc((size_t)size + 1);
+  if (content != NULL) {
+    *length = fread(content, 1, (size_t)size, file);
+    content[*length] = '\0';
+  }
+  fclose(file);
+  return content;
+}
+
+/* Prints 256ths of a pixel, which are not below 0, with two decimals. */
+static void print_pixels(int32_t edge) {
+  const int32_t hundredths = edge / 256 * 100 + (edge % 256 * 100 + 128) / 256;
+  printf(" %d.%02d", (int)(hundredths / 100), (int)(hundredths % 100));
+}
+
+int main(int argc, char **argv) {
+  char message[200];
+  aqd_model *model;
+  size_t model_length = 0, length = 0;
+  int32_t count;
+  int width = 0, height = 0, start = 0;
+  if (argc != 3) return fail("give a model.aqd and a picture.ppm", argv[0]);
+  unsigned char *content = read_file(argv[1], &model_length);
+  if (content == NULL) return fail("cannot be read", argv[1]);
+  if (aqd_load(content, model_length, 1, &model, message, sizeof message)) {
+    return fail(message, argv[1]);
+  }
+  free(content);
+  /* P6, width, height and 255, then one space and the pixels. */
+  unsigned char *image = read_file(argv[2], &length);
+  if (image == NULL) return fail("cannot be read", argv[2]);
+  sscanf((const char *)image, "P6 %d %d 255%*c%n", &width, &height, &start);
+  const size_t at = (size_t)start, columns = (size_t)width;
+  if (start == 0 || width < 1 || height < 1 ||
+      (length - at) / 3 / columns < (size_t)height) {
+    return fail("not a whole P6 picture of 8 bits", argv[2]);
+  }
+  const int32_t limit = aqd_max_detections(model);
+  aqd_detection *found = malloc((size_t)limit * sizeof *found + 1);
+  if (found == NULL) return fail("no memory", argv[1]);
+  if (aqd_detect(model, image + at, height, width, (ptrdiff_t)(3 * columns),
+                 found, limit, &count)) {
+    return fail("not an image that the detector takes", argv[2]);
+  }
+  for (int32_t i = 0; i < count; ++i) {
+    const aqd_detection *each = &found[i];
+    printf("%s %d", aqd_label(model, each->label),
+           (int)((each->score * INT64_C(1000) + (1 << 23)) >> 24));
+    print_pixels(each->x0);
+    print_pixels(each->y0);
+    print_pixels(each->x1);
+    print_pixels(each->y1);
+    printf("\n");
+  }
+  free(found);
+  free(image);
+  aqd_free(model);
+  return 0;
+}

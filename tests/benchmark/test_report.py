@@ -1,0 +1,102 @@
+"""Tables from literal figures."""
+
+import json
+
+from aqd_mmdet.benchmark import report
+from aqd_mmdet.benchmark.cases import Network
+from aqd_mmdet.benchmark.engines import EngineSpec
+from aqd_mmdet.benchmark.machine import Machine
+from aqd_mmdet.benchmark.measure import Row
+
+CASE = Network('retinanet-r18', (320, 320))
+ENGINES = (
+    EngineSpec('aqd-8', 'aqd 8 bits', 'aqd', 'aqd8'),
+    EngineSpec('aqd-2', 'aqd 2 bits', 'aqd', 'aqd2'),
+    EngineSpec('a-int8', 'A int8', 'onnxruntime', 'int8.onnx'),
+    EngineSpec('b-int8', 'B int8', 'openvino', 'int8.onnx'),
+    EngineSpec('a-float', 'A float32', 'onnxruntime', 'float.onnx'),
+)
+
+
+def row(engine: str, latency: float, idle: float = 0.0) -> Row:
+    return Row(
+        CASE.name,
+        engine,
+        latency,
+        latency * 0.9,
+        latency * 1.1,
+        latency * 0.8,
+        20,
+        5,
+        0.0,
+        10**9,
+        0.5,
+        3 * 2**20,
+        2**20,
+        2.0,
+        idle,
+        None,
+    )
+
+
+REPORT = report.Report(
+    Machine('a processor', ('avx2',), 2, 0.1, {'torch': '1'}),
+    2,
+    'no counter',
+    (CASE,),
+    ENGINES,
+    (
+        row('aqd-8', 0.1),
+        row('aqd-2', 0.05),
+        row('a-int8', 0.2),
+        row('b-int8', 0.08, idle=0.5),
+        row('a-float', 0.4),
+    ),
+)
+
+
+def test_table():
+    lines = report.table(REPORT, CASE)
+    assert lines[0] == (
+        '| engine | ms | quartiles | least | GMAC/s | % of best int8 | '
+        'faster than int8 | faster than float32 | memory MiB | file MiB | '
+        'first result s |'
+    )
+    assert lines[2:] == [
+        '| aqd 8 bits | 100.0 | 90.0-110.0 | 80.0 | 10 | 80 | 0.80 | 4.00 | '
+        '3 | 1.00 | 0.50 |',
+        '| aqd 2 bits | 50.0 | 45.0-55.0 | 40.0 | 20 | 160 | 1.60 | 8.00 | '
+        '3 | 1.00 | 0.50 |',
+        '| A int8 | 200.0 | 180.0-220.0 | 160.0 | 5 | 40 | 0.40 | 2.00 | '
+        '3 | 1.00 | 0.50 |',
+        '| B int8 | 80.0 | 72.0-88.0 | 64.0 | 12 | 100 | 1.00 | 5.00 | '
+        '3 | 1.00 | 0.50 |',
+        '| A float32 | 400.0 | 360.0-440.0 | 320.0 | 2 | 20 | 0.20 | 1.00 | '
+        '3 | 1.00 | 0.50 |',
+    ]
+
+
+def test_without_peers_there_are_no_ratios():
+    alone = report.Report(
+        REPORT.machine, 2, '', (CASE,), ENGINES, REPORT.rows[1:2]
+    )
+    lines = report.table(alone, CASE)
+    assert 'faster' not in lines[0]
+    assert '%' not in lines[0]
+
+
+def test_document():
+    text = report.document(REPORT)
+    assert 'a processor; 2 cores, 2 threads for each engine; avx2' in text
+    assert 'Joules: no counter.' in text
+    assert 'Not quiet while idle: b-int8 (retinanet-r18-320).' in text
+    assert 'Disturbed' not in text
+
+
+def test_files(tmp_path):
+    paths = report.write(REPORT, tmp_path)
+    assert sorted(path.suffix for path in paths) == ['.json', '.md', '.png']
+    content = json.loads((tmp_path / 'benchmark.json').read_text())
+    assert content['rows'][1]['latency'] == 0.05
+    assert paths[2].read_bytes().startswith(b'\x89PNG')
+    assert not list(tmp_path.glob('*.part'))

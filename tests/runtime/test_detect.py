@@ -1,0 +1,328 @@
+"""From bytes to boxes in the engine: equal to the functions in Python."""
+
+import ctypes
+import json
+import struct
+import subprocess
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aqd_mmdet.errors import UserError
+from aqd_mmdet.integer import file
+from aqd_mmdet.integer.detector import (
+    Anchors,
+    CompiledDetector,
+    Sigmoid,
+    Softmax,
+)
+from aqd_mmdet.runtime import Detections, Detector, engine, reference
+from aqd_mmdet.runtime.engine import Engine
+from tests.integer.test_file import detector
+from tests.runtime.random_detectors import DECODERS, SCORES, random_detector
+from tests.runtime.test_engine import change, load, sections, signed
+
+
+def read_back(compiled: CompiledDetector) -> CompiledDetector:
+    """The detector in its file, which proves that one may be like it."""
+    return file.from_bytes(file.to_bytes(compiled))
+
+
+def in_python(compiled: CompiledDetector, image: np.ndarray) -> Detections:
+    return Detector(compiled, run=reference.run)(image)
+
+
+def check(compiled: CompiledDetector, image: np.ndarray) -> Detections:
+    """Detect in both ways and return what is found."""
+    found = Detector(compiled, threads=2)(image)
+    expected = in_python(compiled, image)
+    for values, right in zip(found, expected, strict=True):
+        assert values.dtype == right.dtype
+        assert values.shape == right.shape
+        assert np.array_equal(values, right)
+    return found
+
+
+def noise(seed: int, *size: int) -> np.ndarray:
+    """Pixels of few values, so that ranks tie."""
+    rng = np.random.default_rng(seed)
+    few = np.array([0, 255, *rng.integers(0, 256, rng.integers(1, 6))])
+    return few[rng.integers(0, len(few), (*size, 3))].astype(np.uint8)
+
+
+seeds = st.integers(0, 2**32 - 1)
+sizes = st.tuples(st.integers(1, 30), st.integers(1, 30))
+
+
+@pytest.mark.parametrize('scores', SCORES)
+@pytest.mark.parametrize('decoder', DECODERS)
+@settings(deadline=None, max_examples=25)
+@given(seed=seeds, size=sizes, wild=st.booleans())
+def test_boxes_are_pythons(decoder, scores, seed, size, wild):
+    made = random_detector(seed, decoder, scores, wild=wild)
+    check(read_back(made), noise(seed, *size))
+
+
+@pytest.mark.parametrize('scores', [Sigmoid, Softmax])
+@pytest.mark.parametrize('stages', [1, 3])
+@settings(deadline=None, max_examples=40)
+@given(seed=seeds, size=sizes, wild=st.booleans())
+def test_boxes_of_regions_are_pythons(scores, stages, seed, size, wild):
+    made = random_detector(seed, Anchors, scores, stages, wild)
+    check(read_back(made), noise(seed, *size))
+
+
+def test_random_detectors_find_something():
+    found = [
+        len(check(random_detector(seed, how, good, n), noise(1, 20, 30))[0])
+        for seed in range(4)
+        for how, good, n in [
+            *((d, s, 0) for d in DECODERS for s in SCORES),
+            (Anchors, Sigmoid, 1),
+            (Anchors, Softmax, 2),
+        ]
+    ]
+    assert np.mean(np.array(found) > 2) > 0.6
+
+
+@pytest.mark.parametrize(
+    'size', [(1, 1), (1, 200), (200, 1), (16384, 82), (3000, 2000)]
+)
+@pytest.mark.parametrize('stretch, whole', [(False, False), (True, True)])
+def test_extreme_sizes(size, stretch, whole):
+    small = detector()
+    pre = replace(small.preprocess, stretch=stretch, whole=whole, bgr=whole)
+    rng = np.random.default_rng(0)
+    check(
+        replace(small, preprocess=pre),
+        rng.integers(0, 256, (*size, 3), np.uint8),
+    )
+
+
+def test_rows_may_be_apart_or_upside_down():
+    runner = Detector(detector())
+    image = noise(0, 40, 60)
+    views = (image[:, 5:31], image[::-1], image[3::2], image[:, ::-1])
+    for view in views:
+        expected = runner(np.ascontiguousarray(view))
+        assert len(expected.labels) > 0
+        for values, right in zip(runner(view), expected, strict=True):
+            assert np.array_equal(values, right)
+
+
+def test_a_batch_is_its_images():
+    images = [noise(i, 20 + i, 50 - i) for i in range(3)]
+    for runner in (
+        Detector(detector()),
+        Detector(detector(), run=reference.run),
+    ):
+        found = runner(images)
+        assert isinstance(found, list) and len(found) == 3
+        for one, image in zip(found, images, strict=True):
+            for values, right in zip(one, runner(image), strict=True):
+                assert np.array_equal(values, right)
+        assert runner([]) == []
+        with pytest.raises(UserError, match='photo 1: expected uint8'):
+            runner([images[0], images[1] / 2], 'photo')
+
+
+def test_threads_find_the_same():
+    made = read_back(random_detector(7, Anchors, Softmax, 2))
+    images = [noise(i, 25, 30) for i in range(8)]
+    expected = [in_python(made, image) for image in images]
+    same = [False] * 8
+
+    def work(number: int) -> None:
+        runner = Detector(made, threads=1 + number % 3)
+        same[number] = all(
+            np.array_equal(x, y)
+            for _ in range(10)
+            for image, right in zip(images, expected, strict=True)
+            for x, y in zip(runner(image), right, strict=True)
+        )
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert same == [True] * 8
+
+
+def test_many_images_leave_no_memory_behind():
+    resource = pytest.importorskip('resource')
+    runner = Detector(read_back(random_detector(3, Anchors, Sigmoid, 1)), 1)
+    image = noise(0, 8, 8)
+
+    def use(count: int) -> int:
+        for _ in range(count):
+            runner(image)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    before = use(1000)
+    # In KiB: not a tenth of a byte an image.
+    assert use(20000) - before < 200
+
+
+class Detection(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_int32)
+        for name in ('x0', 'y0', 'x1', 'y1', 'label', 'score')
+    ]
+
+
+class Model:
+    """A model by the C API alone."""
+
+    def __init__(self, compiled: CompiledDetector) -> None:
+        self.library = engine.library()
+        self.library.aqd_label.restype = ctypes.c_char_p
+        self.engine = Engine(compiled, file.to_bytes(compiled), 1)
+        self.handle = self.engine._model
+
+    def detect(self, image, capacity, size=None, stride=None):
+        height, width = size or image.shape[:2]
+        found = (Detection * 100)()
+        count = ctypes.c_int32(-1)
+        status = self.library.aqd_detect(
+            self.handle,
+            None if image is None else image.ctypes.data,
+            height,
+            width,
+            3 * width if stride is None else stride,
+            found,
+            capacity,
+            ctypes.byref(count),
+        )
+        return status, count.value, found
+
+
+def test_no_more_are_written_than_there_is_room_for():
+    model, image = Model(detector()), noise(0, 40, 60)
+    status, count, all_found = model.detect(image, 100)
+    assert status == 0
+    assert 3 < count <= model.library.aqd_max_detections(model.handle) == 100
+    for capacity in (0, 2):
+        status, again, found = model.detect(image, capacity)
+        assert (status, again) == (0, count)
+        half = ctypes.sizeof(Detection) * capacity
+        assert bytes(found)[:half] == bytes(all_found)[:half]
+        assert not any(bytes(found)[half:])
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(size=(0, 3)),
+        dict(size=(3, -1)),
+        dict(size=(1, 201)),
+        dict(size=(16385, 16385)),
+        dict(size=(4, 4), stride=11),
+        dict(size=(4, 4), stride=-11),
+        dict(image=None, size=(4, 4)),
+    ],
+)
+def test_what_is_no_image(change):
+    image = change.pop('image', noise(0, 8, 8))
+    assert Model(detector()).detect(image, 9, **change)[:2] == (2, 0)
+
+
+def test_labels_are_utf8():
+    names = ('cat', 'dög', '猫', '🐈', 'a"b\\/\n\t\u0001', '\ud83d', '')
+    model = Model(replace(detector(), labels=names))
+    # Half of a character has no UTF-8.
+    expected = [name.replace('\ud83d', '\ufffd') for name in names]
+    assert model.library.aqd_label_count(model.handle) == len(names)
+    found = [
+        model.library.aqd_label(model.handle, i).decode()
+        for i in range(len(names))
+    ]
+    assert found == expected
+    for index in (-1, len(names)):
+        assert model.library.aqd_label(model.handle, index) is None
+
+
+def test_a_network_runs_whose_boxes_are_refused():
+    small = detector()
+    bad = replace(small, labels=('cat',))
+    status, message = load(file.to_bytes(bad))
+    assert status == 0
+    assert 'maps of its anchors and of the labels' in message
+    runner = Engine(bad, file.to_bytes(bad), 1)
+    pixels = np.zeros((1, 3, 8, 8), np.uint8)
+    expected = reference.run(small.program, pixels)
+    for name, values in runner.run(small.program, pixels).items():
+        assert np.array_equal(values, expected[name])
+    with pytest.raises(UserError, match='maps of its anchors'):
+        runner.detect(noise(0, 8, 8))
+    assert Model(bad).detect(noise(0, 8, 8), 9)[:2] == (1, 0)
+
+
+# Of all decoders and scores, and of two stages.
+EXAMPLES = [
+    random_detector(1, *pair) for pair in zip(DECODERS, SCORES, strict=True)
+] + [random_detector(2, Anchors, Sigmoid, 2)]
+
+
+def in_the_open(content: bytes, seed: int) -> bytes:
+    """A file with a few changes outside of its networks."""
+    rng = np.random.default_rng(seed)
+    text, data = sections(content)
+    tree = json.loads(text)
+    program = tree.pop('program')
+    stages = (tree['regions'] or {}).get('stages', [])
+    programs = [stage.pop('program') for stage in stages]
+    for _ in range(rng.integers(1, 4)):
+        change(tree, rng)
+    tree['program'] = program
+    for stage, each in zip(stages, programs, strict=True):
+        stage['program'] = each
+    if rng.random() < 0.1:
+        data = data[: rng.integers(len(data))]
+    if rng.random() < 0.3:
+        broken = bytearray(data)
+        broken[rng.integers(len(data))] = rng.integers(256)
+        data = bytes(broken)
+    return signed(json.dumps(tree).encode(), data)
+
+
+def changed_files(count: int) -> list[bytes]:
+    contents = [file.to_bytes(example) for example in EXAMPLES]
+    return [
+        in_the_open(contents[seed % len(contents)], seed)
+        for seed in range(count)
+    ]
+
+
+def test_what_python_reads_the_engine_detects_with():
+    image = noise(5, 12, 17)
+    accepted = refused = 0
+    for content in changed_files(1200):
+        status, message = load(content)
+        try:
+            read = file.from_bytes(content)
+        except UserError:
+            refused += bool(message)
+            continue
+        accepted += 1
+        assert (status, message) == (0, '')
+        check(read, image)
+    assert accepted > 40
+    assert refused > 400
+
+
+def test_sanitizers_find_nothing_in_detection(replay, tmp_path):
+    contents = [file.to_bytes(example) for example in EXAMPLES]
+    contents += changed_files(1200)
+    packed = b''.join(struct.pack('<Q', len(c)) + c for c in contents)
+    (tmp_path / 'corpus').write_bytes(packed)
+    result = subprocess.run(
+        [replay, tmp_path / 'corpus'], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    loaded, _, detected = map(int, result.stdout.split())
+    assert 40 < detected < loaded < len(contents)

@@ -1,0 +1,42 @@
+"""The benchmark as a user calls it."""
+
+import json
+
+from tests.conftest import error_line, run_tool
+
+
+def benchmark(tmp_path, *arguments):
+    return run_tool(
+        'tools/benchmark.py', '--out', tmp_path / 'out', *arguments
+    )
+
+
+def test_unknown_case(tmp_path):
+    line = error_line(benchmark(tmp_path, '--cases', 'conv4x4'))
+    assert "--cases 'conv4x4': nearest: conv" in line
+    assert not (tmp_path / 'out').exists()
+
+
+def test_unknown_engine(tmp_path):
+    line = error_line(benchmark(tmp_path, '--engines', 'openvino-int4'))
+    assert "--engines 'openvino-int4': nearest: openvino-int8" in line
+
+
+def test_no_rounds(tmp_path):
+    assert '1 or more' in error_line(benchmark(tmp_path, '--rounds', 0))
+
+
+def test_one_engine(tmp_path):
+    asked = '--cases conv1x1 --engines aqd-2 --rounds 1'
+    result = benchmark(tmp_path, *asked.split())
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert '| aqd 2 bits |' in result.stdout
+    out = tmp_path / 'out'
+    assert sorted(path.name for path in out.iterdir()) == [
+        'benchmark.json',
+        'benchmark.log',
+        'benchmark.md',
+        'benchmark.png',
+    ]
+    (row,) = json.loads((out / 'benchmark.json').read_text())['rows']
+    assert row['case'] == 'conv1x1'
