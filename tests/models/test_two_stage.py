@@ -83,15 +83,18 @@ def test_the_mode_finds_what_the_program_finds(name, bits):
     cfg = narrow(name, bits)
     model = calibrated(cfg)
     made = compiled(model, cfg)
-    detector = Detector(file.from_bytes(file.to_bytes(made.compiled)))
     rng = np.random.default_rng(0)
     # As large as the pipeline makes it, so that nothing is resized.
-    detector.compiled = replace(
-        detector.compiled,
+    program = replace(
+        made.compiled,
         preprocess=replace(made.compiled.preprocess, short=96, long=SIDE),
     )
+    program = file.from_bytes(file.to_bytes(program))
     image = rng.integers(0, 256, (96, SIDE, 3), np.uint8)
-    found = detector(image)
+    found = Detector(program)(image)
+    in_python = Detector(program, run=reference.run)(image)
+    for values, right in zip(found, in_python, strict=True):
+        assert np.array_equal(values, right)
     data = dict(
         inputs=[torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)],
         data_samples=demo_mm_inputs(1, [(3, 96, SIDE)])['data_samples'],

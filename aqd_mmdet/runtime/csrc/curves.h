@@ -31,8 +31,9 @@ inline int64_t rounded(int64_t x, int bits) {
 }
 
 // The floored quotient; the divisor is positive.
-inline int64_t floored(int64_t x, int64_t divisor) {
-  const int64_t quotient = x / divisor;
+template <typename T>
+T floored(T x, T divisor) {
+  const T quotient = x / divisor;
   return quotient * divisor > x ? quotient - 1 : quotient;
 }
 

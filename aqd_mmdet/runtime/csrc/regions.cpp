@@ -77,14 +77,30 @@ void add_weighted(const Code *codes, int64_t weight, int64_t count, Sum *sums) {
   for (int64_t c = 0; c < count; ++c) sums[c] += codes[c] * factor;
 }
 
+// Averages of sums over samples, with kMeanBits fractional bits.
+template <typename Sum>
+void divide(const std::vector<Sum> &sums, Sum samples, int32_t *out) {
+  constexpr int kDropped = 2 * kWeightBits - kMeanBits;
+  const Sum half = samples * (1 << (kDropped - 1));
+  int bits = 0;
+  while (Sum{1} << bits < samples) ++bits;
+  if (Sum{1} << bits == samples) {
+    for (const Sum sum : sums) {
+      *out++ = static_cast<int32_t>((sum + half) >> (kDropped + bits));
+    }
+    return;
+  }
+  for (const Sum sum : sums) {
+    *out++ = static_cast<int32_t>(floored<Sum>((sum + half) >> kDropped, samples));
+  }
+}
+
 // Sums that an integer type is proven to hold; averages are written.
 template <typename Sum>
 void average(const Map &map, const Axis &rows, const Axis &columns,
              int32_t *out) {
   const int64_t channels = map.channels;
   const int64_t width = std::max<int64_t>(columns.end - columns.begin, 0);
-  const int64_t divisor = (rows.samples * columns.samples)
-                          << (2 * kWeightBits - kMeanBits);
   std::vector<Sum> line(static_cast<size_t>(width * channels));
   std::vector<Sum> sums(static_cast<size_t>(channels));
   for (const Axis::Bin &row : rows.bins) {
@@ -103,10 +119,8 @@ void average(const Map &map, const Axis &rows, const Axis &columns,
         add_weighted(line.data() + x * channels,
                      columns.weights[column.start + k], channels, sums.data());
       }
-      for (const Sum sum : sums) {
-        *out++ = static_cast<int32_t>(
-            floored(2 * int64_t{sum} + divisor, 2 * divisor));
-      }
+      divide(sums, static_cast<Sum>(rows.samples * columns.samples), out);
+      out += channels;
     }
   }
 }
@@ -246,7 +260,8 @@ void align(const RegionStage &stage, const Map *maps, const Edges &box,
   const Axis rows = axis_of(box.y0, box.y1, stride, stage, map.size.height);
   const Axis columns = axis_of(box.x0, box.x1, stride, stage, map.size.width);
   const int64_t samples = rows.samples * columns.samples;
-  if (samples * stage.largest <= INT32_MAX >> (2 * kWeightBits)) {
+  // With half a divisor, which is far below one code of each sample.
+  if (samples * (stage.largest + 1) <= INT32_MAX >> (2 * kWeightBits)) {
     average<int32_t>(map, rows, columns, out);
   } else {
     average<int64_t>(map, rows, columns, out);

@@ -25,11 +25,11 @@ int64_t product(const Scores &scores, int64_t logit, int64_t factor) {
          sigmoid(scores, scores.factors, factor);
 }
 
-// Whether any of a block's codes is at least so large, without a branch.
-bool reaches(const int32_t *codes, int32_t least) {
-  int32_t any = 0;
-  for (int64_t i = 0; i < kBlock; ++i) any |= codes[i] >= least;
-  return any != 0;
+// Whether all of a block's codes are below one, without a branch.
+bool are_below(const int32_t *codes, int32_t least) {
+  int32_t all = -1;
+  for (int64_t i = 0; i < kBlock; ++i) all &= codes[i] < least ? -1 : 0;
+  return all != 0;
 }
 
 // Offers the logits themselves, of places whose factor counts.
@@ -41,7 +41,7 @@ void rank_logits(const PostProcess &post, const Map &logits,
     const int64_t least = std::max<int64_t>(best->least(), INT32_MIN);
     if (least > INT32_MAX) return;
     if (end - start == kBlock &&
-        !reaches(logits.codes + start, static_cast<int32_t>(least))) {
+        are_below(logits.codes + start, static_cast<int32_t>(least))) {
       continue;
     }
     for (int64_t i = start; i < end; ++i) {
