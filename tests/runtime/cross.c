@@ -3,7 +3,10 @@
  *
  * Each job is six numbers of 32 bits (bytes of the file, program, count,
  * height, width, bytes of the input), the file and the input. What is written
- * for each output is its channels, height and width and the values of all. */
+ * for each output is its channels, height and width and the values of all.
+ *
+ * If the program is -1, the input is a picture, and what is written is how many
+ * objects are in it and what an aqd_detection holds of each. */
 
 #include "aqd.h"
 
@@ -63,6 +66,20 @@ static int run(aqd_model *model, const int32_t *job, const void *input) {
   return 1;
 }
 
+static int detect(aqd_model *model, const int32_t *job, const void *input) {
+  const int32_t limit = aqd_max_detections(model);
+  const size_t each = sizeof(aqd_detection);
+  aqd_detection *found = malloc((size_t)limit * each);
+  int32_t count;
+  if (found == NULL || aqd_detect(model, input, job[3], job[4], 3 * job[4],
+                                  found, limit, &count) != AQD_OK) {
+    return 0;
+  }
+  const int done = put(&count, sizeof count) && put(found, (size_t)count * each);
+  free(found);
+  return done;
+}
+
 int main(void) {
   int32_t job[6];
   while (get(job, sizeof job)) {
@@ -78,7 +95,9 @@ int main(void) {
       (void)!write(2, message, strlen(message));
       return 4;
     }
-    if (!run(model, job, input)) return 5;
+    const int done =
+        job[1] < 0 ? detect(model, job, input) : run(model, job, input);
+    if (!done) return 5;
     free(input);
     aqd_free(model);
   }

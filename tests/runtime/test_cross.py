@@ -10,6 +10,7 @@ import struct
 import subprocess
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,14 +20,18 @@ import torch
 
 from aqd_mmdet.integer import file
 from aqd_mmdet.integer import program as ir
-from aqd_mmdet.runtime import reference
+from aqd_mmdet.integer.detector import Anchors, Sigmoid, Softmax
+from aqd_mmdet.runtime import Detector, reference
 from tests.conftest import ROOT
 from tests.integer.conftest import compile_narrow
 from tests.integer.test_file import detector
 from tests.integer.test_operators import two_stage, wide_convolution
+from tests.runtime.random_detectors import DECODERS, SCORES, random_detector
 
 CSRC = ROOT / 'aqd_mmdet/runtime/csrc'
 HERE = Path(__file__).parent
+# Of detectors with a second stage.
+PROPOSALS = ((Anchors, Sigmoid), (Anchors, Softmax))
 # Bytes of a file, program, count, height, width, bytes of an input.
 JOB = struct.Struct('<6i')
 SHAPE = struct.Struct('<3i')
@@ -201,12 +206,34 @@ def test_all_programs_are_the_references(target, built):
     assert at == len(result.stdout)
 
 
+def test_boxes_are_pythons(target, built):
+    rng = np.random.default_rng(0)
+    jobs, expected = [], []
+    for seed, (decoder, scores) in enumerate(product(DECODERS, SCORES)):
+        stages = 2 if (decoder, scores) in PROPOSALS else 0
+        made = random_detector(seed, decoder, scores, stages, seed % 2 > 0)
+        image = rng.choice([0, 99, 255], (20, 30, 3)).astype(np.uint8)
+        content = file.to_bytes(made)
+        sizes = (len(content), -1, 1, 20, 30, image.size)
+        jobs.append(JOB.pack(*sizes) + content + image.tobytes())
+        boxes, labels, found = Detector(made, run=reference.run)(image)
+        values = np.column_stack([boxes, labels, found]).astype('<i4')
+        expected.append(struct.pack('<i', len(values)) + values.tobytes())
+    result = subprocess.run(
+        [*target.runner, built(target.build)],
+        input=b''.join(jobs),
+        capture_output=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == b''.join(expected)
+
+
 @pytest.mark.parametrize('target', ['riscv'], indirect=True)
 def test_nothing_is_a_float_without_a_unit_for_them(target, built):
     names = subprocess.run(
         ['readelf', '-sW', built(target.build)],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    assert 'aqd_run' in names
+    assert 'aqd_run' in names and 'aqd_detect' in names
     # __adddf3, __floatsidf, __fixdfdi, __ltsf2 ...
     assert not re.findall(r'\b__\w*[sdt]f\w*\b', names)

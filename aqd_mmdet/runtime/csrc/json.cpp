@@ -189,16 +189,34 @@ void append(uint32_t code, std::string *out) {
   }
 }
 
+// What a letter behind a backslash stands for.
+char control(char letter) {
+  switch (letter) {
+    case 'b':
+      return '\b';
+    case 'f':
+      return '\f';
+    case 'n':
+      return '\n';
+    case 'r':
+      return '\r';
+    case 't':
+      return '\t';
+    default:
+      return letter;
+  }
+}
+
 // The value of four hexadecimal digits at a place; 0 if they are none.
 uint32_t hexadecimal(std::string_view text, size_t at) {
   uint32_t value = 0;
   if (at + 4 > text.size()) return 0;
   for (const char c : text.substr(at, 4)) {
-    constexpr std::string_view kLower = "0123456789abcdef";
-    constexpr std::string_view kUpper = "0123456789ABCDEF";
-    const size_t digit = std::min(kLower.find(c), kUpper.find(c));
-    if (digit > 15) return 0;
-    value = value << 4 | static_cast<uint32_t>(digit);
+    const char small = static_cast<char>(c | 0x20);
+    const bool is_letter = small >= 'a' && small <= 'f';
+    if (!is_letter && (c < '0' || c > '9')) return 0;
+    value = value << 4 |
+            static_cast<uint32_t>(is_letter ? small - 'a' + 10 : c - '0');
   }
   return value;
 }
@@ -206,7 +224,6 @@ uint32_t hexadecimal(std::string_view text, size_t at) {
 }  // namespace
 
 std::string unescaped(std::string_view text) {
-  constexpr std::string_view kEscapes = "bfnrt", kMeanings = "\b\f\n\r\t";
   std::string made;
   for (size_t i = 0; i < text.size(); ++i) {
     if (text[i] != '\\' || i + 1 == text.size()) {
@@ -214,9 +231,8 @@ std::string unescaped(std::string_view text) {
       continue;
     }
     const char c = text[++i];
-    const size_t known = kEscapes.find(c);
     if (c != 'u') {
-      made.push_back(known < kEscapes.size() ? kMeanings[known] : c);
+      made.push_back(control(c));
       continue;
     }
     uint32_t code = hexadecimal(text, i + 1);

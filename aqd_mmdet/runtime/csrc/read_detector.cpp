@@ -277,7 +277,7 @@ class DetectorReader {
         reader_.items(reader_.child(node, "stages"), JsonType::kArray);
     reader_.need(!stages.empty(), "one of stages");
     for (size_t i = 0; i < stages.size(); ++i) {
-      reader_.at("stage " + std::to_string(i));
+      reader_.at("stage " + std::to_string(static_cast<int>(i)));
       regions.stages.push_back(stage(*stages[i], programs_[i + 1]));
       if (!reader_.ok()) return;
     }
