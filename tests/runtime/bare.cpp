@@ -102,6 +102,14 @@ AQD_PLAIN int bcmp(const void *x, const void *y, size_t count) {
   return memcmp(x, y, count);
 }
 
+void *memchr(const void *in, int value, size_t count) {
+  for (const char *at = static_cast<const char *>(in); count > 0; ++at) {
+    if (*at == static_cast<char>(value)) return const_cast<char *>(at);
+    --count;
+  }
+  return nullptr;
+}
+
 int strcmp(const char *x, const char *y) {
   while (*x != '\0' && *x == *y) ++x, ++y;
   return static_cast<unsigned char>(*x) - static_cast<unsigned char>(*y);
@@ -111,16 +119,6 @@ AQD_PLAIN size_t strlen(const char *text) {
   size_t length = 0;
   while (text[length] != '\0') ++length;
   return length;
-}
-
-AQD_PLAIN void *memchr(const void *bytes, int value, size_t count) {
-  const unsigned char *at = static_cast<const unsigned char *>(bytes);
-  for (size_t i = 0; i < count; ++i) {
-    if (at[i] == static_cast<unsigned char>(value)) {
-      return const_cast<unsigned char *>(at + i);
-    }
-  }
-  return nullptr;
 }
 
 }  // extern "C"
@@ -152,6 +150,7 @@ std::string std::to_string(unsigned long value) {
   return text.empty() ? "0" : text;
 }
 
+// Of positions, which are never negative.
 std::string std::to_string(int value) {
   return to_string(static_cast<unsigned long>(value));
 }
