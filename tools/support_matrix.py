@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmdet.testing import demo_mm_inputs
 from mmdet.utils import register_all_modules
@@ -28,16 +29,20 @@ from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import write_whole
 from aqd_mmdet.integer import file
 from aqd_mmdet.integer.compile import compile_detector
+from aqd_mmdet.integer.detector import CompiledDetector
+from aqd_mmdet.integer.program import Image
 from aqd_mmdet.integer.trace import trace
 from aqd_mmdet.models.integer_aware import IntegerNetwork, IntegerRegions
 from aqd_mmdet.quantizers.start import mse_clip
 from aqd_mmdet.runtime import reference
+from aqd_mmdet.runtime.engine import Engine
 
 ROOT = Path(__file__).parent.parent
 WIDTHS = (8, 4, 2)
 # Large enough that the coarsest level of a pyramid has more than one pixel,
 # of which a norm can take statistics.
 TRAINED, COMPARED = 256, 64
+REGION = 7  # bins of a second stage
 # Detectors that are expected to be refused: the matrix says why.
 OTHERS = {
     'tood/tood_r50_fpn_1x_coco.py': 'TOOD',
@@ -131,6 +136,8 @@ def _steps(row: Row, cfg: Config) -> None:
         file.from_bytes(file.to_bytes(compiled))
     with step(row, 'equal'):
         _compare(model)
+    with step(row, 'engine'):
+        _compare_engine(compiled)
 
 
 def _compare(model: nn.Module) -> None:
@@ -165,7 +172,26 @@ def _compare_regions(regions: IntegerRegions) -> None:
                 raise UserError(f'stage {number} of the program is another')
 
 
-STEPS = ('builds', 'trains', 'evaluates', 'exports', 'compiles', 'equal')
+def _compare_engine(compiled: CompiledDetector) -> None:
+    content, rng = file.to_bytes(compiled), np.random.default_rng(0)
+    for program in compiled.programs:
+        first = program.ops[0]
+        if isinstance(first, Image):
+            low, high, side = 0, 256, max(COMPARED, program.stride)
+        else:
+            low, high, side = first.grid.lo, first.grid.hi + 1, REGION
+        values = rng.integers(low, high, (1, first.channels, side, side))
+        expected = reference.run(program, values)
+        found = Engine(compiled, content, 2).run(program, values)
+        for name, maps in expected.items():
+            if not np.array_equal(found[name], maps):
+                raise UserError(f'{name} of the engine is another')
+
+
+STEPS = (
+    *('builds', 'trains', 'evaluates', 'exports', 'compiles', 'equal'),
+    'engine',
+)
 
 
 def configurations() -> dict[str, Callable[[], Config]]:
@@ -244,7 +270,9 @@ def document(rows: list[Row]) -> str:
         'number is a',
         'width in bits at which the step passed; *equal* means that the '
         'compiled program',
-        'and integer-aware mode agreed in every integer of every output.',
+        'and integer-aware mode agreed in every integer of every output, '
+        '*engine* that',
+        'the engine in C++ and the reference did.',
         '',
         f'| configuration | {" | ".join(STEPS)} |',
         f'|---|{"---|" * len(STEPS)}',

@@ -26,6 +26,15 @@ def test_a_layer_is_a_fourth_of_the_difference():
     assert measure.latencies(TINY, turn) == [2.0, 1.5]
 
 
+def test_least_of_a_layer_is_of_both_lengths():
+    turns = [
+        Turn(((9.0, 10.0), (1.0, 4.0)), 24.0, 24.0),
+        Turn(((5.0,), (4.0,)), 9.0, 9.0),
+    ]
+    assert measure.least(TINY, turns) == 1.0
+    assert measure.least(Network('retinanet-r18', (320, 320)), turns) == 5.0
+
+
 def test_a_network_is_itself():
     turn = Turn(((9.0, 10.0),), 19.0, 19.0)
     case = Network('retinanet-r18', (320, 320))

@@ -102,6 +102,14 @@ AQD_PLAIN int bcmp(const void *x, const void *y, size_t count) {
   return memcmp(x, y, count);
 }
 
+void *memchr(const void *in, int value, size_t count) {
+  for (const char *at = static_cast<const char *>(in); count > 0; ++at) {
+    if (*at == static_cast<char>(value)) return const_cast<char *>(at);
+    --count;
+  }
+  return nullptr;
+}
+
 int strcmp(const char *x, const char *y) {
   while (*x != '\0' && *x == *y) ++x, ++y;
   return static_cast<unsigned char>(*x) - static_cast<unsigned char>(*y);
@@ -134,10 +142,15 @@ void operator delete[](void *) noexcept {}
 
 const std::nothrow_t std::nothrow{};
 
-std::string std::to_string(int value) {
+std::string std::to_string(unsigned long value) {
   std::string text;
-  for (unsigned left = static_cast<unsigned>(value); left > 0; left /= 10) {
-    text.insert(text.begin(), static_cast<char>('0' + left % 10));
+  for (; value > 0; value /= 10) {
+    text.insert(text.begin(), static_cast<char>('0' + value % 10));
   }
   return text.empty() ? "0" : text;
+}
+
+// Of positions, which are never negative.
+std::string std::to_string(int value) {
+  return to_string(static_cast<unsigned long>(value));
 }

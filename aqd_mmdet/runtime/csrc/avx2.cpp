@@ -161,7 +161,9 @@ Reading read_bytes(const Op &, const Codes &codes) {
 Reading read_short(const Op &op, const Codes &codes) {
   Reading made = read_bytes(op, codes);
   const int largest = codes.grid.high + made.raise;
-  made.steps = INT16_MAX / std::max(2 * largest * largest_weight(*op.weights), 1);
+  // Of two products, which one step adds.
+  const int most = 2 * largest * largest_weight(*op.weights);
+  made.steps = INT16_MAX / std::max(most, 1);
   if (made.steps >= kLeastSteps) return made;
   Reading words;
   words.as_words = true;

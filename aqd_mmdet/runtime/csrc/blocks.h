@@ -383,7 +383,8 @@ AQD_TARGET void weigh_rows(const Group &group, const Stages<Set> &stages,
     const T *window = codes + row * op.stride.height * line;
     for (int64_t c = 0; c < group.size.width; c += kMostPixels) {
       const int64_t rest = group.size.width - c;
-      const int many = static_cast<int>(rest < kMostPixels ? rest : kMostPixels);
+      const bool whole = rest >= kMostPixels;
+      const int many = whole ? kMostPixels : static_cast<int>(rest);
       for (int channel = 0; channel < op.channels; channel += kLanes) {
         for (int p = 0; p < many; ++p) {
           weigh<Set>(op, window + (c + p) * step + channel, line,

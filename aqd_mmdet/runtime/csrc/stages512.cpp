@@ -44,7 +44,7 @@ void pack_table(Op *op) {
 // multiplier, complements of sums are compared. Saturated to 32 bits, one
 // beyond what sums reach.
 int64_t threshold(int64_t m, int64_t b, int s, int64_t code) {
-  const __int128 least = (static_cast<__int128>(code) << s) - b;
+  const __int128 least = code * (static_cast<__int128>(1) << s) - b;
   if (m == 0) return least <= 0 ? INT64_MIN : INT64_MAX;
   // The least a with a * m >= least; or the largest, as m is negative.
   __int128 quotient = least / m;

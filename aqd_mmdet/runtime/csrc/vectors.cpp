@@ -81,7 +81,9 @@ void set_start(const Vectors &set, int32_t channels, Op *op) {
   const int64_t lanes = vectors_of(op->channels, set.lanes) * set.lanes;
   op->start.assign(static_cast<size_t>(lanes), 0);
   // Of 32 bits, as sums are, which fit in the end.
-  for (size_t o = 0; o < outs; ++o) op->start[o] = static_cast<int32_t>(sums[o]);
+  for (size_t o = 0; o < outs; ++o) {
+    op->start[o] = static_cast<int32_t>(sums[o]);
+  }
 }
 
 void prepare_convolution(const Vectors &set, ReadBytes read, const Op &x,
@@ -110,13 +112,13 @@ void prepare_convolution(const Vectors &set, ReadBytes read, const Op &x,
 
 // An image that convolutions alone read is not made: they read its bytes.
 void drop_image(Program *program) {
+  const auto has_image = [](const std::vector<int> &positions) {
+    return std::find(positions.begin(), positions.end(), 0) != positions.end();
+  };
   for (const Op &op : program->ops) {
-    const auto &inputs = op.inputs;
-    const bool reads = std::find(inputs.begin(), inputs.end(), 0) != inputs.end();
-    if (reads && !op.reads_pixels) return;
+    if (has_image(op.inputs) && !op.reads_pixels) return;
   }
-  const auto &outputs = program->outputs;
-  if (std::find(outputs.begin(), outputs.end(), 0) != outputs.end()) return;
+  if (has_image(program->outputs)) return;
   program->ops[0].is_stored = program->ops[0].kind != Kind::kImage;
 }
 
