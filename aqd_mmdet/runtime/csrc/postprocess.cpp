@@ -11,13 +11,16 @@ struct Found {
   int64_t first_rank;  // what it was chosen by
 };
 
-// Logits that a thread ranks at a time.
-constexpr int64_t kPart = 1 << 18;
+// Logits that are worth a thread.
+constexpr int64_t kPart = 1 << 16;
 
-// The candidates of a level, whose places are shared among threads.
+// The candidates of a level, whose places are shared among threads: as few
+// parts as possible, since each part begins anew with the lowest threshold.
 Best best_of_level(const PostProcess &post, const Map &logits,
                    const Map *factors, int64_t places, Pool *pool) {
-  const int64_t together = std::max<int64_t>(1, kPart / post.classes);
+  const int64_t threads = pool->threads();
+  const int64_t together = std::max((places + threads - 1) / threads,
+                                    1 + kPart / post.classes);
   const int64_t parts = (places + together - 1) / together;
   Best all(post.candidates, post.threshold);
   std::vector<Best> best(static_cast<size_t>(parts), all);
