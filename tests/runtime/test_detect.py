@@ -6,6 +6,7 @@ import struct
 import subprocess
 import threading
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -332,6 +333,16 @@ def test_what_python_reads_the_engine_detects_with():
 
 def test_sanitizers_find_nothing_in_detection(replay, tmp_path):
     contents = [file.to_bytes(example) for example in EXAMPLES]
+    # Numbers at the ends of their ranges.
+    contents += [
+        file.to_bytes(random_detector(seed, *pair, wild=True))
+        for seed in range(8)
+        for pair in product(DECODERS, SCORES)
+    ]
+    contents += [
+        file.to_bytes(random_detector(seed, Anchors, Sigmoid, 2, True))
+        for seed in range(40)
+    ]
     contents += changed_files(1200)
     packed = b''.join(struct.pack('<Q', len(c)) + c for c in contents)
     (tmp_path / 'corpus').write_bytes(packed)
@@ -340,4 +351,4 @@ def test_sanitizers_find_nothing_in_detection(replay, tmp_path):
     )
     assert result.returncode == 0, result.stderr[-2000:]
     loaded, _, detected = map(int, result.stdout.split())
-    assert 40 < detected < loaded < len(contents)
+    assert 280 < detected < loaded < len(contents)
