@@ -43,7 +43,7 @@ int main(int argc, char **argv) {
   aqd_model *model;
   size_t model_length = 0, length = 0;
   int32_t count;
-  int width = 0, height = 0, start = 0;
+  int width = 0, height = 0, largest = 0, start = 0;
   if (argc != 3) return fail("give a model.aqd and a picture.ppm", argv[0]);
   unsigned char *content = read_file(argv[1], &model_length);
   if (content == NULL) return fail("cannot be read", argv[1]);
@@ -54,11 +54,12 @@ int main(int argc, char **argv) {
   /* P6, width, height and 255, then one space and the pixels. */
   unsigned char *image = read_file(argv[2], &length);
   if (image == NULL) return fail("cannot be read", argv[2]);
-  sscanf((const char *)image, "P6 %d %d 255%*c%n", &width, &height, &start);
+  sscanf((const char *)image, "P6 %d %d %d%*c%n", &width, &height, &largest,
+         &start);
   const size_t at = (size_t)start, columns = (size_t)width;
-  if (start == 0 || width < 1 || height < 1 ||
+  if (start == 0 || largest != 255 || width < 1 || height < 1 ||
       (length - at) / 3 / columns < (size_t)height) {
-    return fail("not a whole P6 picture of 8 bits", argv[2]);
+    return fail("not a whole P6 picture of 8 bits without comments", argv[2]);
   }
   const int32_t limit = aqd_max_detections(model);
   aqd_detection *found = malloc((size_t)limit * sizeof *found + 1);

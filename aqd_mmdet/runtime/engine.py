@@ -101,15 +101,16 @@ class Engine:
                 f'the engine finds nothing by the detector: {self._refusal}'
             )
         height, width = image.shape[:2]
-        if image.strides[1:] != (3, 1) or abs(image.strides[0]) < 3 * width:
-            image = np.ascontiguousarray(image)
+        stride = image.strides[0]
+        if image.strides[1:] != (3, 1) or abs(stride) < 3 * width:
+            image, stride = np.ascontiguousarray(image), 3 * width
         count = ctypes.c_int32()
         status = self._library.aqd_detect(
             self._model,
             image.ctypes.data,
             height,
             width,
-            image.strides[0],
+            stride,
             self._found.ctypes.data,
             len(self._found),
             ctypes.byref(count),

@@ -103,13 +103,28 @@ def test_extreme_sizes(size, stretch, whole):
     )
 
 
+@pytest.mark.parametrize('scores', SCORES)
+def test_a_large_level_is_shared_among_threads(scores):
+    made = random_detector(4, Anchors, scores)
+    side = 600
+    pre = replace(made.preprocess, short=side, long=side, whole=True)
+    post = replace(made.postprocess, candidates=500, total=900, keep=400)
+    made = replace(made, preprocess=pre, postprocess=post)
+    # As many logits as several threads rank, of which many tie.
+    assert side * side * len(made.labels) > 2**19
+    check(read_back(made), noise(2, side // 2, side))
+
+
 def test_rows_may_be_apart_or_upside_down():
     runner = Detector(detector())
     image = noise(0, 40, 60)
-    views = (image[:, 5:31], image[::-1], image[3::2], image[:, ::-1])
+    assert len(runner(image).labels) > 0
+    views = (
+        *(image[:, 5:31], image[::-1], image[3::2], image[:, ::-1]),
+        *(np.broadcast_to(image[:1], (n, 60, 3)) for n in (1, 40)),
+    )
     for view in views:
-        expected = runner(np.ascontiguousarray(view))
-        assert len(expected.labels) > 0
+        expected = runner(view.copy())
         for values, right in zip(runner(view), expected, strict=True):
             assert np.array_equal(values, right)
 

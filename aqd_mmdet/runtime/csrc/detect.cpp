@@ -10,12 +10,15 @@
 namespace aqd {
 namespace {
 
+// Of all maps: so that their bytes can be counted.
+constexpr int64_t kMaxCodes = PTRDIFF_MAX / 8;
+
 // Runs a program; its outputs are in the workspace until the next call.
 int run_program(aqd_model *model, int program, const void *input, Size size,
                 std::vector<Map> *maps) {
   maps->resize(static_cast<size_t>(aqd_output_count(model, program)));
-  size_t total = 0;
-  std::vector<size_t> starts;
+  int64_t total = 0;
+  std::vector<int64_t> starts;
   for (size_t i = 0; i < maps->size(); ++i) {
     int32_t shape[3];
     const int status =
@@ -26,9 +29,11 @@ int run_program(aqd_model *model, int program, const void *input, Size size,
     map.channels = shape[0];
     map.size = {shape[1], shape[2]};
     starts.push_back(total);
-    total += static_cast<size_t>(map.pixels() * map.channels);
+    total += map.pixels() * map.channels;
+    if (total > kMaxCodes) return AQD_NO_MEMORY;
   }
-  int32_t *codes = parts_of(model).workspace.maps.get(total);
+  int32_t *codes =
+      parts_of(model).workspace.maps.get(static_cast<size_t>(total));
   if (codes == nullptr) return AQD_NO_MEMORY;
   std::vector<int32_t *> outputs;
   for (size_t i = 0; i < maps->size(); ++i) {
@@ -80,7 +85,7 @@ int detect(aqd_model *model, const Pixels &image, std::vector<Box> *boxes,
   const int status = run_program(model, 0, pixels, size, &maps);
   if (status != AQD_OK) return status;
   if (!are_maps(detector.post, maps)) return AQD_BAD_INPUT;
-  *boxes = find_boxes(detector, maps, *fitted);
+  *boxes = find_boxes(detector, maps, *fitted, &parts.pool);
   if (!detector.has_regions()) return AQD_OK;
   return find_in_regions(detector, maps, *fitted, {run_stage, model},
                          &parts.pool, boxes);

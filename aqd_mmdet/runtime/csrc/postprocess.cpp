@@ -11,15 +11,35 @@ struct Found {
   int64_t first_rank;  // what it was chosen by
 };
 
+// Logits that a thread ranks at a time.
+constexpr int64_t kPart = 1 << 18;
+
+// The candidates of a level, whose places are shared among threads.
+Best best_of_level(const PostProcess &post, const Map &logits,
+                   const Map *factors, int64_t places, Pool *pool) {
+  const int64_t together = std::max<int64_t>(1, kPart / post.classes);
+  const int64_t parts = (places + together - 1) / together;
+  Best all(post.candidates, post.threshold);
+  std::vector<Best> best(static_cast<size_t>(parts), all);
+  pool->run(parts, [&](int64_t part, int) {
+    const int64_t first = part * together;
+    rank_places(post, logits, factors, first,
+                std::min(first + together, places),
+                &best[static_cast<size_t>(part)]);
+  });
+  for (const Best &each : best) all.add(each);
+  return all;
+}
+
 void find_in_level(const PostProcess &post, size_t level, const Map *maps,
-                   Size size, std::vector<Found> *found) {
+                   Size size, Pool *pool, std::vector<Found> *found) {
   const size_t levels = post.decoder.levels.size();
   const Map &logits = maps[level], &codes = maps[levels + level];
   const Map *factors =
       post.scores.has_factors() ? &maps[2 * levels + level] : nullptr;
-  Best best(post.candidates, post.threshold);
-  rank_level(post, logits, factors, &best);
   const int64_t priors = post.decoder.levels[level].priors();
+  Best best = best_of_level(post, logits, factors, logits.pixels() * priors,
+                            pool);
   const int64_t coded = codes.channels / priors;
   const int32_t margin = static_cast<int32_t>(post.margin);
   const Size far = {size.height + margin, size.width + margin};
@@ -108,13 +128,14 @@ void suppress(int64_t overlap, int64_t keep, size_t labels,
 }
 
 std::vector<Box> find_boxes(const Detector &detector,
-                            const std::vector<Map> &maps, Size size) {
+                            const std::vector<Map> &maps, Size size,
+                            Pool *pool) {
   const PostProcess &post = detector.post;
   const size_t levels = post.decoder.levels.size();
   std::vector<Found> found;
   for (size_t level = 0; level < levels; ++level) {
     const size_t before = found.size();
-    find_in_level(post, level, maps.data(), size, &found);
+    find_in_level(post, level, maps.data(), size, pool, &found);
     if (!detector.has_regions()) continue;
     // Proposals of one level suppress each other.
     for (size_t i = before; i < found.size(); ++i) {

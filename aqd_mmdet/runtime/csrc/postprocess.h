@@ -3,6 +3,7 @@
 #pragma once
 
 #include "boxes.h"
+#include "pool.h"
 #include "scores.h"
 
 namespace aqd {
@@ -12,7 +13,8 @@ namespace aqd {
 // maps: for each kind of output all levels. size: of the network's image
 // before its border.
 std::vector<Box> find_boxes(const Detector &detector,
-                            const std::vector<Map> &maps, Size size);
+                            const std::vector<Map> &maps, Size size,
+                            Pool *pool);
 
 // Whether maps fit each other.
 bool are_maps(const PostProcess &post, const std::vector<Map> &maps);

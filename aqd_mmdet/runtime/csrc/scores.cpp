@@ -34,9 +34,10 @@ bool are_below(const int32_t *codes, int32_t least) {
 
 // Offers the logits themselves, of places whose factor counts.
 void rank_logits(const PostProcess &post, const Map &logits,
-                 const Map *factors, Best *best) {
-  const int64_t count = logits.pixels() * logits.channels;
-  for (int64_t start = 0; start < count; start += kBlock) {
+                 const Map *factors, int64_t place, int64_t places,
+                 Best *best) {
+  const int64_t count = places * post.classes;
+  for (int64_t start = place * post.classes; start < count; start += kBlock) {
     const int64_t end = std::min(start + kBlock, count);
     const int64_t least = std::max<int64_t>(best->least(), INT32_MIN);
     if (least > INT32_MAX) return;
@@ -57,9 +58,9 @@ void rank_logits(const PostProcess &post, const Map &logits,
 
 // Offers the best class of each place.
 void rank_best_class(const PostProcess &post, const Map &logits,
-                     const Map &factors, Best *best) {
-  const int64_t places = factors.pixels() * factors.channels;
-  for (int64_t place = 0; place < places; ++place) {
+                     const Map &factors, int64_t place, int64_t places,
+                     Best *best) {
+  for (; place < places; ++place) {
     const int32_t *first = logits.codes + place * post.classes;
     const int64_t label =
         std::max_element(first, first + post.classes) - first;
@@ -69,10 +70,10 @@ void rank_best_class(const PostProcess &post, const Map &logits,
 }
 
 void rank_products(const PostProcess &post, const Map &logits,
-                   const Map &factors, Best *best) {
-  const int64_t places = factors.pixels() * factors.channels;
+                   const Map &factors, int64_t place, int64_t places,
+                   Best *best) {
   const Scores &scores = post.scores;
-  for (int64_t place = 0; place < places; ++place) {
+  for (; place < places; ++place) {
     const int64_t factor =
         sigmoid(scores, scores.factors, factors.codes[place]);
     for (int64_t i = place * post.classes; i < (place + 1) * post.classes;
@@ -82,11 +83,11 @@ void rank_products(const PostProcess &post, const Map &logits,
   }
 }
 
-void rank_shares(const PostProcess &post, const Map &logits, Best *best) {
+void rank_shares(const PostProcess &post, const Map &logits, int64_t place,
+                 int64_t places, Best *best) {
   const int64_t all = post.classes + 1;
-  const int64_t places = logits.pixels() * logits.channels / all;
   std::vector<int64_t> ranks(static_cast<size_t>(all));
-  for (int64_t place = 0; place < places; ++place) {
+  for (; place < places; ++place) {
     for (int64_t c = 0; c < all; ++c) {
       ranks[static_cast<size_t>(c)] =
           fixed(logits.codes[place * all + c], post.scores.logits, 0,
@@ -109,24 +110,28 @@ void Best::shrink() {
   least_ = std::max(least_, found_.back().rank + 1);
 }
 
+void Best::add(const Best &other) {
+  found_.insert(found_.end(), other.found_.begin(), other.found_.end());
+}
+
 const std::vector<Candidate> &Best::finish() {
   if (found_.size() > count_) shrink();
   std::sort(found_.begin(), found_.end(), is_better);
   return found_;
 }
 
-void rank_level(const PostProcess &post, const Map &logits, const Map *factors,
-                Best *best) {
+void rank_places(const PostProcess &post, const Map &logits, const Map *factors,
+                 int64_t first, int64_t end, Best *best) {
   switch (post.scores.kind) {
     case ScoreKind::kSigmoid:
     case ScoreKind::kProduct:
-      return rank_logits(post, logits, factors, best);
+      return rank_logits(post, logits, factors, first, end, best);
     case ScoreKind::kBestClass:
-      return rank_best_class(post, logits, *factors, best);
+      return rank_best_class(post, logits, *factors, first, end, best);
     case ScoreKind::kGeometricMean:
-      return rank_products(post, logits, *factors, best);
+      return rank_products(post, logits, *factors, first, end, best);
     case ScoreKind::kSoftmax:
-      return rank_shares(post, logits, best);
+      return rank_shares(post, logits, first, end, best);
   }
 }
 

@@ -38,7 +38,10 @@ class Best {
     if (found_.size() == 2 * count_) shrink();
   }
 
-  // The best ones, in order.
+  // Adds what another one has found, of other indices.
+  void add(const Best &other);
+
+  // The best ones, in order; nothing is offered afterwards.
   const std::vector<Candidate> &finish();
 
  private:
@@ -50,9 +53,9 @@ class Best {
 };
 
 // Offers the candidates of a pyramid level with the ranks that they are chosen
-// by.
-void rank_level(const PostProcess &post, const Map &logits, const Map *factors,
-                Best *best);
+// by, of its places from one to before another.
+void rank_places(const PostProcess &post, const Map &logits, const Map *factors,
+                 int64_t first, int64_t end, Best *best);
 
 // The rank that a candidate is ordered by; factors are its level's.
 int64_t last_rank(const PostProcess &post, const Candidate &candidate,
