@@ -18,7 +18,9 @@
 #include <cstring>
 
 #include "lookup.h"
+#include "runs.h"
 #include "stages512.h"
+#include "vectors.h"
 
 #define AQD_AMX                                                       \
   __attribute__((target(                                              \
@@ -33,30 +35,14 @@ constexpr int kPixels = 6;   // with kVectors, 24 of 32 registers for sums
 constexpr int kTileRows = 16;
 // What signed codes are raised by; an instruction takes unsigned bytes.
 constexpr int kRaise = 128;
-// Bytes of input that a thread works at: a quarter of a common L2 cache, the
-// rest of which is for weights.
-constexpr int64_t kBand = 512 << 10;
 
 bool reads_bytes(Type type) { return type == Type::kU8 || type == Type::kI8; }
 
-// How the window of an operator is read.
-struct Runs {
-  int64_t count = 0;
-  int64_t length = 0;  // instructions each
-  int64_t per_row = 0;
-  int64_t codes = 0;  // of a run
-};
-
-Runs runs_of(const Op &op, int32_t channels, bool bytes) {
-  Runs runs;
-  const bool whole = op.dilation.width == 1;
-  runs.per_row = whole ? 1 : op.kernel.width;
-  runs.count = op.kernel.height * runs.per_row;
-  runs.codes = int64_t{channels} * (whole ? op.kernel.width : 1);
-  // Whole tiles, of 64 bytes a pixel; what is behind a run counts nothing.
+// Instructions for a run: whole tiles, of 64 bytes a pixel, or pairs of words;
+// what is behind a run counts nothing.
+int64_t length_of(const Runs &runs, bool bytes) {
   const int64_t each = bytes ? 64 : 2;
-  runs.length = (runs.codes + each - 1) / each * (bytes ? kTileRows : 1);
-  return runs;
+  return (runs.codes + each - 1) / each * (bytes ? kTileRows : 1);
 }
 
 // Weights of other formats are other numbers; 0 is for none.
@@ -86,21 +72,20 @@ int8_t *pack_vector(const Runs &runs, const int8_t *from, int64_t outs,
 // tiles together), vector, lane.
 void pack(const Op &op, int32_t channels, bool bytes, bool tiles,
           Weights *weights) {
-  const Runs runs = runs_of(op, channels, bytes);
+  const Runs runs = runs_of(op, channels);
+  const int64_t length = length_of(runs, bytes);
   const int64_t outs = op.channels, vectors = vectors_of(outs);
   const int64_t together = tiles ? kTileRows : 1;
   const int64_t most = tiles ? 2 : kVectors;
   weights->format = format_of(op, bytes, tiles);
-  weights->packed.resize(
-      static_cast<size_t>(vectors * runs.count * runs.length));
+  weights->packed.resize(static_cast<size_t>(vectors * runs.count * length));
   int8_t *to = weights->packed.data()->bytes;
   for (int64_t block = 0; block < vectors; block += most) {
     const int64_t end = std::min(block + most, vectors);
     for (int64_t run = 0; run < runs.count; ++run) {
-      const int64_t tap = run / runs.per_row * op.kernel.width +
-                          run % runs.per_row;
-      const int8_t *from = weights->codes.data() + tap * channels * outs;
-      for (int64_t k = 0; k < runs.length; k += together) {
+      const int8_t *from =
+          weights->codes.data() + tap_of(op, runs, run) * channels * outs;
+      for (int64_t k = 0; k < length; k += together) {
         for (int64_t v = block; v < end; ++v) {
           for (int64_t i = k; i < k + together; ++i) {
             to = pack_vector(runs, from, outs, v * kLanes, i, bytes, to);
@@ -114,6 +99,7 @@ void pack(const Op &op, int32_t channels, bool bytes, bool tiles,
 // What all blocks of a convolution share.
 struct Geometry {
   Runs runs;
+  int64_t length;          // instructions for a run
   const int64_t *offsets;  // of runs, in bytes
   int64_t step;            // bytes from a pixel's window to the next's
 };
@@ -132,7 +118,7 @@ AQD_AVX512 void block(const Geometry &g, const uint8_t *codes,
   }
   for (int64_t run = 0; run < g.runs.count; ++run) {
     const uint8_t *from = codes + g.offsets[run];
-    for (int64_t k = 0; k < g.runs.length; ++k, from += 4, weights += 64 * V) {
+    for (int64_t k = 0; k < g.length; ++k, from += 4, weights += 64 * V) {
       __m512i w[V];
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) w[v] = _mm512_loadu_si512(weights + 64 * v);
@@ -238,7 +224,7 @@ AQD_AMX void tiles(const Geometry &g, const uint8_t *codes,
   constexpr int64_t kTile = kTileRows * 64;
   for (int64_t run = 0; run < g.runs.count; ++run) {
     const uint8_t *from = codes + g.offsets[run];
-    for (int64_t k = 0; k < g.runs.length; k += kTileRows) {
+    for (int64_t k = 0; k < g.length; k += kTileRows) {
       _tile_loadd(4, from, g.step);
       _tile_loadd(6, weights, 64);
       _tile_dpbusd(0, 4, 6);
@@ -302,67 +288,13 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512vnni");
 }
 
-// Which rows of a frame around an input some rows of the output read.
-struct Band {
-  int64_t top = 0;   // above the input's first row by the padding
-  int64_t rows = 0;
-};
-
-Band band_of(const Op &op, int64_t top, int64_t rows) {
-  const int64_t reach =
-      int64_t{op.dilation.height} * (op.kernel.height - 1) + 1;
-  return {top * op.stride.height - op.padding.height,
-          (rows - 1) * op.stride.height + reach};
-}
-
 int64_t line_of(const Op &op, int32_t channels, Type type, Size size) {
   return (int64_t{size.width} + 2 * op.padding.width) * channels *
          static_cast<int64_t>(bytes_of(type));
 }
 
-// How many rows of the output a thread makes at a time, at most.
-int64_t most_rows(const Op &op, int64_t line) {
-  const int64_t rest = kBand / line - band_of(op, 0, 1).rows;
-  return std::max<int64_t>(rest, 0) / op.stride.height + 1;
-}
-
-// Pixels that stand for 0: of an image its means.
-uint8_t *fill(const Op &op, const Tensor &x, int64_t pixels, uint8_t *to) {
-  const size_t pixel = bytes_of(x.type) * static_cast<size_t>(x.channels);
-  const size_t bytes = static_cast<size_t>(pixels) * pixel;
-  if (!op.reads_pixels) {
-    std::memset(to, x.type == Type::kI8 ? kRaise : 0, bytes);
-    return to + bytes;
-  }
-  for (size_t i = 0; i < bytes; ++i) {
-    to[i] = static_cast<uint8_t>(op.table[i % pixel]);
-  }
-  return to + bytes;
-}
-
-// Copies rows of an input into a frame of zeros, signed bytes raised.
-void frame(const Op &op, const Tensor &x, const Band &band, uint8_t *to) {
-  const size_t line = static_cast<size_t>(x.size.width) *
-                      static_cast<size_t>(x.channels) * bytes_of(x.type);
-  const uint8_t *codes = static_cast<const uint8_t *>(x.data);
-  for (int64_t row = band.top; row < band.top + band.rows; ++row) {
-    if (row < 0 || row >= x.size.height) {
-      to = fill(op, x, x.size.width + 2 * op.padding.width, to);
-      continue;
-    }
-    const uint8_t *from = codes + static_cast<size_t>(row) * line;
-    to = fill(op, x, op.padding.width, to);
-    if (x.type == Type::kI8) {
-      for (size_t i = 0; i < line; ++i) to[i] = from[i] ^ kRaise;
-    } else {
-      std::memcpy(to, from, line);
-    }
-    to = fill(op, x, op.padding.width, to + line);
-  }
-}
-
 // Without a frame what is behind a tensor may be read: not behind an image.
-bool needs_frame(const Op &op, Type type) {
+bool copies_input(const Op &op, Type type) {
   return op.padding.height > 0 || op.padding.width > 0 || type == Type::kI8 ||
          op.reads_pixels;
 }
@@ -371,21 +303,6 @@ bool needs_frame(const Op &op, Type type) {
 // codes that they stand for.
 Type read_type(const Op &op, const Op &x) {
   return op.reads_pixels ? Type::kU8 : x.grid.type();
-}
-
-// What sums start from, as bytes are larger than the codes they stand for: by
-// the means of an image, or by what makes them unsigned.
-void set_start(Op *op, int32_t channels) {
-  const size_t outs = static_cast<size_t>(op->channels);
-  const std::vector<int8_t> &codes = op->weights->codes;
-  std::vector<int64_t> sums(outs, 0);
-  for (size_t i = 0; i < codes.size(); ++i) {
-    const size_t channel = i / outs % static_cast<size_t>(channels);
-    sums[i % outs] -= codes[i] * (op->reads_pixels ? op->table[channel] : kRaise);
-  }
-  op->start.assign(static_cast<size_t>(vectors_of(op->channels) * kLanes), 0);
-  // Of 32 bits, as sums are, which fit in the end.
-  for (size_t o = 0; o < outs; ++o) op->start[o] = static_cast<int32_t>(sums[o]);
 }
 
 void prepare_convolution(Op *op, const Op &x, bool with_tiles) {
@@ -402,19 +319,10 @@ void prepare_convolution(Op *op, const Op &x, bool with_tiles) {
   op->is_packed = weights->format == format_of(*op, bytes, tiles);
   op->reads_pixels = op->reads_pixels && op->is_packed;
   if (op->reads_pixels) op->table = x.table;
-  if (op->reads_pixels || type == Type::kI8) set_start(op, x.channels);
-}
-
-// An image that convolutions alone read is not made: they read its bytes.
-void drop_image(Program *program) {
-  for (const Op &op : program->ops) {
-    const auto &inputs = op.inputs;
-    const bool reads = std::find(inputs.begin(), inputs.end(), 0) != inputs.end();
-    if (reads && !op.reads_pixels) return;
+  op->reading.raise = type == Type::kI8 ? kRaise : 0;
+  if (op->reads_pixels || op->reading.raise != 0) {
+    set_start(kLanes, x.channels, op);
   }
-  const auto &outputs = program->outputs;
-  if (std::find(outputs.begin(), outputs.end(), 0) != outputs.end()) return;
-  program->ops[0].is_stored = program->ops[0].kind != Kind::kImage;
 }
 
 void prepare(Program *program, bool with_tiles) {
@@ -435,14 +343,14 @@ void prepare(Program *program, bool with_tiles) {
   drop_image(program);
 }
 
-int64_t scratch_of(const Program &program, int position, const Plan &plan) {
+int64_t scratch_of_wide(const Program &program, int position, const Plan &plan) {
   const Op &op = program.ops[static_cast<size_t>(position)];
   if (op.kind != Kind::kConvolution) return 0;
   if (op.looks_up) return scratch_of_lookup(op);
   const size_t read = static_cast<size_t>(op.inputs[0]);
   const Op &x = program.ops[read];
   const Type type = read_type(op, x);
-  if (!needs_frame(op, type)) return 0;
+  if (!copies_input(op, type)) return 0;
   const int64_t line = line_of(op, x.channels, type, plan.sizes[read]);
   const int64_t rows = std::min<int64_t>(
       most_rows(op, line), plan.sizes[static_cast<size_t>(position)].height);
@@ -473,7 +381,7 @@ void rows_of_blocks(const Group &group, const Geometry &g, const Stages &stages,
             {top + row, c, static_cast<int>(many), v}, &made);
       }
     }
-    weights += wide * g.runs.count * g.runs.length * 64;
+    weights += wide * g.runs.count * g.length * 64;
   }
 }
 
@@ -508,7 +416,7 @@ AQD_AMX void rows_of_tiles(const Group &group, const Geometry &g,
           run(g, window + c * g.step, weights, start, stages,
               {top + row, c, static_cast<int>(pixels), v}, &made);
         }
-        weights += (both ? 2 : 1) * g.runs.count * g.runs.length * 64;
+        weights += (both ? 2 : 1) * g.runs.count * g.length * 64;
       }
     }
   }
@@ -522,12 +430,9 @@ void convolve(const Group &group, uint8_t *scratch, int64_t step, Pool *pool) {
   const int64_t pixel = x.channels * code;
   const int64_t line = line_of(op, x.channels, x.type, x.size);
   Geometry g;
-  g.runs = runs_of(op, x.channels, reads_bytes(x.type));
-  std::vector<int64_t> offsets;
-  for (int64_t run = 0; run < g.runs.count; ++run) {
-    offsets.push_back(run / g.runs.per_row * op.dilation.height * line +
-                      run % g.runs.per_row * op.dilation.width * pixel);
-  }
+  g.runs = runs_of(op, x.channels);
+  g.length = length_of(g.runs, reads_bytes(x.type));
+  const std::vector<int64_t> offsets = offsets_of(op, g.runs, line, pixel);
   g.offsets = offsets.data();
   g.step = op.stride.width * pixel;
   const Stages stages(group);
@@ -541,7 +446,7 @@ void convolve(const Group &group, uint8_t *scratch, int64_t step, Pool *pool) {
     const int64_t top = rows * part / parts, end = rows * (part + 1) / parts;
     const uint8_t *codes = static_cast<const uint8_t *>(x.data) +
                            top * op.stride.height * line;
-    if (needs_frame(op, x.type)) {
+    if (copies_input(op, x.type)) {
       uint8_t *framed = scratch + step * thread;
       frame(op, x, band_of(op, top, end - top), framed);
       codes = framed;
@@ -576,11 +481,11 @@ void run_group(const Group &group, uint8_t *scratch, int64_t step, Pool *pool) {
 
 const Isa kAvx512 = {
     "avx512", has_avx512, [](Program *program) { prepare(program, false); },
-    scratch_of, run_group};
+    scratch_of_wide, run_group};
 
 const Isa kAmx = {
     "amx", [] { return has_avx512() && has_amx(); },
-    [](Program *program) { prepare(program, true); }, scratch_of, run_group};
+    [](Program *program) { prepare(program, true); }, scratch_of_wide, run_group};
 
 }  // namespace aqd
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 namespace aqd {
 namespace {
@@ -33,9 +34,14 @@ void frame(const Op &op, const Tensor &x, const Band &band, To *to) {
     }
     const From *from = static_cast<const From *>(x.data) + row * line;
     to = fill(op, op.padding.width, x.channels, to);
-    for (int64_t i = 0; i < line; ++i) {
-      *to++ = static_cast<To>(from[i] + op.reading.raise);
+    if (std::is_same_v<From, To> && op.reading.raise == 0) {
+      std::memcpy(to, from, static_cast<size_t>(line) * sizeof *to);
+    } else {
+      for (int64_t i = 0; i < line; ++i) {
+        to[i] = static_cast<To>(from[i] + op.reading.raise);
+      }
     }
+    to += line;
     to = fill(op, op.padding.width, x.channels, to);
   }
 }

@@ -68,24 +68,6 @@ void pack_alone(Weights *weights) {
   std::memcpy(weights->packed.data()->bytes, codes.data(), codes.size());
 }
 
-// What sums start from, as what is read exceeds the codes that it stands for.
-void set_start(const Vectors &set, int32_t channels, Op *op) {
-  const size_t outs = static_cast<size_t>(op->channels);
-  const std::vector<int8_t> &codes = op->weights->codes;
-  std::vector<int64_t> sums(outs, 0);
-  for (size_t i = 0; i < codes.size(); ++i) {
-    const size_t channel = i / outs % static_cast<size_t>(channels);
-    const int zero = op->reads_pixels ? op->table[channel] : 0;
-    sums[i % outs] -= int64_t{codes[i]} * (zero + op->reading.raise);
-  }
-  const int64_t lanes = vectors_of(op->channels, set.lanes) * set.lanes;
-  op->start.assign(static_cast<size_t>(lanes), 0);
-  // Of 32 bits, as sums are, which fit in the end.
-  for (size_t o = 0; o < outs; ++o) {
-    op->start[o] = static_cast<int32_t>(sums[o]);
-  }
-}
-
 void prepare_convolution(const Vectors &set, ReadBytes read, const Op &x,
                          Op *op) {
   Codes codes = {x.grid.type(), x.grid};
@@ -107,19 +89,7 @@ void prepare_convolution(const Vectors &set, ReadBytes read, const Op &x,
   if (op->weights->format == 0) pack(set, *op, x.channels, op->weights);
   op->is_packed = op->weights->format == format_of(*op);
   op->reads_pixels = op->reads_pixels && op->is_packed;
-  set_start(set, x.channels, op);
-}
-
-// An image that convolutions alone read is not made: they read its bytes.
-void drop_image(Program *program) {
-  const auto has_image = [](const std::vector<int> &positions) {
-    return std::find(positions.begin(), positions.end(), 0) != positions.end();
-  };
-  for (const Op &op : program->ops) {
-    if (has_image(op.inputs) && !op.reads_pixels) return;
-  }
-  if (has_image(program->outputs)) return;
-  program->ops[0].is_stored = program->ops[0].kind != Kind::kImage;
+  set_start(set.lanes, x.channels, op);
 }
 
 // The largest magnitude of what an operator makes in a channel.
@@ -174,6 +144,34 @@ void pack_table(const Vectors &set, const Program &program, Op *op) {
 }
 
 }  // namespace
+
+void set_start(int lanes, int32_t channels, Op *op) {
+  const size_t outs = static_cast<size_t>(op->channels);
+  const std::vector<int8_t> &codes = op->weights->codes;
+  std::vector<int64_t> sums(outs, 0);
+  for (size_t i = 0; i < codes.size(); ++i) {
+    const size_t channel = i / outs % static_cast<size_t>(channels);
+    const int zero = op->reads_pixels ? op->table[channel] : 0;
+    sums[i % outs] -= int64_t{codes[i]} * (zero + op->reading.raise);
+  }
+  const int64_t count = vectors_of(op->channels, lanes) * lanes;
+  op->start.assign(static_cast<size_t>(count), 0);
+  // Of 32 bits, as sums are, which fit in the end.
+  for (size_t o = 0; o < outs; ++o) {
+    op->start[o] = static_cast<int32_t>(sums[o]);
+  }
+}
+
+void drop_image(Program *program) {
+  const auto has_image = [](const std::vector<int> &positions) {
+    return std::find(positions.begin(), positions.end(), 0) != positions.end();
+  };
+  for (const Op &op : program->ops) {
+    if (has_image(op.inputs) && !op.reads_pixels) return;
+  }
+  if (has_image(program->outputs)) return;
+  program->ops[0].is_stored = program->ops[0].kind != Kind::kImage;
+}
 
 int largest_weight(const Weights &weights) {
   int largest = 1;

@@ -25,6 +25,13 @@ struct Codes {
 // Decides how a convolution reads bytes; codes of 16 bits are read as words.
 using ReadBytes = Reading (*)(const Op &op, const Codes &codes);
 
+// Makes what sums start from, as what is read exceeds the codes that it stands
+// for; for whole vectors.
+void set_start(int lanes, int32_t channels, Op *op);
+
+// An image that convolutions alone read is not made: they read its bytes.
+void drop_image(Program *program);
+
 void prepare(const Vectors &vectors, ReadBytes read, Program *program);
 
 int64_t scratch_of(const Program &program, int position, const Plan &plan);
