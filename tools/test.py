@@ -49,6 +49,7 @@ def main() -> None:
             DumpDetResults(out_file_path=args.out)
         )
     runner.test()
+    launch.leave()
 
 
 if __name__ == '__main__':

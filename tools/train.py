@@ -57,6 +57,7 @@ def main() -> None:
         if start and '://' not in start:
             check_checkpoint(start, runner.model, not cfg.get('resume'))
     runner.train()
+    launch.leave()
 
 
 if __name__ == '__main__':
