@@ -252,7 +252,10 @@ class Indexer {
     for (int64_t slot = 0; slot < slots_.count; ++slot) {
       for (int64_t first = 0; first < kVector; first += 16) {
         __m512i x[16];
-        for (int64_t i = 0; i < 16; ++i) x[i] = index_at(slot, first + i);
+        const int64_t together = std::min<int64_t>(16, tile_.columns());
+        for (int64_t i = 0; i < 16; i += together) {
+          read(slot, first + i, together, x + i);
+        }
         transpose_bytes(x);
         uint8_t *plane = to + slot * kVector + first;
         const int64_t next = slots_.count * kVector;
@@ -271,39 +274,56 @@ class Indexer {
   }
 
  private:
-  // Indices of 64 units at one pixel of a slot.
-  AQD_VBMI __m512i index_at(int64_t slot, int64_t pixel) const {
-    int64_t row, column = tile_.left + tile_.column_of(pixel);
-    if (slots_.are_shared) {
-      row = tile_.top * op_.stride.height + slot - op_.padding.height;
-    } else {
+  // The row of the input that a pixel of a slot reads; none is -1.
+  int64_t row_of(int64_t slot, int64_t pixel) const {
+    int64_t row = tile_.top * op_.stride.height + slot;
+    if (!slots_.are_shared) {
       const int64_t vector = slot / units_.rows;
       const int64_t tap = slot - vector * units_.rows;
       const int64_t out =
           tile_.top + vector * tile_.rows() + tile_.row_of(pixel);
-      if (out >= out_.height) return _mm512_setzero_si512();
-      row = out * op_.stride.height - op_.padding.height +
-            tap * op_.dilation.height;
+      if (out >= out_.height) return -1;
+      row = out * op_.stride.height + tap * op_.dilation.height;
     }
-    if (row < 0 || row >= x_.size.height || column >= out_.width) {
-      return _mm512_setzero_si512();
-    }
-    column = column * op_.stride.width - op_.padding.width;
-    const int64_t next = units_.is_wide ? op_.dilation.width : 0;
-    const __m512i a = codes_at(row, column, 0);
-    const __m512i b = codes_at(row, column + next, 1);
-    const __m512i c = codes_at(row, column + 2 * next, 2);
-    // Codes are two bits, so that none moves into a byte beside it.
-    return _mm512_or_si512(
-        a, _mm512_or_si512(_mm512_slli_epi16(b, 2), _mm512_slli_epi16(c, 4)));
+    row -= op_.padding.height;
+    return row < x_.size.height ? row : -1;
   }
 
-  AQD_VBMI __m512i codes_at(int64_t row, int64_t column, int j) const {
-    if (column < 0 || column >= x_.size.width) return _mm512_setzero_si512();
-    const int64_t pixel = row * x_.size.width + column;
-    return _mm512_maskz_loadu_epi8(
-        masks_[j], static_cast<const uint8_t *>(x_.data) +
-                       pixel * x_.channels + shifts_[j]);
+  // Indices of 64 units at some pixels of a slot, neighbours in one row.
+  AQD_VBMI void read(int64_t slot, int64_t pixel, int64_t count,
+                     __m512i *to) const {
+    const int64_t row = row_of(slot, pixel);
+    const int64_t first = tile_.left + tile_.column_of(pixel);
+    const int64_t there = row < 0 ? 0 : std::clamp<int64_t>(out_.width - first, 0, count);
+    const int64_t step = op_.stride.width;
+    const int64_t next = units_.is_wide ? op_.dilation.width : 0;
+    const int64_t column = first * step - op_.padding.width;
+    const int64_t last = column + (there - 1) * step + 2 * next;
+    const bool is_inside = column >= 0 && last < x_.size.width;
+    const int64_t line = x_.size.width * x_.channels;
+    const uint8_t *from = static_cast<const uint8_t *>(x_.data) + row * line +
+                          column * x_.channels;
+    for (int64_t i = 0; i < there; ++i, from += step * x_.channels) {
+      // The row below is that of the next slot, most often. Rows are longer
+      // than what a cache fetches by itself.
+      _mm_prefetch(reinterpret_cast<const char *>(
+                       from + line + 2 * next * x_.channels + shifts_[2]),
+                   _MM_HINT_T0);
+      __m512i codes[3];
+      for (int64_t j = 0; j < 3; ++j) {
+        const int64_t at = column + i * step + j * next;
+        const bool is_there = is_inside || (at >= 0 && at < x_.size.width);
+        codes[j] = is_there ? _mm512_maskz_loadu_epi8(
+                                  masks_[j],
+                                  from + j * next * x_.channels + shifts_[j])
+                            : _mm512_setzero_si512();
+      }
+      // Codes are two bits, so that none moves into a byte beside it.
+      to[i] = _mm512_or_si512(
+          codes[0], _mm512_or_si512(_mm512_slli_epi16(codes[1], 2),
+                                    _mm512_slli_epi16(codes[2], 4)));
+    }
+    for (int64_t i = there; i < count; ++i) to[i] = _mm512_setzero_si512();
   }
 
   const Op &op_;
