@@ -38,11 +38,12 @@ constexpr int kRaise = 128;
 
 bool reads_bytes(Type type) { return type == Type::kU8 || type == Type::kI8; }
 
-// Instructions for a run: whole tiles, of 64 bytes a pixel, or pairs of words;
-// what is behind a run counts nothing.
-int64_t length_of(const Runs &runs, bool bytes) {
-  const int64_t each = bytes ? 64 : 2;
-  return (runs.codes + each - 1) / each * (bytes ? kTileRows : 1);
+// Instructions for a run: of four bytes or two words, and of whole tiles (64
+// bytes a pixel) if it is by tiles; what is behind a run counts nothing.
+int64_t length_of(const Runs &runs, bool bytes, bool tiles) {
+  const int64_t each = bytes ? 4 : 2, together = tiles ? kTileRows : 1;
+  const int64_t codes = each * together;
+  return (runs.codes + codes - 1) / codes * together;
 }
 
 // Weights of other formats are other numbers; 0 is for none.
@@ -73,7 +74,7 @@ int8_t *pack_vector(const Runs &runs, const int8_t *from, int64_t outs,
 void pack(const Op &op, int32_t channels, bool bytes, bool tiles,
           Weights *weights) {
   const Runs runs = runs_of(op, channels);
-  const int64_t length = length_of(runs, bytes);
+  const int64_t length = length_of(runs, bytes, tiles);
   const int64_t outs = op.channels, vectors = vectors_of(outs);
   const int64_t together = tiles ? kTileRows : 1;
   const int64_t most = tiles ? 2 : kVectors;
@@ -288,15 +289,12 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512vnni");
 }
 
-int64_t line_of(const Op &op, int32_t channels, Type type, Size size) {
-  return (int64_t{size.width} + 2 * op.padding.width) * channels *
-         static_cast<int64_t>(bytes_of(type));
-}
-
 // Without a frame what is behind a tensor may be read: not behind an image.
-bool copies_input(const Op &op, Type type) {
-  return op.padding.height > 0 || op.padding.width > 0 || type == Type::kI8 ||
-         op.reads_pixels;
+Source source_of_wide(const Op &op, const Tensor &x) {
+  const bool is_copied = op.padding.height > 0 || op.padding.width > 0 ||
+                         x.type == Type::kI8 || op.reads_pixels;
+  return {is_copied, (int64_t{x.size.width} + 2 * op.padding.width) *
+                         x.channels * static_cast<int64_t>(bytes_of(x.type))};
 }
 
 // The type of what a convolution reads: of an image its bytes, less than the
@@ -349,13 +347,10 @@ int64_t scratch_of_wide(const Program &program, int position, const Plan &plan) 
   if (op.looks_up) return scratch_of_lookup(op);
   const size_t read = static_cast<size_t>(op.inputs[0]);
   const Op &x = program.ops[read];
-  const Type type = read_type(op, x);
-  if (!copies_input(op, type)) return 0;
-  const int64_t line = line_of(op, x.channels, type, plan.sizes[read]);
-  const int64_t rows = std::min<int64_t>(
-      most_rows(op, line), plan.sizes[static_cast<size_t>(position)].height);
-  return (band_of(op, 0, rows).rows * line + kSlack + kCacheLine - 1) /
-         kCacheLine * kCacheLine;
+  const Tensor tensor = {nullptr, read_type(op, x), x.channels,
+                         plan.sizes[read]};
+  return scratch_for(op, tensor.size, source_of_wide(op, tensor),
+                     plan.sizes[static_cast<size_t>(position)].height);
 }
 
 // Rows of the output from one on, of a convolution by vectors.
@@ -423,36 +418,49 @@ AQD_AMX void rows_of_tiles(const Group &group, const Geometry &g,
   _tile_release();
 }
 
+// A row of the output of a convolution whose sums are pooled.
+AQD_AVX512 void pool_row(const Group &group, const Ring &ring,
+                         const Stages &stages, int64_t row, Made *made) {
+  for (int64_t c = 0; c < group.size.width; c += kPlacePixels) {
+    const int many = static_cast<int>(
+        std::min<int64_t>(kPlacePixels, group.size.width - c));
+    for (int64_t v = 0; v < vectors_of(group.channels); ++v) {
+      pool_sums<kLanes>(group, ring, row, c, many, v * kLanes, made->codes[0]);
+      stages.run({row, c, many, v}, made);
+    }
+  }
+}
+
 void convolve(const Group &group, uint8_t *scratch, int64_t step, Pool *pool) {
   const Op &op = group.op();
   const Tensor &x = *group.x;
   const int64_t code = static_cast<int64_t>(bytes_of(x.type));
   const int64_t pixel = x.channels * code;
-  const int64_t line = line_of(op, x.channels, x.type, x.size);
+  const Source source = source_of_wide(op, x);
   Geometry g;
   g.runs = runs_of(op, x.channels);
-  g.length = length_of(g.runs, reads_bytes(x.type));
-  const std::vector<int64_t> offsets = offsets_of(op, g.runs, line, pixel);
+  const std::vector<int64_t> offsets =
+      offsets_of(op, g.runs, source.line, pixel);
   g.offsets = offsets.data();
   g.step = op.stride.width * pixel;
   const Stages stages(group);
   const bool in_tiles = op.weights->format == format_of(op, true, true);
-  const int64_t rows = group.size.height;
-  // Some for each thread, so that none waits long for another.
-  const int64_t few = pool->threads() > 1 ? 4 * pool->threads() : 1;
-  const int64_t most = most_rows(op, line);
-  const int64_t parts = std::min(rows, std::max((rows + most - 1) / most, few));
-  pool->run(parts, [&](int64_t part, int thread) {
-    const int64_t top = rows * part / parts, end = rows * (part + 1) / parts;
-    const uint8_t *codes = static_cast<const uint8_t *>(x.data) +
-                           top * op.stride.height * line;
-    if (copies_input(op, x.type)) {
-      uint8_t *framed = scratch + step * thread;
-      frame(op, x, band_of(op, top, end - top), framed);
-      codes = framed;
+  g.length = length_of(g.runs, reads_bytes(x.type), in_tiles);
+  const auto make = in_tiles ? rows_of_tiles : rows_of_blocks;
+  in_bands(group, source, scratch, step, pool, [&](const Rows &rows) {
+    if (op.pooling.kernel.height == 0) {
+      return make(group, g, stages, rows.windows, source.line, rows.top,
+                  rows.end - rows.top);
     }
-    const auto run = in_tiles ? rows_of_tiles : rows_of_blocks;
-    run(group, g, stages, codes, line, top, end - top);
+    const Ring ring(group, rows.ring);
+    const Stages storing(ring.group);
+    Made made;
+    in_turns(
+        group, rows, source,
+        [&](const uint8_t *windows, int64_t row) {
+          make(ring.group, g, storing, windows, source.line, row, 1);
+        },
+        [&](int64_t row) { pool_row(group, ring, stages, row, &made); });
   });
 }
 

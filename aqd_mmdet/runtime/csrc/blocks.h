@@ -413,38 +413,55 @@ void weigh_rows(const Group &group, const Stages<Set> &stages,
   }
 }
 
+// A row of the output of a convolution whose sums are pooled.
+template <typename Set>
+AQD_TARGET void pool_row(const Group &group, const Ring &ring,
+                         const Stages<Set> &stages, int64_t row,
+                         Made<Set> *made) {
+  constexpr int kLanes = Set::kVectors.lanes;
+  made->head = made->codes[0];
+  for (int64_t c = 0; c < group.size.width; c += kMostPixels) {
+    const int64_t rest = group.size.width - c;
+    const int many = static_cast<int>(rest < kMostPixels ? rest : kMostPixels);
+    for (int64_t v = 0; v < vectors_of(group.channels, kLanes); ++v) {
+      pool_sums<kLanes>(group, ring, row, c, many, v * kLanes, made->codes[0]);
+      stages.run({row, c, many, v}, made);
+    }
+  }
+}
+
 template <typename Set>
 void convolve(const Group &group, uint8_t *scratch, int64_t step, Pool *pool) {
   const Op &op = group.op();
   const Tensor &x = *group.x;
   const int64_t pixel = x.channels * bytes_read(op);
-  const int64_t line = line_of(op, x.channels, x.size);
+  const Source source = source_of(op, x);
   Geometry g;
   g.runs = runs_of(op, x.channels);
   g.steps = steps_of(op, g.runs.codes);
-  const std::vector<int64_t> offsets = offsets_of(op, g.runs, line, pixel);
+  const std::vector<int64_t> offsets =
+      offsets_of(op, g.runs, source.line, pixel);
   g.offsets = offsets.data();
   g.pixel = op.stride.width * pixel;
   const Stages<Set> stages(group);
-  const int64_t rows = group.size.height;
-  // Some for each thread, so that none waits long for another.
-  const int64_t few = pool->threads() > 1 ? 4 * pool->threads() : 1;
-  const int64_t most = most_rows(op, line);
-  const int64_t parts = std::min(rows, std::max((rows + most - 1) / most, few));
-  pool->run(parts, [&](int64_t part, int thread) {
-    const int64_t top = rows * part / parts, end = rows * (part + 1) / parts;
-    const uint8_t *codes = static_cast<const uint8_t *>(x.data) +
-                           top * op.stride.height * line;
-    if (needs_frame(op, x.type)) {
-      uint8_t *framed = scratch + step * thread;
-      frame(op, x, band_of(op, top, end - top), framed);
-      codes = framed;
-    }
+  in_bands(group, source, scratch, step, pool, [&](const Rows &rows) {
     if (op.groups > 1) {
-      weigh_rows(group, stages, codes, line, top, end - top);
-    } else {
-      make_rows(group, g, stages, codes, line, top, end - top);
+      return weigh_rows(group, stages, rows.windows, source.line, rows.top,
+                        rows.end - rows.top);
     }
+    if (op.pooling.kernel.height == 0) {
+      return make_rows(group, g, stages, rows.windows, source.line, rows.top,
+                       rows.end - rows.top);
+    }
+    const Ring ring(group, rows.ring);
+    const Stages<Set> storing(ring.group);
+    Made<Set> made;
+    in_turns(
+        group, rows, source,
+        [&](const uint8_t *windows, int64_t row) {
+          make_rows(ring.group, g, storing, windows, source.line, row, 1);
+        },
+        [&](int64_t row) { pool_row(group, ring, stages, row, &made); });
   });
 }
 

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "plan.h"
+
 namespace aqd {
 namespace {
 
@@ -193,6 +195,33 @@ void raise(const From *codes, int32_t channels, To *largest) {
   }
 }
 
+// Sums of a pixel of a group that begins with a convolution: those of its
+// window, or the largest of some.
+template <typename T>
+void sum_pixel(const Group &group, int64_t row, int64_t column,
+               std::vector<int32_t> *other, int32_t *to) {
+  const Op &op = group.op();
+  const Tensor &x = *group.x;
+  const Pooling &by = op.pooling;
+  if (by.kernel.height == 0) {
+    std::fill(to, to + group.channels, 0);
+    return convolve_pixel<T>(op, x, row, column, to);
+  }
+  std::fill(to, to + group.channels, INT32_MIN);
+  const Size size = windowed(op, x.size);
+  for (int64_t v = 0; v < by.kernel.height; ++v) {
+    const int64_t y = row * by.stride.height - by.padding.height + v;
+    if (y < 0 || y >= size.height) continue;
+    for (int64_t u = 0; u < by.kernel.width; ++u) {
+      const int64_t z = column * by.stride.width - by.padding.width + u;
+      if (z < 0 || z >= size.width) continue;
+      other->assign(static_cast<size_t>(group.channels), 0);
+      convolve_pixel<T>(op, x, y, z, other->data());
+      raise(other->data(), group.channels, to);
+    }
+  }
+}
+
 void max_pool(const Op &op, const Tensor &x, const Tensor &out, Pool *pool) {
   const int64_t height = x.size.height, width = x.size.width;
   pool->run(out.size.height, [&](int64_t row, int) {
@@ -312,15 +341,14 @@ void widen(const Tensor &x, int32_t *out) {
 
 void run_group(const Group &group) {
   PixelStages stages(group);
-  const Op &op = group.op();
   const bool sums = group.is_convolution();
+  std::vector<int32_t> other;
   for (int64_t row = 0; row < group.size.height; ++row) {
     for (int64_t column = 0; column < group.size.width; ++column) {
       if (sums) {
-        std::fill(stages.made(0), stages.made(0) + group.channels, 0);
         with_type(group.x->type, [&](auto tag) {
-          convolve_pixel<typename decltype(tag)::type>(op, *group.x, row, column,
-                                                       stages.made(0));
+          sum_pixel<typename decltype(tag)::type>(group, row, column, &other,
+                                                  stages.made(0));
         });
       }
       stages.run(sums ? 1 : 0, row, column);

@@ -20,6 +20,15 @@ int32_t sliced(int64_t n, int64_t offset, int64_t step) {
   return offset >= n ? 0 : static_cast<int32_t>((n - offset + step - 1) / step);
 }
 
+// Size of what becomes of a convolution's sums.
+Size pooled(const Pooling &by, Size sums) {
+  if (by.kernel.height == 0) return sums;
+  return {windowed(sums.height, by.kernel.height, by.stride.height,
+                   by.padding.height, 1),
+          windowed(sums.width, by.kernel.width, by.stride.width,
+                   by.padding.width, 1)};
+}
+
 // Size of an operator's output; sizes are those of all before it.
 Size output_size(const Program &program, int position, const Size *sizes) {
   const Op &op = program.ops[static_cast<size_t>(position)];
@@ -27,10 +36,7 @@ Size output_size(const Program &program, int position, const Size *sizes) {
   switch (op.kind) {
     case Kind::kConvolution:
     case Kind::kMaxPool:
-      return {windowed(x.height, op.kernel.height, op.stride.height,
-                       op.padding.height, op.dilation.height),
-              windowed(x.width, op.kernel.width, op.stride.width,
-                       op.padding.width, op.dilation.width)};
+      return pooled(op.pooling, windowed(op, x));
     case Kind::kMean:
       return {1, 1};
     case Kind::kUpsample:
@@ -90,8 +96,11 @@ bool place(const Program &program, int position, std::vector<Living> *living,
 
 }  // namespace
 
-bool same(const Size &a, const Size &b) {
-  return a.height == b.height && a.width == b.width;
+Size windowed(const Op &op, Size x) {
+  return {windowed(x.height, op.kernel.height, op.stride.height,
+                   op.padding.height, op.dilation.height),
+          windowed(x.width, op.kernel.width, op.stride.width, op.padding.width,
+                   op.dilation.width)};
 }
 
 bool make_plan(const Program &program, const Isa &isa, Size input,

@@ -17,9 +17,10 @@ struct Plan {
   int64_t scratch = 0;  // bytes that a thread needs for the largest operator
 };
 
-struct Isa;
+// Size of what a convolution or a max-pool makes of an input.
+Size windowed(const Op &op, Size x);
 
-bool same(const Size &a, const Size &b);
+struct Isa;
 
 // Returns whether the program takes an input of this size.
 bool make_plan(const Program &program, const Isa &isa, Size input, Plan *plan);

@@ -24,6 +24,10 @@ inline size_t bytes_of(Type type) {
   return type == Type::kI32 ? 4 : type == Type::kI16 ? 2 : 1;
 }
 
+inline bool same(const Size &a, const Size &b) {
+  return a.height == b.height && a.width == b.width;
+}
+
 // The codes that a tensor may hold.
 struct Grid {
   int32_t low = 0;
@@ -87,6 +91,11 @@ struct Reading {
   int64_t steps = 0;      // of products whose sums fit 16 bits; 0 if unused
 };
 
+// A max-pool that a convolution's sums go through; its height is 0 for none.
+struct Pooling {
+  Size kernel, stride, padding;
+};
+
 // One operator; the fields that its kind does not have are unused.
 struct Op {
   Kind kind = Kind::kImage;
@@ -109,6 +118,7 @@ struct Op {
   bool is_placed = true;       // false if it is written to what the caller gave
   int last_use = 0;            // the last head that reads it
   bool is_packed = false;      // whether vector kernels run it
+  Pooling pooling;             // of a convolution (schedule.h)
   bool looks_up = false;       // a convolution by tables
   bool reads_pixels = false;   // a convolution of an image's bytes themselves
   Reading reading;

@@ -11,6 +11,10 @@ namespace {
 // rest of which is for weights.
 constexpr int64_t kBand = 512 << 10;
 
+int64_t whole_lines(int64_t bytes) {
+  return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+}
+
 // Writes what stands for zero in some pixels: of an image its means.
 template <typename To>
 To *fill(const Op &op, int64_t pixels, int32_t channels, To *to) {
@@ -80,7 +84,43 @@ Band band_of(const Op &op, int64_t top, int64_t rows) {
 
 int64_t most_rows(const Op &op, int64_t line) {
   const int64_t rest = kBand / line - band_of(op, 0, 1).rows;
-  return std::max<int64_t>(rest, 0) / op.stride.height + 1;
+  const int64_t sums = std::max<int64_t>(rest, 0) / op.stride.height + 1;
+  const Pooling &by = op.pooling;
+  if (by.kernel.height == 0) return sums;
+  return std::max<int64_t>(sums - by.kernel.height, 0) / by.stride.height + 1;
+}
+
+Band sums_of(const Op &op, Size x, int64_t top, int64_t rows) {
+  const Pooling &by = op.pooling;
+  if (by.kernel.height == 0) return {top, rows};
+  const int64_t first = top * by.stride.height - by.padding.height;
+  const int64_t end = first + (rows - 1) * by.stride.height + by.kernel.height;
+  const int64_t from = std::max<int64_t>(first, 0);
+  return {from, std::min<int64_t>(end, windowed(op, x).height) - from};
+}
+
+int64_t ring_bytes(const Op &op, Size x) {
+  const int64_t sums = int64_t{op.pooling.kernel.height} *
+                       windowed(op, x).width * op.channels;
+  return sums == 0 ? 0 : whole_lines(sums * 4 + kSlack);
+}
+
+int64_t scratch_for(const Op &op, Size x, const Source &source, int64_t rows) {
+  int64_t bytes = ring_bytes(op, x);
+  if (!source.is_copied) return bytes;
+  const Band sums = sums_of(op, x, 0, std::min(most_rows(op, source.line), rows));
+  // Those of a band below the first one, which may be cut off.
+  const int64_t most = sums.rows + op.pooling.padding.height;
+  bytes += whole_lines(band_of(op, 0, most).rows * source.line + kSlack);
+  return bytes;
+}
+
+Ring::Ring(const Group &pooled, uint8_t *memory) : group(pooled) {
+  const Op &op = pooled.op();
+  group.size = {op.pooling.kernel.height, windowed(op, pooled.x->size).width};
+  sums = {memory, Type::kI32, pooled.channels, group.size};
+  group.stages.resize(1);
+  group.stages[0].out = &sums;
 }
 
 void frame(const Op &op, const Tensor &x, const Band &band, uint8_t *to) {

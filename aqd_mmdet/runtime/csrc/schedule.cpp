@@ -1,11 +1,144 @@
 #include "schedule.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace aqd {
 namespace {
 
 size_t at(int position) { return static_cast<size_t>(position); }
+
+// What reads each operator.
+std::vector<std::vector<int>> readers_of(const Program &program) {
+  std::vector<std::vector<int>> readers(program.ops.size());
+  for (size_t i = 0; i < program.ops.size(); ++i) {
+    for (const int input : program.ops[i].inputs) {
+      readers[at(input)].push_back(static_cast<int>(i));
+    }
+  }
+  return readers;
+}
+
+// Puts max-pools before the requantisations of the convolution that reads the
+// image.
+class PoolMover {
+ public:
+  explicit PoolMover(Program *program)
+      : program_(*program), readers_(readers_of(*program)) {}
+
+  void run() {
+    for (size_t i = 0; i < program_.ops.size(); ++i) {
+      Op &each = program_.ops[i];
+      const bool is_first = each.kind == Kind::kConvolution &&
+                            each.groups == 1 && each.inputs[0] == 0 &&
+                            program_.ops[0].kind == Kind::kImage;
+      if (is_first && can_join(static_cast<int>(i))) join(static_cast<int>(i));
+    }
+  }
+
+ private:
+  Op &op(int position) { return program_.ops[at(position)]; }
+
+  // The only reader of an operator that is nothing else; -1 if there is none.
+  int only_reader(int position) const {
+    const std::vector<int> &outputs = program_.outputs;
+    const std::vector<int> &readers = readers_[at(position)];
+    const bool leaves =
+        std::find(outputs.begin(), outputs.end(), position) != outputs.end();
+    return leaves || readers.size() != 1 ? -1 : readers[0];
+  }
+
+  bool can_join(int position) {
+    const std::vector<int> &outputs = program_.outputs;
+    const std::vector<int> &readers = readers_[at(position)];
+    if (readers.empty() || std::find(outputs.begin(), outputs.end(),
+                                     position) != outputs.end()) {
+      return false;
+    }
+    const Op *first = nullptr;
+    for (const int reader : readers) {
+      const int next = only_reader(reader);
+      if (op(reader).kind != Kind::kRequantize || next < 0) return false;
+      const Op &pool = op(next);
+      if (pool.kind != Kind::kMaxPool || !same(pool.dilation, {1, 1})) {
+        return false;
+      }
+      if (first == nullptr) first = &pool;
+      if (!same(pool.kernel, first->kernel) ||
+          !same(pool.stride, first->stride) ||
+          !same(pool.padding, first->padding)) {
+        return false;
+      }
+    }
+    return can_turn(position);
+  }
+
+  // Whether multipliers of a channel have one sign, and weights where it is
+  // negative can change theirs.
+  bool can_turn(int position) {
+    const Op &head = op(position);
+    for (const Op &other : program_.ops) {
+      if (&other != &head && other.weights == head.weights) return false;
+    }
+    const std::vector<int8_t> &codes = head.weights->codes;
+    if (std::find(codes.begin(), codes.end(), INT8_MIN) != codes.end()) {
+      return false;
+    }
+    for (int c = 0; c < head.channels; ++c) {
+      const bool is_negative = sign_of(position, c) < 0;
+      for (const int reader : readers_[at(position)]) {
+        const int32_t m = multiplier(op(reader), c);
+        if (m == INT32_MIN || (is_negative && m > 0)) return false;
+      }
+    }
+    return true;
+  }
+
+  static int32_t &multiplier(Op &op, int channel) {
+    std::vector<int32_t> &m = op.multipliers.m;
+    return m[m.size() > 1 ? at(channel) : 0];
+  }
+
+  // The least sign of a channel's multipliers.
+  int sign_of(int position, int channel) {
+    int sign = 1;
+    for (const int reader : readers_[at(position)]) {
+      if (multiplier(op(reader), channel) < 0) sign = -1;
+    }
+    return sign;
+  }
+
+  void join(int position) {
+    Op &head = op(position);
+    const size_t outs = at(head.channels);
+    std::vector<int8_t> signs;
+    for (int c = 0; c < head.channels; ++c) {
+      signs.push_back(static_cast<int8_t>(sign_of(position, c)));
+    }
+    std::vector<int8_t> &codes = head.weights->codes;
+    for (size_t i = 0; i < codes.size(); ++i) {
+      codes[i] = static_cast<int8_t>(codes[i] * signs[i % outs]);
+    }
+    for (const int reader : readers_[at(position)]) {
+      for (int32_t &m : op(reader).multipliers.m) m = std::abs(m);
+      const int pool = readers_[at(reader)][0];
+      head.pooling = {op(pool).kernel, op(pool).stride, op(pool).padding};
+      replace(pool, reader);
+    }
+  }
+
+  // Lets all that reads an operator read another one.
+  void replace(int position, int by) {
+    for (Op &each : program_.ops) {
+      std::replace(each.inputs.begin(), each.inputs.end(), position, by);
+    }
+    std::replace(program_.outputs.begin(), program_.outputs.end(), position,
+                 by);
+  }
+
+  Program &program_;
+  const std::vector<std::vector<int>> readers_;
+};
 
 // Whether an operator can follow another code by code; what is upsampled is
 // read at other places, but it is there before.
@@ -57,7 +190,8 @@ std::vector<int> wanted(const Program &program, const std::vector<int> &depths,
 }
 
 // The positions of operators in the order in which they shall run: each one
-// is behind all that it reads, and not long before it is read.
+// is behind all that it reads, and not long before it is read. Those that
+// nothing reads do not run.
 std::vector<int> order_of(const Program &program) {
   struct Visit {
     int position;
@@ -65,17 +199,15 @@ std::vector<int> order_of(const Program &program) {
     size_t next;
   };
   const std::vector<int> depths = depths_of(program);
-  std::vector<int> order, roots = program.outputs;
-  const int count = static_cast<int>(program.ops.size());
-  std::vector<bool> is_done(at(count), false);
-  for (int i = 0; i < count; ++i) roots.push_back(i);
+  std::vector<int> order;
+  std::vector<bool> is_done(program.ops.size(), false);
   std::vector<Visit> path;
   const auto enter = [&](int position) {
     if (is_done[at(position)]) return;
     path.push_back({position, wanted(program, depths, position), 0});
   };
-  for (const int root : roots) {
-    enter(root);
+  for (const int output : program.outputs) {
+    enter(output);
     while (!path.empty()) {
       Visit &last = path.back();
       if (last.next < last.inputs.size()) {
@@ -94,7 +226,7 @@ std::vector<int> order_of(const Program &program) {
 // those of a head that pyramid levels share: the weights are then still in the
 // cache. What reads them is delayed as well.
 std::vector<int> side_by_side(const Program &program, std::vector<int> order) {
-  std::vector<int> turns(order.size()), last(program.weights.size(), 0);
+  std::vector<int> turns(program.ops.size()), last(program.weights.size(), 0);
   const auto index_of = [&](const Op &op) {
     return static_cast<size_t>(op.weights - program.weights.data());
   };
@@ -117,7 +249,7 @@ std::vector<int> side_by_side(const Program &program, std::vector<int> order) {
 
 void reorder(Program *program) {
   const std::vector<int> order = side_by_side(*program, order_of(*program));
-  std::vector<int> places(order.size());
+  std::vector<int> places(program->ops.size());
   std::vector<Op> ops;
   for (const int position : order) {
     places[at(position)] = static_cast<int>(ops.size());
@@ -132,12 +264,9 @@ void reorder(Program *program) {
 class Joiner {
  public:
   explicit Joiner(Program *program)
-      : program_(*program), readers_(program->ops.size()) {
+      : program_(*program), readers_(readers_of(*program)) {
     for (size_t i = 0; i < program->ops.size(); ++i) {
       program->ops[i].head = static_cast<int>(i);
-      for (const int input : program->ops[i].inputs) {
-        readers_[at(input)].push_back(static_cast<int>(i));
-      }
     }
   }
 
@@ -242,7 +371,7 @@ class Joiner {
   }
 
   Program &program_;
-  std::vector<std::vector<int>> readers_;
+  const std::vector<std::vector<int>> readers_;
 };
 
 }  // namespace
@@ -253,6 +382,7 @@ bool can_lead(const Op &op) {
 }
 
 void schedule(Program *program) {
+  PoolMover(program).run();
   reorder(program);
   Joiner(program).run();
 }

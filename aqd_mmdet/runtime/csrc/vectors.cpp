@@ -4,8 +4,6 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "runs.h"
-
 namespace aqd {
 namespace {
 
@@ -183,21 +181,18 @@ int largest_weight(const Weights &weights) {
 
 int64_t bytes_read(const Op &op) { return op.reading.as_words ? 2 : 1; }
 
-int64_t line_of(const Op &op, int32_t channels, Size size) {
-  return (int64_t{size.width} + 2 * op.padding.width) * channels *
-         bytes_read(op);
-}
-
 int64_t steps_of(const Op &op, int64_t codes) {
   const int64_t each = op.reading.as_words ? 2 : 4;
   return (codes + each - 1) / each;
 }
 
-bool needs_frame(const Op &op, Type type) {
-  const bool widens = op.reading.as_words && type != Type::kI16;
+Source source_of(const Op &op, const Tensor &x) {
+  const bool widens = op.reading.as_words && x.type != Type::kI16;
   // Without a frame what is behind a tensor may be read: not behind an image.
-  return op.padding.height > 0 || op.padding.width > 0 || op.reads_pixels ||
-         op.reading.raise != 0 || widens;
+  const bool is_copied = op.padding.height > 0 || op.padding.width > 0 ||
+                         op.reads_pixels || op.reading.raise != 0 || widens;
+  return {is_copied, (int64_t{x.size.width} + 2 * op.padding.width) *
+                         x.channels * bytes_read(op)};
 }
 
 void prepare(const Vectors &set, ReadBytes read, Program *program) {
@@ -223,12 +218,9 @@ int64_t scratch_of(const Program &program, int position, const Plan &plan) {
   if (op.kind != Kind::kConvolution) return 0;
   const size_t read = static_cast<size_t>(op.inputs[0]);
   const Op &x = program.ops[read];
-  if (!needs_frame(op, x.grid.type())) return 0;
-  const int64_t line = line_of(op, x.channels, plan.sizes[read]);
-  const int64_t rows = std::min<int64_t>(
-      most_rows(op, line), plan.sizes[static_cast<size_t>(position)].height);
-  return (band_of(op, 0, rows).rows * line + kSlack + kCacheLine - 1) /
-         kCacheLine * kCacheLine;
+  const Tensor tensor = {nullptr, x.grid.type(), x.channels, plan.sizes[read]};
+  return scratch_for(op, tensor.size, source_of(op, tensor),
+                     plan.sizes[static_cast<size_t>(position)].height);
 }
 
 }  // namespace aqd

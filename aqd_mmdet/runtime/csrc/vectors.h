@@ -5,6 +5,7 @@
 
 #include "kernels.h"
 #include "plan.h"
+#include "runs.h"
 
 namespace aqd {
 
@@ -39,12 +40,11 @@ int64_t scratch_of(const Program &program, int position, const Plan &plan);
 // The largest magnitude of a weight.
 int largest_weight(const Weights &weights);
 
-// Whether a convolution reads a copy of its input.
-bool needs_frame(const Op &op, Type type);
+// How a convolution's input is read.
+Source source_of(const Op &op, const Tensor &x);
 
-// Bytes of one code as a convolution reads it, and of a row of its frame.
+// Bytes of one code as a convolution reads it.
 int64_t bytes_read(const Op &op);
-int64_t line_of(const Op &op, int32_t channels, Size size);
 
 // Instructions for a run: a lane of each takes four bytes or two words.
 int64_t steps_of(const Op &op, int64_t codes);
