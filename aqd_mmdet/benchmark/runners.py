@@ -27,8 +27,18 @@ def load_aqd(path: Path, shape: tuple[int, ...], threads: int) -> Run:
 
     compiled, content = file.load(path)
     engine = Engine(compiled, content, threads)
-    image = _images(shape, np.uint8)
-    return lambda: engine.run(compiled.program, image)
+    # Each library has its own order of an image's bytes, and keeps its
+    # outputs' memory: ours has channels innermost, and is told to.
+    image = _images(shape, np.uint8).transpose(0, 2, 3, 1)
+    image = np.ascontiguousarray(image).transpose(0, 3, 1, 2)
+    out: dict[str, np.ndarray] | None = None
+
+    def run() -> dict[str, np.ndarray]:
+        nonlocal out
+        out = engine.run(compiled.program, image, out)
+        return out
+
+    return run
 
 
 def load_onnxruntime(path: Path, shape: tuple[int, ...], threads: int) -> Run:

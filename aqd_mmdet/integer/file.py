@@ -231,7 +231,7 @@ class _Reader:
         levels = unpack(packed, bits, count).astype(np.int16)
         codes = (levels * stride + first).reshape(shape)
         _need(codes.max(initial=0) < 2**bits, where, 'codes of its grid')
-        return ir.Weights(codes, bits)
+        return ir.Weights(codes.astype(np.int8), bits)
 
 
 def _need(right: bool, where: str, what: str) -> None:

@@ -424,7 +424,7 @@ def _weighted(
     per_group = self.by_name[codes].channels // groups
     shaped = layer.weight_codes().reshape(-1, per_group, *kernel)
     self.weights[str(name)] = ir.Weights(
-        shaped.cpu().numpy().astype(np.int16), weights.grid.bits
+        shaped.cpu().numpy().astype(np.int8), weights.grid.bits
     )
     op = ir.Convolution(
         str(name),
@@ -539,7 +539,7 @@ def _average(self: _Folder, node: Node) -> Affine:
     else:
         # A convolution of ones, channel by channel.
         kernel = _pair(layer.kernel_size)
-        ones = np.ones((channels, 1, *kernel), np.int16)
+        ones = np.ones((channels, 1, *kernel), np.int8)
         self.weights[str(name)] = ir.Weights(ones, 8)
         op = ir.Convolution(
             str(name),

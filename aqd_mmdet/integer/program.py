@@ -208,7 +208,7 @@ class Weights:
     """The integer weights of a layer.
 
     Attributes:
-        codes: int16 (O, I / groups, kH, kW); odd below 8 bits.
+        codes: int8 (O, I / groups, kH, kW), -127 to 127; odd below 8 bits.
         bits: Width in bits that one code is stored in.
     """
 

@@ -18,6 +18,17 @@ from ..integer.program import Image, Program
 MESSAGE_BYTES = 300
 # Numbers of an aqd_detection: four edges, label, score.
 DETECTION_FIELDS = 6
+# Numbers of 32 bits in a line of a common cache.
+LINE = 16
+
+
+def _lines(shape: tuple[int, ...]) -> np.ndarray:
+    """Return an int32 array that begins with a line of the cache, as the
+    engine has a faster way to fill such ones."""
+    size = int(np.prod(shape))
+    numbers = np.empty(size + LINE, np.int32)
+    first = -numbers.ctypes.data % (4 * LINE) // 4
+    return numbers[first : first + size].reshape(shape)
 
 
 @cache
@@ -185,6 +196,6 @@ class Engine:
                     f'the program does not take an image of {width} x {height}'
                 )
             depth, *sides = shape
-            inner = np.empty((count, *sides, depth), np.int32)
+            inner = _lines((count, *sides, depth))
             outputs[name] = inner.transpose(0, 3, 1, 2)
         return outputs

@@ -56,10 +56,10 @@ def detector() -> CompiledDetector:
     rng = np.random.default_rng(0)
     weights = {
         'c': ir.Weights(
-            rng.choice([-3, -1, 1, 3], (2, 3, 1, 1)).astype(np.int16), 2
+            rng.choice([-3, -1, 1, 3], (2, 3, 1, 1)).astype(np.int8), 2
         ),
         'b': ir.Weights(
-            rng.integers(-127, 128, (4, 3, 1, 1)).astype(np.int16), 8
+            rng.integers(-127, 128, (4, 3, 1, 1)).astype(np.int8), 8
         ),
     }
     outputs = (ir.Output(('cls',), 0.25), ir.Output(('box',), 0.125))

@@ -164,7 +164,7 @@ def test_convolution(data, kernel, stride, padding):
     ))  # fmt: skip
     height, width = kernel[0] + data.draw(sides), 2 * kernel[1] + 1
     x = integers(data, (2, 2 * groups, height, width), -1024, 1024, np.int16)
-    codes = integers(data, (2 * groups, 2, *kernel), -127, 127, np.int16)
+    codes = integers(data, (2 * groups, 2, *kernel), -127, 127, np.int8)
     op = ir.Convolution(
         'y', ('x',), 2 * groups, ir.INT32, kernel, stride, padding, dilation,
         'w', groups,

@@ -100,7 +100,7 @@ class _Maker:
     def convolution(
         self, name: str, source: str, ins: int, outs: int, kernel: ir.Size
     ) -> None:
-        codes = self.rng.integers(-127, 128, (outs, ins, *kernel), np.int16)
+        codes = self.rng.integers(-127, 128, (outs, ins, *kernel), np.int8)
         self.weights[name] = ir.Weights(codes, 8)
         self.ops.append(
             ir.Convolution(

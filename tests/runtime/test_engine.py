@@ -111,7 +111,7 @@ def test_a_window_larger_than_its_map_is_refused():
     small = detector()
     first = small.program.ops[1]
     wide = replace(first, kernel=(9, 1))
-    codes = np.ones((2, 3, 9, 1), np.int16)
+    codes = np.ones((2, 3, 9, 1), np.int8)
     program = replace(
         small.program,
         ops=(small.program.ops[0], wide, *small.program.ops[2:]),
@@ -282,4 +282,4 @@ def test_lookups_come_before_what_is_added(tmp_path):
     ).stdout  # fmt: skip
     names = re.findall(r'\t(v[a-z0-9]+)\s+%', listing)
     run = ' '.join(names)
-    assert run.count('vpermb ' * 4 + 'vpaddb ' * 4) >= 4
+    assert run.count('vpermb ' * 4 + 'vpaddusb ' * 4) >= 4

@@ -34,13 +34,15 @@ class Builder:
         self.tensors: list[tuple[ir.Op, int]] = []
         self.sums: list[tuple[ir.Op, int]] = []
         self.convolve(self.ops[0], 0)
+        if self.rng.random() < 0.5:
+            self.pool()
         for _ in range(self.rng.integers(3, 14)):
             move = self.pick(
                 [self.deepen, self.deepen, self.add, self.enlarge]
             )
             move()
             if self.rng.random() < 0.3:
-                self.requantize(*self.pick(self.sums))
+                self.requantize(*self.pick(self.sums or self.tensors))
 
     def pick(self, choices):
         return choices[self.rng.integers(len(choices))]
@@ -59,7 +61,7 @@ class Builder:
         channels, name = self.pick(CHANNELS), self.name()
         shape = (channels, x.channels, kernel, kernel)
         levels = self.rng.integers(0, 2**bits - (bits == 8), shape)
-        codes = (first + step * levels).astype(np.int16)
+        codes = (first + step * levels).astype(np.int8)
         self.weights[name] = ir.Weights(codes, bits)
         sums = ir.Convolution(
             name, (x.output,), channels, ir.INT32, (kernel, kernel),
@@ -80,6 +82,31 @@ class Builder:
         op = ir.Requantize(self.name(), (x.output,), x.channels, grid, table)
         self.tensors.append((self.put(op), halvings))
         return op
+
+    def pool(self) -> None:
+        """Pool all that reads the first convolution, mostly alike.
+
+        Signs of multipliers differ or not; some are rounded twice.
+        """
+        sums, halvings = self.sums[0]
+        if self.rng.random() < 0.5:
+            self.requantize(sums, halvings)
+        kernel, stride = self.pick([(3, 2), (2, 2), (3, 1)])
+        alike = self.rng.random() < 0.8
+        signs = self.rng.choice([-1, 1], sums.channels)
+        for i, op in enumerate(self.ops):
+            if alike and isinstance(op, ir.Requantize):
+                table = op.multipliers
+                m = (abs(table.m) * signs[: table.m.size]).astype(np.int32)
+                self.ops[i] = replace(op, multipliers=replace(table, m=m))
+        rounded, self.tensors, self.sums = self.tensors, [], []
+        for x, _ in rounded:
+            pooled = ir.MaxPool(
+                self.name(), (x.output,), x.channels, x.grid,
+                (kernel, kernel), (stride, stride), (kernel % 2, kernel % 2),
+                (1, 1),
+            )  # fmt: skip
+            self.tensors.append((self.put(pooled), halvings + stride - 1))
 
     def deepen(self) -> None:
         self.convolve(*self.pick(self.tensors))

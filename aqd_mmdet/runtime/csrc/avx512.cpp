@@ -51,6 +51,14 @@ int format_of(const Op &op, bool bytes, bool tiles) {
   return (tiles ? 3 : bytes ? 2 : 1) + (op.dilation.width == 1 ? 0 : 3);
 }
 
+// Vectors of output channels of the next block: four, or three if so many
+// blocks of three leave whole ones of four, as smaller ones leave the
+// multipliers idle.
+int64_t wide_of(int64_t vectors) {
+  if (vectors <= kVectors) return vectors;
+  return vectors % kVectors == 0 ? kVectors : kVectors - 1;
+}
+
 // Weights of 16 output channels that meet the codes of one instruction: those
 // of each channel lie together.
 int8_t *pack_vector(const Runs &runs, const int8_t *from, int64_t outs,
@@ -69,7 +77,7 @@ int8_t *pack_vector(const Runs &runs, const int8_t *from, int64_t outs,
   return to + 64;
 }
 
-// Weights: block of vectors (four, or two of tiles), run, instruction (16 of
+// Weights: block of vectors (some, or two of tiles), run, instruction (16 of
 // tiles together), vector, lane.
 void pack(const Op &op, int32_t channels, bool bytes, bool tiles,
           Weights *weights) {
@@ -77,12 +85,12 @@ void pack(const Op &op, int32_t channels, bool bytes, bool tiles,
   const int64_t length = length_of(runs, bytes, tiles);
   const int64_t outs = op.channels, vectors = vectors_of(outs);
   const int64_t together = tiles ? kTileRows : 1;
-  const int64_t most = tiles ? 2 : kVectors;
   weights->format = format_of(op, bytes, tiles);
   weights->packed.resize(static_cast<size_t>(vectors * runs.count * length));
   int8_t *to = weights->packed.data()->bytes;
-  for (int64_t block = 0; block < vectors; block += most) {
-    const int64_t end = std::min(block + most, vectors);
+  for (int64_t block = 0, end; block < vectors; block = end) {
+    const int64_t left = vectors - block;
+    end = block + (tiles ? std::min<int64_t>(2, left) : wide_of(left));
     for (int64_t run = 0; run < runs.count; ++run) {
       const int8_t *from =
           weights->codes.data() + tap_of(op, runs, run) * channels * outs;
@@ -363,8 +371,8 @@ void rows_of_blocks(const Group &group, const Geometry &g, const Stages &stages,
   const int8_t *weights = op.weights->packed.data()->bytes;
   const int64_t vectors = vectors_of(op.channels);
   Made made;
-  for (int64_t v = 0; v < vectors; v += kVectors) {
-    const int64_t wide = std::min<int64_t>(kVectors, vectors - v);
+  for (int64_t v = 0, wide; v < vectors; v += wide) {
+    wide = wide_of(vectors - v);
     const int32_t *start = first == nullptr ? nullptr : first + v * kLanes;
     for (int64_t row = 0; row < rows; ++row) {
       const uint8_t *window = codes + row * op.stride.height * line;

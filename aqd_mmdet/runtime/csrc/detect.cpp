@@ -12,6 +12,7 @@ namespace {
 
 // Of all maps: so that their bytes can be counted.
 constexpr int64_t kMaxCodes = PTRDIFF_MAX / 8;
+constexpr int64_t kLine = 16;  // codes in a line of the cache
 
 // Runs a program; its outputs are in the workspace until the next call.
 int run_program(aqd_model *model, int program, const void *input, Size size,
@@ -29,12 +30,14 @@ int run_program(aqd_model *model, int program, const void *input, Size size,
     map.channels = shape[0];
     map.size = {shape[1], shape[2]};
     starts.push_back(total);
-    total += map.pixels() * map.channels;
+    // Each begins with a line of the cache.
+    total += (map.pixels() * map.channels + kLine - 1) / kLine * kLine;
     if (total > kMaxCodes) return AQD_NO_MEMORY;
   }
   int32_t *codes =
-      parts_of(model).workspace.maps.get(static_cast<size_t>(total));
+      parts_of(model).workspace.maps.get(static_cast<size_t>(total + kLine));
   if (codes == nullptr) return AQD_NO_MEMORY;
+  while (reinterpret_cast<uintptr_t>(codes) % (4 * kLine) != 0) ++codes;
   std::vector<int32_t *> outputs;
   for (size_t i = 0; i < maps->size(); ++i) {
     outputs.push_back(codes + starts[i]);

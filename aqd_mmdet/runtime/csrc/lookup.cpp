@@ -7,7 +7,7 @@
 // A weight w is 2v + 1, v in -2..1, and a sum of products q * w is twice the
 // sum of q * v and the sum of q, which is the same for all output channels.
 // What is looked up is the sum of three q * v less its smallest, at most 18,
-// so that bytes hold the sums of 12 lookups, often of 24.
+// so that bytes hold the sums of 12 lookups at least, and most often of 30.
 
 #include "lookup.h"
 
@@ -34,9 +34,10 @@ constexpr int64_t kOuts = 4;
 constexpr int64_t kDeep = 4;
 // Indices of so many units, of 6 rows, are half of an L1 cache.
 constexpr int64_t kUnits = 64;
-constexpr int kMostSums = 24;  // lookups that a byte sums at most
-constexpr int kSurelySums = 12;
+constexpr int kMostRows = 3;  // of a window
 constexpr int kLargest = 18;  // what a lookup gives at most
+// Four units of three rows are 12 lookups, whose sum surely fits a byte.
+constexpr int kMostParts = kUnits / 4;
 // A sum of the largest fits 16 bits.
 constexpr int64_t kMostLookups = 65535 / kLargest;
 constexpr int kFormat = 7;  // of weights, beside those of avx512.cpp
@@ -116,46 +117,63 @@ constexpr Largest kLargestOf = make_largest();
 
 int64_t groups_of(int64_t outs) { return (outs + kOuts - 1) / kOuts; }
 
-// Offsets of tables in the order in which they are read: groups of output
-// channels, blocks of units, parts of them that a byte sums, rows of the
-// window, units, output channels. Returns whether bytes hold what all parts
-// give at most.
-bool make_offsets(const Op &op, int64_t channels, const Units &units,
-                  int64_t part, uint16_t *to) {
-  bool right = true;
-  for (int64_t out = 0; out < groups_of(op.channels) * kOuts; out += kOuts) {
-    for (int64_t block = 0; block < units.count; block += kUnits) {
-      const int64_t last = std::min(block + kUnits, units.count);
-      for (int64_t first = block; first < last; first += part) {
-        const int64_t end = std::min(first + part, last);
-        int sums[kOuts] = {};
-        for (int64_t row = 0; row < units.rows; ++row) {
-          for (int64_t unit = first; unit < end; ++unit) {
-            for (int64_t o = 0; o < kOuts; ++o) {
-              const int table = table_of(op, channels, units, out + o, unit, row);
-              *to++ = static_cast<uint16_t>(table * kVector);
-              sums[o] += kLargestOf.of[table];
-            }
-          }
-        }
-        for (const int sum : sums) right = right && sum <= UINT8_MAX;
+// Lengths of the parts of a block, in units.
+struct Parts {
+  uint8_t of[kMostParts];
+};
+
+int64_t blocks_of(const Units &units) {
+  return (units.count + kUnits - 1) / kUnits;
+}
+
+// Offsets of the tables of one block for one group of output channels, in the
+// order in which they are read: units, rows of the window, output channels.
+// Parts are as long as bytes hold what they give at most.
+uint16_t *pack_block(const Op &op, int64_t channels, const Units &units,
+                     int64_t out, int64_t first, Parts *parts, uint16_t *to) {
+  uint8_t *length = parts->of;
+  *length = 0;
+  int sums[kOuts] = {};
+  for (int64_t unit = first; unit < std::min(first + kUnits, units.count);
+       ++unit) {
+    int each[kOuts] = {};
+    for (int64_t row = 0; row < units.rows; ++row) {
+      for (int64_t o = 0; o < kOuts; ++o) {
+        const int table = table_of(op, channels, units, out + o, unit, row);
+        *to++ = static_cast<uint16_t>(table * kVector);
+        each[o] += kLargestOf.of[table];
       }
     }
+    bool fits = true;
+    for (int64_t o = 0; o < kOuts; ++o) {
+      fits = fits && sums[o] + each[o] <= UINT8_MAX;
+    }
+    if (!fits) {
+      *++length = 0;
+      std::fill(sums, sums + kOuts, 0);
+    }
+    for (int64_t o = 0; o < kOuts; ++o) sums[o] += each[o];
+    ++*length;
   }
-  return right;
+  return to;
 }
 
 void pack(Op *op, int64_t channels) {
   Weights *weights = op->weights;
   const Units units = units_of(*op, channels);
+  const int64_t groups = groups_of(op->channels), blocks = blocks_of(units);
   weights->format = kFormat;
-  weights->part = kMostSums / units.rows;
-  weights->offsets.resize(static_cast<size_t>(
-      groups_of(op->channels) * kOuts * units.count * units.rows));
+  weights->offsets.resize(
+      static_cast<size_t>(groups * kOuts * units.count * units.rows));
+  weights->parts.resize(static_cast<size_t>(groups * blocks) * sizeof(Parts));
   uint16_t *to = weights->offsets.data();
-  if (make_offsets(*op, channels, units, weights->part, to)) return;
-  weights->part = kSurelySums / units.rows;
-  make_offsets(*op, channels, units, weights->part, to);
+  Parts *parts = reinterpret_cast<Parts *>(weights->parts.data());
+  for (int64_t group = 0; group < groups; ++group) {
+    for (int64_t block = 0; block < blocks; ++block) {
+      to = pack_block(*op, channels, units, group * kOuts, block * kUnits,
+                      parts++, to);
+    }
+  }
 }
 
 // Twice what all lookups of an output channel give too much.
@@ -342,24 +360,23 @@ struct Sums {
   __m512i words, uppers;
 };
 
-// Where the indices of a part of a layer's units are, in bytes.
-struct Part {
-  int64_t count;  // lookups
-  int32_t steps[kMostSums];
+// Where the indices of a part's lookups are from its first one's, in bytes.
+struct Steps {
+  int32_t of[kUnits * kMostRows];
   int64_t next_vector;
 };
 
-Part part_of(const Slots &slots, int64_t units, int64_t rows) {
-  Part part;
-  part.count = 0;
-  part.next_vector = slots.next_vector * kVector;
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t u = 0; u < units; ++u) {
-      part.steps[part.count++] = static_cast<int32_t>(
+Steps steps_of(const Slots &slots, int64_t rows) {
+  Steps steps;
+  steps.next_vector = slots.next_vector * kVector;
+  int32_t *to = steps.of;
+  for (int64_t u = 0; u < kUnits; ++u) {
+    for (int64_t row = 0; row < rows; ++row) {
+      *to++ = static_cast<int32_t>(
           (u * slots.count + row * slots.next_row) * kVector);
     }
   }
-  return part;
+  return steps;
 }
 
 // Adds what a part gives to the sums of four output channels. The order of
@@ -368,17 +385,18 @@ Part part_of(const Slots &slots, int64_t units, int64_t rows) {
 // are the saturating ones, though nothing is ever cut off: on AMD's Zen 5 they
 // have ports of their own, where others take turns with the lookups.
 template <int kVectors>
-AQD_VBMI void look_up(const Part &part, const uint8_t *indices,
-                      const uint16_t *offsets, Sums *sums) {
+AQD_VBMI void look_up(const Steps &steps, int64_t count,
+                      const uint8_t *indices, const uint16_t *offsets,
+                      Sums *sums) {
   __m512i bytes[kOuts][kVectors];
 #pragma GCC unroll 4
   for (int o = 0; o < kOuts; ++o) {
 #pragma GCC unroll 4
     for (int y = 0; y < kVectors; ++y) bytes[o][y] = _mm512_setzero_si512();
   }
-  const int64_t next = part.next_vector;
-  for (int64_t i = 0; i < part.count; ++i) {
-    const uint8_t *from = indices + part.steps[i];
+  const int64_t next = steps.next_vector;
+  for (int64_t i = 0; i < count; ++i) {
+    const uint8_t *from = indices + steps.of[i];
     __m512i index[kVectors];
 #pragma GCC unroll 4
     for (int y = 0; y < kVectors; ++y) {
@@ -425,8 +443,8 @@ AQD_VBMI void look_up(const Part &part, const uint8_t *indices,
   }
 }
 
-using LookUp = void (*)(const Part &, const uint8_t *, const uint16_t *,
-                        Sums *);
+using LookUp = void (*)(const Steps &, int64_t count, const uint8_t *,
+                        const uint16_t *, Sums *);
 
 constexpr LookUp kLookUps[kDeep] = {look_up<1>, look_up<2>, look_up<3>,
                                     look_up<4>};
@@ -592,7 +610,7 @@ class Finisher {
           separate(sums[read * kDeep + y], lanes_[i]);
         }
         for (int64_t first = 0; first < kVector; first += kLanes) {
-          finish(y, v, first);
+          finish(y, v, first, v + 1 < vectors);
         }
       }
     }
@@ -609,7 +627,7 @@ class Finisher {
     }
   }
 
-  AQD_VBMI void finish(int64_t y, int64_t vector, int64_t first) {
+  AQD_VBMI void finish(int64_t y, int64_t vector, int64_t first, bool fetches) {
     __m512i x[kLanes];
     for (int i = 0; i < kLanes; ++i) {
       x[i] = _mm512_cvtepu16_epi32(_mm256_load_si256(
@@ -632,6 +650,9 @@ class Finisher {
             _mm512_add_epi32(_mm512_add_epi32(twice, start), box));
       }
       const int64_t pixels = std::min(together, size_.width - column);
+      if (fetches) {
+        stages_.fetch({row, column, static_cast<int>(pixels), vector + 1});
+      }
       stages_.run({row, column, static_cast<int>(pixels), vector}, &made_);
     }
   }
@@ -688,15 +709,15 @@ void run_tile(const Group &group, const Units &units, const Tile &tile,
   const Op &op = group.op();
   const Slots slots = slots_of(op, tile.columns());
   const Weights &weights = *op.weights;
+  const Parts *parts = reinterpret_cast<const Parts *>(weights.parts.data());
   const LookUp look_up = kLookUps[tile.deep - 1];
-  const Part whole = part_of(slots, weights.part, units.rows);
+  const Steps steps = steps_of(slots, units.rows);
   Indexer indexer(group, units, slots, tile);
   std::memset(static_cast<void *>(work.sums), 0, work.bytes);
   for (int64_t block = 0; block < units.count; block += kUnits) {
     const int64_t count = std::min(kUnits, units.count - block);
     indexer.run(block, work.index);
     sum_codes(work.index, count, slots.count, work.codes);
-    const Part rest = part_of(slots, count % weights.part, units.rows);
     const int64_t before = block * units.rows * kOuts;
     for (int64_t group_of_outs = 0; group_of_outs < groups_of(op.channels);
          ++group_of_outs) {
@@ -705,11 +726,13 @@ void run_tile(const Group &group, const Units &units, const Tile &tile,
           group_of_outs * units.count * units.rows * kOuts + before;
       Sums *sums = work.sums + group_of_outs * kOuts * kDeep;
       const uint8_t *indices = work.index;
-      for (int64_t left = count; left > 0; left -= weights.part) {
-        const Part &part = left < weights.part ? rest : whole;
-        look_up(part, indices, offsets, sums);
-        indices += weights.part * slots.count * kVector;
-        offsets += part.count * kOuts;
+      const uint8_t *length =
+          parts[group_of_outs * blocks_of(units) + block / kUnits].of;
+      for (int64_t left = count; left > 0; left -= *length++) {
+        const int64_t lookups = *length * units.rows;
+        look_up(steps, lookups, indices, offsets, sums);
+        indices += *length * slots.count * kVector;
+        offsets += lookups * kOuts;
       }
     }
   }
@@ -727,7 +750,7 @@ bool has_lookup() { return __builtin_cpu_supports("avx512vbmi"); }
 
 bool prepare_lookup(Op *op, const Op &x) {
   const bool right = (op->kernel.width == 1 || op->kernel.width == 3) &&
-                     op->kernel.height <= 3 && op->groups == 1 &&
+                     op->kernel.height <= kMostRows && op->groups == 1 &&
                      x.grid.low == 0 && x.grid.high <= 3;
   if (!right) return false;
   const Units units = units_of(*op, x.channels);

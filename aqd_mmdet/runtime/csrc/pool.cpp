@@ -5,6 +5,26 @@
 #include <unistd.h>
 
 namespace aqd {
+namespace {
+
+// How often a thread looks whether there is something to do before it sleeps:
+// some tens of microseconds, as long as the system takes to wake it.
+constexpr int kLooks = 2000;
+
+inline void rest() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+template <typename Done>
+void look(const Done &done) {
+  for (int i = 0; i < kLooks && !done(); ++i) rest();
+}
+
+}  // namespace
 
 Pool::Pool(int threads) : owner_(getpid()) {
   workers_.reserve(threads > 1 ? static_cast<size_t>(threads - 1) : 0);
@@ -43,6 +63,7 @@ void Pool::run(int64_t parts, Call call, const void *context) {
   }
   wake_.notify_all();
   take_parts(0);
+  look([this] { return busy_ == 0; });
   std::unique_lock<std::mutex> lock(mutex_);
   done_.wait(lock, [this] { return busy_ == 0; });
 }
@@ -58,8 +79,12 @@ void *Pool::work(void *pool) {
   uint64_t seen = 0;
   std::unique_lock<std::mutex> lock(self.mutex_);
   const int thread = ++self.started_;
+  const auto is_called = [&] { return self.stop_ || self.round_ != seen; };
   for (;;) {
-    self.wake_.wait(lock, [&] { return self.stop_ || self.round_ != seen; });
+    lock.unlock();
+    look(is_called);
+    lock.lock();
+    self.wake_.wait(lock, is_called);
     if (self.stop_) return nullptr;
     seen = self.round_;
     lock.unlock();

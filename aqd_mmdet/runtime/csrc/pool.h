@@ -54,9 +54,11 @@ class Pool {
   const pid_t owner_;
   std::mutex mutex_;
   std::condition_variable wake_, done_;
-  uint64_t round_ = 0;  // counts the calls of run
-  size_t busy_ = 0;     // workers that are still at the round
-  bool stop_ = false;
+  // Counts the calls of run; workers that are still at the last one; whether
+  // all is over. They change under the lock, and are watched without it.
+  std::atomic<uint64_t> round_{0};
+  std::atomic<size_t> busy_{0};
+  std::atomic<bool> stop_{false};
   int started_ = 0;     // workers that have their number
   Call call_ = nullptr;
   const void *context_ = nullptr;

@@ -79,9 +79,9 @@ struct Weights {
   // For vector instructions, in a format of theirs; 0 for none.
   int format = 0;
   std::vector<Line> packed;
-  // Instead, of tables (lookup.cpp), and how many units a byte sums.
+  // Instead, of tables (lookup.cpp), and how many of them bytes sum at once.
   std::vector<uint16_t> offsets;
-  int64_t part = 0;
+  std::vector<uint8_t> parts;
 };
 
 // How vector kernels read the input of a convolution.

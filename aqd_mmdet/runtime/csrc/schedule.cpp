@@ -24,16 +24,19 @@ std::vector<std::vector<int>> readers_of(const Program &program) {
 class PoolMover {
  public:
   explicit PoolMover(Program *program)
-      : program_(*program), readers_(readers_of(*program)) {}
+      : program_(*program), readers_(readers_of(*program)),
+        is_moved_(program->ops.size(), false) {}
 
-  void run() {
+  // Returns which operators nothing reads any more.
+  std::vector<bool> run() {
     for (size_t i = 0; i < program_.ops.size(); ++i) {
       Op &each = program_.ops[i];
       const bool is_first = each.kind == Kind::kConvolution &&
                             each.groups == 1 && each.inputs[0] == 0 &&
                             program_.ops[0].kind == Kind::kImage;
-      if (is_first && can_join(static_cast<int>(i))) join(static_cast<int>(i));
+      if (is_first && can_move(static_cast<int>(i))) move(static_cast<int>(i));
     }
+    return is_moved_;
   }
 
  private:
@@ -48,7 +51,7 @@ class PoolMover {
     return leaves || readers.size() != 1 ? -1 : readers[0];
   }
 
-  bool can_join(int position) {
+  bool can_move(int position) {
     const std::vector<int> &outputs = program_.outputs;
     const std::vector<int> &readers = readers_[at(position)];
     if (readers.empty() || std::find(outputs.begin(), outputs.end(),
@@ -108,7 +111,7 @@ class PoolMover {
     return sign;
   }
 
-  void join(int position) {
+  void move(int position) {
     Op &head = op(position);
     const size_t outs = at(head.channels);
     std::vector<int8_t> signs;
@@ -124,6 +127,7 @@ class PoolMover {
       const int pool = readers_[at(reader)][0];
       head.pooling = {op(pool).kernel, op(pool).stride, op(pool).padding};
       replace(pool, reader);
+      is_moved_[at(pool)] = true;
     }
   }
 
@@ -138,6 +142,7 @@ class PoolMover {
 
   Program &program_;
   const std::vector<std::vector<int>> readers_;
+  std::vector<bool> is_moved_;
 };
 
 // Whether an operator can follow another code by code; what is upsampled is
@@ -190,24 +195,28 @@ std::vector<int> wanted(const Program &program, const std::vector<int> &depths,
 }
 
 // The positions of operators in the order in which they shall run: each one
-// is behind all that it reads, and not long before it is read. Those that
-// nothing reads do not run.
-std::vector<int> order_of(const Program &program) {
+// is behind all that it reads, and not long before it is read.
+std::vector<int> order_of(const Program &program,
+                          const std::vector<bool> &is_moved) {
   struct Visit {
     int position;
     std::vector<int> inputs;
     size_t next;
   };
   const std::vector<int> depths = depths_of(program);
-  std::vector<int> order;
-  std::vector<bool> is_done(program.ops.size(), false);
+  std::vector<int> order, roots = program.outputs;
+  const size_t count = program.ops.size();
+  std::vector<bool> is_done(count, false);
+  for (size_t i = 0; i < count; ++i) {
+    if (!is_moved[i]) roots.push_back(static_cast<int>(i));
+  }
   std::vector<Visit> path;
   const auto enter = [&](int position) {
     if (is_done[at(position)]) return;
     path.push_back({position, wanted(program, depths, position), 0});
   };
-  for (const int output : program.outputs) {
-    enter(output);
+  for (const int root : roots) {
+    enter(root);
     while (!path.empty()) {
       Visit &last = path.back();
       if (last.next < last.inputs.size()) {
@@ -247,8 +256,9 @@ std::vector<int> side_by_side(const Program &program, std::vector<int> order) {
   return order;
 }
 
-void reorder(Program *program) {
-  const std::vector<int> order = side_by_side(*program, order_of(*program));
+void reorder(Program *program, const std::vector<bool> &is_moved) {
+  const std::vector<int> order =
+      side_by_side(*program, order_of(*program, is_moved));
   std::vector<int> places(program->ops.size());
   std::vector<Op> ops;
   for (const int position : order) {
@@ -382,8 +392,7 @@ bool can_lead(const Op &op) {
 }
 
 void schedule(Program *program) {
-  PoolMover(program).run();
-  reorder(program);
+  reorder(program, PoolMover(program).run());
   Joiner(program).run();
 }
 

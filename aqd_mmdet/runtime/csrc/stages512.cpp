@@ -19,6 +19,7 @@ struct VectorStage {
   std::vector<int64_t> rows, columns;  // what is upsampled, by its output
   Type type;
   uint8_t *out;  // null if nothing is stored
+  bool is_streamed;
 };
 
 namespace {
@@ -80,6 +81,16 @@ void pack_thresholds(Op *op) {
   }
 }
 
+// Outputs of 32 bits from so many bytes on are written past the caches, which
+// do not hold them until they are read, and so need not read what is there.
+constexpr size_t kStreamed = 4 << 20;
+
+bool is_streamed(const Tensor *out) {
+  return out != nullptr && out->type == Type::kI32 &&
+         out->channels % kLanes == 0 && out->count() * 4 >= kStreamed &&
+         reinterpret_cast<uintptr_t>(out->data) % 64 == 0;
+}
+
 std::vector<VectorStage> stages_of(const Group &group) {
   std::vector<VectorStage> made(group.stages.size());
   for (size_t i = 0; i < made.size(); ++i) {
@@ -95,6 +106,7 @@ std::vector<VectorStage> stages_of(const Group &group) {
     to.type = op.grid.type();
     to.out = stage.out == nullptr ? nullptr
                                   : static_cast<uint8_t *>(stage.out->data);
+    to.is_streamed = is_streamed(stage.out);
     if (op.kind != Kind::kUpsample) continue;
     const Size &from = stage.inputs[0].tensor->size;
     for (int64_t y = 0; y < group.size.height; ++y) {
@@ -193,6 +205,17 @@ AQD_AVX512 inline void store(const Pixels &pixels, Type type,
       for (; codes < end; codes += kLanes, at += pixels.next) {
         _mm512_mask_storeu_epi32(out + 4 * at, mask, _mm512_load_si512(codes));
       }
+  }
+}
+
+// Sixteen sums each of some pixels, to memory. Who waits for them takes a lock
+// that this thread held since, behind which such stores are done.
+AQD_AVX512 inline void stream(const Pixels &pixels, const int32_t *codes,
+                              uint8_t *out, int64_t at) {
+  const int32_t *end = codes + pixels.count * kLanes;
+  for (; codes < end; codes += kLanes, at += pixels.next) {
+    _mm512_stream_si512(reinterpret_cast<__m512i *>(out + 4 * at),
+                        _mm512_load_si512(codes));
   }
 }
 
@@ -350,12 +373,64 @@ AQD_AVX512 void store_short(const int32_t *thresholds, const int32_t *sums,
   }
 }
 
-// Whether nothing but rounding to a few unsigned bytes follows sums.
-bool is_short(const Group &group) {
+// A requantisation of sums that is stored at once.
+template <typename Put>
+AQD_AVX512 inline void requantize_sums(const Grid &grid, const int64_t *table,
+                                       const int32_t *sums, int count,
+                                       const Put &put) {
+  const __m512i low = _mm512_set1_epi32(grid.low);
+  const __m512i high = _mm512_set1_epi32(grid.high);
+  for (int p = 0; p < count; ++p, sums += kLanes) {
+    const __m512i code = merged(shifted(_mm512_load_si512(sums), table));
+    put(p, _mm512_min_epi32(_mm512_max_epi32(code, low), high));
+  }
+}
+
+AQD_AVX512 void store_requantized(const VectorStage &stage,
+                                  const int64_t *table, const Pixels &pixels,
+                                  const int32_t *sums, int64_t at) {
+  const __mmask16 mask = pixels.mask;
+  const int64_t next = pixels.next * static_cast<int64_t>(bytes_of(stage.type));
+  uint8_t *out = stage.out + at * static_cast<int64_t>(bytes_of(stage.type));
+  const auto run = [&](const auto &put) AQD_AVX512 {
+    requantize_sums(stage.grid, table, sums, pixels.count, put);
+  };
+  if (stage.is_streamed) {
+    return run([&](int p, __m512i codes) AQD_AVX512 {
+      _mm512_stream_si512(reinterpret_cast<__m512i *>(out + p * next), codes);
+    });
+  }
+  switch (stage.type) {
+    case Type::kU8:
+    case Type::kI8:
+      return run([&](int p, __m512i codes) AQD_AVX512 {
+        _mm_mask_storeu_epi8(out + p * next, mask, _mm512_cvtepi32_epi8(codes));
+      });
+    case Type::kI16:
+      return run([&](int p, __m512i codes) AQD_AVX512 {
+        _mm256_mask_storeu_epi16(out + p * next, mask,
+                                 _mm512_cvtepi32_epi16(codes));
+      });
+    case Type::kI32:
+      return run([&](int p, __m512i codes) AQD_AVX512 {
+        _mm512_mask_storeu_epi32(out + p * next, mask, codes);
+      });
+  }
+}
+
+// Whether one requantisation follows sums, and nothing else is stored.
+bool is_single(const Group &group) {
   const Stage &last = group.stages.back();
   return group.is_convolution() && group.stages.size() == 2 &&
-         group.stages[0].out == nullptr && last.out != nullptr &&
-         last.out->type == Type::kU8 && are_short(*last.op);
+         last.op->kind == Kind::kRequantize && group.stages[0].out == nullptr &&
+         last.out != nullptr;
+}
+
+// Whether that is a rounding to a few unsigned bytes.
+bool is_short(const Group &group) {
+  const Stage &last = group.stages.back();
+  return is_single(group) && last.out->type == Type::kU8 &&
+         are_short(*last.op);
 }
 
 }  // namespace
@@ -371,9 +446,29 @@ void prepare_requantize(Op *op) {
 Stages::Stages(const Group &group)
     : stages_(stages_of(group)), width_(group.size.width),
       channels_(group.channels), first_(group.is_convolution() ? 1 : 0),
-      is_short_(is_short(group)) {}
+      is_short_(is_short(group)),
+      is_single_(is_single(group) && stages_[1].thresholds == nullptr &&
+                 stages_[1].is_narrow) {}
 
 Stages::~Stages() = default;
+
+void Stages::fetch(const Place &place) const {
+  const int64_t first = place.row * width_ + place.column;
+  for (const VectorStage &stage : stages_) {
+    if (stage.kind == Kind::kUpsample || stage.kind == Kind::kConvolution) {
+      continue;
+    }
+    for (const Stage::Input &input : stage.inputs) {
+      if (input.tensor == nullptr) continue;
+      const int64_t code = static_cast<int64_t>(bytes_of(input.tensor->type));
+      const char *from = static_cast<const char *>(input.tensor->data);
+      for (int64_t p = 0; p < place.pixels; ++p) {
+        const int64_t at = (first + p) * channels_ + place.vector * kLanes;
+        _mm_prefetch(from + at * code, _MM_HINT_T0);
+      }
+    }
+  }
+}
 
 AQD_AVX512 void Stages::run(const Place &place, Made *made) const {
   const int64_t channel = place.vector * kLanes;
@@ -387,11 +482,20 @@ AQD_AVX512 void Stages::run(const Place &place, Made *made) const {
                        made->codes[0], place.pixels, channels_,
                        stages_[1].out + at);
   }
+  if (is_single_) {
+    return store_requantized(stages_[1],
+                             stages_[1].table + place.vector * kTable, pixels,
+                             made->codes[0], at);
+  }
   for (size_t i = 0; i < stages_.size(); ++i) {
     const VectorStage &stage = stages_[i];
     int32_t *to = made->codes[i];
     if (i >= first_) run_stage(stage, place, pixels, at, made, to);
-    if (stage.out != nullptr) store(pixels, stage.type, to, stage.out, at);
+    if (stage.is_streamed) {
+      stream(pixels, to, stage.out, at);
+    } else if (stage.out != nullptr) {
+      store(pixels, stage.type, to, stage.out, at);
+    }
   }
 }
 

@@ -51,11 +51,15 @@ class Stages {
   // The sums of a convolution are the codes of stage 0.
   void run(const Place &place, Made *made) const;
 
+  // Fetches into the cache what stages read at a place.
+  void fetch(const Place &place) const;
+
  private:
   std::vector<VectorStage> stages_;
   int64_t width_, channels_;
   size_t first_;
   bool is_short_;  // whether sums of 16 bits and bytes are all there is
+  bool is_single_;  // whether a requantisation of sums to 32 bits is
 };
 
 // Makes what a requantisation of a group reads.
