@@ -187,30 +187,36 @@ void set_start(Op *op) {
   }
 }
 
-// A part of the output: up to four vectors of pixels, each of some columns of
-// one row or more.
+// A part of the output: some vectors of pixels, taken row by row from columns
+// that are 64, or the rest on the right.
 struct Tile {
-  int64_t top, left;
-  int shift;  // its columns are 2^shift
-  int64_t deep;
+  int64_t left, columns;
+  int64_t first;  // pixel of these columns
+  int64_t deep;   // vectors
 
-  int64_t columns() const { return int64_t{1} << shift; }
-  int64_t rows() const { return kVector >> shift; }  // of a vector
-  int64_t row_of(int64_t pixel) const { return pixel >> shift; }
-  int64_t column_of(int64_t pixel) const { return pixel & (columns() - 1); }
+  int64_t row_of(int64_t pixel) const { return (first + pixel) / columns; }
+  int64_t column_of(int64_t pixel) const {
+    return left + (first + pixel) % columns;
+  }
+  // How many pixels from one on are in one row.
+  int64_t together(int64_t pixel, int64_t most) const {
+    return std::min(most, columns - (first + pixel) % columns);
+  }
 };
 
-std::vector<Tile> tiles_of(Size size) {
+std::vector<Tile> tiles_of(Size size, int threads) {
+  const int64_t vectors = size.height * ((size.width + kVector - 1) / kVector);
+  // Small maps are divided among threads rather than into large tiles.
+  const int64_t deep =
+      std::clamp<int64_t>((vectors + threads - 1) / threads, 1, kDeep);
   std::vector<Tile> tiles;
-  for (int64_t left = 0; left < size.width;) {
-    int shift = 6;
-    while (shift > 3 && left + (1 << shift) > size.width) --shift;
-    const int64_t rows = kVector >> shift;
-    for (int64_t top = 0; top < size.height; top += kDeep * rows) {
-      const int64_t deep = (size.height - top + rows - 1) / rows;
-      tiles.push_back({top, left, shift, std::min(deep, kDeep)});
+  for (int64_t left = 0; left < size.width; left += kVector) {
+    const int64_t columns = std::min(kVector, size.width - left);
+    const int64_t pixels = columns * size.height;
+    for (int64_t first = 0; first < pixels; first += deep * kVector) {
+      const int64_t rest = (pixels - first + kVector - 1) / kVector;
+      tiles.push_back({left, columns, first, std::min(deep, rest)});
     }
-    left += 1 << shift;
   }
   return tiles;
 }
@@ -270,9 +276,10 @@ class Indexer {
     for (int64_t slot = 0; slot < slots_.count; ++slot) {
       for (int64_t first = 0; first < kVector; first += 16) {
         __m512i x[16];
-        const int64_t together = std::min<int64_t>(16, tile_.columns());
-        for (int64_t i = 0; i < 16; i += together) {
-          read(slot, first + i, together, x + i);
+        const int64_t before = pixels_before(slot) + first;
+        for (int64_t i = 0, many; i < 16; i += many) {
+          many = tile_.together(before + i, 16 - i);
+          read(slot, before + i, many, x + i);
         }
         transpose_bytes(x);
         uint8_t *plane = to + slot * kVector + first;
@@ -292,18 +299,19 @@ class Indexer {
   }
 
  private:
+  // Pixels of a tile before those of a slot.
+  int64_t pixels_before(int64_t slot) const {
+    return slots_.are_shared ? 0 : slot / units_.rows * kVector;
+  }
+
   // The row of the input that a pixel of a slot reads; none is -1.
   int64_t row_of(int64_t slot, int64_t pixel) const {
-    int64_t row = tile_.top * op_.stride.height + slot;
-    if (!slots_.are_shared) {
-      const int64_t vector = slot / units_.rows;
-      const int64_t tap = slot - vector * units_.rows;
-      const int64_t out =
-          tile_.top + vector * tile_.rows() + tile_.row_of(pixel);
-      if (out >= out_.height) return -1;
-      row = out * op_.stride.height + tap * op_.dilation.height;
-    }
-    row -= op_.padding.height;
+    const int64_t out = tile_.row_of(pixel);
+    if (out >= out_.height) return -1;
+    const int64_t tap = slots_.are_shared
+                            ? slot
+                            : slot % units_.rows * op_.dilation.height;
+    const int64_t row = out * op_.stride.height + tap - op_.padding.height;
     return row < x_.size.height ? row : -1;
   }
 
@@ -311,8 +319,8 @@ class Indexer {
   AQD_VBMI void read(int64_t slot, int64_t pixel, int64_t count,
                      __m512i *to) const {
     const int64_t row = row_of(slot, pixel);
-    const int64_t first = tile_.left + tile_.column_of(pixel);
-    const int64_t there = row < 0 ? 0 : std::clamp<int64_t>(out_.width - first, 0, count);
+    const int64_t first = tile_.column_of(pixel);
+    const int64_t there = row < 0 ? 0 : count;
     const int64_t step = op_.stride.width;
     const int64_t next = units_.is_wide ? op_.dilation.width : 0;
     const int64_t column = first * step - op_.padding.width;
@@ -560,7 +568,14 @@ class Finisher {
  public:
   Finisher(const Group &group, const Tile &tile, const Stages &stages)
       : op_(group.op()), last_(group.stages.back()), size_(group.size),
-        tile_(tile), stages_(stages) {}
+        tile_(tile), stages_(stages) {
+    for (int64_t i = 0; i < tile.deep * kVector; ++i) {
+      const int64_t row = tile.row_of(i);
+      pixels_[i] = row < size_.height
+                       ? row * size_.width + tile.column_of(i)
+                       : -1;
+    }
+  }
 
   // Where rounding to a few codes is all that follows.
   AQD_VBMI void run(const Slots &slots, const std::vector<Narrow> &narrow,
@@ -636,12 +651,12 @@ class Finisher {
     transpose_numbers(x);
     const __m512i start =
         _mm512_loadu_si512(op_.start.data() + vector * kLanes);
-    const int64_t together = std::min<int64_t>(tile_.columns(), kLanes);
-    for (int64_t p = 0; p < kLanes; p += together) {
-      const int64_t row =
-          tile_.top + y * tile_.rows() + tile_.row_of(first + p);
-      const int64_t column = tile_.left + tile_.column_of(first + p);
-      if (row >= size_.height || column >= size_.width) continue;
+    const int64_t before = y * kVector + first;
+    for (int64_t p = 0, together; p < kLanes; p += together) {
+      together = tile_.together(before + p, kLanes - p);
+      const int64_t row = tile_.row_of(before + p);
+      const int64_t column = tile_.column_of(before + p);
+      if (row >= size_.height) continue;
       for (int64_t i = 0; i < together; ++i) {
         const __m512i box = _mm512_set1_epi32(boxes_[first + p + i]);
         const __m512i twice = _mm512_slli_epi32(x[p + i], 1);
@@ -649,24 +664,20 @@ class Finisher {
             made_.codes[0] + i * kLanes,
             _mm512_add_epi32(_mm512_add_epi32(twice, start), box));
       }
-      const int64_t pixels = std::min(together, size_.width - column);
-      if (fetches) {
-        stages_.fetch({row, column, static_cast<int>(pixels), vector + 1});
-      }
-      stages_.run({row, column, static_cast<int>(pixels), vector}, &made_);
+      const int pixels = static_cast<int>(together);
+      if (fetches) stages_.fetch({row, column, pixels, vector + 1});
+      stages_.run({row, column, pixels, vector}, &made_);
     }
   }
 
   // Stores 16 channels of a pixel of a tile, if there is one.
   AQD_VBMI void put(int64_t y, int64_t pixel, int64_t channel,
                     __m128i codes) const {
-    const int64_t row = tile_.top + y * tile_.rows() + tile_.row_of(pixel);
-    const int64_t column = tile_.left + tile_.column_of(pixel);
-    if (row >= size_.height || column >= size_.width) return;
-    const int64_t at = (row * size_.width + column) * op_.channels + channel;
+    const int64_t at = pixels_[y * kVector + pixel];
+    if (at < 0) return;
     _mm_storeu_si128(
         reinterpret_cast<__m128i *>(static_cast<uint8_t *>(last_.out->data) +
-                                    at),
+                                    at * op_.channels + channel),
         codes);
   }
 
@@ -675,6 +686,7 @@ class Finisher {
   const Size size_;
   const Tile &tile_;
   const Stages &stages_;
+  int64_t pixels_[kDeep * kVector];  // of the output; -1 for none
   alignas(64) uint16_t lanes_[kLanes][kVector];
   int32_t boxes_[kVector];
   Made made_;
@@ -689,7 +701,7 @@ struct Work {
 };
 
 int64_t most_slots(const Op &op) {
-  return std::max(slots_of(op, kVector).count, slots_of(op, 8).count);
+  return std::max(slots_of(op, kVector).count, slots_of(op, 1).count);
 }
 
 Work work_of(const Op &op, uint8_t *scratch) {
@@ -707,7 +719,7 @@ void run_tile(const Group &group, const Units &units, const Tile &tile,
               const Stages &stages, const std::vector<Narrow> &narrow,
               const Work &work) {
   const Op &op = group.op();
-  const Slots slots = slots_of(op, tile.columns());
+  const Slots slots = slots_of(op, tile.columns);
   const Weights &weights = *op.weights;
   const Parts *parts = reinterpret_cast<const Parts *>(weights.parts.data());
   const LookUp look_up = kLookUps[tile.deep - 1];
@@ -777,7 +789,7 @@ void convolve_lookup(const Group &group, uint8_t *scratch, int64_t step,
                      Pool *pool) {
   const Op &op = group.op();
   const Units units = units_of(op, group.x->channels);
-  const std::vector<Tile> tiles = tiles_of(group.size);
+  const std::vector<Tile> tiles = tiles_of(group.size, pool->threads());
   const Stages stages(group);
   const std::vector<Narrow> narrow = narrow_of(group, units);
   pool->run(static_cast<int64_t>(tiles.size()), [&](int64_t i, int thread) {
