@@ -33,6 +33,8 @@ constexpr int kVectors = 4;  // of output channels at once
 constexpr int kPixels = 6;   // with kVectors, 24 of 32 registers for sums
 // Rows of a tile: 16 pixels, or 64 codes that meet 16 output channels.
 constexpr int kTileRows = 16;
+// Bytes of weights that stay in an L2 cache beside what is read and written.
+constexpr int64_t kSmall = 320 << 10;
 // What signed codes are raised by; an instruction takes unsigned bytes.
 constexpr int kRaise = 128;
 
@@ -113,10 +115,13 @@ struct Geometry {
   int64_t step;            // bytes from a pixel's window to the next's
 };
 
+// (A place is given by its numbers: in memory, it would be read in other pieces
+// than it was written, for which a processor waits.)
 template <bool kBytes, int P, int V>
 AQD_AVX512 void block(const Geometry &g, const uint8_t *codes,
                       const int8_t *weights, const int32_t *start,
-                      const Stages &stages, Place place, Made *made) {
+                      const Stages &stages, int64_t row, int64_t column,
+                      int64_t vector, Made *made) {
   __m512i sums[P][V];
 #pragma GCC unroll 8
   for (int v = 0; v < V; ++v) {
@@ -144,19 +149,19 @@ AQD_AVX512 void block(const Geometry &g, const uint8_t *codes,
       }
     }
   }
-  place.pixels = P;
 #pragma GCC unroll 8
-  for (int v = 0; v < V; ++v, ++place.vector) {
+  for (int v = 0; v < V; ++v) {
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
       _mm512_store_si512(made->codes[0] + kLanes * p, sums[p][v]);
     }
-    stages.run(place, made);
+    stages.run({row, column, P, vector + v}, made);
   }
 }
 
 using Block = void (*)(const Geometry &, const uint8_t *, const int8_t *,
-                       const int32_t *, const Stages &, Place, Made *);
+                       const int32_t *, const Stages &, int64_t row,
+                       int64_t column, int64_t vector, Made *);
 
 template <bool kBytes, int V>
 Block block_of(int64_t pixels) {
@@ -369,22 +374,31 @@ void rows_of_blocks(const Group &group, const Geometry &g, const Stages &stages,
   const bool bytes = reads_bytes(group.x->type);
   const int32_t *first = op.start.empty() ? nullptr : op.start.data();
   const int8_t *weights = op.weights->packed.data()->bytes;
-  const int64_t vectors = vectors_of(op.channels);
+  const int64_t vectors = vectors_of(op.channels), width = group.size.width;
+  const int64_t each = g.runs.count * g.length * 64;  // bytes of a vector's
   Made made;
-  for (int64_t v = 0, wide; v < vectors; v += wide) {
-    wide = wide_of(vectors - v);
-    const int32_t *start = first == nullptr ? nullptr : first + v * kLanes;
+  const auto run = [&](int64_t row, int64_t c, int64_t v) {
+    const int64_t wide = wide_of(vectors - v);
+    const int64_t many = std::min<int64_t>(kPixels, width - c);
+    const Block block =
+        bytes ? block_of<true>(many, wide) : block_of<false>(many, wide);
+    stages.fetch({top + row, c, static_cast<int>(many), v}, wide);
+    block(g, codes + row * op.stride.height * line + c * g.step,
+          weights + v * each, first == nullptr ? nullptr : first + v * kLanes,
+          stages, top + row, c, v, &made);
+    return wide;
+  };
+  // What is written lies together if all channels of a few pixels are made
+  // one after another, as long as all weights are at hand.
+  const bool is_small = vectors * each <= kSmall;
+  const int64_t together = is_small ? vectors : 1;
+  for (int64_t v = 0; v < vectors;
+       v += is_small ? vectors : wide_of(vectors - v)) {
     for (int64_t row = 0; row < rows; ++row) {
-      const uint8_t *window = codes + row * op.stride.height * line;
-      for (int64_t c = 0; c < group.size.width; c += kPixels) {
-        const int64_t many = std::min<int64_t>(kPixels, group.size.width - c);
-        const Block run =
-            bytes ? block_of<true>(many, wide) : block_of<false>(many, wide);
-        run(g, window + c * g.step, weights, start, stages,
-            {top + row, c, static_cast<int>(many), v}, &made);
+      for (int64_t c = 0; c < width; c += kPixels) {
+        for (int64_t i = v; i < v + together;) i += run(row, c, i);
       }
     }
-    weights += wide * g.runs.count * g.length * 64;
   }
 }
 
@@ -416,8 +430,9 @@ AQD_AMX void rows_of_tiles(const Group &group, const Geometry &g,
                              ? (both ? tiles<true, true> : tiles<true, false>)
                              : (both ? tiles<false, true> : tiles<false, false>);
         for (int64_t c = from; c < end; c += kPair) {
-          run(g, window + c * g.step, weights, start, stages,
-              {top + row, c, static_cast<int>(pixels), v}, &made);
+          const Place place = {top + row, c, static_cast<int>(pixels), v};
+          stages.fetch(place, both ? 2 : 1);
+          run(g, window + c * g.step, weights, start, stages, place, &made);
         }
         weights += (both ? 2 : 1) * g.runs.count * g.length * 64;
       }

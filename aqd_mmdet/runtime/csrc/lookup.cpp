@@ -665,7 +665,7 @@ class Finisher {
             _mm512_add_epi32(_mm512_add_epi32(twice, start), box));
       }
       const int pixels = static_cast<int>(together);
-      if (fetches) stages_.fetch({row, column, pixels, vector + 1});
+      if (fetches) stages_.fetch({row, column, pixels, vector + 1}, 1);
       stages_.run({row, column, pixels, vector}, &made_);
     }
   }

@@ -105,7 +105,8 @@ int64_t ring_bytes(const Op &op, Size x) {
   return sums == 0 ? 0 : whole_lines(sums * 4 + kSlack);
 }
 
-int64_t scratch_for(const Op &op, Size x, const Source &source, int64_t rows) {
+int64_t scratch_for(const Op &op, Size x, const Source &source,
+                    int64_t rows) {
   int64_t bytes = ring_bytes(op, x);
   if (!source.is_copied) return bytes;
   const Band sums = sums_of(op, x, 0, std::min(most_rows(op, source.line), rows));

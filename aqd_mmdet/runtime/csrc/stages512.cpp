@@ -182,71 +182,54 @@ struct Pixels {
   __mmask16 mask;  // of channels that there are
 };
 
-AQD_AVX512 inline void store(const Pixels &pixels, Type type,
-                             const int32_t *codes, uint8_t *out, int64_t at) {
-  const __mmask16 mask = pixels.mask;
-  const int32_t *end = codes + pixels.count * kLanes;
-  switch (type) {
+AQD_AVX512 inline void store_one(const VectorStage &stage, int64_t at,
+                                 __mmask16 mask, __m512i codes) {
+  switch (stage.type) {
     case Type::kU8:
     case Type::kI8:
-      for (; codes < end; codes += kLanes, at += pixels.next) {
-        _mm_mask_storeu_epi8(out + at, mask,
-                             _mm512_cvtepi32_epi8(_mm512_load_si512(codes)));
-      }
-      return;
+      return _mm_mask_storeu_epi8(stage.out + at, mask,
+                                  _mm512_cvtepi32_epi8(codes));
     case Type::kI16:
-      for (; codes < end; codes += kLanes, at += pixels.next) {
-        _mm256_mask_storeu_epi16(
-            out + 2 * at, mask,
-            _mm512_cvtepi32_epi16(_mm512_load_si512(codes)));
-      }
-      return;
+      return _mm256_mask_storeu_epi16(stage.out + 2 * at, mask,
+                                      _mm512_cvtepi32_epi16(codes));
     case Type::kI32:
-      for (; codes < end; codes += kLanes, at += pixels.next) {
-        _mm512_mask_storeu_epi32(out + 4 * at, mask, _mm512_load_si512(codes));
+      if (!stage.is_streamed) {
+        return _mm512_mask_storeu_epi32(stage.out + 4 * at, mask, codes);
       }
+      // Who waits for it takes a lock that this thread held since, behind
+      // which such stores are done.
+      _mm512_stream_si512(reinterpret_cast<__m512i *>(stage.out + 4 * at),
+                          codes);
   }
 }
 
-// Sixteen sums each of some pixels, to memory. Who waits for them takes a lock
-// that this thread held since, behind which such stores are done.
-AQD_AVX512 inline void stream(const Pixels &pixels, const int32_t *codes,
-                              uint8_t *out, int64_t at) {
-  const int32_t *end = codes + pixels.count * kLanes;
-  for (; codes < end; codes += kLanes, at += pixels.next) {
-    _mm512_stream_si512(reinterpret_cast<__m512i *>(out + 4 * at),
-                        _mm512_load_si512(codes));
+AQD_AVX512 inline __m512i load_one(const Tensor &x, int64_t at,
+                                   __mmask16 mask) {
+  const uint8_t *from = static_cast<const uint8_t *>(x.data);
+  switch (x.type) {
+    case Type::kU8:
+      return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, from + at));
+    case Type::kI8:
+      return _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, from + at));
+    case Type::kI16:
+      return _mm512_cvtepi16_epi32(
+          _mm256_maskz_loadu_epi16(mask, from + 2 * at));
+    default:
+      return _mm512_maskz_loadu_epi32(mask, from + 4 * at);
   }
 }
 
-AQD_AVX512 inline void load(const Pixels &pixels, Type type,
-                            const uint8_t *from, int64_t at, int32_t *codes) {
-  const __mmask16 mask = pixels.mask;
-  const int32_t *end = codes + pixels.count * kLanes;
-  switch (type) {
-    case Type::kU8:
-      for (; codes < end; codes += kLanes, at += pixels.next) {
-        _mm512_store_si512(codes, _mm512_cvtepu8_epi32(
-            _mm_maskz_loadu_epi8(mask, from + at)));
-      }
-      return;
-    case Type::kI8:
-      for (; codes < end; codes += kLanes, at += pixels.next) {
-        _mm512_store_si512(codes, _mm512_cvtepi8_epi32(
-            _mm_maskz_loadu_epi8(mask, from + at)));
-      }
-      return;
-    case Type::kI16:
-      for (; codes < end; codes += kLanes, at += pixels.next) {
-        _mm512_store_si512(codes, _mm512_cvtepi16_epi32(
-            _mm256_maskz_loadu_epi16(mask, from + 2 * at)));
-      }
-      return;
-    case Type::kI32:
-      for (; codes < end; codes += kLanes, at += pixels.next) {
-        _mm512_store_si512(codes,
-                           _mm512_maskz_loadu_epi32(mask, from + 4 * at));
-      }
+AQD_AVX512 inline void store(const VectorStage &stage, const Pixels &pixels,
+                             const int32_t *codes, int64_t at) {
+  for (int p = 0; p < pixels.count; ++p, codes += kLanes, at += pixels.next) {
+    store_one(stage, at, pixels.mask, _mm512_load_si512(codes));
+  }
+}
+
+AQD_AVX512 inline void load(const Tensor &x, const Pixels &pixels, int64_t at,
+                            int32_t *codes) {
+  for (int p = 0; p < pixels.count; ++p, codes += kLanes, at += pixels.next) {
+    _mm512_store_si512(codes, load_one(x, at, pixels.mask));
   }
 }
 
@@ -256,7 +239,7 @@ AQD_AVX512 const int32_t *input(const VectorStage &stage, int index,
   const Stage::Input &input = stage.inputs[index];
   if (input.tensor == nullptr) return made->codes[input.stage];
   const Tensor &x = *input.tensor;
-  load(pixels, x.type, static_cast<const uint8_t *>(x.data), at, to);
+  load(x, pixels, at, to);
   return to;
 }
 
@@ -268,8 +251,7 @@ AQD_AVX512 void upsample(const VectorStage &stage, const Place &place,
   const int64_t line = stage.rows[static_cast<size_t>(place.row)];
   for (int p = 0; p < place.pixels; ++p, to += kLanes) {
     const int64_t pixel = line + column[p];
-    load(pixels, x.type, static_cast<const uint8_t *>(x.data),
-         pixel * pixels.next + place.vector * kLanes, to);
+    load(x, pixels, pixel * pixels.next + place.vector * kLanes, to);
   }
 }
 
@@ -373,49 +355,114 @@ AQD_AVX512 void store_short(const int32_t *thresholds, const int32_t *sums,
   }
 }
 
+// A requantisation to numbers of 31 bits at most, limited.
+AQD_AVX512 inline __m512i requantized(const VectorStage &stage,
+                                      const int64_t *table, __m512i x) {
+  const __m512i code = merged(shifted(x, table));
+  return _mm512_min_epi32(
+      _mm512_max_epi32(code, _mm512_set1_epi32(stage.grid.low)),
+      _mm512_set1_epi32(stage.grid.high));
+}
+
 // A requantisation of sums that is stored at once.
-template <typename Put>
-AQD_AVX512 inline void requantize_sums(const Grid &grid, const int64_t *table,
-                                       const int32_t *sums, int count,
-                                       const Put &put) {
-  const __m512i low = _mm512_set1_epi32(grid.low);
-  const __m512i high = _mm512_set1_epi32(grid.high);
-  for (int p = 0; p < count; ++p, sums += kLanes) {
-    const __m512i code = merged(shifted(_mm512_load_si512(sums), table));
-    put(p, _mm512_min_epi32(_mm512_max_epi32(code, low), high));
+AQD_AVX512 void store_requantized(const VectorStage &stage, const Place &place,
+                                  const Pixels &pixels, const int32_t *sums,
+                                  int64_t at) {
+  const int64_t *table = stage.table + place.vector * kTable;
+  for (int p = 0; p < pixels.count; ++p, sums += kLanes, at += pixels.next) {
+    const __m512i code = requantized(stage, table, _mm512_load_si512(sums));
+    store_one(stage, at, pixels.mask, code);
   }
 }
 
-AQD_AVX512 void store_requantized(const VectorStage &stage,
-                                  const int64_t *table, const Pixels &pixels,
-                                  const int32_t *sums, int64_t at) {
-  const __mmask16 mask = pixels.mask;
-  const int64_t next = pixels.next * static_cast<int64_t>(bytes_of(stage.type));
-  uint8_t *out = stage.out + at * static_cast<int64_t>(bytes_of(stage.type));
-  const auto run = [&](const auto &put) AQD_AVX512 {
-    requantize_sums(stage.grid, table, sums, pixels.count, put);
-  };
-  if (stage.is_streamed) {
-    return run([&](int p, __m512i codes) AQD_AVX512 {
-      _mm512_stream_si512(reinterpret_cast<__m512i *>(out + p * next), codes);
-    });
+// Runs the stages of a residual connection.
+AQD_AVX512 void store_residual(const Residual &r, const Place &place,
+                               const Pixels &pixels, const int32_t *sums,
+                               int64_t at) {
+  const int64_t channel = place.vector * kLanes;
+  const VectorStage &add = *r.add;
+  const bool is_upsampled =
+      r.other != nullptr && r.other->kind == Kind::kUpsample;
+  const bool is_requantized = r.other != nullptr && !is_upsampled;
+  const int64_t line =
+      is_upsampled ? r.other->rows[static_cast<size_t>(place.row)] : 0;
+  const int64_t *columns =
+      is_upsampled ? r.other->columns.data() + place.column : nullptr;
+  const int64_t *first = r.first->table + place.vector * kTable;
+  const int64_t *second =
+      is_requantized ? r.other->table + place.vector * kTable : nullptr;
+  const __m512i low = _mm512_set1_epi32(add.grid.low);
+  const __m512i high = _mm512_set1_epi32(add.grid.high);
+  for (int p = 0; p < pixels.count; ++p, sums += kLanes, at += pixels.next) {
+    const int64_t from =
+        is_upsampled ? (line + columns[p]) * pixels.next + channel : at;
+    __m512i y = load_one(*r.term, from, pixels.mask);
+    if (is_requantized) y = requantized(*r.other, second, y);
+    const __m512i x = requantized(*r.first, first, _mm512_load_si512(sums));
+    const __m512i sum = _mm512_min_epi32(
+        _mm512_max_epi32(_mm512_add_epi32(x, y), low), high);
+    if (add.out != nullptr) store_one(add, at, pixels.mask, sum);
+    if (r.last == nullptr) continue;
+    const __m512i code =
+        r.last->thresholds != nullptr
+            ? compared(sum, r.last->thresholds + place.vector * kThresholds)
+            : requantized(*r.last, r.last->table + place.vector * kTable, sum);
+    store_one(*r.last, at, pixels.mask, code);
   }
-  switch (stage.type) {
-    case Type::kU8:
-    case Type::kI8:
-      return run([&](int p, __m512i codes) AQD_AVX512 {
-        _mm_mask_storeu_epi8(out + p * next, mask, _mm512_cvtepi32_epi8(codes));
-      });
-    case Type::kI16:
-      return run([&](int p, __m512i codes) AQD_AVX512 {
-        _mm256_mask_storeu_epi16(out + p * next, mask,
-                                 _mm512_cvtepi32_epi16(codes));
-      });
-    case Type::kI32:
-      return run([&](int p, __m512i codes) AQD_AVX512 {
-        _mm512_mask_storeu_epi32(out + p * next, mask, codes);
-      });
+}
+
+// Whether a requantisation is by a table, to 31 bits at most.
+bool is_plain(const VectorStage &stage) {
+  return stage.kind == Kind::kRequantize && stage.thresholds == nullptr &&
+         stage.is_narrow;
+}
+
+// The stages of a residual connection, if a group has these and no others.
+Residual residual_of(const Group &group,
+                     const std::vector<VectorStage> &stages) {
+  Residual r;
+  if (!group.is_convolution() || stages[0].out != nullptr) return {};
+  size_t found = 1;
+  for (const VectorStage &stage : stages) {
+    if (stage.kind == Kind::kAdd && r.add == nullptr) {
+      r.add = &stage;
+      ++found;
+    }
   }
+  if (r.add == nullptr) return {};
+  const int sum = static_cast<int>(r.add - stages.data());
+  for (const Stage::Input &input : r.add->inputs) {
+    if (input.tensor != nullptr) {
+      r.term = input.tensor;
+      continue;
+    }
+    const VectorStage &each = stages[static_cast<size_t>(input.stage)];
+    if (each.out != nullptr) return {};
+    const Stage::Input &read = each.inputs[0];
+    const bool reads_sums = read.tensor == nullptr && read.stage == 0;
+    ++found;
+    if (is_plain(each) && reads_sums) {
+      r.first = &each;
+    } else if (read.tensor != nullptr &&
+               (each.kind == Kind::kUpsample || is_plain(each))) {
+      r.other = &each;
+      r.term = read.tensor;
+    } else {
+      return {};
+    }
+  }
+  if (found < stages.size()) {
+    const VectorStage &last = stages.back();
+    const bool right = last.kind == Kind::kRequantize && last.is_narrow &&
+                       last.inputs[0].tensor == nullptr &&
+                       last.inputs[0].stage == sum && last.out != nullptr;
+    if (!right) return {};
+    r.last = &last;
+    ++found;
+  }
+  const bool whole =
+      found == stages.size() && r.first != nullptr && r.term != nullptr;
+  return whole ? r : Residual{};
 }
 
 // Whether one requantisation follows sums, and nothing else is stored.
@@ -447,13 +494,15 @@ Stages::Stages(const Group &group)
     : stages_(stages_of(group)), width_(group.size.width),
       channels_(group.channels), first_(group.is_convolution() ? 1 : 0),
       is_short_(is_short(group)),
-      is_single_(is_single(group) && stages_[1].thresholds == nullptr &&
-                 stages_[1].is_narrow) {}
+      is_single_(is_single(group) && is_plain(stages_[1])),
+      residual_(residual_of(group, stages_)) {}
 
 Stages::~Stages() = default;
 
-void Stages::fetch(const Place &place) const {
+void Stages::fetch(const Place &place, int64_t vectors) const {
   const int64_t first = place.row * width_ + place.column;
+  const int64_t channel = place.vector * kLanes;
+  const int64_t many = std::min(vectors * kLanes, channels_ - channel);
   for (const VectorStage &stage : stages_) {
     if (stage.kind == Kind::kUpsample || stage.kind == Kind::kConvolution) {
       continue;
@@ -463,8 +512,10 @@ void Stages::fetch(const Place &place) const {
       const int64_t code = static_cast<int64_t>(bytes_of(input.tensor->type));
       const char *from = static_cast<const char *>(input.tensor->data);
       for (int64_t p = 0; p < place.pixels; ++p) {
-        const int64_t at = (first + p) * channels_ + place.vector * kLanes;
-        _mm_prefetch(from + at * code, _MM_HINT_T0);
+        const char *at = from + ((first + p) * channels_ + channel) * code;
+        for (int64_t byte = 0; byte < many * code; byte += 64) {
+          _mm_prefetch(at + byte, _MM_HINT_T0);
+        }
       }
     }
   }
@@ -482,20 +533,18 @@ AQD_AVX512 void Stages::run(const Place &place, Made *made) const {
                        made->codes[0], place.pixels, channels_,
                        stages_[1].out + at);
   }
+  const int32_t *sums = made->codes[0];
   if (is_single_) {
-    return store_requantized(stages_[1],
-                             stages_[1].table + place.vector * kTable, pixels,
-                             made->codes[0], at);
+    return store_requantized(stages_[1], place, pixels, sums, at);
+  }
+  if (residual_.add != nullptr) {
+    return store_residual(residual_, place, pixels, sums, at);
   }
   for (size_t i = 0; i < stages_.size(); ++i) {
     const VectorStage &stage = stages_[i];
     int32_t *to = made->codes[i];
     if (i >= first_) run_stage(stage, place, pixels, at, made, to);
-    if (stage.is_streamed) {
-      stream(pixels, to, stage.out, at);
-    } else if (stage.out != nullptr) {
-      store(pixels, stage.type, to, stage.out, at);
-    }
+    if (stage.out != nullptr) store(stage, pixels, to, at);
   }
 }
 

@@ -42,6 +42,15 @@ constexpr int kThresholds = (2 + kCompared) * kLanes;
 
 struct VectorStage;
 
+// A residual connection: sums are requantised, something is added (a tensor,
+// which is requantised or upsampled before, or neither), and what that makes
+// may be requantised.
+struct Residual {
+  const VectorStage *first = nullptr, *other = nullptr, *add = nullptr,
+                    *last = nullptr;
+  const Tensor *term = nullptr;
+};
+
 // Runs stages of a group at a place; those of a convolution after its sums.
 class Stages {
  public:
@@ -51,8 +60,9 @@ class Stages {
   // The sums of a convolution are the codes of stage 0.
   void run(const Place &place, Made *made) const;
 
-  // Fetches into the cache what stages read at a place.
-  void fetch(const Place &place) const;
+  // Fetches into the cache what stages read at a place, of some vectors from
+  // the place's on.
+  void fetch(const Place &place, int64_t vectors) const;
 
  private:
   std::vector<VectorStage> stages_;
@@ -60,6 +70,7 @@ class Stages {
   size_t first_;
   bool is_short_;  // whether sums of 16 bits and bytes are all there is
   bool is_single_;  // whether a requantisation of sums to 32 bits is
+  Residual residual_;  // or this
 };
 
 // Makes what a requantisation of a group reads.
