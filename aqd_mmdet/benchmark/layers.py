@@ -83,7 +83,7 @@ def normal_weights(
     else:
         half = 2 ** (bits - 1)
         codes = 2 * np.clip(np.floor(values), -half, half - 1) + 1
-    return ir.Weights(codes.astype(np.int8), bits)
+    return ir.Weights.of(codes.astype(np.int8), bits)
 
 
 def chain_detector(chain: Chain, bits: int, links: int) -> CompiledDetector:

@@ -7,6 +7,7 @@ it on.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ class Models:
             if isinstance(op, ir.Convolution):
                 height, width = sizes[op.output]
                 total += (
-                    program.weights[op.weights].codes.size * height * width
+                    prod(program.weights[op.weights].shape) * height * width
                 )
         return total
 

@@ -333,7 +333,7 @@ def _convolution(
     right = source.channels % groups == 0 and op.channels % groups == 0
     _need(right, where, 'one whose channels are multiples of its groups')
     shape = (op.channels, source.channels // groups, *op.kernel)
-    found = weights[op.weights].codes.shape
+    found = weights[op.weights].shape
     _need(found == shape, where, f'one of weights {shape}, found {found}')
     _need(op.grid == ir.INT32, where, 'one of int32')
     _need(_holds(source.grid, 0, 0), where, 'one whose input has a zero')

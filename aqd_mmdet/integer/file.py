@@ -34,34 +34,6 @@ DTYPES = ('uint8', 'int16', 'int32', 'int64')
 MAX_INTEGER = 2**63
 
 
-def pack(levels: np.ndarray, bits: int) -> np.ndarray:
-    """Return levels 0..2^bits-1 as bytes, the first in the lowest bits."""
-    flat = levels.reshape(-1, 1).astype(np.uint8)
-    table = (flat >> np.arange(bits, dtype=np.uint8)) & 1
-    return np.packbits(table.reshape(-1), bitorder='little')
-
-
-def unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
-    """Undo :func:`pack`; the result is uint8 (count,)."""
-    # Eight levels are `bits` whole bytes.
-    groups = -(-count // 8)
-    whole = np.zeros((groups, bits), np.uint8)
-    whole.reshape(-1)[: len(packed)] = packed
-    words = np.zeros(groups, np.uint64)
-    for byte in range(bits):
-        words |= whole[:, byte].astype(np.uint64) << np.uint64(8 * byte)
-    levels = np.empty((groups, 8), np.uint8)
-    for level in range(8):
-        shifted = words >> np.uint64(level * bits)
-        levels[:, level] = (shifted & np.uint64(2**bits - 1)).astype(np.uint8)
-    return levels.reshape(-1)[:count]
-
-
-def _first_and_stride(bits: int) -> tuple[int, int]:
-    # The two grids of weights: odd codes, and -127..127 at 8 bits.
-    return (1 - 2**bits, 2) if bits < 8 else (-127, 1)
-
-
 class _Data:
     """The block of numbers while it is written."""
 
@@ -82,14 +54,6 @@ class _Data:
 
 
 def _encode(value: Any, data: _Data) -> Any:
-    if isinstance(value, ir.Weights):
-        first, stride = _first_and_stride(value.bits)
-        levels = (value.codes.astype(np.int64) - first) // stride
-        return dict(
-            bits=value.bits,
-            shape=list(value.codes.shape),
-            packed=data.add(pack(levels, value.bits)),
-        )
     if isinstance(value, np.ndarray):
         return data.add(value)
     if is_dataclass(value):
@@ -227,11 +191,10 @@ class _Reader:
         size = -(-count * bits // 8)
         right = packed.dtype == np.uint8 and packed.shape == (size,)
         _need(right, where, f'{size} packed bytes')
-        first, stride = _first_and_stride(bits)
-        levels = unpack(packed, bits, count).astype(np.int16)
-        codes = (levels * stride + first).reshape(shape)
-        _need(codes.max(initial=0) < 2**bits, where, 'codes of its grid')
-        return ir.Weights(codes.astype(np.int8), bits)
+        # At 8 bits a level is none.
+        right = bits < 8 or packed.max(initial=0) < 255
+        _need(right, where, 'codes of its grid')
+        return ir.Weights(bits, shape, packed)
 
 
 def _need(right: bool, where: str, what: str) -> None:

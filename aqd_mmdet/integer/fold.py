@@ -423,7 +423,7 @@ def _weighted(
     weights = layer.weight_quantizer
     per_group = self.by_name[codes].channels // groups
     shaped = layer.weight_codes().reshape(-1, per_group, *kernel)
-    self.weights[str(name)] = ir.Weights(
+    self.weights[str(name)] = ir.Weights.of(
         shaped.cpu().numpy().astype(np.int8), weights.grid.bits
     )
     op = ir.Convolution(
@@ -540,7 +540,7 @@ def _average(self: _Folder, node: Node) -> Affine:
         # A convolution of ones, channel by channel.
         kernel = _pair(layer.kernel_size)
         ones = np.ones((channels, 1, *kernel), np.int8)
-        self.weights[str(name)] = ir.Weights(ones, 8)
+        self.weights[str(name)] = ir.Weights.of(ones, 8)
         op = ir.Convolution(
             str(name),
             (codes,),

@@ -6,10 +6,12 @@ paragraph in docs/integer_contract.md, section 3.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from math import prod
 
 import numpy as np
 
 from .fixed_point import Multipliers
+from .packing import first_and_stride, pack, unpack
 
 Size = tuple[int, int]
 
@@ -205,15 +207,35 @@ OPERATORS = (
 
 @dataclass(frozen=True)
 class Weights:
-    """The integer weights of a layer.
+    """The integer weights of a layer, packed as in a file.
+
+    They are many, and the engine has its own: codes are unpacked when they
+    are read.
 
     Attributes:
-        codes: int8 (O, I / groups, kH, kW), -127 to 127; odd below 8 bits.
-        bits: Width in bits that one code is stored in.
+        bits: Width of a level, 2 to 8.
+        shape: O, I / groups, kH, kW.
+        packed: uint8, levels by :func:`~.packing.pack`.
     """
 
-    codes: np.ndarray
     bits: int
+    shape: tuple[int, ...]
+    packed: np.ndarray
+
+    @classmethod
+    def of(cls, codes: np.ndarray, bits: int) -> 'Weights':
+        """Return codes, as :attr:`codes` has them, packed."""
+        first, stride = first_and_stride(bits)
+        levels = (codes.astype(np.int16) - first) // stride
+        return cls(bits, codes.shape, pack(levels, bits))
+
+    @property
+    def codes(self) -> np.ndarray:
+        """int8 (O, I / groups, kH, kW), -127 to 127; odd below 8 bits."""
+        first, stride = first_and_stride(self.bits)
+        levels = unpack(self.packed, self.bits, prod(self.shape))
+        table = (np.arange(2**self.bits) * stride + first).astype(np.int8)
+        return table[levels].reshape(self.shape)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def program(channels: int, code: int, m: int = 1, b: int = 0) -> ir.Program:
             ),
             ir.Requantize('q', ('a',), 1, ir.Grid(0, 3), table),
         ),
-        {'w': ir.Weights(codes, 8)},
+        {'w': ir.Weights.of(codes, 8)},
         (),
         1,
     )

@@ -55,10 +55,10 @@ def detector() -> CompiledDetector:
     )
     rng = np.random.default_rng(0)
     weights = {
-        'c': ir.Weights(
+        'c': ir.Weights.of(
             rng.choice([-3, -1, 1, 3], (2, 3, 1, 1)).astype(np.int8), 2
         ),
-        'b': ir.Weights(
+        'b': ir.Weights.of(
             rng.integers(-127, 128, (4, 3, 1, 1)).astype(np.int8), 8
         ),
     }
@@ -94,18 +94,17 @@ def test_what_is_written_is_read_back():
         assert np.array_equal(again.program.weights[name].codes, weights.codes)
 
 
-@given(
-    bits=st.integers(2, 8), levels=st.lists(st.integers(0, 255), min_size=1)
-)
-def test_packing(bits, levels):
-    array = np.array(levels, np.uint8) & (2**bits - 1)
-    packed = file.pack(array, bits)
-    assert len(packed) == -(-len(levels) * bits // 8)
-    assert np.array_equal(file.unpack(packed, bits, len(array)), array)
-
-
-def test_packing_has_the_first_in_the_lowest_bits():
-    assert file.pack(np.array([1, 2, 3, 0, 2]), 2).tolist() == [0x39, 0x02]
+def test_a_level_of_no_code_is_refused():
+    # 255 levels of 8 bits are -127..127.
+    whole = detector()
+    weights = whole.program.weights['b']
+    weights.packed[0] = 255
+    program = replace(
+        whole.program, weights={**whole.program.weights, 'b': weights}
+    )
+    content = file.to_bytes(replace(whole, program=program))
+    with pytest.raises(UserError, match='codes of its grid'):
+        file.from_bytes(content)
 
 
 def test_an_earlier_file_stays_until_the_new_one_is_complete(tmp_path):

@@ -169,7 +169,7 @@ def test_convolution(data, kernel, stride, padding):
         'y', ('x',), 2 * groups, ir.INT32, kernel, stride, padding, dilation,
         'w', groups,
     )  # fmt: skip
-    check(op, [x], {'w': ir.Weights(codes, 8)})
+    check(op, [x], {'w': ir.Weights.of(codes, 8)})
 
 
 @given(seed=st.integers(0, 9999))
@@ -220,7 +220,7 @@ def wide_convolution(seed: int) -> tuple[ir.Program, np.ndarray]:
     codes = np.maximum(levels - 128, -127) if bits == 8 else levels * 2 + 1
     if bits < 8:
         codes -= 2**bits
-    weights = {'w': ir.Weights(codes.astype(np.int16), bits)}
+    weights = {'w': ir.Weights.of(codes.astype(np.int16), bits)}
     if rng.random() < 0.5:
         return program_of(op, [x], weights, codes=grid)
     count = rng.choice([1, outs])
@@ -248,10 +248,10 @@ def test_convolution_of_sums_that_float32_cannot_hold():
         'y', ('x',), 1, ir.INT32, (1, 1), (1, 1), (0, 0), (1, 1), 'w', 1
     )
     assert 79 * 1024 * 127 + 1 < 2**24 < 2 * 79 * 1024 * 127
-    check(op, [x], {'w': ir.Weights(codes, 8)})
+    check(op, [x], {'w': ir.Weights.of(codes, 8)})
     wide = np.repeat(x, 2, 1)
     wide[0, 0] = 0
-    check(op, [wide], {'w': ir.Weights(np.repeat(codes, 2, 1), 8)})
+    check(op, [wide], {'w': ir.Weights.of(np.repeat(codes, 2, 1), 8)})
 
 
 @given(data=st.data(), per_tensor=st.booleans())

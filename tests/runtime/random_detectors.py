@@ -101,7 +101,7 @@ class _Maker:
         self, name: str, source: str, ins: int, outs: int, kernel: ir.Size
     ) -> None:
         codes = self.rng.integers(-127, 128, (outs, ins, *kernel), np.int8)
-        self.weights[name] = ir.Weights(codes, 8)
+        self.weights[name] = ir.Weights.of(codes, 8)
         self.ops.append(
             ir.Convolution(
                 name, (source,), outs, ir.INT32, kernel, ONE, (0, 0), ONE,

@@ -115,7 +115,7 @@ def test_a_window_larger_than_its_map_is_refused():
     program = replace(
         small.program,
         ops=(small.program.ops[0], wide, *small.program.ops[2:]),
-        weights={**small.program.weights, 'c': ir.Weights(codes, 2)},
+        weights={**small.program.weights, 'c': ir.Weights.of(codes, 2)},
     )
     runner = engine_of(replace(small, program=program))
     with pytest.raises(UserError, match='does not take'):

@@ -62,7 +62,7 @@ class Builder:
         shape = (channels, x.channels, kernel, kernel)
         levels = self.rng.integers(0, 2**bits - (bits == 8), shape)
         codes = (first + step * levels).astype(np.int8)
-        self.weights[name] = ir.Weights(codes, bits)
+        self.weights[name] = ir.Weights.of(codes, bits)
         sums = ir.Convolution(
             name, (x.output,), channels, ir.INT32, (kernel, kernel),
             (stride, stride), (kernel // 2, kernel // 2), (1, 1), name, 1,
