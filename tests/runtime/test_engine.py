@@ -122,6 +122,29 @@ def test_a_window_larger_than_its_map_is_refused():
         runner.run(program, np.zeros((1, 3, 8, 8), np.uint8))
 
 
+def test_maps_of_no_pixels_are_not_pooled():
+    # The border of a pool is as high as its window needs: the map is not.
+    small = detector()
+    image, first, _, rounded = small.program.ops[:4]
+    wide = replace(first, kernel=(9, 1))
+    pool = ir.MaxPool(
+        'pool', (rounded.output,), 2, rounded.grid, (2, 2), (2, 2), (1, 1),
+        (1, 1),
+    )  # fmt: skip
+    program = ir.Program(
+        (image, wide, rounded, pool),
+        {'c': ir.Weights.of(np.ones((2, 3, 9, 1), np.int8), 2)},
+        (ir.Output(('pool',), 1.0),),
+        8,
+    )
+    runner = engine_of(replace(small, program=program))
+    with pytest.raises(UserError, match='does not take'):
+        runner.run(program, np.zeros((1, 3, 8, 8), np.uint8))
+    pixels = np.arange(3 * 16 * 8, dtype=np.uint8).reshape(1, 3, 16, 8)
+    found = runner.run(program, pixels)['pool']
+    assert np.array_equal(found, reference.run(program, pixels)['pool'])
+
+
 def test_additions_of_other_sizes_are_refused():
     small = detector()
     ops = small.program.ops

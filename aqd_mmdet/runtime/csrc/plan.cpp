@@ -49,12 +49,19 @@ Size output_size(const Program &program, int position, const Size *sizes) {
   }
 }
 
+bool has_pixels(const Size &size) {
+  return 0 < size.height && size.height <= kMaxSide && 0 < size.width &&
+         size.width <= kMaxSide;
+}
+
 // Whether an operator can take inputs of these sizes.
 bool fits(const Program &program, int position, const Size *sizes) {
   const Op &op = program.ops[static_cast<size_t>(position)];
   const Size &size = sizes[position];
-  const bool right = 0 < size.height && size.height <= kMaxSide &&
-                     0 < size.width && size.width <= kMaxSide;
+  bool right = has_pixels(size);
+  if (op.pooling.kernel.height > 0) {
+    right = right && has_pixels(windowed(op, sizes[op.inputs[0]]));
+  }
   if (!right || op.kind == Kind::kUpsample) return right;
   const bool gate = op.kind == Kind::kMultiply;
   for (const int input : op.inputs) {
