@@ -32,11 +32,11 @@ def example(request, tmp_path_factory) -> Path:
         [
             *('-S', ROOT, '-B', folder / 'build'),
             f'-DBUILD_SHARED_LIBS={request.param}',
-            f'-DCMAKE_INSTALL_PREFIX={folder}/installed',
             # It is compiled faster, and computes the same.
             *('-DCMAKE_INSTALL_LIBDIR=lib', '-DCMAKE_BUILD_TYPE=Debug'),
         ],
-        ['--build', folder / 'build', '--target', 'install'],
+        ['--build', folder / 'build'],
+        ['--install', folder / 'build', '--prefix', folder / 'installed'],
     ):
         subprocess.run(['cmake', *command], check=True, capture_output=True)
     libraries = folder / 'installed/lib'
