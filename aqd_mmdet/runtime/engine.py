@@ -166,8 +166,11 @@ class Engine:
             x.shape for x in made.values()
         ]:
             raise ValueError('out is of a batch of other sizes')
-        pointers = (ctypes.c_void_p * len(out))(
-            *(x.ctypes.data for x in out.values())
+        # A tensor can leave a program several times, as what second stages
+        # read: then it is written to one place.
+        names = program.output_names()
+        pointers = (ctypes.c_void_p * len(names))(
+            *(out[name].ctypes.data for name in names)
         )
         status = self._library.aqd_run(
             self._model,

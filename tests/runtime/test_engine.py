@@ -121,6 +121,19 @@ def test_a_window_larger_than_its_map_is_refused():
         runner.run(program, np.zeros((1, 3, 8, 8), np.uint8))
 
 
+def test_a_tensor_can_leave_a_program_twice():
+    small = detector()
+    boxes, codes = ir.Output(('cls',), 1.0), ir.Output(('box',), 1.0)
+    outputs = (boxes, boxes, codes, boxes)
+    program = replace(small.program, outputs=outputs)
+    pixels = np.arange(3 * 8 * 8, dtype=np.uint8).reshape(1, 3, 8, 8)
+    found = engine_of(replace(small, program=program)).run(program, pixels)
+    expected = reference.run(program, pixels)
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        assert np.array_equal(found[name], values)
+
+
 def test_maps_of_no_pixels_are_not_pooled():
     # The border of a pool is as high as its window needs: the map is not.
     small = detector()

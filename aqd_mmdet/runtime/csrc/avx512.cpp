@@ -357,9 +357,9 @@ void prepare(Program *program, bool with_tiles) {
 int64_t scratch_of_wide(const Program &program, int position, const Plan &plan) {
   const Op &op = program.ops[static_cast<size_t>(position)];
   if (op.kind != Kind::kConvolution) return 0;
-  if (op.looks_up) return scratch_of_lookup(op);
   const size_t read = static_cast<size_t>(op.inputs[0]);
   const Op &x = program.ops[read];
+  if (op.looks_up) return scratch_of_lookup(op, x.channels);
   const Tensor tensor = {nullptr, read_type(op, x), x.channels,
                          plan.sizes[read]};
   return scratch_for(op, tensor.size, source_of_wide(op, tensor),

@@ -1,13 +1,15 @@
 // Three codes of two bits are an index into 64 products: those of three
-// horizontal neighbours of one channel, or of one pixel's three channels. An
-// instruction looks up 64 pixels, so one that adds follows for 192 products.
-// A table depends on three weights of two bits, so there are 64 of them for
-// all layers, and a layer's weights are a stream of their offsets.
+// horizontal neighbours of one channel, or of one pixel's three channels. So are
+// two codes of three bits, of two channels. An instruction looks up 64 pixels,
+// so one that adds follows for 192 products, or 128. A table depends on as many
+// weights, so there are 64 of them for all layers of a width, and a layer's
+// weights are a stream of their offsets.
 //
-// A weight w is 2v + 1, v in -2..1, and a sum of products q * w is twice the
-// sum of q * v and the sum of q, which is the same for all output channels.
-// What is looked up is the sum of three q * v less its smallest, at most 18,
-// so that bytes hold the sums of 12 lookups at least, and most often of 30.
+// A weight w is 2v + 1, v in -2..1 or -4..3, and a sum of products q * w is
+// twice the sum of q * v and the sum of q, which is the same for all output
+// channels. What is looked up is the sum of the q * v less its smallest, at most
+// 18 or 56, so that bytes hold the sums of 4 lookups at least, and most often of
+// 30 or 13.
 
 #include "lookup.h"
 
@@ -16,6 +18,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "stages512.h"
@@ -32,158 +35,178 @@ constexpr int64_t kVector = 64;  // pixels, one byte each
 // vectors of indices, a table and what it gives, all registers.
 constexpr int64_t kOuts = 4;
 constexpr int64_t kDeep = 4;
-// Indices of so many units, of 6 rows, are half of an L1 cache.
+// Units of an index that are made at once.
 constexpr int64_t kUnits = 64;
+constexpr int64_t kMostLookups = 192;  // of a block
+// The sum of four lookups surely fits a byte.
+constexpr int kMostParts = kMostLookups / 4;
 constexpr int kMostRows = 3;  // of a window
-constexpr int kLargest = 18;  // what a lookup gives at most
-// Four units of three rows are 12 lookups, whose sum surely fits a byte.
-constexpr int kMostParts = kUnits / 4;
-// A sum of the largest fits 16 bits.
-constexpr int64_t kMostLookups = 65535 / kLargest;
-constexpr int kFormat = 7;  // of weights, beside those of avx512.cpp
+constexpr int kFormat = 7;  // of weights, beside those of avx512.cpp, and bits
 
-struct Tables {
-  alignas(64) uint8_t of[64][64];
+// Widths of codes, and how many of them are an index.
+struct Width {
+  int bits, codes;
+
+  constexpr int largest() const { return (1 << bits) - 1; }
+  // Of a weight's code what a product is taken of.
+  constexpr int half(int code) const { return code - (1 << (bits - 1)); }
+  // Codes of a table or an index.
+  constexpr int code(int together, int i) const {
+    return together >> i * bits & largest();
+  }
+  // The place of the first of 64 tables.
+  constexpr int first() const { return bits == 2 ? 0 : 64; }
+  // The table of weights that are 1, for codes themselves.
+  constexpr int ones() const {
+    const int one = (1 << (bits - 1)) + 1;
+    return first() + (bits == 2 ? one << 4 | one << 2 | one : one << 3 | one);
+  }
 };
 
-constexpr int half_of(int code) { return code - 2; }
+constexpr Width kTwo = {2, 3}, kThree = {3, 2};
+
+struct Tables {
+  alignas(64) uint8_t of[2 * 64][64];
+  uint8_t largest[2 * 64];  // what each gives at most, as 0 at least
+};
+
+constexpr void add_tables(Width width, Tables *made) {
+  for (int weights = 0; weights < 64; ++weights) {
+    const int table = width.first() + weights;
+    for (int i = 0; i < width.codes; ++i) {
+      const int half = width.half(width.code(weights, i));
+      const int less = half < 0 ? half * width.largest() : 0;
+      const int most = half < 0 ? -less : half * width.largest();
+      made->largest[table] = static_cast<uint8_t>(made->largest[table] + most);
+      for (int codes = 0; codes < 64; ++codes) {
+        const int product = half * width.code(codes, i) - less;
+        made->of[table][codes] =
+            static_cast<uint8_t>(made->of[table][codes] + product);
+      }
+    }
+  }
+}
 
 constexpr Tables make_tables() {
   Tables made = {};
-  for (int weights = 0; weights < 64; ++weights) {
-    for (int codes = 0; codes < 64; ++codes) {
-      int sum = 0;
-      for (int shift = 0; shift < 6; shift += 2) {
-        const int half = half_of(weights >> shift & 3);
-        sum += half * (codes >> shift & 3) + (half < 0 ? -3 * half : 0);
-      }
-      made.of[weights][codes] = static_cast<uint8_t>(sum);
-    }
-  }
+  add_tables(kTwo, &made);
+  add_tables(kThree, &made);
   return made;
 }
 
 constexpr Tables kTables = make_tables();
-// The table of three weights that are 1 for codes themselves.
-constexpr int kOnes = 3 | 3 << 2 | 3 << 4;
 
-// A unit is what an index byte holds: a channel, or a third of all channels.
+// A unit is what an index byte holds: a channel, or some of all channels.
 struct Units {
-  bool is_wide = false;  // windows of three columns
+  Width width;
+  bool is_wide = false;  // a channel of three columns
   int64_t count = 0;
-  int64_t rows = 0;  // of a window
+  int64_t rows = 0;     // of a window
+  int64_t columns = 0;  // of a window that are looked up by themselves
+  int64_t block = 0;    // units that are summed together: their indices fit L1
+
+  int64_t taps() const { return rows * columns; }
+  int64_t blocks() const { return (count + block - 1) / block; }
 };
+
+Units units_of(const Op &op, int64_t channels, Width width) {
+  Units units;
+  units.width = width;
+  units.is_wide = width.bits == 2 && op.kernel.width == 3;
+  const int64_t together = units.is_wide ? 1 : width.codes;
+  units.count = (channels + together - 1) / together;
+  units.rows = op.kernel.height;
+  units.columns = units.is_wide ? 1 : op.kernel.width;
+  units.block = units.columns == 1 ? kUnits : kUnits / 4;
+  return units;
+}
 
 Units units_of(const Op &op, int64_t channels) {
-  const bool is_wide = op.kernel.width == 3;
-  return {is_wide, is_wide ? channels : (channels + 2) / 3, op.kernel.height};
+  return units_of(op, channels,
+                  op.weights->format == kFormat + 2 ? kTwo : kThree);
 }
 
-// Codes of the three weights that an index meets; v = 0 where there is none.
-inline int table_of(const Op &op, int64_t channels, const Units &units, int64_t out,
-             int64_t unit, int64_t row) {
+// The table of weights that an index meets; v = 0 where there is none.
+inline int table_of(const Op &op, int64_t channels, const Units &units,
+                    int64_t out, int64_t unit, int64_t tap) {
+  const Width width = units.width;
   int table = 0;
-  for (int64_t j = 0; j < 3; ++j) {
+  for (int j = 0; j < width.codes; ++j) {
     const int64_t channel = units.is_wide ? unit : unit + j * units.count;
-    const int64_t tap = row * op.kernel.width + (units.is_wide ? j : 0);
-    int code = 2;
+    const int64_t place = units.is_wide ? tap * width.codes + j : tap;
+    int code = 1 << (width.bits - 1);
     if (channel < channels && out < op.channels) {
-      const int64_t at = (tap * channels + channel) * op.channels + out;
-      code = (op.weights->codes[static_cast<size_t>(at)] + 3) / 2;
+      const int64_t at = (place * channels + channel) * op.channels + out;
+      code = (op.weights->codes[static_cast<size_t>(at)] + width.largest()) / 2;
     }
-    table |= code << 2 * j;
+    table |= code << width.bits * j;
   }
-  return table;
+  return width.first() + table;
 }
-
-struct Largest {
-  uint8_t of[64];
-};
-
-// What tables give at most, as they give 0 at least.
-constexpr Largest make_largest() {
-  Largest made = {};
-  for (int table = 0; table < 64; ++table) {
-    for (int shift = 0; shift < 6; shift += 2) {
-      const int half = half_of(table >> shift & 3);
-      made.of[table] = static_cast<uint8_t>(made.of[table] +
-                                            3 * (half < 0 ? -half : half));
-    }
-  }
-  return made;
-}
-
-constexpr Largest kLargestOf = make_largest();
 
 int64_t groups_of(int64_t outs) { return (outs + kOuts - 1) / kOuts; }
 
-// Lengths of the parts of a block, in units.
+// Lengths of the parts of a block, in lookups.
 struct Parts {
   uint8_t of[kMostParts];
 };
 
-int64_t blocks_of(const Units &units) {
-  return (units.count + kUnits - 1) / kUnits;
-}
-
 // Offsets of the tables of one block for one group of output channels, in the
-// order in which they are read: units, rows of the window, output channels.
-// Parts are as long as bytes hold what they give at most.
+// order in which they are read: units, taps, output channels. Parts are as
+// long as bytes hold what they give at most.
 uint16_t *pack_block(const Op &op, int64_t channels, const Units &units,
                      int64_t out, int64_t first, Parts *parts, uint16_t *to) {
   uint8_t *length = parts->of;
   *length = 0;
   int sums[kOuts] = {};
-  for (int64_t unit = first; unit < std::min(first + kUnits, units.count);
-       ++unit) {
-    int each[kOuts] = {};
-    for (int64_t row = 0; row < units.rows; ++row) {
+  const int64_t end = std::min(first + units.block, units.count);
+  for (int64_t unit = first; unit < end; ++unit) {
+    for (int64_t tap = 0; tap < units.taps(); ++tap) {
+      bool fits = true;
+      int each[kOuts];
       for (int64_t o = 0; o < kOuts; ++o) {
-        const int table = table_of(op, channels, units, out + o, unit, row);
+        const int table = table_of(op, channels, units, out + o, unit, tap);
         *to++ = static_cast<uint16_t>(table * kVector);
-        each[o] += kLargestOf.of[table];
+        each[o] = kTables.largest[table];
+        fits = fits && sums[o] + each[o] <= UINT8_MAX;
       }
+      if (!fits) {
+        *++length = 0;
+        std::fill(sums, sums + kOuts, 0);
+      }
+      for (int64_t o = 0; o < kOuts; ++o) sums[o] += each[o];
+      ++*length;
     }
-    bool fits = true;
-    for (int64_t o = 0; o < kOuts; ++o) {
-      fits = fits && sums[o] + each[o] <= UINT8_MAX;
-    }
-    if (!fits) {
-      *++length = 0;
-      std::fill(sums, sums + kOuts, 0);
-    }
-    for (int64_t o = 0; o < kOuts; ++o) sums[o] += each[o];
-    ++*length;
   }
   return to;
 }
 
-void pack(Op *op, int64_t channels) {
+void pack(Op *op, int64_t channels, const Units &units) {
   Weights *weights = op->weights;
-  const Units units = units_of(*op, channels);
-  const int64_t groups = groups_of(op->channels), blocks = blocks_of(units);
-  weights->format = kFormat;
+  const int64_t groups = groups_of(op->channels);
+  weights->format = kFormat + units.width.bits;
   weights->offsets.resize(
-      static_cast<size_t>(groups * kOuts * units.count * units.rows));
-  weights->parts.resize(static_cast<size_t>(groups * blocks) * sizeof(Parts));
+      static_cast<size_t>(groups * kOuts * units.count * units.taps()));
+  weights->parts.resize(static_cast<size_t>(groups * units.blocks()) *
+                        sizeof(Parts));
   uint16_t *to = weights->offsets.data();
   Parts *parts = reinterpret_cast<Parts *>(weights->parts.data());
   for (int64_t group = 0; group < groups; ++group) {
-    for (int64_t block = 0; block < blocks; ++block) {
-      to = pack_block(*op, channels, units, group * kOuts, block * kUnits,
-                      parts++, to);
+    for (int64_t block = 0; block < units.blocks(); ++block) {
+      to = pack_block(*op, channels, units, group * kOuts,
+                      block * units.block, parts++, to);
     }
   }
 }
 
 // Twice what all lookups of an output channel give too much.
-void set_start(Op *op) {
+void set_start(Op *op, Width width) {
   const size_t outs = static_cast<size_t>(op->channels);
   op->start.assign(static_cast<size_t>(vectors_of(op->channels) * kLanes), 0);
   const std::vector<int8_t> &codes = op->weights->codes;
   for (size_t i = 0; i < codes.size(); ++i) {
-    const int half = half_of((codes[i] + 3) / 2);
-    if (half < 0) op->start[i % outs] += 2 * 3 * half;
+    const int half = width.half((codes[i] + width.largest()) / 2);
+    if (half < 0) op->start[i % outs] += 2 * width.largest() * half;
   }
 }
 
@@ -224,18 +247,23 @@ std::vector<Tile> tiles_of(Size size, int threads) {
 // Vectors of indices of a unit: rows of the input that the vectors of a tile
 // share, or some for each of them.
 struct Slots {
-  int64_t count, next_vector, next_row;
+  int64_t count, next_vector, next_row, columns;
   bool are_shared;
+
+  // The slot of a tap, from the first one of a vector on.
+  int64_t of_tap(int64_t tap) const {
+    return tap / columns * next_row + tap % columns;
+  }
 };
 
-Slots slots_of(const Op &op, int64_t columns) {
+Slots slots_of(const Op &op, const Units &units, int64_t columns) {
   const int64_t stride = op.stride.height, dilation = op.dilation.height;
-  const int64_t rows = op.kernel.height;
+  const int64_t rows = units.rows, each = units.columns;
   const int64_t shared = (kDeep - 1) * stride + (rows - 1) * dilation + 1;
   if (columns == kVector && shared <= kDeep * rows) {
-    return {shared, stride, dilation, true};
+    return {shared * each, stride * each, dilation * each, each, true};
   }
-  return {kDeep * rows, rows, 1, false};
+  return {kDeep * rows * each, rows * each, each, each, false};
 }
 
 // Transposes bytes, 16 x 16 in each quarter of the vectors: each round turns
@@ -264,7 +292,7 @@ class Indexer {
 
   // To unit x slot x pixel.
   AQD_VBMI void run(int64_t block, uint8_t *to) {
-    for (int64_t j = 0; j < 3; ++j) {
+    for (int64_t j = 0; j < units_.width.codes; ++j) {
       const int64_t first = units_.is_wide ? block : block + j * units_.count;
       const int64_t left =
           std::min(units_.count - block, x_.channels - first);
@@ -301,17 +329,18 @@ class Indexer {
  private:
   // Pixels of a tile before those of a slot.
   int64_t pixels_before(int64_t slot) const {
-    return slots_.are_shared ? 0 : slot / units_.rows * kVector;
+    return slots_.are_shared ? 0 : slot / units_.taps() * kVector;
   }
 
   // The row of the input that a pixel of a slot reads; none is -1.
   int64_t row_of(int64_t slot, int64_t pixel) const {
     const int64_t out = tile_.row_of(pixel);
     if (out >= out_.height) return -1;
-    const int64_t tap = slots_.are_shared
-                            ? slot
-                            : slot % units_.rows * op_.dilation.height;
-    const int64_t row = out * op_.stride.height + tap - op_.padding.height;
+    const int64_t below =
+        slots_.are_shared
+            ? slot / units_.columns
+            : slot % units_.taps() / units_.columns * op_.dilation.height;
+    const int64_t row = out * op_.stride.height + below - op_.padding.height;
     return row < x_.size.height ? row : -1;
   }
 
@@ -323,31 +352,32 @@ class Indexer {
     const int64_t there = row < 0 ? 0 : count;
     const int64_t step = op_.stride.width;
     const int64_t next = units_.is_wide ? op_.dilation.width : 0;
-    const int64_t column = first * step - op_.padding.width;
+    const int64_t column = first * step - op_.padding.width +
+                           slot % units_.columns * op_.dilation.width;
     const int64_t last = column + (there - 1) * step + 2 * next;
     const bool is_inside = column >= 0 && last < x_.size.width;
     const int64_t line = x_.size.width * x_.channels;
     const uint8_t *from = static_cast<const uint8_t *>(x_.data) + row * line +
                           column * x_.channels;
     for (int64_t i = 0; i < there; ++i, from += step * x_.channels) {
-      // The row below is that of the next slot, most often. Rows are longer
-      // than what a cache fetches by itself.
-      _mm_prefetch(reinterpret_cast<const char *>(
-                       from + line + 2 * next * x_.channels + shifts_[2]),
-                   _MM_HINT_T0);
-      __m512i codes[3];
-      for (int64_t j = 0; j < 3; ++j) {
+      __m512i index = _mm512_setzero_si512();
+      for (int j = 0; j < units_.width.codes; ++j) {
+        // The row below is that of the next slot, most often. Rows are longer
+        // than what a cache fetches by itself.
+        const uint8_t *each = from + j * next * x_.channels + shifts_[j];
+        if (!units_.is_wide || j == 2) {
+          _mm_prefetch(reinterpret_cast<const char *>(each + line),
+                       _MM_HINT_T0);
+        }
         const int64_t at = column + i * step + j * next;
         const bool is_there = is_inside || (at >= 0 && at < x_.size.width);
-        codes[j] = is_there ? _mm512_maskz_loadu_epi8(
-                                  masks_[j],
-                                  from + j * next * x_.channels + shifts_[j])
-                            : _mm512_setzero_si512();
+        if (!is_there) continue;
+        const __m512i codes = _mm512_maskz_loadu_epi8(masks_[j], each);
+        // They have few bits, so that none moves into a byte beside it.
+        const __m128i by = _mm_cvtsi32_si128(j * units_.width.bits);
+        index = _mm512_or_si512(index, _mm512_sll_epi16(codes, by));
       }
-      // Codes are two bits, so that none moves into a byte beside it.
-      to[i] = _mm512_or_si512(
-          codes[0], _mm512_or_si512(_mm512_slli_epi16(codes[1], 2),
-                                    _mm512_slli_epi16(codes[2], 4)));
+      to[i] = index;
     }
     for (int64_t i = there; i < count; ++i) to[i] = _mm512_setzero_si512();
   }
@@ -368,20 +398,20 @@ struct Sums {
   __m512i words, uppers;
 };
 
-// Where the indices of a part's lookups are from its first one's, in bytes.
+// Where the indices of a block's lookups are, in bytes.
 struct Steps {
-  int32_t of[kUnits * kMostRows];
+  int32_t of[kMostLookups];
   int64_t next_vector;
 };
 
-Steps steps_of(const Slots &slots, int64_t rows) {
+Steps steps_of(const Units &units, const Slots &slots) {
   Steps steps;
   steps.next_vector = slots.next_vector * kVector;
   int32_t *to = steps.of;
-  for (int64_t u = 0; u < kUnits; ++u) {
-    for (int64_t row = 0; row < rows; ++row) {
-      *to++ = static_cast<int32_t>(
-          (u * slots.count + row * slots.next_row) * kVector);
+  for (int64_t u = 0; u < units.block; ++u) {
+    for (int64_t tap = 0; tap < units.taps(); ++tap) {
+      *to++ = static_cast<int32_t>((u * slots.count + slots.of_tap(tap)) *
+                                   kVector);
     }
   }
   return steps;
@@ -393,7 +423,7 @@ Steps steps_of(const Slots &slots, int64_t rows) {
 // are the saturating ones, though nothing is ever cut off: on AMD's Zen 5 they
 // have ports of their own, where others take turns with the lookups.
 template <int kVectors>
-AQD_VBMI void look_up(const Steps &steps, int64_t count,
+AQD_VBMI void look_up(const int32_t *steps, int64_t count, int64_t next,
                       const uint8_t *indices, const uint16_t *offsets,
                       Sums *sums) {
   __m512i bytes[kOuts][kVectors];
@@ -402,9 +432,8 @@ AQD_VBMI void look_up(const Steps &steps, int64_t count,
 #pragma GCC unroll 4
     for (int y = 0; y < kVectors; ++y) bytes[o][y] = _mm512_setzero_si512();
   }
-  const int64_t next = steps.next_vector;
   for (int64_t i = 0; i < count; ++i) {
-    const uint8_t *from = indices + steps.of[i];
+    const uint8_t *from = indices + steps[i];
     __m512i index[kVectors];
 #pragma GCC unroll 4
     for (int y = 0; y < kVectors; ++y) {
@@ -451,22 +480,22 @@ AQD_VBMI void look_up(const Steps &steps, int64_t count,
   }
 }
 
-using LookUp = void (*)(const Steps &, int64_t count, const uint8_t *,
-                        const uint16_t *, Sums *);
+using LookUp = void (*)(const int32_t *, int64_t count, int64_t next,
+                        const uint8_t *, const uint16_t *, Sums *);
 
 constexpr LookUp kLookUps[kDeep] = {look_up<1>, look_up<2>, look_up<3>,
                                     look_up<4>};
 
 // Adds the codes of a block of units to the sums of each slot.
-AQD_VBMI void sum_codes(const uint8_t *index, int64_t units, int64_t slots,
-                        Sums *sums) {
-  constexpr int64_t kMost = UINT8_MAX / 9;
-  const __m512i table = _mm512_load_si512(kTables.of[kOnes]);
+AQD_VBMI void sum_codes(Width width, const uint8_t *index, int64_t units,
+                        int64_t slots, Sums *sums) {
+  const int64_t most = UINT8_MAX / (width.largest() * width.codes);
+  const __m512i table = _mm512_load_si512(kTables.of[width.ones()]);
   for (int64_t slot = 0; slot < slots; ++slot) {
     Sums sum = sums[slot];
-    for (int64_t first = 0; first < units; first += kMost) {
+    for (int64_t first = 0; first < units; first += most) {
       __m512i bytes = _mm512_setzero_si512();
-      const int64_t end = std::min(first + kMost, units);
+      const int64_t end = std::min(first + most, units);
       for (int64_t u = first; u < end; ++u) {
         const uint8_t *from = index + (u * slots + slot) * kVector;
         bytes = _mm512_add_epi8(
@@ -524,7 +553,9 @@ struct Narrow {
 std::vector<Narrow> narrow_of(const Group &group, const Units &units) {
   std::vector<Narrow> made;
   const Stage &last = group.stages.back();
-  const int64_t largest = units.count * units.rows * 3 * 9;
+  const int64_t product = units.width.largest() * units.width.largest();
+  const int64_t largest =
+      units.count * units.taps() * units.width.codes * product;
   if (group.stages.size() != 2 || last.op->thresholds.empty() ||
       group.stages[0].out != nullptr || last.out == nullptr ||
       bytes_of(last.out->type) != 1 || group.channels % kLanes != 0 ||
@@ -566,8 +597,10 @@ AQD_VBMI inline __m512i narrowed(const Narrow &narrow, __m512i sums) {
 // A tile's sums, and what becomes of them.
 class Finisher {
  public:
-  Finisher(const Group &group, const Tile &tile, const Stages &stages)
-      : op_(group.op()), last_(group.stages.back()), size_(group.size),
+  Finisher(const Group &group, const Units &units, const Tile &tile,
+           const Stages &stages)
+      : op_(group.op()), units_(units), last_(group.stages.back()),
+        size_(group.size),
         tile_(tile), stages_(stages) {
     for (int64_t i = 0; i < tile.deep * kVector; ++i) {
       const int64_t row = tile.row_of(i);
@@ -582,8 +615,8 @@ class Finisher {
                     const Sums *sums, const Sums *codes) const {
     for (int64_t y = 0; y < tile_.deep; ++y) {
       __m512i even = _mm512_setzero_si512(), odd = even;
-      for (int64_t i = 0; i < op_.kernel.height; ++i) {
-        const Sums &row = codes[y * slots.next_vector + i * slots.next_row];
+      for (int64_t tap = 0; tap < units_.taps(); ++tap) {
+        const Sums &row = codes[y * slots.next_vector + slots.of_tap(tap)];
         even = _mm512_add_epi16(even, evens_of(row));
         odd = _mm512_add_epi16(odd, row.uppers);
       }
@@ -636,8 +669,8 @@ class Finisher {
   AQD_VBMI void sum_rows(const Slots &slots, const Sums *codes) {
     alignas(64) uint16_t row[kVector];
     std::memset(boxes_, 0, sizeof boxes_);
-    for (int64_t i = 0; i < op_.kernel.height; ++i) {
-      separate(codes[i * slots.next_row], row);
+    for (int64_t tap = 0; tap < units_.taps(); ++tap) {
+      separate(codes[slots.of_tap(tap)], row);
       for (int64_t p = 0; p < kVector; ++p) boxes_[p] += row[p];
     }
   }
@@ -682,6 +715,7 @@ class Finisher {
   }
 
   const Op &op_;
+  const Units &units_;
   const Stage &last_;
   const Size size_;
   const Tile &tile_;
@@ -700,18 +734,19 @@ struct Work {
   size_t bytes;  // of all sums
 };
 
-int64_t most_slots(const Op &op) {
-  return std::max(slots_of(op, kVector).count, slots_of(op, 1).count);
+int64_t most_slots(const Op &op, const Units &units) {
+  return std::max(slots_of(op, units, kVector).count,
+                  slots_of(op, units, 1).count);
 }
 
-Work work_of(const Op &op, uint8_t *scratch) {
+Work work_of(const Op &op, const Units &units, uint8_t *scratch) {
   Work work;
+  const int64_t slots = most_slots(op, units);
   work.index = scratch;
-  work.sums = reinterpret_cast<Sums *>(scratch +
-                                       kUnits * most_slots(op) * kVector);
+  work.sums = reinterpret_cast<Sums *>(scratch + kUnits * slots * kVector);
   work.codes = work.sums + groups_of(op.channels) * kOuts * kDeep;
-  work.bytes = static_cast<size_t>(work.codes + most_slots(op) - work.sums) *
-               sizeof(Sums);
+  work.bytes =
+      static_cast<size_t>(work.codes + slots - work.sums) * sizeof(Sums);
   return work;
 }
 
@@ -719,36 +754,36 @@ void run_tile(const Group &group, const Units &units, const Tile &tile,
               const Stages &stages, const std::vector<Narrow> &narrow,
               const Work &work) {
   const Op &op = group.op();
-  const Slots slots = slots_of(op, tile.columns);
+  const Slots slots = slots_of(op, units, tile.columns);
   const Weights &weights = *op.weights;
   const Parts *parts = reinterpret_cast<const Parts *>(weights.parts.data());
   const LookUp look_up = kLookUps[tile.deep - 1];
-  const Steps steps = steps_of(slots, units.rows);
+  const Steps steps = steps_of(units, slots);
   Indexer indexer(group, units, slots, tile);
   std::memset(static_cast<void *>(work.sums), 0, work.bytes);
-  for (int64_t block = 0; block < units.count; block += kUnits) {
-    const int64_t count = std::min(kUnits, units.count - block);
-    indexer.run(block, work.index);
-    sum_codes(work.index, count, slots.count, work.codes);
-    const int64_t before = block * units.rows * kOuts;
+  for (int64_t first = 0; first < units.count; first += units.block) {
+    const uint8_t *indices =
+        work.index + first % kUnits * slots.count * kVector;
+    if (first % kUnits == 0) indexer.run(first, work.index);
+    const int64_t count = std::min(units.block, units.count - first);
+    sum_codes(units.width, indices, count, slots.count, work.codes);
+    const int64_t before = first * units.taps() * kOuts;
     for (int64_t group_of_outs = 0; group_of_outs < groups_of(op.channels);
          ++group_of_outs) {
       const uint16_t *offsets =
           weights.offsets.data() +
-          group_of_outs * units.count * units.rows * kOuts + before;
+          group_of_outs * units.count * units.taps() * kOuts + before;
       Sums *sums = work.sums + group_of_outs * kOuts * kDeep;
-      const uint8_t *indices = work.index;
       const uint8_t *length =
-          parts[group_of_outs * blocks_of(units) + block / kUnits].of;
-      for (int64_t left = count; left > 0; left -= *length++) {
-        const int64_t lookups = *length * units.rows;
-        look_up(steps, lookups, indices, offsets, sums);
-        indices += *length * slots.count * kVector;
-        offsets += lookups * kOuts;
+          parts[group_of_outs * units.blocks() + first / units.block].of;
+      const int32_t *step = steps.of, *end = step + count * units.taps();
+      for (; step < end; step += *length++) {
+        look_up(step, *length, steps.next_vector, indices, offsets, sums);
+        offsets += *length * kOuts;
       }
     }
   }
-  Finisher finisher(group, tile, stages);
+  Finisher finisher(group, units, tile, stages);
   if (narrow.empty()) {
     finisher.run(slots, work.sums, work.codes);
   } else {
@@ -760,29 +795,50 @@ void run_tile(const Group &group, const Units &units, const Tile &tile,
 
 bool has_lookup() { return __builtin_cpu_supports("avx512vbmi"); }
 
+namespace {
+
+// The width of a layer's codes and weights, if there are tables for it.
+const Width *width_of(const Op &op, const Op &x) {
+  int largest = x.grid.high;
+  if (x.grid.low != 0) return nullptr;
+  if (op.weights->format > kFormat) {
+    largest = std::max(largest, op.weights->format == kFormat + 2 ? 3 : 7);
+  } else if (op.weights->format != 0) {
+    return nullptr;
+  }
+  for (const int8_t code : op.weights->codes) {
+    if (code % 2 == 0) return nullptr;
+    largest = std::max<int>(largest, std::abs(code));
+  }
+  if (largest <= kTwo.largest()) return &kTwo;
+  // Where it pays: Intel's processors multiply twice as often as they look up.
+  const bool pays = __builtin_cpu_is("amd");
+  return largest <= kThree.largest() && pays ? &kThree : nullptr;
+}
+
+}  // namespace
+
 bool prepare_lookup(Op *op, const Op &x) {
   const bool right = (op->kernel.width == 1 || op->kernel.width == 3) &&
-                     op->kernel.height <= kMostRows && op->groups == 1 &&
-                     x.grid.low == 0 && x.grid.high <= 3;
-  if (!right) return false;
-  const Units units = units_of(*op, x.channels);
-  if (units.count * units.rows > kMostLookups) return false;
+                     op->kernel.height <= kMostRows && op->groups == 1;
+  const Width *width = right ? width_of(*op, x) : nullptr;
+  if (width == nullptr) return false;
+  const Units units = units_of(*op, x.channels, *width);
+  // A sum of the largest fits 16 bits.
+  const int largest = width->codes * width->largest() * -width->half(0);
+  if (units.count * units.taps() > 65535 / largest) return false;
   Weights *weights = op->weights;
-  if (weights->format == 0) {
-    for (const int8_t code : weights->codes) {
-      if (code < -3 || code > 3 || code % 2 == 0) return false;
-    }
-    pack(op, x.channels);
-  }
-  if (weights->format != kFormat) return false;
-  set_start(op);
+  if (weights->format == 0) pack(op, x.channels, units);
+  if (weights->format != kFormat + width->bits) return false;
+  set_start(op, *width);
   return true;
 }
 
-int64_t scratch_of_lookup(const Op &op) {
-  const int64_t sums = groups_of(op.channels) * kOuts * kDeep + most_slots(op);
-  return kUnits * most_slots(op) * kVector +
-         sums * static_cast<int64_t>(sizeof(Sums));
+int64_t scratch_of_lookup(const Op &op, int64_t channels) {
+  const Units units = units_of(op, channels);
+  const int64_t slots = most_slots(op, units);
+  const int64_t sums = groups_of(op.channels) * kOuts * kDeep + slots;
+  return kUnits * slots * kVector + sums * static_cast<int64_t>(sizeof(Sums));
 }
 
 void convolve_lookup(const Group &group, uint8_t *scratch, int64_t step,
@@ -794,7 +850,7 @@ void convolve_lookup(const Group &group, uint8_t *scratch, int64_t step,
   const std::vector<Narrow> narrow = narrow_of(group, units);
   pool->run(static_cast<int64_t>(tiles.size()), [&](int64_t i, int thread) {
     run_tile(group, units, tiles[static_cast<size_t>(i)], stages, narrow,
-             work_of(op, scratch + step * thread));
+             work_of(op, units, scratch + step * thread));
   });
 }
 
