@@ -238,6 +238,42 @@ def wide_convolution(seed: int) -> tuple[ir.Program, np.ndarray]:
     return program_of(op, [x], weights, (last,), grid)
 
 
+@given(seed=st.integers(0, 9999))
+@settings(max_examples=80, deadline=None)
+def test_few_bits_of_many_channels(seed):
+    """What kernels may look up: many codes and weights, often extreme."""
+    rng = np.random.default_rng(seed)
+    bits, codes = rng.choice([2, 3], 2).tolist()
+    ins, outs = rng.integers(1, 300), rng.integers(1, 40)
+    kernel = tuple(rng.choice([1, 3], 2).tolist())
+    size = rng.integers(3, 9), rng.integers(3, 150)
+    x = rng.integers(0, 2**codes, (1, ins, *size), np.uint8)
+    levels = rng.integers(0, 2**bits, (outs, ins, *kernel))
+    if rng.random() < 0.5:
+        x = np.where(x > 0, 2**codes - 1, 0).astype(np.uint8)
+        levels = np.where(rng.random(levels.shape) < 0.9, levels, 0)
+    if rng.random() < 0.5:
+        levels[rng.integers(outs)] = 2**bits - 1
+        levels[rng.integers(outs)] = 0
+    stride, dilation, padding = (
+        tuple(rng.integers(low, high, 2).tolist())
+        for low, high in ((1, 3), (1, 3), (0, 3))
+    )
+    op = ir.Convolution(
+        'y', ('x',), int(outs), ir.INT32, kernel, stride, padding, dilation,
+        'w', 1,
+    )  # fmt: skip
+    if min(op.size({'x': size})) < 1:
+        return
+    weights = {'w': ir.Weights.of(levels * 2 + 1 - 2**bits, bits)}
+    program, given = program_of(
+        op, [x], weights, codes=ir.Grid(0, 2**codes - 1)
+    )
+    expected = reference.run(program, given)
+    found = run_program(program, given)
+    assert np.array_equal(found['y'], expected['y'])
+
+
 def test_convolution_of_sums_that_float32_cannot_hold():
     # Sums that are odd, one below 2^24 and one above.
     x = np.full((1, 80, 1, 1), 1024, np.int16)
