@@ -115,13 +115,10 @@ struct Geometry {
   int64_t step;            // bytes from a pixel's window to the next's
 };
 
-// (A place is given by its numbers: in memory, it would be read in other pieces
-// than it was written, for which a processor waits.)
 template <bool kBytes, int P, int V>
 AQD_AVX512 void block(const Geometry &g, const uint8_t *codes,
                       const int8_t *weights, const int32_t *start,
-                      const Stages &stages, int64_t row, int64_t column,
-                      int64_t vector, Made *made) {
+                      const Stages &stages, Place place, Made *made) {
   __m512i sums[P][V];
 #pragma GCC unroll 8
   for (int v = 0; v < V; ++v) {
@@ -150,18 +147,17 @@ AQD_AVX512 void block(const Geometry &g, const uint8_t *codes,
     }
   }
 #pragma GCC unroll 8
-  for (int v = 0; v < V; ++v) {
+  for (int v = 0; v < V; ++v, ++place.vector) {
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
       _mm512_store_si512(made->codes[0] + kLanes * p, sums[p][v]);
     }
-    stages.run({row, column, P, vector + v}, made);
+    stages.run(place, made);
   }
 }
 
 using Block = void (*)(const Geometry &, const uint8_t *, const int8_t *,
-                       const int32_t *, const Stages &, int64_t row,
-                       int64_t column, int64_t vector, Made *);
+                       const int32_t *, const Stages &, Place, Made *);
 
 template <bool kBytes, int V>
 Block block_of(int64_t pixels) {
@@ -302,12 +298,8 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512vnni");
 }
 
-// Without a frame what is behind a tensor may be read: not behind an image.
 Source source_of_wide(const Op &op, const Tensor &x) {
-  const bool is_copied = op.padding.height > 0 || op.padding.width > 0 ||
-                         x.type == Type::kI8 || op.reads_pixels;
-  return {is_copied, (int64_t{x.size.width} + 2 * op.padding.width) *
-                         x.channels * static_cast<int64_t>(bytes_of(x.type))};
+  return source_of(op, x, bytes_of(x.type), x.type == Type::kI8);
 }
 
 // The type of what a convolution reads: of an image its bytes, less than the
@@ -382,21 +374,21 @@ void rows_of_blocks(const Group &group, const Geometry &g, const Stages &stages,
     const int64_t many = std::min<int64_t>(kPixels, width - c);
     const Block block =
         bytes ? block_of<true>(many, wide) : block_of<false>(many, wide);
-    stages.fetch({top + row, c, static_cast<int>(many), v}, wide);
+    const Place place = {top + row, c, static_cast<int>(many), v};
+    stages.fetch(place, wide);
     block(g, codes + row * op.stride.height * line + c * g.step,
           weights + v * each, first == nullptr ? nullptr : first + v * kLanes,
-          stages, top + row, c, v, &made);
+          stages, place, &made);
     return wide;
   };
   // What is written lies together if all channels of a few pixels are made
   // one after another, as long as all weights are at hand.
   const bool is_small = vectors * each <= kSmall;
-  const int64_t together = is_small ? vectors : 1;
-  for (int64_t v = 0; v < vectors;
-       v += is_small ? vectors : wide_of(vectors - v)) {
+  for (int64_t v = 0, end; v < vectors; v = end) {
+    end = is_small ? vectors : v + wide_of(vectors - v);
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t c = 0; c < width; c += kPixels) {
-        for (int64_t i = v; i < v + together;) i += run(row, c, i);
+        for (int64_t i = v; i < end;) i += run(row, c, i);
       }
     }
   }

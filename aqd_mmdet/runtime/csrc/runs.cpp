@@ -90,6 +90,15 @@ int64_t most_rows(const Op &op, int64_t line) {
   return std::max<int64_t>(sums - by.kernel.height, 0) / by.stride.height + 1;
 }
 
+Source source_of(const Op &op, const Tensor &x, size_t bytes,
+                 bool are_changed) {
+  // Without a frame what is behind a tensor may be read: not behind an image.
+  const bool is_copied = op.padding.height > 0 || op.padding.width > 0 ||
+                         op.reads_pixels || are_changed;
+  return {is_copied, (int64_t{x.size.width} + 2 * op.padding.width) *
+                         x.channels * static_cast<int64_t>(bytes)};
+}
+
 Band sums_of(const Op &op, Size x, int64_t top, int64_t rows) {
   const Pooling &by = op.pooling;
   if (by.kernel.height == 0) return {top, rows};

@@ -49,6 +49,10 @@ struct Source {
   int64_t line = 0;
 };
 
+// How an input is read whose codes have so many bytes then, and are others than
+// the tensor's if they are changed.
+Source source_of(const Op &op, const Tensor &x, size_t bytes, bool are_changed);
+
 // Some rows of the output, and what a thread makes them of: windows of sums
 // one after another, and for pooled ones room for those of a pooling window.
 struct Rows {

@@ -42,22 +42,20 @@ class PoolMover {
  private:
   Op &op(int position) { return program_.ops[at(position)]; }
 
+  bool is_output(int position) const {
+    const std::vector<int> &outputs = program_.outputs;
+    return std::find(outputs.begin(), outputs.end(), position) != outputs.end();
+  }
+
   // The only reader of an operator that is nothing else; -1 if there is none.
   int only_reader(int position) const {
-    const std::vector<int> &outputs = program_.outputs;
     const std::vector<int> &readers = readers_[at(position)];
-    const bool leaves =
-        std::find(outputs.begin(), outputs.end(), position) != outputs.end();
-    return leaves || readers.size() != 1 ? -1 : readers[0];
+    return is_output(position) || readers.size() != 1 ? -1 : readers[0];
   }
 
   bool can_move(int position) {
-    const std::vector<int> &outputs = program_.outputs;
     const std::vector<int> &readers = readers_[at(position)];
-    if (readers.empty() || std::find(outputs.begin(), outputs.end(),
-                                     position) != outputs.end()) {
-      return false;
-    }
+    if (readers.empty() || is_output(position)) return false;
     const Op *first = nullptr;
     for (const int reader : readers) {
       const int next = only_reader(reader);

@@ -188,11 +188,8 @@ int64_t steps_of(const Op &op, int64_t codes) {
 
 Source source_of(const Op &op, const Tensor &x) {
   const bool widens = op.reading.as_words && x.type != Type::kI16;
-  // Without a frame what is behind a tensor may be read: not behind an image.
-  const bool is_copied = op.padding.height > 0 || op.padding.width > 0 ||
-                         op.reads_pixels || op.reading.raise != 0 || widens;
-  return {is_copied, (int64_t{x.size.width} + 2 * op.padding.width) *
-                         x.channels * bytes_read(op)};
+  return source_of(op, x, static_cast<size_t>(bytes_read(op)),
+                   op.reading.raise != 0 || widens);
 }
 
 void prepare(const Vectors &set, ReadBytes read, Program *program) {
