@@ -274,6 +274,58 @@ def test_few_bits_of_many_channels(seed):
     assert np.array_equal(found['y'], expected['y'])
 
 
+@given(seed=st.integers(0, 9999))
+@settings(max_examples=100, deadline=None)
+def test_windows_of_nine_codes(seed):
+    """What kernels may make of fewer products: extremes, edges of tiles."""
+    rng = np.random.default_rng(seed)
+    bits, codes = rng.choice([2, 3, 4, 8], 2).tolist()
+    low = rng.choice([0, -(2 ** (codes - 1))])
+    high = low + 2**codes - 1
+    ins, outs = rng.integers(1, 150), rng.integers(1, 100)
+    size = rng.integers(3, 20), rng.integers(3, 70)
+    x = rng.integers(low, high + 1, (1, ins, *size), np.int16)
+    levels = rng.integers(0, 2**bits, (outs, ins, 3, 3))
+    if rng.random() < 0.5:
+        x = np.where(x > (low + high) // 2, high, low)
+        x[..., rng.integers(size[0]), :] = low
+        x[..., rng.integers(size[1])] = high
+    if rng.random() < 0.5:
+        levels = np.where(levels < 2**bits // 2, 0, 2**bits - 1)
+        levels[rng.integers(outs)] = 2**bits - 1
+        levels[rng.integers(outs)] = 0
+    weights = levels * 2 + 1 - 2**bits
+    if bits == 8:
+        weights = np.maximum(levels - 128, -127)
+    op = ir.Convolution(
+        'y', ('x',), int(outs), ir.INT32, (3, 3), (1, 1),
+        tuple(rng.integers(0, 3, 2).tolist()), (1, 1), 'w', 1,
+    )  # fmt: skip
+    program, given = program_of(
+        op,
+        [x.astype(np.int8 if low else np.uint8)],
+        {'w': ir.Weights.of(weights, bits)},
+        codes=ir.Grid(int(low), int(high)),
+    )
+    expected = reference.run(program, given)
+    found = run_program(program, given)
+    assert np.array_equal(found['y'], expected['y'])
+
+
+def test_sums_that_dividing_them_by_64_leaves_whole():
+    # Sums below 2^25 and, of one channel more, above.
+    for channels, sign in ((115, 1), (116, 1), (115, -1), (116, -1)):
+        x = np.full((1, channels, 6, 6), 255, np.uint8)
+        weights = np.full((1, channels, 3, 3), 127 * sign)
+        op = ir.Convolution(
+            'y', ('x',), 1, ir.INT32, (3, 3), (1, 1), (0, 0), (1, 1), 'w', 1
+        )
+        program, given = program_of(op, [x], {'w': ir.Weights.of(weights, 8)})
+        found = run_program(program, given)['y']
+        assert (np.abs(found) == 255 * 127 * 9 * channels).all()
+    assert 255 * 127 * 9 * 115 < 2**25 < 255 * 127 * 9 * 116
+
+
 def test_convolution_of_sums_that_float32_cannot_hold():
     # Sums that are odd, one below 2^24 and one above.
     x = np.full((1, 80, 1, 1), 1024, np.int16)

@@ -21,6 +21,7 @@
 #include "runs.h"
 #include "stages512.h"
 #include "vectors.h"
+#include "winograd.h"
 
 #define AQD_AMX                                                       \
   __attribute__((target(                                              \
@@ -313,9 +314,13 @@ void prepare_convolution(Op *op, const Op &x, bool with_tiles) {
   op->reads_pixels = x.kind == Kind::kImage;
   const Type type = read_type(*op, x);
   if (type == Type::kI32) return;
-  op->looks_up = !with_tiles && has_lookup() && prepare_lookup(op, x);
-  op->is_packed = op->looks_up;
-  if (op->looks_up) return;
+  if (!with_tiles && prepare_winograd(op, x)) {
+    op->method = Method::kWinograd;
+  } else if (!with_tiles && has_lookup() && prepare_lookup(op, x)) {
+    op->method = Method::kLookup;
+  }
+  op->is_packed = op->method != Method::kProducts;
+  if (op->is_packed) return;
   const bool bytes = reads_bytes(type), tiles = with_tiles && bytes;
   Weights *weights = op->weights;
   if (weights->format == 0) pack(*op, x.channels, bytes, tiles, weights);
@@ -351,7 +356,10 @@ int64_t scratch_of_wide(const Program &program, int position, const Plan &plan) 
   if (op.kind != Kind::kConvolution) return 0;
   const size_t read = static_cast<size_t>(op.inputs[0]);
   const Op &x = program.ops[read];
-  if (op.looks_up) return scratch_of_lookup(op, x.channels);
+  if (op.method == Method::kLookup) return scratch_of_lookup(op, x.channels);
+  if (op.method == Method::kWinograd) {
+    return scratch_of_winograd(op, x.channels);
+  }
   const Tensor tensor = {nullptr, read_type(op, x), x.channels,
                          plan.sizes[read]};
   return scratch_for(op, tensor.size, source_of_wide(op, tensor),
@@ -480,7 +488,14 @@ void convolve(const Group &group, uint8_t *scratch, int64_t step, Pool *pool) {
 }
 
 void run_group(const Group &group, uint8_t *scratch, int64_t step, Pool *pool) {
-  if (group.op().looks_up) return convolve_lookup(group, scratch, step, pool);
+  switch (group.is_convolution() ? group.op().method : Method::kProducts) {
+    case Method::kLookup:
+      return convolve_lookup(group, scratch, step, pool);
+    case Method::kWinograd:
+      return convolve_winograd(group, scratch, step, pool);
+    case Method::kProducts:
+      break;
+  }
   if (group.is_convolution()) return convolve(group, scratch, step, pool);
   const Stages stages(group);
   const int64_t rows = group.size.height;

@@ -649,6 +649,7 @@ class Finisher {
   AQD_VBMI void run(const Slots &slots, const Sums *sums, const Sums *codes) {
     const int64_t vectors = vectors_of(op_.channels);
     for (int64_t y = 0; y < tile_.deep; ++y) {
+      fetch(y, 0, 0, kVector);
       sum_rows(slots, codes + y * slots.next_vector);
       for (int64_t v = 0; v < vectors; ++v) {
         for (int64_t i = 0; i < kLanes; ++i) {
@@ -658,7 +659,8 @@ class Finisher {
           separate(sums[read * kDeep + y], lanes_[i]);
         }
         for (int64_t first = 0; first < kVector; first += kLanes) {
-          finish(y, v, first, v + 1 < vectors);
+          if (v + 1 < vectors) fetch(y, v + 1, first, kLanes);
+          finish(y, v, first);
         }
       }
     }
@@ -675,7 +677,29 @@ class Finisher {
     }
   }
 
-  AQD_VBMI void finish(int64_t y, int64_t vector, int64_t first, bool fetches) {
+  // Calls what takes a place and the first of its pixels for some pixels of a
+  // vector, as many of a row at once as there are.
+  template <class Take>
+  AQD_VBMI void each_place(int64_t y, int64_t vector, int64_t first,
+                           int64_t count, const Take &take) const {
+    const int64_t before = y * kVector + first;
+    for (int64_t p = 0, together; p < count; p += together) {
+      together = tile_.together(before + p, std::min<int64_t>(count - p, kLanes));
+      const int64_t row = tile_.row_of(before + p);
+      if (row >= size_.height) continue;
+      take(Place{row, tile_.column_of(before + p), static_cast<int>(together),
+                 vector},
+           first + p);
+    }
+  }
+
+  void fetch(int64_t y, int64_t vector, int64_t first, int64_t count) const {
+    each_place(y, vector, first, count, [&](const Place &place, int64_t) {
+      stages_.fetch(place, 1);
+    });
+  }
+
+  AQD_VBMI void finish(int64_t y, int64_t vector, int64_t first) {
     __m512i x[kLanes];
     for (int i = 0; i < kLanes; ++i) {
       x[i] = _mm512_cvtepu16_epi32(_mm256_load_si256(
@@ -684,23 +708,17 @@ class Finisher {
     transpose_numbers(x);
     const __m512i start =
         _mm512_loadu_si512(op_.start.data() + vector * kLanes);
-    const int64_t before = y * kVector + first;
-    for (int64_t p = 0, together; p < kLanes; p += together) {
-      together = tile_.together(before + p, kLanes - p);
-      const int64_t row = tile_.row_of(before + p);
-      const int64_t column = tile_.column_of(before + p);
-      if (row >= size_.height) continue;
-      for (int64_t i = 0; i < together; ++i) {
-        const __m512i box = _mm512_set1_epi32(boxes_[first + p + i]);
-        const __m512i twice = _mm512_slli_epi32(x[p + i], 1);
+    each_place(y, vector, first, kLanes,
+               [&](const Place &place, int64_t pixel) AQD_VBMI {
+      for (int64_t i = 0; i < place.pixels; ++i) {
+        const __m512i box = _mm512_set1_epi32(boxes_[pixel + i]);
+        const __m512i twice = _mm512_slli_epi32(x[pixel - first + i], 1);
         _mm512_store_si512(
             made_.codes[0] + i * kLanes,
             _mm512_add_epi32(_mm512_add_epi32(twice, start), box));
       }
-      const int pixels = static_cast<int>(together);
-      if (fetches) stages_.fetch({row, column, pixels, vector + 1}, 1);
-      stages_.run({row, column, pixels, vector}, &made_);
-    }
+      stages_.run(place, &made_);
+    });
   }
 
   // Stores 16 channels of a pixel of a tile, if there is one.

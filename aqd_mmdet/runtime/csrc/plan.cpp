@@ -87,7 +87,7 @@ bool place(const Program &program, int position, std::vector<Living> *living,
   const int64_t bytes = int64_t{op.channels} * size.height * size.width *
                             static_cast<int64_t>(bytes_of(op.grid.type())) +
                         kSlack;
-  const int64_t need = (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+  const int64_t need = whole_lines(bytes);
   int64_t at = 0;
   auto before = living->begin();
   for (; before != living->end(); ++before) {

@@ -8,6 +8,10 @@ namespace aqd {
 
 constexpr int64_t kCacheLine = 64;
 
+inline int64_t whole_lines(int64_t bytes) {
+  return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+}
+
 // Where the tensors of a program lie for one size of its input.
 struct Plan {
   Size input;

@@ -91,6 +91,10 @@ struct Reading {
   int64_t steps = 0;      // of products whose sums fit 16 bits; 0 if unused
 };
 
+// How a convolution is made of products: one by one, by tables (lookup.h), or
+// by fewer of them (winograd.h).
+enum class Method : uint8_t { kProducts, kLookup, kWinograd };
+
 // A max-pool that a convolution's sums go through; its height is 0 for none.
 struct Pooling {
   Size kernel, stride, padding;
@@ -119,7 +123,7 @@ struct Op {
   int last_use = 0;            // the last head that reads it
   bool is_packed = false;      // whether vector kernels run it
   Pooling pooling;             // of a convolution (schedule.h)
-  bool looks_up = false;       // a convolution by tables
+  Method method = Method::kProducts;  // of a convolution that vectors run
   bool reads_pixels = false;   // a convolution of an image's bytes themselves
   Reading reading;
   std::vector<int32_t> start;   // what a convolution's sums start from

@@ -11,10 +11,6 @@ namespace {
 // rest of which is for weights.
 constexpr int64_t kBand = 512 << 10;
 
-int64_t whole_lines(int64_t bytes) {
-  return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
-}
-
 // Writes what stands for zero in some pixels: of an image its means.
 template <typename To>
 To *fill(const Op &op, int64_t pixels, int32_t channels, To *to) {

@@ -60,8 +60,8 @@ class Stages {
   // The sums of a convolution are the codes of stage 0.
   void run(const Place &place, Made *made) const;
 
-  // Fetches into the cache what stages read at a place, of some vectors from
-  // the place's on.
+  // Fetches into the cache what stages read and write at a place, of some
+  // vectors from the place's on; those before must have been fetched.
   void fetch(const Place &place, int64_t vectors) const;
 
  private:
