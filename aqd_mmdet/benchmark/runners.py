@@ -29,8 +29,9 @@ def load_aqd(path: Path, shape: tuple[int, ...], threads: int) -> Run:
     engine = Engine(compiled, content, threads)
     # Each library has its own order of an image's bytes, and keeps its
     # outputs' memory: ours has channels innermost, and is told to.
-    image = _images(shape, np.uint8).transpose(0, 2, 3, 1)
-    image = np.ascontiguousarray(image).transpose(0, 3, 1, 2)
+    count, channels, height, width = shape
+    image = _images((count, height, width, channels), np.uint8)
+    image = image.transpose(0, 3, 1, 2)
     out: dict[str, np.ndarray] | None = None
 
     def run() -> dict[str, np.ndarray]:

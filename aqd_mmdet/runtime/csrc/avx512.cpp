@@ -36,6 +36,9 @@ constexpr int kPixels = 6;   // with kVectors, 24 of 32 registers for sums
 constexpr int kTileRows = 16;
 // Bytes of weights that stay in an L2 cache beside what is read and written.
 constexpr int64_t kSmall = 320 << 10;
+// From so many weights on their values at points, 3 or 8 bytes of each, are too
+// much to read for the small maps of such layers.
+constexpr size_t kMany = 1 << 20;
 // What signed codes are raised by; an instruction takes unsigned bytes.
 constexpr int kRaise = 128;
 
@@ -309,16 +312,20 @@ Type read_type(const Op &op, const Op &x) {
   return op.reads_pixels ? Type::kU8 : x.grid.type();
 }
 
+// Prepares the faster one of the methods that there are.
+Method choose_method(Op *op, const Op &x) {
+  const auto looks_up = [&] { return has_lookup() && prepare_lookup(op, x); };
+  if (op->weights->codes.size() >= kMany && looks_up()) return Method::kLookup;
+  if (prepare_winograd(op, x)) return Method::kWinograd;
+  return looks_up() ? Method::kLookup : Method::kProducts;
+}
+
 void prepare_convolution(Op *op, const Op &x, bool with_tiles) {
   if (op->groups != 1) return;
   op->reads_pixels = x.kind == Kind::kImage;
   const Type type = read_type(*op, x);
   if (type == Type::kI32) return;
-  if (!with_tiles && prepare_winograd(op, x)) {
-    op->method = Method::kWinograd;
-  } else if (!with_tiles && has_lookup() && prepare_lookup(op, x)) {
-    op->method = Method::kLookup;
-  }
+  if (!with_tiles) op->method = choose_method(op, x);
   op->is_packed = op->method != Method::kProducts;
   if (op->is_packed) return;
   const bool bytes = reads_bytes(type), tiles = with_tiles && bytes;

@@ -77,29 +77,83 @@ struct Living {
   int last_use;
 };
 
-// Finds a place for a tensor that needs one among those that live, in their
-// order.
-bool place(const Program &program, int position, std::vector<Living> *living,
-           Plan *plan) {
-  const Op &op = program.ops[static_cast<size_t>(position)];
-  if (!op.is_stored || !op.is_placed) return true;
-  const Size &size = plan->sizes[static_cast<size_t>(position)];
-  const int64_t bytes = int64_t{op.channels} * size.height * size.width *
-                            static_cast<int64_t>(bytes_of(op.grid.type())) +
-                        kSlack;
-  const int64_t need = whole_lines(bytes);
-  int64_t at = 0;
-  auto before = living->begin();
-  for (; before != living->end(); ++before) {
-    if (at + need <= before->start) break;
-    at = std::max(at, before->end);
+// Memory of some size, and the tensors that live in it in their order.
+struct Region {
+  int64_t size;
+  std::vector<Living> living;
+
+  // Returns where so many bytes are free, or -1 if they are nowhere.
+  int64_t place(int64_t need, int last_use) {
+    int64_t at = 0;
+    auto before = living.begin();
+    for (; before != living.end(); ++before) {
+      if (at + need <= before->start) break;
+      at = std::max(at, before->end);
+    }
+    if (at + need > size) return -1;
+    living.insert(before, {at, at + need, last_use});
+    return at;
   }
-  if (at + need > kMaxArena) return false;
-  living->insert(before, {at, at + need, op.last_use});
-  plan->offsets[static_cast<size_t>(position)] = at;
-  plan->peak = std::max(plan->peak, at + need);
-  return true;
+
+  void forget(int position) {
+    const auto dead = [&](const Living &x) { return x.last_use <= position; };
+    living.erase(std::remove_if(living.begin(), living.end(), dead),
+                 living.end());
+  }
+};
+
+int64_t bytes_of(const Op &op, const Size &size) {
+  return int64_t{op.channels} * size.height * size.width *
+         static_cast<int64_t>(bytes_of(op.grid.type()));
 }
+
+// Where tensors lie while a program runs.
+class Placer {
+ public:
+  Placer(const Program &program, Plan *plan)
+      : program_(program), plan_(plan), lent_{0, {}}, own_{kMaxArena, {}} {
+    for (const int output : program.outputs) {
+      const Op &op = program.ops[static_cast<size_t>(output)];
+      if (op.is_placed) continue;
+      // It may begin anywhere in a line.
+      const int64_t size =
+          bytes_of(op, plan->sizes[static_cast<size_t>(output)]) - kCacheLine;
+      if (size <= lent_.size) continue;
+      lent_.size = size;
+      plan->lender = output;
+    }
+  }
+
+  // Finds a place for a tensor that needs one.
+  bool place(int position) {
+    const size_t i = static_cast<size_t>(position);
+    const Op &op = program_.ops[i];
+    if (!op.is_stored || !op.is_placed) return true;
+    const int64_t need = whole_lines(bytes_of(op, plan_->sizes[i]) + kSlack);
+    const bool in_time =
+        plan_->lender >= 0 &&
+        op.last_use < program_.ops[static_cast<size_t>(plan_->lender)].head;
+    int64_t at = in_time ? lent_.place(need, op.last_use) : -1;
+    plan_->are_lent[i] = at >= 0;
+    if (at < 0) {
+      at = own_.place(need, op.last_use);
+      plan_->peak = std::max(plan_->peak, at + need);
+    }
+    plan_->offsets[i] = at;
+    return at >= 0;
+  }
+
+  // Frees what nothing behind a position reads.
+  void forget(int position) {
+    lent_.forget(position);
+    own_.forget(position);
+  }
+
+ private:
+  const Program &program_;
+  Plan *plan_;
+  Region lent_, own_;
+};
 
 }  // namespace
 
@@ -117,13 +171,15 @@ bool make_plan(const Program &program, const Isa &isa, Size input,
   plan->sizes.assign(count, {});
   plan->offsets.assign(count, 0);
   plan->peak = plan->scratch = 0;
-  std::vector<Living> living;  // by their start
+  plan->are_lent.assign(count, false);
+  plan->lender = -1;
   for (size_t i = 0; i < count; ++i) {
     const int position = static_cast<int>(i);
     plan->sizes[i] = i == 0 ? input
                             : output_size(program, position, plan->sizes.data());
     if (!fits(program, position, plan->sizes.data())) return false;
   }
+  Placer placer(program, plan);
   for (size_t i = 0; i < count; ++i) {
     const int position = static_cast<int>(i);
     const Op &head = program.ops[i];
@@ -133,13 +189,11 @@ bool make_plan(const Program &program, const Isa &isa, Size input,
       if (scratch > kMaxArena) return false;
       plan->scratch = std::max(plan->scratch, scratch);
     }
-    if (!place(program, position, &living, plan)) return false;
+    if (!placer.place(position)) return false;
     for (const int follower : head.followers) {
-      if (!place(program, follower, &living, plan)) return false;
+      if (!placer.place(follower)) return false;
     }
-    const auto dead = [&](const Living &x) { return x.last_use <= position; };
-    living.erase(std::remove_if(living.begin(), living.end(), dead),
-                 living.end());
+    placer.forget(position);
   }
   return true;
 }

@@ -202,7 +202,10 @@ std::vector<int> order_of(const Program &program,
     size_t next;
   };
   const std::vector<int> depths = depths_of(program);
-  std::vector<int> order, roots = program.outputs;
+  // The first output is most often the largest: made last, it lends its memory
+  // for longest (plan.h).
+  std::vector<int> order,
+      roots(program.outputs.rbegin(), program.outputs.rend());
   const size_t count = program.ops.size();
   std::vector<bool> is_done(count, false);
   for (size_t i = 0; i < count; ++i) {

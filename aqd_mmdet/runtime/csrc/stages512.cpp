@@ -125,47 +125,70 @@ std::vector<VectorStage> stages_of(const Group &group) {
   return made;
 }
 
-// Sums times multipliers, plus biases, shifted; of even channels and of odd.
-struct Shifted {
-  __m512i even, odd;
-};
+// A requantisation of 16 channels.
+class Requantizer {
+ public:
+  AQD_AVX512 Requantizer(const VectorStage &stage, const Place &place)
+      : grid_(stage.grid) {
+    const int64_t *table = stage.table + place.vector * kTable;
+    for (int i = 0; i < 6; ++i) table_[i] = _mm512_loadu_si512(table + 8 * i);
+  }
 
-AQD_AVX512 inline Shifted shifted(__m512i sums, const int64_t *table) {
-  const __m512i *t = reinterpret_cast<const __m512i *>(table);
-  const __m512i even = _mm512_mul_epi32(sums, _mm512_loadu_si512(t));
-  const __m512i odd = _mm512_mul_epi32(_mm512_srli_epi64(sums, 32),
-                                       _mm512_loadu_si512(t + 1));
-  return {_mm512_srav_epi64(_mm512_add_epi64(even, _mm512_loadu_si512(t + 2)),
-                            _mm512_loadu_si512(t + 4)),
-          _mm512_srav_epi64(_mm512_add_epi64(odd, _mm512_loadu_si512(t + 3)),
-                            _mm512_loadu_si512(t + 5))};
-}
-
-// Lower halves of the first, and those of the second as upper ones.
-AQD_AVX512 inline __m512i merged(const Shifted &x) {
-  return _mm512_mask_shuffle_epi32(x.even, 0xaaaa, x.odd, _MM_PERM_CCAA);
-}
-
-AQD_AVX512 void requantize(const VectorStage &stage, const int64_t *table,
-                           const int32_t *x, int count, int32_t *to) {
-  if (stage.is_narrow) {
-    const __m512i low = _mm512_set1_epi32(stage.grid.low);
-    const __m512i high = _mm512_set1_epi32(stage.grid.high);
+  // Of values that fit 31 bits before they are limited.
+  AQD_AVX512 void run_narrow(int count, const int32_t *x, int32_t *to) const {
+    const __m512i low = _mm512_set1_epi32(grid_.low);
+    const __m512i high = _mm512_set1_epi32(grid_.high);
     for (int i = 0; i < count; i += kLanes) {
-      const __m512i code = merged(shifted(_mm512_load_si512(x + i), table));
+      const __m512i code = narrow(_mm512_load_si512(x + i));
       _mm512_store_si512(
           to + i, _mm512_min_epi32(_mm512_max_epi32(code, low), high));
     }
-    return;
   }
-  const __m512i low = _mm512_set1_epi64(stage.grid.low);
-  const __m512i high = _mm512_set1_epi64(stage.grid.high);
-  for (int i = 0; i < count; i += kLanes) {
-    Shifted each = shifted(_mm512_load_si512(x + i), table);
-    each.even = _mm512_min_epi64(_mm512_max_epi64(each.even, low), high);
-    each.odd = _mm512_min_epi64(_mm512_max_epi64(each.odd, low), high);
-    _mm512_store_si512(to + i, merged(each));
+
+  AQD_AVX512 void run(int count, const int32_t *x, int32_t *to) const {
+    const __m512i low = _mm512_set1_epi64(grid_.low);
+    const __m512i high = _mm512_set1_epi64(grid_.high);
+    for (int i = 0; i < count; i += kLanes) {
+      const __m512i sums = _mm512_load_si512(x + i);
+      const __m512i first = _mm512_min_epi64(_mm512_max_epi64(even(sums), low),
+                                             high);
+      const __m512i second = _mm512_min_epi64(_mm512_max_epi64(odd(sums), low),
+                                              high);
+      _mm512_store_si512(to + i, merged(first, second));
+    }
   }
+
+  AQD_AVX512 __m512i narrow(__m512i sums) const {
+    return merged(even(sums), odd(sums));
+  }
+
+ private:
+  // Sums of even channels times multipliers, plus biases, shifted.
+  AQD_AVX512 __m512i even(__m512i sums) const {
+    const __m512i product = _mm512_mul_epi32(sums, table_[0]);
+    return _mm512_srav_epi64(_mm512_add_epi64(product, table_[2]), table_[4]);
+  }
+
+  AQD_AVX512 __m512i odd(__m512i sums) const {
+    const __m512i product =
+        _mm512_mul_epi32(_mm512_srli_epi64(sums, 32), table_[1]);
+    return _mm512_srav_epi64(_mm512_add_epi64(product, table_[3]), table_[5]);
+  }
+
+  // Lower halves of the first, and those of the second as upper ones.
+  AQD_AVX512 static __m512i merged(__m512i first, __m512i second) {
+    return _mm512_mask_shuffle_epi32(first, 0xaaaa, second, _MM_PERM_CCAA);
+  }
+
+  const Grid grid_;
+  __m512i table_[6];
+};
+
+AQD_AVX512 void requantize(const VectorStage &stage, const Place &place,
+                           int count, const int32_t *x, int32_t *to) {
+  const Requantizer rounding(stage, place);
+  if (stage.is_narrow) return rounding.run_narrow(count, x, to);
+  rounding.run(count, x, to);
 }
 
 AQD_AVX512 inline __m512i compared(__m512i sums, const int32_t *thresholds) {
@@ -188,54 +211,74 @@ struct Pixels {
   __mmask16 mask;  // of channels that there are
 };
 
-AQD_AVX512 inline void store_one(const VectorStage &stage, int64_t at,
-                                 __mmask16 mask, __m512i codes) {
-  switch (stage.type) {
-    case Type::kU8:
-    case Type::kI8:
-      return _mm_mask_storeu_epi8(stage.out + at, mask,
-                                  _mm512_cvtepi32_epi8(codes));
-    case Type::kI16:
-      return _mm256_mask_storeu_epi16(stage.out + 2 * at, mask,
-                                      _mm512_cvtepi32_epi16(codes));
-    case Type::kI32:
-      if (!stage.is_streamed) {
-        return _mm512_mask_storeu_epi32(stage.out + 4 * at, mask, codes);
-      }
-      // Who waits for it takes a lock that this thread held since, behind
-      // which such stores are done.
-      _mm512_stream_si512(reinterpret_cast<__m512i *>(stage.out + 4 * at),
-                          codes);
-  }
-}
+#define AQD_EACH AQD_AVX512 __attribute__((always_inline))
 
-AQD_AVX512 inline __m512i load_one(const Tensor &x, int64_t at,
-                                   __mmask16 mask) {
-  const uint8_t *from = static_cast<const uint8_t *>(x.data);
-  switch (x.type) {
-    case Type::kU8:
-      return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, from + at));
-    case Type::kI8:
-      return _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, from + at));
-    case Type::kI16:
-      return _mm512_cvtepi16_epi32(
-          _mm256_maskz_loadu_epi16(mask, from + 2 * at));
-    default:
-      return _mm512_maskz_loadu_epi32(mask, from + 4 * at);
-  }
+// Calls what takes the place of 16 codes of each pixel, in its tensor and here.
+template <class Take>
+AQD_EACH inline void each_pixel(const Pixels &pixels, int64_t at,
+                                const Take &take) {
+  for (int p = 0; p < pixels.count; ++p) take(at + p * pixels.next, p * kLanes);
 }
 
 AQD_AVX512 inline void store(const VectorStage &stage, const Pixels &pixels,
                              const int32_t *codes, int64_t at) {
-  for (int p = 0; p < pixels.count; ++p, codes += kLanes, at += pixels.next) {
-    store_one(stage, at, pixels.mask, _mm512_load_si512(codes));
+  const __mmask16 mask = pixels.mask;
+  uint8_t *out = stage.out;
+  switch (stage.type) {
+    case Type::kU8:
+    case Type::kI8:
+      return each_pixel(pixels, at, [&](int64_t to, int i) AQD_EACH {
+        _mm_mask_storeu_epi8(
+            out + to, mask, _mm512_cvtepi32_epi8(_mm512_load_si512(codes + i)));
+      });
+    case Type::kI16:
+      return each_pixel(pixels, at, [&](int64_t to, int i) AQD_EACH {
+        _mm256_mask_storeu_epi16(
+            out + 2 * to, mask,
+            _mm512_cvtepi32_epi16(_mm512_load_si512(codes + i)));
+      });
+    case Type::kI32:
+      if (!stage.is_streamed) {
+        return each_pixel(pixels, at, [&](int64_t to, int i) AQD_EACH {
+          _mm512_mask_storeu_epi32(out + 4 * to, mask,
+                                   _mm512_load_si512(codes + i));
+        });
+      }
+      // Who waits for it takes a lock that this thread held since, behind
+      // which such stores are done.
+      each_pixel(pixels, at, [&](int64_t to, int i) AQD_EACH {
+        _mm512_stream_si512(reinterpret_cast<__m512i *>(out + 4 * to),
+                            _mm512_load_si512(codes + i));
+      });
   }
 }
 
 AQD_AVX512 inline void load(const Tensor &x, const Pixels &pixels, int64_t at,
                             int32_t *codes) {
-  for (int p = 0; p < pixels.count; ++p, codes += kLanes, at += pixels.next) {
-    _mm512_store_si512(codes, load_one(x, at, pixels.mask));
+  const __mmask16 mask = pixels.mask;
+  const uint8_t *from = static_cast<const uint8_t *>(x.data);
+  switch (x.type) {
+    case Type::kU8:
+      return each_pixel(pixels, at, [&](int64_t place, int i) AQD_EACH {
+        _mm512_store_si512(codes + i, _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(
+                                          mask, from + place)));
+      });
+    case Type::kI8:
+      return each_pixel(pixels, at, [&](int64_t place, int i) AQD_EACH {
+        _mm512_store_si512(codes + i, _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(
+                                          mask, from + place)));
+      });
+    case Type::kI16:
+      return each_pixel(pixels, at, [&](int64_t place, int i) AQD_EACH {
+        _mm512_store_si512(
+            codes + i, _mm512_cvtepi16_epi32(_mm256_maskz_loadu_epi16(
+                           mask, from + 2 * place)));
+      });
+    case Type::kI32:
+      each_pixel(pixels, at, [&](int64_t place, int i) AQD_EACH {
+        _mm512_store_si512(codes + i,
+                           _mm512_maskz_loadu_epi32(mask, from + 4 * place));
+      });
   }
 }
 
@@ -286,7 +329,7 @@ AQD_AVX512 void run_stage(const VectorStage &stage, const Place &place,
       _mm512_store_si512(to + i, compared(_mm512_load_si512(x + i), t));
     }
   } else {
-    requantize(stage, stage.table + place.vector * kTable, x, count, to);
+    requantize(stage, place, count, x, to);
   }
 }
 
@@ -361,60 +404,45 @@ AQD_AVX512 void store_short(const int32_t *thresholds, const int32_t *sums,
   }
 }
 
-// A requantisation to numbers of 31 bits at most, limited.
-AQD_AVX512 inline __m512i requantized(const VectorStage &stage,
-                                      const int64_t *table, __m512i x) {
-  const __m512i code = merged(shifted(x, table));
-  return _mm512_min_epi32(
-      _mm512_max_epi32(code, _mm512_set1_epi32(stage.grid.low)),
-      _mm512_set1_epi32(stage.grid.high));
-}
-
-// A requantisation of sums that is stored at once.
-AQD_AVX512 void store_requantized(const VectorStage &stage, const Place &place,
-                                  const Pixels &pixels, const int32_t *sums,
-                                  int64_t at) {
-  const int64_t *table = stage.table + place.vector * kTable;
-  for (int p = 0; p < pixels.count; ++p, sums += kLanes, at += pixels.next) {
-    const __m512i code = requantized(stage, table, _mm512_load_si512(sums));
-    store_one(stage, at, pixels.mask, code);
-  }
-}
-
-// Runs the stages of a residual connection.
+// Runs the stages of a residual connection, one after another for all pixels.
 AQD_AVX512 void store_residual(const Residual &r, const Place &place,
-                               const Pixels &pixels, const int32_t *sums,
+                               const Pixels &pixels, int32_t *sums,
                                int64_t at) {
-  const int64_t channel = place.vector * kLanes;
+  alignas(64) int32_t term[kPlacePixels * kLanes];
+  const int count = pixels.count * kLanes;
   const VectorStage &add = *r.add;
-  const bool is_upsampled =
-      r.other != nullptr && r.other->kind == Kind::kUpsample;
-  const bool is_requantized = r.other != nullptr && !is_upsampled;
-  const int64_t line =
-      is_upsampled ? r.other->rows[static_cast<size_t>(place.row)] : 0;
-  const int64_t *columns =
-      is_upsampled ? r.other->columns.data() + place.column : nullptr;
-  const int64_t *first = r.first->table + place.vector * kTable;
-  const int64_t *second =
-      is_requantized ? r.other->table + place.vector * kTable : nullptr;
+  if (r.other != nullptr && r.other->kind == Kind::kUpsample) {
+    upsample(*r.other, place, pixels, term);
+  } else {
+    load(*r.term, pixels, at, term);
+    if (r.other != nullptr) requantize(*r.other, place, count, term, term);
+  }
+  requantize(*r.first, place, count, sums, sums);
   const __m512i low = _mm512_set1_epi32(add.grid.low);
   const __m512i high = _mm512_set1_epi32(add.grid.high);
-  for (int p = 0; p < pixels.count; ++p, sums += kLanes, at += pixels.next) {
-    const int64_t from =
-        is_upsampled ? (line + columns[p]) * pixels.next + channel : at;
-    __m512i y = load_one(*r.term, from, pixels.mask);
-    if (is_requantized) y = requantized(*r.other, second, y);
-    const __m512i x = requantized(*r.first, first, _mm512_load_si512(sums));
-    const __m512i sum = _mm512_min_epi32(
-        _mm512_max_epi32(_mm512_add_epi32(x, y), low), high);
-    if (add.out != nullptr) store_one(add, at, pixels.mask, sum);
-    if (r.last == nullptr) continue;
-    const __m512i code =
-        r.last->thresholds != nullptr
-            ? compared(sum, r.last->thresholds + place.vector * kThresholds)
-            : requantized(*r.last, r.last->table + place.vector * kTable, sum);
-    store_one(*r.last, at, pixels.mask, code);
+  for (int i = 0; i < count; i += kLanes) {
+    const __m512i sum = _mm512_add_epi32(_mm512_load_si512(sums + i),
+                                         _mm512_load_si512(term + i));
+    _mm512_store_si512(sums + i,
+                       _mm512_min_epi32(_mm512_max_epi32(sum, low), high));
   }
+  if (add.out != nullptr) store(add, pixels, sums, at);
+  if (r.last == nullptr) return;
+  const VectorStage &last = *r.last;
+  if (last.thresholds == nullptr) {
+    requantize(last, place, count, sums, sums);
+    return store(last, pixels, sums, at);
+  }
+  const int32_t *thresholds = last.thresholds + place.vector * kThresholds;
+  if (r.is_short && pixels.mask == 0xffff) {
+    return store_short(thresholds, sums, pixels.count, pixels.next,
+                       last.out + at);
+  }
+  for (int i = 0; i < count; i += kLanes) {
+    _mm512_store_si512(sums + i,
+                       compared(_mm512_load_si512(sums + i), thresholds));
+  }
+  store(last, pixels, sums, at);
 }
 
 // Whether a requantisation is by a table, to 31 bits at most.
@@ -464,6 +492,7 @@ Residual residual_of(const Group &group,
                        last.inputs[0].stage == sum && last.out != nullptr;
     if (!right) return {};
     r.last = &last;
+    r.is_short = last.type == Type::kU8 && are_short(*group.stages.back().op);
     ++found;
   }
   const bool whole =
@@ -552,9 +581,10 @@ AQD_AVX512 void Stages::run(const Place &place, Made *made) const {
                        made->codes[0], place.pixels, channels_,
                        stages_[1].out + at);
   }
-  const int32_t *sums = made->codes[0];
+  int32_t *sums = made->codes[0];
   if (is_single_) {
-    return store_requantized(stages_[1], place, pixels, sums, at);
+    requantize(stages_[1], place, place.pixels * kLanes, sums, sums);
+    return store(stages_[1], pixels, sums, at);
   }
   if (residual_.add != nullptr) {
     return store_residual(residual_, place, pixels, sums, at);

@@ -49,6 +49,7 @@ struct Residual {
   const VectorStage *first = nullptr, *other = nullptr, *add = nullptr,
                     *last = nullptr;
   const Tensor *term = nullptr;
+  bool is_short = false;  // whether the last one is to bytes, by sums of 16 bits
 };
 
 // Runs stages of a group at a place; those of a convolution after its sums.

@@ -124,15 +124,17 @@ struct Layer {
 };
 
 // Weights of other layers are other numbers; 0 is for none.
-int format_of(const Layer &layer, int form) {
+int format_of(const Layer &layer) {
   const int codes = static_cast<int>(layer.codes.high * 256 - layer.codes.low);
-  return kFormat * (1 + codes) + 2 * form + (layer.is_halved ? 1 : 0);
+  return kFormat * (1 + codes) + 4 * layer.form.rows +
+         (layer.form.bytes ? 2 : 0) + (layer.is_halved ? 1 : 0);
 }
 
 Layer layer_of(int format) {
   const int64_t codes = format / kFormat - 1;
-  return {kForms[format % kFormat / 2],
-          format % 2 == 1,
+  const int form = format % kFormat;
+  return {{form / 4, (form & 2) != 0},
+          (form & 1) != 0,
           {-(codes % 256), codes / 256}};
 }
 
@@ -157,18 +159,36 @@ bool fits(const Layer &layer, Range weights) {
 bool is_exact(const Layer &layer, const Weights &weights) {
   const size_t outs = weights.sums.size();
   std::vector<Range> sums(outs, {0, 0});
-  for (size_t i = 0; i < weights.codes.size(); ++i) {
-    const int code = weights.codes[i];
-    const int value = layer.is_halved ? code >> 1 : code;
-    Range &sum = sums[i % outs];
-    const auto [low, high] = layer.codes;
-    sum.low += value * (value < 0 ? high : low);
-    sum.high += value * (value < 0 ? low : high);
+  const auto [low, high] = layer.codes;
+  for (size_t i = 0; i < weights.codes.size(); i += outs) {
+    for (size_t o = 0; o < outs; ++o) {
+      const int code = weights.codes[i + o];
+      const int value = layer.is_halved ? code >> 1 : code;
+      sums[o].low += value * (value < 0 ? high : low);
+      sums[o].high += value * (value < 0 ? low : high);
+    }
   }
   const int64_t most = int64_t{1} << (31 - layer.form.shift());
   return std::all_of(sums.begin(), sums.end(), [&](const Range &sum) {
     return -most <= sum.low && sum.high < most;
   });
+}
+
+// How codes are multiplied by weights; there are no rows if they fit no form.
+Layer layer_of(Range codes, const Weights &weights) {
+  const std::vector<int8_t> &all = weights.codes;
+  const auto [low, high] = std::minmax_element(all.begin(), all.end());
+  const bool are_odd = std::all_of(all.begin(), all.end(),
+                                   [](int8_t code) { return code % 2 != 0; });
+  for (const Form &form : kForms) {
+    const Layer layer = {form, form.bytes && are_odd, codes};
+    const int shift = layer.is_halved ? 1 : 0;
+    if (fits(layer, {*low >> shift, *high >> shift}) &&
+        is_exact(layer, weights)) {
+      return layer;
+    }
+  }
+  return {{0, false}, false, codes};
 }
 
 int64_t steps_of(Form form, int64_t channels) {
@@ -487,33 +507,46 @@ class Kernel {
   // Sums of the codes that each output of a tile sees.
   AQD_AVX512 void sum_boxes(const uint8_t *const (*pixels)[kWide],
                             int32_t *to) const {
-    const __m512i ones = _mm512_set1_epi8(1);
-    Numbers sums[kHigh][kWide];
+    Numbers rows[kHigh][kColumns];
     for (int y = 0; y < kHigh; ++y) {
-      for (int x = 0; x < kWide; ++x) sums[y][x] = {_mm512_setzero_si512()};
+      Numbers sums[kWide];
+      if (x_.type == Type::kI8) {
+        sum_pixels<true>(pixels[y], sums);
+      } else {
+        sum_pixels<false>(pixels[y], sums);
+      }
+#pragma GCC unroll 4
+      for (int x = 0; x < kColumns; ++x) {
+        rows[y][x] = sums[x] + sums[x + 1] + sums[x + 2];
+      }
     }
+    for (int y = 0; y < kRows; ++y) {
+      for (int x = 0; x < kColumns; ++x) {
+        const Numbers sum = rows[y][x] + rows[y + 1][x] + rows[y + 2][x];
+        to[y * kColumns + x] = _mm512_reduce_add_epi32(sum.x);
+      }
+    }
+  }
+
+  // Sums of the codes of each pixel, in 16 parts.
+  template <bool kSigned>
+  AQD_AVX512 void sum_pixels(const uint8_t *const *pixels, Numbers *to) const {
+    const __m512i ones = _mm512_set1_epi8(1);
+    __m512i sums[kWide];
+#pragma GCC unroll 6
+    for (int x = 0; x < kWide; ++x) sums[x] = _mm512_setzero_si512();
     for (int64_t c = 0; c < x_.channels; c += kLine) {
       const int64_t left = std::min<int64_t>(kLine, x_.channels - c);
       const __mmask64 mask = ~uint64_t{0} >> (kLine - left);
-      for (int y = 0; y < kHigh; ++y) {
-        for (int x = 0; x < kWide; ++x) {
-          const __m512i codes = _mm512_maskz_loadu_epi8(mask, pixels[y][x] + c);
-          __m512i &sum = sums[y][x].x;
-          sum = x_.type == Type::kI8 ? _mm512_dpbusd_epi32(sum, ones, codes)
-                                     : _mm512_dpbusd_epi32(sum, codes, ones);
-        }
+#pragma GCC unroll 6
+      for (int x = 0; x < kWide; ++x) {
+        const __m512i codes = _mm512_maskz_loadu_epi8(mask, pixels[x] + c);
+        sums[x] = kSigned ? _mm512_dpbusd_epi32(sums[x], ones, codes)
+                          : _mm512_dpbusd_epi32(sums[x], codes, ones);
       }
     }
-    for (int x = 0; x < kColumns; ++x) {
-      Numbers rows[kHigh];
-      for (int y = 0; y < kHigh; ++y) {
-        rows[y] = sums[y][x] + sums[y][x + 1] + sums[y][x + 2];
-      }
-      for (int y = 0; y < kRows; ++y) {
-        to[y * kColumns + x] =
-            _mm512_reduce_add_epi32((rows[y] + rows[y + 1] + rows[y + 2]).x);
-      }
-    }
+#pragma GCC unroll 6
+    for (int x = 0; x < kWide; ++x) to[x] = {sums[x]};
   }
 
   template <int T, int V>
@@ -739,28 +772,17 @@ bool prepare_winograd(Op *op, const Op &x) {
     return false;
   }
   Weights *weights = op->weights;
-  if (weights->codes.empty()) return false;
-  const auto [low, high] =
-      std::minmax_element(weights->codes.begin(), weights->codes.end());
-  const bool are_odd = std::all_of(weights->codes.begin(), weights->codes.end(),
-                                   [](int8_t code) { return code % 2 != 0; });
   const Range codes = {std::min(x.grid.low, 0), std::max(x.grid.high, 0)};
-  int form = 0;
-  for (const Form &each : kForms) {
-    const Layer layer = {each, each.bytes && are_odd, codes};
-    const int shift = layer.is_halved ? 1 : 0;
-    if (fits(layer, {*low >> shift, *high >> shift}) &&
-        is_exact(layer, *weights)) {
-      const int format = format_of(layer, form);
-      if (weights->format == 0) {
-        weights->format = format;
-        pack(layer, x.channels, op->channels, weights);
-      }
-      return weights->format == format;
-    }
-    ++form;
+  if (weights->format == 0) {
+    const Layer layer = layer_of(codes, *weights);
+    if (layer.form.rows == 0) return false;
+    weights->format = format_of(layer);
+    pack(layer, x.channels, op->channels, weights);
+    return true;
   }
-  return false;
+  if (weights->format < kFormat) return false;
+  const Range packed = layer_of(weights->format).codes;
+  return packed.low == codes.low && packed.high == codes.high;
 }
 
 int64_t scratch_of_winograd(const Op &op, int64_t channels) {
