@@ -36,9 +36,9 @@ constexpr int kPixels = 6;   // with kVectors, 24 of 32 registers for sums
 constexpr int kTileRows = 16;
 // Bytes of weights that stay in an L2 cache beside what is read and written.
 constexpr int64_t kSmall = 320 << 10;
-// From so many weights on their values at points, 3 or 8 bytes of each, are too
-// much to read for the small maps of such layers.
-constexpr size_t kMany = 1 << 20;
+// Values of so many weights at points, 3 or 8 bytes of each, are too much to read
+// for the small maps of such layers (512 channels of a ResNet).
+constexpr size_t kMany = 1 << 21;
 // What signed codes are raised by; an instruction takes unsigned bytes.
 constexpr int kRaise = 128;
 
@@ -314,10 +314,10 @@ Type read_type(const Op &op, const Op &x) {
 
 // Prepares the faster one of the methods that there are.
 Method choose_method(Op *op, const Op &x) {
-  const auto looks_up = [&] { return has_lookup() && prepare_lookup(op, x); };
-  if (op->weights->codes.size() >= kMany && looks_up()) return Method::kLookup;
-  if (prepare_winograd(op, x)) return Method::kWinograd;
-  return looks_up() ? Method::kLookup : Method::kProducts;
+  const bool are_many = op->weights->codes.size() >= kMany;
+  if (!are_many && prepare_winograd(op, x)) return Method::kWinograd;
+  const bool looks_up = has_lookup() && prepare_lookup(op, x);
+  return looks_up ? Method::kLookup : Method::kProducts;
 }
 
 void prepare_convolution(Op *op, const Op &x, bool with_tiles) {
