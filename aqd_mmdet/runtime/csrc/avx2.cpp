@@ -48,8 +48,16 @@ struct Product {
   }
 };
 
+template <bool kVnni>
 struct Words : Product {
   AQD_TARGET static Sum add(Sum sum, Sum codes, Weights weights) {
+    if constexpr (kVnni) {
+      // By its name, as all is compiled for AVX2 alone.
+      asm("%{vex%} vpdpwssd %2, %1, %0"
+          : "+x"(sum)
+          : "x"(codes), "x"(weights));
+      return sum;
+    }
     return _mm256_add_epi32(sum, _mm256_madd_epi16(codes, weights));
   }
 };
@@ -72,7 +80,6 @@ struct ShortBytes : Product {
 };
 
 struct Bytes : Product {
-  // By its name, as blocks are compiled for AVX2 alone.
   AQD_TARGET static Sum add(Sum sum, Sum codes, Weights weights) {
     asm("%{vex%} vpdpbusd %2, %1, %0"
         : "+x"(sum)
@@ -81,8 +88,13 @@ struct Bytes : Product {
   }
 };
 
+template <bool kVnni>
 struct Avx2 {
-  static constexpr Vectors kVectors = {8, 2, true};
+  template <bool kBytes>
+  using Product = std::conditional_t<kBytes, Bytes, Words<kVnni>>;
+  static constexpr Vectors kVectors = {8, 2, true, 0};
+  static constexpr ValueTypes kValues = {kVnni, true};
+  static constexpr bool kFetches = false;
   static constexpr int kPixels = 6;  // 12 of 16 registers for sums
   using Lanes = __m256i;
 
@@ -142,12 +154,11 @@ struct Avx2 {
 
   static Block<Avx2> block_of(const Op &op, int64_t pixels, int64_t vectors) {
     if (op.reading.as_words) {
-      return aqd::block_of<Avx2, Words>(pixels, vectors);
+      return aqd::block_of<Avx2, Words<kVnni>>(pixels, vectors);
     }
-    if (op.reading.steps > 0) {
-      return aqd::block_of<Avx2, ShortBytes>(pixels, vectors);
-    }
-    return aqd::block_of<Avx2, Bytes>(pixels, vectors);
+    return aqd::block_of<Avx2,
+                         std::conditional_t<kVnni, Bytes, ShortBytes>>(
+        pixels, vectors);
   }
 };
 
@@ -170,6 +181,17 @@ Reading read_short(const Op &op, const Codes &codes) {
   return words;
 }
 
+template <bool kVnni>
+int64_t scratch(const Program &program, int position, const Plan &plan) {
+  return scratch_of(Avx2<kVnni>::kVectors, program, position, plan);
+}
+
+template <bool kVnni>
+void prepare(Program *program) {
+  using Set = Avx2<kVnni>;
+  prepare(Set::kVectors, Set::kValues, kVnni ? read_bytes : read_short, program);
+}
+
 bool has_avx2() { return __builtin_cpu_supports("avx2"); }
 
 bool has_vnni() {
@@ -180,15 +202,11 @@ bool has_vnni() {
 
 }  // namespace
 
-const Isa kAvxVnni = {
-    "avxvnni", [] { return has_avx2() && has_vnni(); },
-    [](Program *program) { prepare(Avx2::kVectors, read_bytes, program); },
-    scratch_of, run_group<Avx2>};
+const Isa kAvxVnni = {"avxvnni", [] { return has_avx2() && has_vnni(); },
+                      prepare<true>, scratch<true>, run_group<Avx2<true>>};
 
-const Isa kAvx2 = {
-    "avx2", has_avx2,
-    [](Program *program) { prepare(Avx2::kVectors, read_short, program); },
-    scratch_of, run_group<Avx2>};
+const Isa kAvx2 = {"avx2", has_avx2, prepare<false>, scratch<false>,
+                   run_group<Avx2<false>>};
 
 }  // namespace aqd
 

@@ -21,7 +21,9 @@
 #include "runs.h"
 #include "stages512.h"
 #include "vectors.h"
-#include "winograd.h"
+
+#define AQD_TARGET AQD_AVX512
+#include "tiles.h"
 
 #define AQD_AMX                                                       \
   __attribute__((target(                                              \
@@ -36,11 +38,41 @@ constexpr int kPixels = 6;   // with kVectors, 24 of 32 registers for sums
 constexpr int kTileRows = 16;
 // Bytes of weights that stay in an L2 cache beside what is read and written.
 constexpr int64_t kSmall = 320 << 10;
-// Values of so many weights at points, 3 or 8 bytes of each, are too much to read
-// for the small maps of such layers (512 channels of a ResNet).
-constexpr size_t kMany = 1 << 21;
 // What signed codes are raised by; an instruction takes unsigned bytes.
 constexpr int kRaise = 128;
+
+// For tiles.h.
+struct Avx512 {
+  static constexpr Vectors kVectors = {kLanes, 4, false, 0};
+  static constexpr ValueTypes kValues = {true, true};
+  static constexpr int kPixels = 6;
+  static constexpr bool kFetches = true;
+
+  template <bool kBytes>
+  struct Product {
+    using Sum = __m512i;
+    using Weights = __m512i;
+
+    AQD_AVX512 static Sum begin(const int32_t *from) {
+      return _mm512_loadu_si512(from);
+    }
+    AQD_AVX512 static void end(Sum sum, int32_t *to) {
+      _mm512_storeu_si512(to, sum);
+    }
+    AQD_AVX512 static Weights load(const int8_t *from) {
+      return _mm512_loadu_si512(from);
+    }
+    AQD_AVX512 static Sum broadcast(const uint8_t *codes) {
+      int32_t four;
+      std::memcpy(&four, codes, 4);
+      return _mm512_set1_epi32(four);
+    }
+    AQD_AVX512 static Sum add(Sum sum, Sum codes, Weights weights) {
+      return kBytes ? _mm512_dpbusd_epi32(sum, codes, weights)
+                    : _mm512_dpwssd_epi32(sum, codes, weights);
+    }
+  };
+};
 
 bool reads_bytes(Type type) { return type == Type::kU8 || type == Type::kI8; }
 
@@ -312,21 +344,15 @@ Type read_type(const Op &op, const Op &x) {
   return op.reads_pixels ? Type::kU8 : x.grid.type();
 }
 
-// Prepares the faster one of the methods that there are.
-Method choose_method(Op *op, const Op &x) {
-  const bool are_many = op->weights->codes.size() >= kMany;
-  if (!are_many && prepare_winograd(op, x)) return Method::kWinograd;
-  const bool looks_up = has_lookup() && prepare_lookup(op, x);
-  return looks_up ? Method::kLookup : Method::kProducts;
-}
-
 void prepare_convolution(Op *op, const Op &x, bool with_tiles) {
   if (op->groups != 1) return;
   op->reads_pixels = x.kind == Kind::kImage;
   const Type type = read_type(*op, x);
   if (type == Type::kI32) return;
-  if (!with_tiles) op->method = choose_method(op, x);
-  op->is_packed = op->method != Method::kProducts;
+  op->is_packed =
+      !with_tiles &&
+      (prepare_winograd(Avx512::kVectors, Avx512::kValues, op, x) ||
+       (has_lookup() && prepare_lookup(op, x)));
   if (op->is_packed) return;
   const bool bytes = reads_bytes(type), tiles = with_tiles && bytes;
   Weights *weights = op->weights;
@@ -365,7 +391,7 @@ int64_t scratch_of_wide(const Program &program, int position, const Plan &plan) 
   const Op &x = program.ops[read];
   if (op.method == Method::kLookup) return scratch_of_lookup(op, x.channels);
   if (op.method == Method::kWinograd) {
-    return scratch_of_winograd(op, x.channels);
+    return scratch_of_winograd(Avx512::kVectors, op, x.channels);
   }
   const Tensor tensor = {nullptr, read_type(op, x), x.channels,
                          plan.sizes[read]};
@@ -499,7 +525,7 @@ void run_group(const Group &group, uint8_t *scratch, int64_t step, Pool *pool) {
     case Method::kLookup:
       return convolve_lookup(group, scratch, step, pool);
     case Method::kWinograd:
-      return convolve_winograd(group, scratch, step, pool);
+      return convolve_tiles<Avx512, Stages, Made>(group, scratch, step, pool);
     case Method::kProducts:
       break;
   }

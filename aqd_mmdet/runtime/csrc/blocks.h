@@ -10,6 +10,7 @@
 //   weigh       adds products of two of them to a third one
 //   requantize  shifts sums of a vector of channels of some pixels
 //   block_of    the block for a number of pixels and vectors
+//   kValues, kFetches, Product   see tiles.h
 //
 // and classes of products, of what one instruction reads with the weights:
 //
@@ -29,6 +30,7 @@
 #include "pool.h"
 #include "runs.h"
 #include "schedule.h"
+#include "tiles.h"
 #include "vectors.h"
 
 namespace aqd {
@@ -468,6 +470,10 @@ void convolve(const Group &group, uint8_t *scratch, int64_t step, Pool *pool) {
 template <typename Set>
 void run_group(const Group &group, uint8_t *scratch, int64_t step, Pool *pool) {
   if (group.is_convolution()) {
+    if (group.op().method == Method::kWinograd) {
+      return convolve_tiles<Set, Stages<Set>, Made<Set>>(group, scratch, step,
+                                                         pool);
+    }
     return convolve<Set>(group, scratch, step, pool);
   }
   const Stages<Set> stages(group);

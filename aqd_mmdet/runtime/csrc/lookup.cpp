@@ -849,6 +849,7 @@ bool prepare_lookup(Op *op, const Op &x) {
   if (weights->format == 0) pack(op, x.channels, units);
   if (weights->format != kFormat + width->bits) return false;
   set_start(op, *width);
+  op->method = Method::kLookup;
   return true;
 }
 

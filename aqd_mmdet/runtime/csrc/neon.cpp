@@ -54,7 +54,11 @@ struct Bytes : Product {
 };
 
 struct Neon {
-  static constexpr Vectors kVectors = {4, 4, false};
+  template <bool>
+  using Product = Bytes;
+  static constexpr Vectors kVectors = {4, 4, false, INT8_MIN};
+  static constexpr ValueTypes kValues = {true, false};
+  static constexpr bool kFetches = false;
   static constexpr int kPixels = 6;  // 24 of 32 registers for sums
   using Lanes = int32x4_t;
 
@@ -128,6 +132,10 @@ Reading read_bytes(const Op &, const Codes &codes) {
   return made;
 }
 
+int64_t scratch(const Program &program, int position, const Plan &plan) {
+  return scratch_of(Neon::kVectors, program, position, plan);
+}
+
 bool has_dot_products() {
 #if defined(__ARM_FEATURE_DOTPROD)
   return true;
@@ -142,8 +150,10 @@ bool has_dot_products() {
 
 const Isa kNeon = {
     "neon", has_dot_products,
-    [](Program *program) { prepare(Neon::kVectors, read_bytes, program); },
-    scratch_of, run_group<Neon>};
+    [](Program *program) {
+      prepare(Neon::kVectors, Neon::kValues, read_bytes, program);
+    },
+    scratch, run_group<Neon>};
 
 }  // namespace aqd
 

@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "winograd.h"
+
 namespace aqd {
 namespace {
 
@@ -66,8 +68,8 @@ void pack_alone(Weights *weights) {
   std::memcpy(weights->packed.data()->bytes, codes.data(), codes.size());
 }
 
-void prepare_convolution(const Vectors &set, ReadBytes read, const Op &x,
-                         Op *op) {
+void prepare_convolution(const Vectors &set, const ValueTypes &types,
+                         ReadBytes read, const Op &x, Op *op) {
   Codes codes = {x.grid.type(), x.grid};
   op->reading.as_words = codes.type == Type::kI16;
   if (codes.type == Type::kI32) return;
@@ -79,6 +81,8 @@ void prepare_convolution(const Vectors &set, ReadBytes read, const Op &x,
     return;
   }
   op->reads_pixels = x.kind == Kind::kImage;
+  op->is_packed = prepare_winograd(set, types, op, x);
+  if (op->is_packed) return;
   if (op->reads_pixels) {
     codes = {Type::kU8, {0, UINT8_MAX}};
     op->table = x.table;
@@ -192,12 +196,14 @@ Source source_of(const Op &op, const Tensor &x) {
                    op.reading.raise != 0 || widens);
 }
 
-void prepare(const Vectors &set, ReadBytes read, Program *program) {
+void prepare(const Vectors &set, const ValueTypes &types, ReadBytes read,
+             Program *program) {
   for (Op &op : program->ops) {
     switch (op.kind) {
       case Kind::kConvolution:
         prepare_convolution(
-            set, read, program->ops[static_cast<size_t>(op.inputs[0])], &op);
+            set, types, read, program->ops[static_cast<size_t>(op.inputs[0])],
+            &op);
         break;
       case Kind::kRequantize:
         op.is_packed = true;
@@ -210,11 +216,15 @@ void prepare(const Vectors &set, ReadBytes read, Program *program) {
   drop_image(program);
 }
 
-int64_t scratch_of(const Program &program, int position, const Plan &plan) {
+int64_t scratch_of(const Vectors &set, const Program &program, int position,
+                   const Plan &plan) {
   const Op &op = program.ops[static_cast<size_t>(position)];
   if (op.kind != Kind::kConvolution) return 0;
   const size_t read = static_cast<size_t>(op.inputs[0]);
   const Op &x = program.ops[read];
+  if (op.method == Method::kWinograd) {
+    return scratch_of_winograd(set, op, x.channels);
+  }
   const Tensor tensor = {nullptr, x.grid.type(), x.channels, plan.sizes[read]};
   return scratch_for(op, tensor.size, source_of(op, tensor),
                      plan.sizes[static_cast<size_t>(position)].height);

@@ -15,6 +15,13 @@ struct Vectors {
   int together;  // vectors of output channels that a block makes
   // Whether numbers of 64 bits lie in the order of even lanes, then odd ones.
   bool even_first;
+  // Of the bytes whose products with signed ones an instruction adds.
+  int lowest;
+};
+
+// What values at points (winograd.h) had better be: bytes, numbers of 16 bits.
+struct ValueTypes {
+  bool bytes, words;
 };
 
 // The raw codes that a convolution reads: of an image its pixels.
@@ -33,9 +40,11 @@ void set_start(int lanes, int32_t channels, Op *op);
 // An image that convolutions alone read is not made: they read its bytes.
 void drop_image(Program *program);
 
-void prepare(const Vectors &vectors, ReadBytes read, Program *program);
+void prepare(const Vectors &vectors, const ValueTypes &types, ReadBytes read,
+             Program *program);
 
-int64_t scratch_of(const Program &program, int position, const Plan &plan);
+int64_t scratch_of(const Vectors &vectors, const Program &program,
+                   int position, const Plan &plan);
 
 // The largest magnitude of a weight.
 int largest_weight(const Weights &weights);

@@ -28,7 +28,11 @@ struct Words {
 };
 
 struct Wasm {
-  static constexpr Vectors kVectors = {4, 2, false};
+  template <bool>
+  using Product = Words;
+  static constexpr Vectors kVectors = {4, 2, false, 0};
+  static constexpr ValueTypes kValues = {false, true};
+  static constexpr bool kFetches = false;
   static constexpr int kPixels = 4;  // 8 of a common machine's 16 registers
 
   using Lanes = v128_t;
@@ -102,12 +106,18 @@ Reading read_bytes(const Op &, const Codes &) {
   return made;
 }
 
+int64_t scratch(const Program &program, int position, const Plan &plan) {
+  return scratch_of(Wasm::kVectors, program, position, plan);
+}
+
 }  // namespace
 
 const Isa kWasm = {
     "wasm", [] { return true; },
-    [](Program *program) { prepare(Wasm::kVectors, read_bytes, program); },
-    scratch_of, run_group<Wasm>};
+    [](Program *program) {
+      prepare(Wasm::kVectors, Wasm::kValues, read_bytes, program);
+    },
+    scratch, run_group<Wasm>};
 
 }  // namespace aqd
 
