@@ -204,9 +204,11 @@ void set_start(Op *op, Width width) {
   const size_t outs = static_cast<size_t>(op->channels);
   op->start.assign(static_cast<size_t>(vectors_of(op->channels) * kLanes), 0);
   const std::vector<int8_t> &codes = op->weights->codes;
-  for (size_t i = 0; i < codes.size(); ++i) {
-    const int half = width.half((codes[i] + width.largest()) / 2);
-    if (half < 0) op->start[i % outs] += 2 * width.largest() * half;
+  for (size_t i = 0; i < codes.size(); i += outs) {
+    for (size_t o = 0; o < outs; ++o) {
+      const int half = width.half((codes[i + o] + width.largest()) / 2);
+      op->start[o] += 2 * width.largest() * std::min(half, 0);
+    }
   }
 }
 

@@ -105,33 +105,36 @@ bool fits(const Layer &layer, Range weights) {
 // Whether outputs are whole without the upper bits that a division takes.
 bool is_exact(const Layer &layer, const Weights &weights) {
   const size_t outs = weights.sums.size();
-  std::vector<Range> sums(outs, {0, 0});
-  const auto [low, high] = layer.codes;
+  std::vector<int64_t> least(outs, 0), most(outs, 0);
+  const int low = static_cast<int>(layer.codes.low);
+  const int high = static_cast<int>(layer.codes.high);
+  const int shift = layer.is_halved ? 1 : 0;
   for (size_t i = 0; i < weights.codes.size(); i += outs) {
     for (size_t o = 0; o < outs; ++o) {
-      const int code = weights.codes[i + o];
-      const int value = layer.is_halved ? code >> 1 : code;
-      sums[o].low += value * (value < 0 ? high : low);
-      sums[o].high += value * (value < 0 ? low : high);
+      const int value = weights.codes[i + o] >> shift;
+      least[o] += std::min(value * low, value * high);
+      most[o] += std::max(value * low, value * high);
     }
   }
-  const int64_t most = int64_t{1} << (31 - layer.form.shift());
-  return std::all_of(sums.begin(), sums.end(), [&](const Range &sum) {
-    return -most <= sum.low && sum.high < most;
-  });
+  const int64_t limit = int64_t{1} << (31 - layer.form.shift());
+  return *std::min_element(least.begin(), least.end()) >= -limit &&
+         *std::max_element(most.begin(), most.end()) < limit;
 }
 
 // How codes are multiplied by weights; there are no rows if they fit no form.
 Layer layer_of(const ValueTypes &types, Range codes, const Weights &weights) {
   const std::vector<int8_t> &all = weights.codes;
-  const auto [low, high] = std::minmax_element(all.begin(), all.end());
-  const bool are_odd = std::all_of(all.begin(), all.end(),
-                                   [](int8_t code) { return code % 2 != 0; });
+  int low = all[0], high = all[0], odd = 1;
+  for (const int code : all) {
+    low = std::min(low, code);
+    high = std::max(high, code);
+    odd &= code;
+  }
   for (const Form &form : kForms) {
-    const Layer layer = {form, form.bytes && are_odd, codes};
+    const Layer layer = {form, form.bytes && odd != 0, codes};
     const int shift = layer.is_halved ? 1 : 0;
     const bool can_multiply = form.bytes ? types.bytes : types.words;
-    if (can_multiply && fits(layer, {*low >> shift, *high >> shift}) &&
+    if (can_multiply && fits(layer, {low >> shift, high >> shift}) &&
         is_exact(layer, weights)) {
       return layer;
     }
