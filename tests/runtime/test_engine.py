@@ -19,6 +19,7 @@ from aqd_mmdet.errors import UserError
 from aqd_mmdet.integer import file
 from aqd_mmdet.integer import program as ir
 from aqd_mmdet.integer.detector import CompiledDetector
+from aqd_mmdet.integer.fixed_point import Multipliers
 from aqd_mmdet.runtime import engine, reference
 from aqd_mmdet.runtime.engine import Engine
 from tests import kernels
@@ -132,6 +133,36 @@ def test_a_tensor_can_leave_a_program_twice():
     assert found.keys() == expected.keys()
     for name, values in expected.items():
         assert np.array_equal(found[name], values)
+
+
+def test_the_memory_of_an_output_is_lent_once():
+    # Two tensors that live together, each more than half of it.
+    rng, rounding = np.random.default_rng(0), Multipliers(
+        np.ones(1, np.int32), np.zeros(1, np.int64), np.full(1, 9, np.uint8)
+    )  # fmt: skip
+    ops: list[ir.Op] = [detector().program.ops[0]]
+    weights = {}
+    one, three = (1, 1), (3, 3)
+    for name, channels in (('a', 20), ('b', 20), ('d', 20), ('c', 8)):
+        x = ops[-1]
+        codes = rng.integers(-127, 128, (channels, x.channels, *three))
+        weights[name] = ir.Weights.of(codes.astype(np.int16), 8)
+        ops += [
+            ir.Convolution(
+                name, (x.output,), channels, ir.INT32, three, one, one, one,
+                name, 1,
+            ),
+            ir.Requantize(
+                f'{name}.codes', (name,), channels, ir.Grid(0, 255), rounding
+            ),
+        ]  # fmt: skip
+    sums = ir.Output(('c',), 1.0)
+    program = ir.Program(tuple(ops[:-1]), weights, (sums, sums), 8)
+    pixels = rng.integers(0, 256, (1, 3, 64, 64), np.uint8)
+    found = engine_of(replace(detector(), program=program)).run(
+        program, pixels
+    )
+    assert np.array_equal(found['c'], reference.run(program, pixels)['c'])
 
 
 def test_maps_of_no_pixels_are_not_pooled():

@@ -226,12 +226,10 @@ int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
         made.data = outputs[o] + image * made.count();
       }
     }
-    if (plan.lender >= 0) {
-      void *lent = tensors[static_cast<size_t>(plan.lender)].data;
-      for (size_t i = 0; i < tensors.size(); ++i) {
-        if (!plan.are_lent[i]) continue;
-        tensors[i].data = aqd::line_from(lent) + plan.offsets[i];
-      }
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      if (plan.lenders[i] < 0) continue;
+      void *lent = tensors[static_cast<size_t>(plan.lenders[i])].data;
+      tensors[i].data = aqd::line_from(lent) + plan.offsets[i];
     }
     for (size_t i = 0; i < tensors.size(); ++i) {
       const aqd::Op &op = found->ops[i];

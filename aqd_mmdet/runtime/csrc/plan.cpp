@@ -111,16 +111,17 @@ int64_t bytes_of(const Op &op, const Size &size) {
 class Placer {
  public:
   Placer(const Program &program, Plan *plan)
-      : program_(program), plan_(plan), lent_{0, {}}, own_{kMaxArena, {}} {
+      : program_(program), plan_(plan), own_{kMaxArena, {}} {
     for (const int output : program.outputs) {
       const Op &op = program.ops[static_cast<size_t>(output)];
-      if (op.is_placed) continue;
+      const bool is_known = std::any_of(
+          lent_.begin(), lent_.end(),
+          [&](const Lent &each) { return each.position == output; });
+      if (op.is_placed || is_known) continue;
+      const Size &size = plan->sizes[static_cast<size_t>(output)];
       // It may begin anywhere in a line.
-      const int64_t size =
-          bytes_of(op, plan->sizes[static_cast<size_t>(output)]) - kCacheLine;
-      if (size <= lent_.size) continue;
-      lent_.size = size;
-      plan->lender = output;
+      const int64_t bytes = bytes_of(op, size) - kCacheLine;
+      lent_.push_back({output, op.head, {bytes, {}}});
     }
   }
 
@@ -130,29 +131,35 @@ class Placer {
     const Op &op = program_.ops[i];
     if (!op.is_stored || !op.is_placed) return true;
     const int64_t need = whole_lines(bytes_of(op, plan_->sizes[i]) + kSlack);
-    const bool in_time =
-        plan_->lender >= 0 &&
-        op.last_use < program_.ops[static_cast<size_t>(plan_->lender)].head;
-    int64_t at = in_time ? lent_.place(need, op.last_use) : -1;
-    plan_->are_lent[i] = at >= 0;
-    if (at < 0) {
-      at = own_.place(need, op.last_use);
-      plan_->peak = std::max(plan_->peak, at + need);
+    for (Lent &each : lent_) {
+      if (op.last_use >= each.head) continue;
+      plan_->offsets[i] = each.region.place(need, op.last_use);
+      plan_->lenders[i] = each.position;
+      if (plan_->offsets[i] >= 0) return true;
     }
-    plan_->offsets[i] = at;
-    return at >= 0;
+    plan_->lenders[i] = -1;
+    plan_->offsets[i] = own_.place(need, op.last_use);
+    plan_->peak = std::max(plan_->peak, plan_->offsets[i] + need);
+    return plan_->offsets[i] >= 0;
   }
 
   // Frees what nothing behind a position reads.
   void forget(int position) {
-    lent_.forget(position);
+    for (Lent &each : lent_) each.region.forget(position);
     own_.forget(position);
   }
 
  private:
+  // The memory of an output that is made at a head.
+  struct Lent {
+    int position, head;
+    Region region;
+  };
+
   const Program &program_;
   Plan *plan_;
-  Region lent_, own_;
+  std::vector<Lent> lent_;
+  Region own_;
 };
 
 }  // namespace
@@ -171,8 +178,7 @@ bool make_plan(const Program &program, const Isa &isa, Size input,
   plan->sizes.assign(count, {});
   plan->offsets.assign(count, 0);
   plan->peak = plan->scratch = 0;
-  plan->are_lent.assign(count, false);
-  plan->lender = -1;
+  plan->lenders.assign(count, -1);
   for (size_t i = 0; i < count; ++i) {
     const int position = static_cast<int>(i);
     plan->sizes[i] = i == 0 ? input

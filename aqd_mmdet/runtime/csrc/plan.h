@@ -13,14 +13,13 @@ inline int64_t whole_lines(int64_t bytes) {
 }
 
 // Where the tensors of a program lie for one size of its input: in an arena, or
-// in the memory of the largest output that the caller holds, until it is made.
+// in the memory of an output that the caller holds, until that is made.
 struct Plan {
   Size input;
   std::vector<Size> sizes;
   std::vector<int64_t> offsets;
-  std::vector<bool> are_lent;  // whether they are of an output's memory
-  int lender = -1;             // its position; -1 for none
-  int64_t peak = 0;            // bytes of the arena
+  std::vector<int> lenders;  // positions of outputs; -1 for the arena
+  int64_t peak = 0;          // bytes of the arena
   int64_t scratch = 0;  // bytes that a thread needs for the largest operator
 };
 

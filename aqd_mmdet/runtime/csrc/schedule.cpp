@@ -202,10 +202,15 @@ std::vector<int> order_of(const Program &program,
     size_t next;
   };
   const std::vector<int> depths = depths_of(program);
-  // The first output is most often the largest: made last, it lends its memory
-  // for longest (plan.h).
-  std::vector<int> order,
-      roots(program.outputs.rbegin(), program.outputs.rend());
+  // Outputs of the first kind are most often the largest: made last, they lend
+  // their memory for longest (plan.h).
+  std::vector<int> order, roots;
+  auto end = program.outputs.end();
+  for (auto kind = program.levels.rbegin(); kind != program.levels.rend();
+       ++kind) {
+    roots.insert(roots.end(), end - *kind, end);
+    end -= *kind;
+  }
   const size_t count = program.ops.size();
   std::vector<bool> is_done(count, false);
   for (size_t i = 0; i < count; ++i) {
