@@ -545,6 +545,7 @@ AQD_FETCHW void Stages::fetch(const Place &place, int64_t vectors) const {
     const int64_t code = static_cast<int64_t>(bytes_of(type));
     int64_t skipped = channel * code % kLine;
     if (skipped != 0) skipped = kLine - skipped;
+    if (skipped >= many * code) return;
     for (int64_t p = 0; p < place.pixels; ++p) {
       const int64_t at = (first + p * channels_) * code;
       for (int64_t i = skipped; i < many * code; i += kLine) fetch(at + i);
