@@ -32,8 +32,6 @@
 namespace aqd {
 namespace {
 
-constexpr int kVectors = 4;  // of output channels at once
-constexpr int kPixels = 6;   // with kVectors, 24 of 32 registers for sums
 // Rows of a tile: 16 pixels, or 64 codes that meet 16 output channels.
 constexpr int kTileRows = 16;
 // Bytes of weights that stay in an L2 cache beside what is read and written.
@@ -41,11 +39,11 @@ constexpr int64_t kSmall = 320 << 10;
 // What signed codes are raised by; an instruction takes unsigned bytes.
 constexpr int kRaise = 128;
 
-// For tiles.h.
+// What blocks and tiles.h multiply by.
 struct Avx512 {
   static constexpr Vectors kVectors = {kLanes, 4, false, 0};
   static constexpr ValueTypes kValues = {true, true};
-  static constexpr int kPixels = 6;
+  static constexpr int kPixels = 6;  // 24 of 32 registers for sums
   static constexpr bool kFetches = true;
 
   template <bool kBytes>
@@ -74,6 +72,8 @@ struct Avx512 {
   };
 };
 
+constexpr int kTogether = Avx512::kVectors.together;  // output vectors at once
+
 bool reads_bytes(Type type) { return type == Type::kU8 || type == Type::kI8; }
 
 // Instructions for a run: of four bytes or two words, and of whole tiles (64
@@ -93,8 +93,8 @@ int format_of(const Op &op, bool bytes, bool tiles) {
 // blocks of three leave whole ones of four, as smaller ones leave the
 // multipliers idle.
 int64_t wide_of(int64_t vectors) {
-  if (vectors <= kVectors) return vectors;
-  return vectors % kVectors == 0 ? kVectors : kVectors - 1;
+  if (vectors <= kTogether) return vectors;
+  return vectors % kTogether == 0 ? kTogether : kTogether - 1;
 }
 
 // Weights of 16 output channels that meet the codes of one instruction: those
@@ -155,6 +155,7 @@ template <bool kBytes, int P, int V>
 AQD_AVX512 void block(const Geometry &g, const uint8_t *codes,
                       const int8_t *weights, const int32_t *start,
                       const Stages &stages, Place place, Made *made) {
+  using Product = Avx512::Product<kBytes>;
   __m512i sums[P][V];
 #pragma GCC unroll 8
   for (int v = 0; v < V; ++v) {
@@ -168,16 +169,13 @@ AQD_AVX512 void block(const Geometry &g, const uint8_t *codes,
     for (int64_t k = 0; k < g.length; ++k, from += 4, weights += 64 * V) {
       __m512i w[V];
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) w[v] = _mm512_loadu_si512(weights + 64 * v);
+      for (int v = 0; v < V; ++v) w[v] = Product::load(weights + 64 * v);
 #pragma GCC unroll 8
       for (int p = 0; p < P; ++p) {
-        int32_t four;
-        std::memcpy(&four, from + p * g.step, 4);
-        const __m512i x = _mm512_set1_epi32(four);
+        const __m512i x = Product::broadcast(from + p * g.step);
 #pragma GCC unroll 8
         for (int v = 0; v < V; ++v) {
-          sums[p][v] = kBytes ? _mm512_dpbusd_epi32(sums[p][v], x, w[v])
-                              : _mm512_dpwssd_epi32(sums[p][v], x, w[v]);
+          sums[p][v] = Product::add(sums[p][v], x, w[v]);
         }
       }
     }
@@ -197,7 +195,7 @@ using Block = void (*)(const Geometry &, const uint8_t *, const int8_t *,
 
 template <bool kBytes, int V>
 Block block_of(int64_t pixels) {
-  static constexpr Block kBlocks[kPixels] = {
+  static constexpr Block kBlocks[Avx512::kPixels] = {
       block<kBytes, 1, V>, block<kBytes, 2, V>, block<kBytes, 3, V>,
       block<kBytes, 4, V>, block<kBytes, 5, V>, block<kBytes, 6, V>};
   return kBlocks[pixels - 1];
@@ -412,7 +410,7 @@ void rows_of_blocks(const Group &group, const Geometry &g, const Stages &stages,
   Made made;
   const auto run = [&](int64_t row, int64_t c, int64_t v) {
     const int64_t wide = wide_of(vectors - v);
-    const int64_t many = std::min<int64_t>(kPixels, width - c);
+    const int64_t many = std::min<int64_t>(Avx512::kPixels, width - c);
     const Block block =
         bytes ? block_of<true>(many, wide) : block_of<false>(many, wide);
     const Place place = {top + row, c, static_cast<int>(many), v};
@@ -428,7 +426,7 @@ void rows_of_blocks(const Group &group, const Geometry &g, const Stages &stages,
   for (int64_t v = 0, end; v < vectors; v = end) {
     end = is_small ? vectors : v + wide_of(vectors - v);
     for (int64_t row = 0; row < rows; ++row) {
-      for (int64_t c = 0; c < width; c += kPixels) {
+      for (int64_t c = 0; c < width; c += Avx512::kPixels) {
         for (int64_t i = v; i < end;) i += run(row, c, i);
       }
     }

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "plan.h"
+
 // Fetches what will be written. (GCC takes functions that only fetch for ones
 // that do nothing, unless they are inlined.)
 #define AQD_FETCHW __attribute__((target("prfchw")))
@@ -29,7 +31,6 @@ struct VectorStage {
 
 namespace {
 
-constexpr int64_t kLine = 64;  // bytes of a cache's
 constexpr int kTable = 6 * 8;  // numbers of a requantisation of 16 channels
 
 // Multipliers, biases and shifts of 16 channels, even ones before odd ones.
@@ -139,7 +140,8 @@ class Requantizer {
     const __m512i low = _mm512_set1_epi32(grid_.low);
     const __m512i high = _mm512_set1_epi32(grid_.high);
     for (int i = 0; i < count; i += kLanes) {
-      const __m512i code = narrow(_mm512_load_si512(x + i));
+      const __m512i sums = _mm512_load_si512(x + i);
+      const __m512i code = merged(even(sums), odd(sums));
       _mm512_store_si512(
           to + i, _mm512_min_epi32(_mm512_max_epi32(code, low), high));
     }
@@ -156,10 +158,6 @@ class Requantizer {
                                               high);
       _mm512_store_si512(to + i, merged(first, second));
     }
-  }
-
-  AQD_AVX512 __m512i narrow(__m512i sums) const {
-    return merged(even(sums), odd(sums));
   }
 
  private:
@@ -184,13 +182,6 @@ class Requantizer {
   __m512i table_[6];
 };
 
-AQD_AVX512 void requantize(const VectorStage &stage, const Place &place,
-                           int count, const int32_t *x, int32_t *to) {
-  const Requantizer rounding(stage, place);
-  if (stage.is_narrow) return rounding.run_narrow(count, x, to);
-  rounding.run(count, x, to);
-}
-
 AQD_AVX512 inline __m512i compared(__m512i sums, const int32_t *thresholds) {
   const __m512i one = _mm512_set1_epi32(1);
   sums = _mm512_xor_si512(sums, _mm512_loadu_si512(thresholds));
@@ -202,6 +193,32 @@ AQD_AVX512 inline __m512i compared(__m512i sums, const int32_t *thresholds) {
     code = _mm512_mask_add_epi32(code, more, code, one);
   }
   return code;
+}
+
+AQD_AVX512 void requantize(const VectorStage &stage, const Place &place,
+                           int count, const int32_t *x, int32_t *to) {
+  if (stage.thresholds != nullptr) {
+    const int32_t *t = stage.thresholds + place.vector * kThresholds;
+    for (int i = 0; i < count; i += kLanes) {
+      _mm512_store_si512(to + i, compared(_mm512_load_si512(x + i), t));
+    }
+    return;
+  }
+  const Requantizer rounding(stage, place);
+  if (stage.is_narrow) return rounding.run_narrow(count, x, to);
+  rounding.run(count, x, to);
+}
+
+AQD_AVX512 void add(const VectorStage &stage, int count, const int32_t *x,
+                    const int32_t *y, int32_t *to) {
+  const __m512i low = _mm512_set1_epi32(stage.grid.low);
+  const __m512i high = _mm512_set1_epi32(stage.grid.high);
+  for (int i = 0; i < count; i += kLanes) {
+    const __m512i sum = _mm512_add_epi32(_mm512_load_si512(x + i),
+                                         _mm512_load_si512(y + i));
+    _mm512_store_si512(to + i,
+                       _mm512_min_epi32(_mm512_max_epi32(sum, low), high));
+  }
 }
 
 // Sixteen codes each of some pixels, which lie `next` codes apart.
@@ -315,19 +332,7 @@ AQD_AVX512 void run_stage(const VectorStage &stage, const Place &place,
   const int count = place.pixels * kLanes;
   if (stage.kind == Kind::kAdd) {
     const int32_t *y = input(stage, 1, pixels, at, made, read[1]);
-    const __m512i low = _mm512_set1_epi32(stage.grid.low);
-    const __m512i high = _mm512_set1_epi32(stage.grid.high);
-    for (int i = 0; i < count; i += kLanes) {
-      const __m512i sum = _mm512_add_epi32(_mm512_load_si512(x + i),
-                                           _mm512_load_si512(y + i));
-      _mm512_store_si512(
-          to + i, _mm512_min_epi32(_mm512_max_epi32(sum, low), high));
-    }
-  } else if (stage.thresholds != nullptr) {
-    const int32_t *t = stage.thresholds + place.vector * kThresholds;
-    for (int i = 0; i < count; i += kLanes) {
-      _mm512_store_si512(to + i, compared(_mm512_load_si512(x + i), t));
-    }
+    add(stage, count, x, y, to);
   } else {
     requantize(stage, place, count, x, to);
   }
@@ -410,7 +415,6 @@ AQD_AVX512 void store_residual(const Residual &r, const Place &place,
                                int64_t at) {
   alignas(64) int32_t term[kPlacePixels * kLanes];
   const int count = pixels.count * kLanes;
-  const VectorStage &add = *r.add;
   if (r.other != nullptr && r.other->kind == Kind::kUpsample) {
     upsample(*r.other, place, pixels, term);
   } else {
@@ -418,30 +422,15 @@ AQD_AVX512 void store_residual(const Residual &r, const Place &place,
     if (r.other != nullptr) requantize(*r.other, place, count, term, term);
   }
   requantize(*r.first, place, count, sums, sums);
-  const __m512i low = _mm512_set1_epi32(add.grid.low);
-  const __m512i high = _mm512_set1_epi32(add.grid.high);
-  for (int i = 0; i < count; i += kLanes) {
-    const __m512i sum = _mm512_add_epi32(_mm512_load_si512(sums + i),
-                                         _mm512_load_si512(term + i));
-    _mm512_store_si512(sums + i,
-                       _mm512_min_epi32(_mm512_max_epi32(sum, low), high));
-  }
-  if (add.out != nullptr) store(add, pixels, sums, at);
+  add(*r.add, count, sums, term, sums);
+  if (r.add->out != nullptr) store(*r.add, pixels, sums, at);
   if (r.last == nullptr) return;
   const VectorStage &last = *r.last;
-  if (last.thresholds == nullptr) {
-    requantize(last, place, count, sums, sums);
-    return store(last, pixels, sums, at);
-  }
-  const int32_t *thresholds = last.thresholds + place.vector * kThresholds;
   if (r.is_short && pixels.mask == 0xffff) {
-    return store_short(thresholds, sums, pixels.count, pixels.next,
-                       last.out + at);
+    return store_short(last.thresholds + place.vector * kThresholds, sums,
+                       pixels.count, pixels.next, last.out + at);
   }
-  for (int i = 0; i < count; i += kLanes) {
-    _mm512_store_si512(sums + i,
-                       compared(_mm512_load_si512(sums + i), thresholds));
-  }
+  requantize(last, place, count, sums, sums);
   store(last, pixels, sums, at);
 }
 
@@ -543,12 +532,12 @@ AQD_FETCHW void Stages::fetch(const Place &place, int64_t vectors) const {
   // that begin before them are here since the last vectors.
   const auto each_line = [&](Type type, const auto &fetch) AQD_INLINE_FETCHW {
     const int64_t code = static_cast<int64_t>(bytes_of(type));
-    int64_t skipped = channel * code % kLine;
-    if (skipped != 0) skipped = kLine - skipped;
+    int64_t skipped = channel * code % kCacheLine;
+    if (skipped != 0) skipped = kCacheLine - skipped;
     if (skipped >= many * code) return;
     for (int64_t p = 0; p < place.pixels; ++p) {
       const int64_t at = (first + p * channels_) * code;
-      for (int64_t i = skipped; i < many * code; i += kLine) fetch(at + i);
+      for (int64_t i = skipped; i < many * code; i += kCacheLine) fetch(at + i);
     }
   };
   for (const VectorStage &stage : stages_) {

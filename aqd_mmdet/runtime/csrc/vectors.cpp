@@ -40,9 +40,9 @@ void pack(const Vectors &set, const Op &op, int32_t channels,
   const int64_t steps = steps_of(op, runs.codes), outs = op.channels;
   const int64_t vectors = vectors_of(outs, set.lanes);
   const int64_t bytes = vectors * runs.count * steps * set.lanes * 4;
-  const int64_t line = static_cast<int64_t>(sizeof(Line));
   weights->format = format_of(op);
-  weights->packed.resize(static_cast<size_t>((bytes + line - 1) / line));
+  weights->packed.resize(static_cast<size_t>(whole_lines(bytes)) /
+                         sizeof(Line));
   int8_t *to = weights->packed.data()->bytes;
   for (int64_t block = 0; block < vectors; block += set.together) {
     const int64_t end = std::min(block + set.together, vectors);

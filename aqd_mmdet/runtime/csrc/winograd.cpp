@@ -36,21 +36,18 @@ constexpr size_t kMany = 1 << 21;
 
 // How values of weights and codes come about for a row of so many outputs.
 struct Points {
-  int outputs;
   int weights[kTileWide][3];
   int codes[kTileWide][kTileWide];
 };
 
+// Of two outputs, three and four.
 constexpr Points kPoints[] = {
-    {2,
-     {{1, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 1}},
+    {{{1, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 1}},
      {{-1, 0, 1}, {0, 1, 1}, {0, -1, 1}, {0, -1, 0, 1}}},
-    {3,
-     {{1, 0, 0}, {1, 1, 1}, {1, -1, 1}, {1, 2, 4}, {0, 0, 1}},
+    {{{1, 0, 0}, {1, 1, 1}, {1, -1, 1}, {1, 2, 4}, {0, 0, 1}},
      {{2, -1, -2, 1}, {0, -2, -1, 1}, {0, 2, -3, 1}, {0, -1, 0, 1},
       {0, 2, -1, -2, 1}}},
-    {4,
-     {{1, 0, 0}, {1, 1, 1}, {1, -1, 1}, {1, 2, 4}, {1, -2, 4}, {0, 0, 1}},
+    {{{1, 0, 0}, {1, 1, 1}, {1, -1, 1}, {1, 2, 4}, {1, -2, 4}, {0, 0, 1}},
      {{4, 0, -5, 0, 1}, {0, -4, -4, 1, 1}, {0, 4, -4, -1, 1},
       {0, -2, -1, 2, 1}, {0, 2, -1, -2, 1}, {0, 4, 0, -5, 0, 1}}}};
 
@@ -235,9 +232,8 @@ void pack(const Vectors &set, const Layer &layer, int64_t channels,
   const int64_t bytes = 4 * set.lanes;
   const int64_t each =
       layer.form.points() * (1 + steps_of(layer.form, channels)) * bytes;
-  const int64_t line = static_cast<int64_t>(sizeof(Line));
   weights->packed.resize(
-      static_cast<size_t>((vectors * each + line - 1) / line));
+      static_cast<size_t>(whole_lines(vectors * each)) / sizeof(Line));
   int8_t *to = weights->packed.data()->bytes;
   for (int64_t v = 0; v < vectors; ++v) {
     const int64_t first = v / set.together * set.together;
