@@ -2,11 +2,8 @@
 
 import argparse
 import os
-import sys
 import tempfile
 from pathlib import Path
-
-from tqdm import tqdm
 
 from aqd_mmdet.benchmark import report
 from aqd_mmdet.benchmark.cases import CASES, Network, select
@@ -19,6 +16,7 @@ from aqd_mmdet.benchmark.machine import Energy, describe
 from aqd_mmdet.benchmark.measure import rows
 from aqd_mmdet.benchmark.prepare import Models
 from aqd_mmdet.errors import UserError, one_line
+from aqd_mmdet.progress import progress
 
 ROOT = Path(__file__).parent.parent
 
@@ -73,7 +71,7 @@ def benchmark(args: argparse.Namespace) -> None:
     total = len(cases) * len(engines) * args.rounds
     with (
         tempfile.TemporaryDirectory(dir=args.out) as folder,
-        tqdm(total=total, unit='turn', file=sys.stdout) as bar,
+        progress(total=total, unit='turn') as bar,
     ):
         models = Models(
             ROOT / 'configs', Path(folder), bar.set_description_str

@@ -4,10 +4,9 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
-from tqdm import tqdm
-
 from aqd_mmdet.datasets.digits import DigitScenes, write_digits
 from aqd_mmdet.errors import one_line
+from aqd_mmdet.progress import progress
 
 
 @one_line
@@ -24,7 +23,7 @@ def main() -> None:
     options = vars(parser.parse_args())
     out = options.pop('out')
     scenes = DigitScenes(**options)
-    with tqdm(total=scenes.train + scenes.val, unit='image') as bar:
+    with progress(total=scenes.train + scenes.val, unit='image') as bar:
         written = write_digits(out, scenes, lambda done, _: bar.update())
     print(
         f'{out}: {scenes.train} + {scenes.val} images of {scenes.size} '

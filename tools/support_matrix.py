@@ -21,7 +21,6 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.registry import MODELS
 from torch import nn
-from tqdm import tqdm
 
 from aqd_mmdet.engine.calibration import calibrate
 from aqd_mmdet.engine.launch import replace_sync_bn
@@ -33,6 +32,7 @@ from aqd_mmdet.integer.detector import CompiledDetector
 from aqd_mmdet.integer.program import Image
 from aqd_mmdet.integer.trace import trace
 from aqd_mmdet.models.integer_aware import IntegerNetwork, IntegerRegions
+from aqd_mmdet.progress import progress
 from aqd_mmdet.quantizers.start import mse_clip
 from aqd_mmdet.runtime import reference
 from aqd_mmdet.runtime.engine import Engine
@@ -247,7 +247,7 @@ def main() -> None:
         for name, read in configurations().items()
         for bits in WIDTHS
     ]
-    for name, bits, read in tqdm(wanted, 'detectors'):
+    for name, bits, read in progress(wanted, desc='detectors', unit='row'):
         key = f'{name} {bits}'
         if key not in rows:
             rows[key] = asdict(check(Row(name, bits), read()))
