@@ -7,10 +7,10 @@ from typing import Any
 from mmengine.config import Config
 from torch import nn
 
-from ..engine.preflight import classes_of
+from ..config import datasets_of, labels_of
 from ..errors import UserError
 from .check import check_detector
-from .detector import CompiledDetector
+from .detector import CompiledDetector, PreProcess
 from .fixed_point import FixedPoint
 from .fold import Folded, fold
 from .heads import read_postprocess
@@ -65,23 +65,22 @@ def compile_detector(
     say('folding it into integers')
     pre: Any = detector.data_preprocessor
     stride = int(pre.pad_size_divisor)
-    folded = fold(captured, image_mean(detector), stride, fixed_point)
+    folded = fold(captured, image_mean(pre), stride, fixed_point)
     networks = region_networks(
         detector, capture_regions(detector), fixed_point
     )
     if getattr(getattr(detector, 'roi_head', None), 'with_mask', False):
         say('roi_head.mask_head stays float: the program has boxes, no masks')
     say('pre- and post-processing')
-    dataset = cfg.test_dataloader.dataset
     program, postprocess = read_postprocess(
         detector, folded.program, fixed_point
     )
     compiled = CompiledDetector(
         program,
-        read_preprocess(detector, dataset.pipeline),
+        read_test_preprocess(pre, cfg),
         postprocess,
         read_regions(detector, networks, fixed_point),
-        classes_of(dataset),
+        labels_of(cfg, 'test'),
     )
     say('proving that nothing overflows')
     try:
@@ -89,3 +88,31 @@ def compile_detector(
     except UserError as error:
         raise UserError(f'the compiled detector: {error}') from None
     return Compilation(compiled, captured, folded, networks)
+
+
+def read_test_preprocess(pre: Any, cfg: Config) -> PreProcess:
+    """Return how a config's test datasets bring images to the network.
+
+    Args:
+        pre: The detector's data preprocessor.
+        cfg: The whole config.
+
+    Raises:
+        UserError: If a program has not what a pipeline does, or several
+            datasets have pipelines that do not agree.
+    """
+    where = 'test_dataloader.dataset'
+    found: dict[PreProcess, str] = {}
+    for name, dataset in datasets_of(cfg.test_dataloader.dataset, where):
+        try:
+            frame = read_preprocess(pre, dataset.pipeline)
+        except UserError as error:
+            raise UserError(f'{name}: {error}') from None
+        found.setdefault(frame, name)
+    if len(found) > 1:
+        first, other, *_ = found.values()
+        raise UserError(
+            f'{first} and {other} bring images to the network in different '
+            'ways: a program has one; give them the same pipeline'
+        )
+    return next(iter(found))

@@ -30,6 +30,8 @@ class PreProcess:
         whole: Whether the border fills a frame of ``long`` x ``long``.
         stretch: Whether images become ``long`` x ``long`` without keeping
             the ratio of their sides.
+        oriented: Whether who reads a file turns the image by its EXIF
+            orientation, as training did.
     """
 
     short: int
@@ -38,6 +40,7 @@ class PreProcess:
     fill: tuple[int, ...]
     whole: bool
     stretch: bool
+    oriented: bool = True
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,15 @@ class Executor:
             see: Called with each operator and its output; what it returns,
                 if anything, stands in the output's place from there on.
         """
+        # Under autocast a convolution of float32 would run in 16 bits.
+        with torch.autocast(image.device.type, enabled=False):
+            return self._run(image, see)
+
+    def _run(
+        self,
+        image: Tensor,
+        see: Callable[[ir.Op, Tensor], Tensor | None] | None,
+    ) -> dict[str, Tensor]:
         tensors = {'image': image}
         for position, op in enumerate(self.program.ops):
             values = EXECUTE[type(op)](op, tensors, self.constants)

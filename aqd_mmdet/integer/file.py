@@ -23,7 +23,7 @@ from .detector import CompiledDetector, Decoder, Scores
 
 # As PNG's: a transfer that changes line ends or strips bit 8 is noticed.
 MAGIC = b'\x89AQD\r\n\x1a\n'
-VERSION = 2
+VERSION = 3
 HEADER = struct.Struct('<8sII')
 SECTION = struct.Struct('<4sIQ')
 TAGS = (b'JSON', b'DATA')

@@ -422,6 +422,8 @@ def _weighted(
     self.codes[node] = (codes,)
     weights = layer.weight_quantizer
     per_group = self.by_name[codes].channels // groups
+    if not torch.isfinite(layer.weight).all():
+        raise UserError(f'{name}: a weight is not finite')
     shaped = layer.weight_codes().reshape(-1, per_group, *kernel)
     self.weights[str(name)] = ir.Weights.of(
         shaped.cpu().numpy().astype(np.int8), weights.grid.bits

@@ -6,7 +6,7 @@ share one. Which one a head has is told by the class that defines it.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import ceil, floor, log
+from math import log
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,17 @@ from torch import nn
 
 from ..errors import UserError
 from . import program as ir
+from .box_selection import (
+    ALL,
+    MAX_LOGIT,
+    NO_FACTOR,
+    least_factor,
+    least_rank,
+    read_test_cfg,
+)
 from .detector import (
     DELTA_BITS,
     GEOMETRY_BITS,
-    OVERLAP_BITS,
     SCORE_BITS,
     AnchorLevel,
     Anchors,
@@ -44,16 +51,13 @@ ONE = 1 << DELTA_BITS
 # interpolation between exponentials 1/256 apart is wrong by 2e-6 of the
 # value, between sigmoids 1/64 apart by 3e-6.
 EXP_BITS, SIGMOID_BITS = 8, 10
-MAX_LOGIT = 16
 # Of a size's logarithm where mmdet has no limit: 3000 strides, more than any
 # image has, and the exponential still fits 31 bits.
 MAX_LOG_SIZE = 8
-# As many as a program may say; levels have fewer.
-ALL = 2**20
 # More pixels than an image has: boxes are not limited to it.
 UNLIMITED = 2**14
-# Below every rank.
-NO_THRESHOLD = -(2**48)
+# Keys of a test_cfg that some heads have beyond those of all.
+EXTRA_KEYS = {'YOLOV3Head': ('conf_thr',)}
 WAYS = ('predict_by_feat', '_predict_by_feat_single', '_bbox_post_process')
 
 
@@ -82,25 +86,29 @@ def read_postprocess(
             f'the head {type(head).__name__} finds its boxes in the way of '
             f'{owner}: the program has no integers for it'
         )
-    cfg = head.test_cfg
-    check_suppression(cfg)
+    rpn = owner == 'RPNHead'
+    cfg = read_test_cfg(
+        'model.test_cfg.rpn' if rpn else 'model.test_cfg',
+        head.test_cfg,
+        scored=not rpn,
+        known=EXTRA_KEYS.get(owner, ()),
+    )
     program, decoder, scores, margin = read(head, program, fixed_point)
-    candidates = int(cfg.get('nms_pre', -1))
-    candidates = candidates if candidates > 0 else ALL
-    counts = (candidates, ALL)
+    counts = (cfg.candidates, ALL)
     if owner == 'YOLOV3Head':  # of all levels together
-        counts = (ALL, candidates)
+        counts = (ALL, cfg.candidates)
     elif owner == 'PAAHead':  # of places, each with all its classes
         counts = (ALL, ALL)
     return program, PostProcess(
         decoder=decoder,
         scores=scores,
-        threshold=_threshold(scores, cfg, program),
+        threshold=least_rank(scores, cfg.least, program),
         candidates=counts[0],
         total=counts[1],
         margin=margin,
-        overlap=round(cfg['nms']['iou_threshold'] * 2**OVERLAP_BITS),
-        keep=int(cfg.get('max_per_img', ALL)),
+        overlap=cfg.overlap,
+        # YOLOX's head keeps all that suppression leaves, whatever it is told.
+        keep=cfg.suppressed if owner == 'YOLOXHead' else cfg.keep,
     )
 
 
@@ -112,39 +120,12 @@ def owner_of(head: Any, methods: Sequence[str]) -> str:
     return type(head).__name__
 
 
-def check_suppression(cfg: Any) -> None:
-    """Raise if boxes are suppressed in a way that a program has not."""
-    nms = cfg['nms']
-    if nms.get('type', 'nms') != 'nms' or nms.get('class_agnostic'):
-        raise UserError(f"test_cfg.nms={dict(nms)}: give type 'nms', by class")
-    if cfg.get('min_bbox_size', 0) > 0:
-        raise UserError('test_cfg.min_bbox_size: a program drops none but 0')
-
-
 def check_deltas(coder: Any) -> None:
     """Raise if a DeltaXYWHBBoxCoder does what a program does not."""
     if coder.add_ctr_clamp or not coder.clip_border:
         raise UserError(
             'bbox_coder: a program has no add_ctr_clamp, and clip_border'
         )
-
-
-def _threshold(scores: Scores, cfg: Any, program: ir.Program) -> int:
-    """Return the smallest rank whose score is above a threshold."""
-    if 'score_thr' not in cfg:  # of proposals
-        return NO_THRESHOLD
-    least = cfg['score_thr']
-    match scores:
-        case Sigmoid() | Product():
-            # The first logit whose sigmoid is above it.
-            logit = log(least / (1 - least)) if least > 0 else -MAX_LOGIT
-            return floor(logit / program.outputs[0].scale) + 1
-        case BestClass():  # which takes the threshold itself, too
-            return ceil(least * 2 ** (2 * SCORE_BITS))
-        case GeometricMean():
-            return floor(least**2 * 2 ** (2 * SCORE_BITS)) + 1
-        case Softmax():
-            return floor(least * 2**SCORE_BITS) + 1
 
 
 # The ways.
@@ -154,6 +135,11 @@ Way = tuple[ir.Program, Decoder, Scores, int]
 
 def _base_head(head: Any, program: ir.Program, width: FixedPoint) -> Way:
     """BaseDenseHead: a coder of boxes, a sigmoid or softmax, factors."""
+    if getattr(head.loss_cls, 'custom_cls_channels', False):
+        raise UserError(
+            f'bbox_head.loss_cls ({type(head.loss_cls).__name__}) makes '
+            'scores in its own way; the program has sigmoid and softmax'
+        )
     coder = head.bbox_coder
     read = _CODERS.get(type(coder).__name__)
     if read is None:
@@ -263,13 +249,8 @@ def _yolov3_head(head: Any, program: ir.Program, width: FixedPoint) -> Way:
         limit,
         exponential(limit),
     )
-    least = head.test_cfg.get('conf_thr', 0)
-    scores = Product(
-        *_factored(program, width),
-        ceil(log(least / (1 - least)) / program.outputs[2].scale)
-        if least > 0
-        else -(2**31),
-    )
+    least = least_factor(head.test_cfg, program.outputs[2].scale)
+    scores = Product(*_factored(program, width), least)
     return program, decoder, scores, UNLIMITED
 
 
@@ -396,7 +377,7 @@ def _factored(
 
 def _sigmoids(program: ir.Program, width: FixedPoint) -> Scores:
     if len(program.outputs) > 2:
-        return Product(*_factored(program, width), -(2**31))
+        return Product(*_factored(program, width), NO_FACTOR)
     return Sigmoid(to_q16(program.outputs[0].scale, width), _sigmoid_curve())
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from torch import nn
 
 from ..errors import UserError
+from .box_selection import read_test_cfg
 from .detector import (
     DELTA_BITS,
-    OVERLAP_BITS,
     SCORE_BITS,
     Regions,
     RegionStage,
@@ -19,7 +19,6 @@ from .fixed_point import FixedPoint, real_multipliers
 from .fold import Folded, fold_regions
 from .heads import (
     check_deltas,
-    check_suppression,
     exponential,
     exponential_below_zero,
     owner_of,
@@ -119,8 +118,13 @@ def read_regions(
             f'roi_head ({type(roi_head).__name__}) finds its boxes in the way '
             f'of {owner}: the program has that of {", ".join(ROI_HEADS)}'
         )
-    cfg = roi_head.test_cfg
-    check_suppression(cfg)
+    cfg = read_test_cfg(
+        'model.test_cfg.rcnn',
+        roi_head.test_cfg,
+        scored=True,
+        known=('mask_thr_binary',),  # of masks, which a program has not
+    )
+    assert cfg.least is not None
     limit = round(abs(log(16 / 1000)) * 2**DELTA_BITS)
     stages = tuple(
         _stage(number, reader.extractor, head, network, fixed_point)
@@ -138,9 +142,9 @@ def read_regions(
         limit=limit,
         exp=exponential(limit),
         powers=exponential_below_zero(),
-        threshold=floor(cfg['score_thr'] * 2**SCORE_BITS) + 1,
-        overlap=round(cfg['nms']['iou_threshold'] * 2**OVERLAP_BITS),
-        keep=int(cfg['max_per_img']),
+        threshold=floor(cfg.least * 2**SCORE_BITS) + 1,
+        overlap=cfg.overlap,
+        keep=cfg.keep,
     )
 
 

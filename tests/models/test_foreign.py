@@ -134,7 +134,8 @@ CONFIG = Config(
                 type='CocoDataset',
                 metainfo=dict(classes=('a', 'b', 'c')),
                 pipeline=[
-                    dict(type='Resize', scale=(64, 64), keep_ratio=True)
+                    dict(type='LoadImageFromFile'),
+                    dict(type='Resize', scale=(64, 64), keep_ratio=True),
                 ],
             )
         ),

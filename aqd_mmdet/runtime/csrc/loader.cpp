@@ -16,7 +16,7 @@ namespace {
 
 constexpr char kMagic[] = "\x89"
                           "AQD\r\n\x1a\n";
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
 constexpr size_t kHeader = 16;
 constexpr size_t kSection = 16;
 constexpr size_t kSections = 2;
@@ -370,6 +370,14 @@ void ProgramReader::check_convolution(const JsonNode &node, Op *op,
   }
 }
 
+// Whether (a * m + b) >> s fits 32 bits for all |a * m + b| <= most.
+//
+// Vector kernels shift numbers of 64 bits, keep the lower 32 of each and clamp
+// these as signed ones, which is right from -2^31 to 2^31 - 1. The highest is
+// most >> s. Where it fits, most is less than 2^(31 + s), and the lowest, which
+// is -most / 2^s rounded down, is not below -2^31.
+bool is_narrow(int64_t most, int shift) { return most >> shift <= INT32_MAX; }
+
 void ProgramReader::check_requantize(const JsonNode &node, Op *op,
                                      const Program &made) {
   op->multipliers = multipliers(child(node, "multipliers"), op->channels);
@@ -387,8 +395,8 @@ void ProgramReader::check_requantize(const JsonNode &node, Op *op,
     const bool right =
         b != INT64_MIN && std::abs(b) <= INT64_MAX - largest * m;
     if (!need(right, "proven to fit 63 bits")) return;
-    const int64_t wide = largest * m + std::abs(b);
-    if (wide >> op->multipliers.s[k] >= kLimit31) op->is_narrow = false;
+    const int64_t most = largest * m + std::abs(b);
+    if (!is_narrow(most, op->multipliers.s[k])) op->is_narrow = false;
   }
 }
 

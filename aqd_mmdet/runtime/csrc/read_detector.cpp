@@ -63,6 +63,8 @@ class DetectorReader {
     pre.is_bgr = reader_.truth(reader_.child(node, "bgr"));
     pre.is_whole = reader_.truth(reader_.child(node, "whole"));
     pre.is_stretched = reader_.truth(reader_.child(node, "stretch"));
+    // For whoever reads files of images.
+    static_cast<void>(reader_.truth(reader_.child(node, "oriented")));
     const auto fill =
         reader_.items(reader_.child(node, "fill"), JsonType::kArray);
     const bool right =

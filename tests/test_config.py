@@ -1,0 +1,140 @@
+"""Configs: files, classes that they name, datasets and labels."""
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import TRANSFORMS
+
+from aqd_mmdet.config import (
+    class_of,
+    classes_of,
+    datasets_of,
+    labels_of,
+    read_config,
+    same_labels,
+    type_name,
+)
+from aqd_mmdet.errors import UserError
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('model = ', 'SyntaxError'),
+        ("_base_ = './no.py'", r'no\.py'),
+        ('x = 1', 'has no model'),
+        ('model = undefined', 'undefined'),
+    ],
+)
+def test_bad_configs(tmp_path, text, message):
+    path = tmp_path / 'c.py'
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        read_config(str(path))
+    assert str(path) in str(caught.value)
+
+
+def test_missing_config():
+    with pytest.raises(UserError, match=r'config no\.py: no such file'):
+        read_config('no.py')
+
+
+def test_types_are_names_or_classes():
+    from mmdet.datasets.transforms import Resize
+
+    assert class_of(TRANSFORMS, 'Resize') is Resize
+    assert class_of(TRANSFORMS, 'mmdet.Resize') is Resize
+    assert class_of(TRANSFORMS, Resize) is Resize
+    assert class_of(TRANSFORMS, 'NoSuchTransform') is None
+    for kind in ('Resize', 'mmdet.Resize', Resize):
+        assert type_name(dict(type=kind)) == 'Resize'
+
+
+LEAF = dict(type='CocoDataset', metainfo=dict(classes=('a', 'b')))
+
+
+@pytest.mark.parametrize(
+    'node, names',
+    [
+        (LEAF, ['d']),
+        (dict(type='RepeatDataset', times=2, dataset=LEAF), ['d.dataset']),
+        (
+            dict(type='ConcatDataset', datasets=[LEAF, LEAF]),
+            ['d.datasets.0', 'd.datasets.1'],
+        ),
+        (
+            dict(
+                type='ClassBalancedDataset',
+                oversample_thr=1e-3,
+                dataset=dict(type='ConcatDataset', datasets=[LEAF]),
+            ),
+            ['d.dataset.datasets.0'],
+        ),
+        (
+            dict(type='MultiImageMixDataset', dataset=LEAF, pipeline=[]),
+            ['d.dataset'],
+        ),
+    ],
+)
+def test_datasets_in_wrappers(node, names):
+    found = list(datasets_of(node, 'd'))
+    assert [name for name, _ in found] == names
+    assert all(dataset is LEAF for _, dataset in found)
+
+
+def dataset(classes) -> dict:
+    return dict(type='CocoDataset', metainfo=dict(classes=classes))
+
+
+def test_classes_of_a_file(tmp_path):
+    path = tmp_path / 'classes.txt'
+    path.write_text('apple\npear\n')
+    assert classes_of(dataset(str(path)), 'd') == ('apple', 'pear')
+
+
+def test_classes_of_the_datasets_type():
+    found = classes_of(dict(type='CocoDataset'), 'd')
+    assert (len(found), found[0]) == (80, 'person')
+
+
+@pytest.mark.parametrize(
+    'config, message',
+    [
+        (dataset('pineapple'), r"write \('pineapple',\)"),
+        (dataset(('a', 'b', 'a')), "names 'a' twice"),
+        (dataset((1, 2)), 'expected a tuple of names'),
+        (dataset(7), 'expected a tuple of names'),
+        (
+            dict(type='CocoDataset', metainfo=dict(CLASSES=('a',))),
+            "by the name 'classes' alone",
+        ),
+        (dict(type='BaseDetDataset'), 'classes=None'),
+    ],
+)
+def test_what_are_no_classes(config, message):
+    with pytest.raises(UserError, match=message) as caught:
+        classes_of(config, 'test_dataloader.dataset')
+    assert 'test_dataloader.dataset' in str(caught.value)
+
+
+def test_labels_of_a_split():
+    loader = dict(dataset=dict(type='ConcatDataset', datasets=[LEAF, LEAF]))
+    assert labels_of(Config(dict(val_dataloader=loader)), 'val') == ('a', 'b')
+    loader['dataset']['datasets'][1] = dataset(('b', 'a'))
+    with pytest.raises(UserError, match="label 0 is 'a' by .*'b' by .*1: "):
+        labels_of(Config(dict(val_dataloader=loader)), 'val')
+    with pytest.raises(UserError, match='no dataset at test_dataloader'):
+        labels_of(Config(dict(val_dataloader=loader)), 'test')
+
+
+@pytest.mark.parametrize(
+    'one, other, message',
+    [
+        (('a', 'b'), ('a', 'c'), "label 1 is 'b' by x, but 'c' by y"),
+        (('a', 'b'), ('a',), "label 1 is 'b' by x, but missing by y"),
+        (('a',), ('a', 'b'), "label 1 is missing by x, but 'b' by y"),
+    ],
+)
+def test_labels_that_do_not_agree(one, other, message):
+    same_labels(dict(x=one, y=one))
+    with pytest.raises(UserError, match=message):
+        same_labels(dict(x=one, y=other))
