@@ -14,9 +14,18 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from aqd_mmdet.datasets import DigitScenes, write_digits
+from aqd_mmdet.engine import calibration, checkpoint
+from aqd_mmdet.layers import batch_norm
+from aqd_mmdet.quantizers import Quantizer
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / 'configs'
+
+
+@pytest.fixture(autouse=True, scope='session')
+def _registered() -> None:
+    """For fixtures of whole modules, which come before those of tests."""
+    register_all_modules()
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +98,22 @@ def error_line(result: subprocess.CompletedProcess) -> str:
     lines = [x for x in result.stderr.splitlines() if x.startswith('error: ')]
     assert len(lines) == 1, result.stderr
     return lines[0]
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the package writes to the log."""
+    lines: list[str] = []
+    for module in (batch_norm, calibration, checkpoint):
+        monkeypatch.setattr(
+            module, 'print_log', lambda text, **options: lines.append(text)
+        )
+    return lines
+
+
+def started(module: nn.Module) -> nn.Module:
+    """Let all quantisers of a module have the published start, 1."""
+    for each in module.modules():
+        if isinstance(each, Quantizer):
+            each.started.fill_(True)
+    return module

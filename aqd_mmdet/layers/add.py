@@ -36,11 +36,13 @@ class QuantAdd(Quantizer):
 
     def rounded(self, x: Tensor) -> Tensor:
         """Return one operand, rounded to the grid of branches."""
+        self.need_start()
         return fake_quantize(x, self._branch_clip(), self.branch_grid())
 
     @torch.no_grad()
     def branch_codes(self, x: Tensor) -> Tensor:
         """Return the int32 codes that :meth:`rounded` rounds ``x`` to."""
+        self.need_start()
         grid = self.branch_grid()
         return quantize(x, self._branch_clip(), grid).to(torch.int32)
 

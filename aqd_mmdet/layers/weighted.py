@@ -45,7 +45,7 @@ class QuantizedLayer(nn.Module):
         bits = check_bits(weight_bits, 'weight_bits')
         shape = (self.weight.shape[0], *[1] * (self.weight.ndim - 1))
         self.weight_quantizer = Quantizer(
-            weight_grid(bits), shape if per_channel else ()
+            weight_grid(bits), shape if per_channel else (), normalize
         )
         if act_grid == 'image':
             self.input_quantizer = ImageQuantizer()

@@ -59,7 +59,7 @@ class IntegerNetwork:
         self.detector = detector
         pre: Any = detector.data_preprocessor
         self.stride = int(pre.pad_size_divisor)
-        self.mean = image_mean(detector)
+        self.mean = image_mean(pre)
         self.folded = self.fold()
         self.regions = (
             IntegerRegions(detector) if region_heads(detector) else None
@@ -196,6 +196,11 @@ class IntegerRegions:
 def integer_aware(network: IntegerNetwork) -> Iterator[None]:
     """Let a detector's heads be given the integer network's maps.
 
+    For evaluation, the program is made of the weights as they are at the
+    first image: other hooks may exchange them until then. Each image of a
+    batch is run by itself, with a border of its own, as it ships: what its
+    neighbours' sizes are does not matter.
+
     Args:
         network: Of the detector that changes while the context is open.
     """
@@ -203,23 +208,45 @@ def integer_aware(network: IntegerNetwork) -> Iterator[None]:
     run = network.train if network.training else network.evaluate
     regions = network.regions
     seen: list[Any] = []
+    is_folded = network.training  # which each step does by itself
 
     def extract_feat(image: Tensor) -> tuple[Tensor, ...]:
+        nonlocal is_folded
+        if not is_folded:
+            network.fold()
+            if regions is not None:
+                regions.fold()
+            is_folded = True
         seen[:] = run(image)
         return (image,) if regions is None else tuple(seen[FIRST_FEATURES])
 
     def maps(features: Any) -> tuple[Any, ...]:
         return tuple(seen if regions is None else seen[:FIRST_FEATURES])
 
-    if not network.training:
-        network.fold()
     changed: list[tuple[Any, str]] = [
         (detector, 'extract_feat'),
         (dense_head(detector), 'forward'),
     ]
     detector.extract_feat, changed[-1][0].forward = extract_feat, maps
+    if not network.training:
+        predict = detector.predict
+
+        def predict_each(
+            images: Tensor, samples: Sequence[Any], *args: Any, **kwargs: Any
+        ) -> list[Any]:
+            made = []
+            for image, sample in zip(images, samples, strict=True):
+                height, width = (
+                    -(-side // network.stride) * network.stride
+                    for side in sample.img_shape
+                )
+                one = image[None, :, :height, :width]
+                made += predict(one, [sample], *args, **kwargs)
+            return made
+
+        detector.predict = predict_each
+        changed.append((detector, 'predict'))
     if regions is not None:
-        regions.fold()
         for number, reader in enumerate(regions.readers):
 
             def read(_: Any, rois: Tensor, number: int = number) -> Tensor:

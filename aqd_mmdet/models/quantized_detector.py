@@ -7,6 +7,7 @@ from typing import Any
 
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.registry import MODELS as MMDET_MODELS
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
@@ -14,6 +15,7 @@ from ..errors import UserError, nearest
 from ..integer.fixed_point import FixedPoint
 from ..layers.activation import FUNCTIONS, QuantActivation
 from ..layers.add import QuantAdd
+from ..layers.batch_norm import guard_batch_norms
 from ..layers.multi_level_norm import MultiLevelBN, track_levels
 from ..layers.multiply import QuantMultiply
 from ..layers.pool import QuantAvgPool, QuantMean
@@ -21,6 +23,7 @@ from ..layers.regions import QuantRoIExtractor
 from ..layers.weighted import QuantConv2d, QuantizedLayer, QuantLinear
 from ..quantizers.grid import check_bits
 from ..registry import INTEGERS, MODELS
+from .bypass import find_bypassed
 from .operations import find_operations, replace_operations, run_once
 from .recipe import (
     FLOAT,
@@ -119,7 +122,10 @@ def quantize_detector(
     rules = read_recipe(recipe)
     if bits != FLOAT:
         check_bits(bits)
-    with find_operations(model) as sites:
+    with (
+        find_bypassed(model, tuple(_FLOAT_LAYERS)) as bypassed,
+        find_operations(model) as sites,
+    ):
         levels = _count_levels(model)
     named = dict(model.named_modules())
     weighted = {
@@ -137,6 +143,13 @@ def quantize_detector(
     # All rules are checked before the first layer is exchanged, also those
     # that a float detector does not follow: one recipe serves all widths.
     convs = choose(rules, 'conv', weighted)
+    for name in sorted(bypassed):
+        if isinstance(convs.get(name), ConvChoice):
+            raise UserError(
+                f'{name} is never called: its owner computes with its weights '
+                'by itself, so that nothing would be quantised there; leave '
+                f"it alone by a last rule, dict(modules='{name}', float=True)"
+            )
     adds = choose(rules, 'add', adding)
     muls = choose(rules, 'mul', multiplying)
     acts = choose(rules, 'act', functions)
@@ -169,6 +182,7 @@ def quantize_detector(
                 make['muls'] = partial(QuantMultiply, mul.bits, mul.grid)
             if make:
                 replace_operations(module, sites[module], make)
+    guard_batch_norms(model)
     heads = [
         child
         for child in model.children()
@@ -283,3 +297,16 @@ def quantized_layers(model: nn.Module) -> dict[str, QuantizedLayer]:
         for name, module in model.named_modules()
         if isinstance(module, QuantizedLayer)
     }
+
+
+def detector_of(model: nn.Module) -> nn.Module:
+    """Return the detector inside of what a runner trains or tests.
+
+    Args:
+        model: The detector, or a wrapper of it: distributed training's, or
+            that of test-time augmentation.
+    """
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        inner: Any = model.module
+        model = inner
+    return model

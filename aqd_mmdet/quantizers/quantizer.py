@@ -1,10 +1,12 @@
 """Quantisers as modules: a grid and its learned clip value."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..errors import UserError
 from .fake_quantize import fake_quantize, quantize, round_half_up, step_size
 from .grid import Grid
 
@@ -12,27 +14,46 @@ from .grid import Grid
 class Quantizer(nn.Module):
     """Rounds a tensor to a grid with a learned clip value (AQD, section 3.1).
 
+    The state dict says which grid the clip value was learned for. One of
+    another grid is not taken over: the quantiser is then not started, and has
+    to be calibrated.
+
     Args:
         grid: The number system.
         shape: Shape of the clip value; ``()`` for one per tensor, or such
             that it broadcasts over the values for one per channel.
+        normalized: Whether what it rounds are weights that were normalised.
 
     Attributes:
-        clip: Learned clip value, used through its absolute value. The
-            published start, 1, stands until calibration or a checkpoint
-            sets it.
-        started: Whether that has happened, kept in the state dict.
+        clip: Learned clip value, used through its absolute value.
+        started: Whether calibration or a checkpoint has set it, kept in the
+            state dict. Until then nothing can be rounded.
+        format: The grid as numbers, int32 ``(lo, hi, stride, normalized)``,
+            kept in the state dict.
         observer: While set, values pass unchanged and are shown to it.
     """
 
     started: Tensor
+    format: Tensor
 
-    def __init__(self, grid: Grid, shape: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        shape: tuple[int, ...] = (),
+        normalized: bool = False,
+    ) -> None:
         super().__init__()
         self.grid = grid
         self.clip = nn.Parameter(torch.ones(shape))
         self.register_buffer('started', torch.tensor(False))
+        numbers = (grid.lo, grid.hi, grid.stride, int(normalized))
+        self.register_buffer(
+            'format', torch.tensor(numbers, dtype=torch.int32)
+        )
         self.observer: Callable[[Tensor], None] | None = None
+        # What `started` was when it was last looked at: on a GPU each look
+        # waits for all that was launched before.
+        self._is_started = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` rounded to the grid's values, same shape and type."""
@@ -42,24 +63,62 @@ class Quantizer(nn.Module):
         return self.rounded(x)
 
     def rounded(self, x: Tensor) -> Tensor:
-        """Return what :meth:`forward` rounds ``x`` to."""
+        """Return what :meth:`forward` rounds ``x`` to.
+
+        Raises:
+            UserError: If it has no clip value yet.
+        """
+        self.need_start()
         return fake_quantize(x, self.clip, self.grid)
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
         """Return the int32 codes that :meth:`forward` rounds ``x`` to."""
+        self.need_start()
         return quantize(x, self.clip, self.grid).to(torch.int32)
 
     @property
     def step(self) -> Tensor:
         """Real value of one unit of code, in the clip value's shape."""
+        self.need_start()
         return step_size(self.clip.detach(), self.grid)
+
+    def need_start(self) -> None:
+        """Raise if there is no clip value yet.
+
+        Raises:
+            UserError: With what sets it.
+        """
+        if self._is_started:
+            return
+        self._is_started = bool(self.started)
+        if not self._is_started:
+            raise UserError(
+                f'a quantiser of {self.grid.bits} bits has no clip value yet: '
+                'training needs aqd_mmdet.CalibrationHook among its hooks '
+                '(configs/_base_/aqd_hooks.py), and evaluation a checkpoint '
+                'of the same widths'
+            )
 
     @torch.no_grad()
     def start(self, clip: Tensor) -> None:
         """Set the clip value that training starts from."""
         self.clip.copy_(clip.expand_as(self.clip))
         self.started.fill_(True)
+
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, *args: Any
+    ) -> None:
+        found = state_dict.get(f'{prefix}format')
+        self._is_started = False
+        if found is not None and not torch.equal(
+            found.to(self.format), self.format
+        ):
+            # A clip value of 8 bits lies where one of 2 would cut off most.
+            state_dict[f'{prefix}format'] = self.format
+            state_dict[f'{prefix}clip'] = self.clip.detach()
+            state_dict[f'{prefix}started'] = torch.zeros_like(self.started)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     @torch.no_grad()
     def clipped_share(self, x: Tensor) -> Tensor:

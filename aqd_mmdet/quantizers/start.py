@@ -19,6 +19,22 @@ CANDIDATES = 64
 MAX_SAMPLES = 2**14
 
 
+def sample(count: int) -> Tensor:
+    """Return which of so many values are looked at, int64.
+
+    Drawn at random, the same in every run: equal distances would pick the
+    same few columns of each map wherever they divide its width, as they do
+    in maps whose sides are powers of two, and a border would pass for all.
+
+    Args:
+        count: Number of values.
+    """
+    if count <= MAX_SAMPLES:
+        return torch.arange(count)
+    generator = torch.Generator().manual_seed(count)
+    return torch.randint(count, (MAX_SAMPLES,), generator=generator)
+
+
 class Start(Protocol):
     """A rule that picks a clip value from a sample of what is quantised."""
 
@@ -40,8 +56,7 @@ def mse_clip(x: Tensor, grid: Grid, normalized: bool = False) -> Tensor:
         Tensor: A float32 scalar.
     """
     x = x.detach().flatten().float()
-    # A stride in whole elements keeps the sample the same on every run.
-    x = x[:: max(1, x.numel() // MAX_SAMPLES)]
+    x = x[sample(x.numel()).to(x.device)]
     largest = x.abs().amax()
     shares = torch.linspace(1 / CANDIDATES, 1, CANDIDATES, device=x.device)
     clips = (largest * shares)[:, None]

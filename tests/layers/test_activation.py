@@ -5,6 +5,7 @@ from torch import nn
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.layers import QuantActivation
 from aqd_mmdet.layers.activation import FUNCTIONS
+from tests.conftest import started
 
 
 def test_values_are_those_of_the_codes():
@@ -17,13 +18,13 @@ def test_values_are_those_of_the_codes():
 @pytest.mark.parametrize('function', FUNCTIONS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize('bits', [2, 4, 8])
 def test_no_more_values_than_codes(function, bits):
-    layer = QuantActivation(function(), bits)
+    layer = started(QuantActivation(function(), bits))
     x = torch.linspace(-3, 3, 2001)
     assert len(layer(x).unique()) <= 2**bits - 1
 
 
 def test_gradients_reach_input_and_clip_value():
-    layer = QuantActivation(nn.SiLU())
+    layer = started(QuantActivation(nn.SiLU()))
     x = torch.randn(50, requires_grad=True)
     layer(x).sum().backward()
     assert torch.isfinite(x.grad).all() and x.grad.abs().sum() > 0

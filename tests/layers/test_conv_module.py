@@ -2,6 +2,7 @@ import torch
 from mmengine.registry import MODELS
 
 from aqd_mmdet.layers import QuantConv2d
+from tests.conftest import started
 
 
 def test_by_name_with_norm():
@@ -17,4 +18,4 @@ def test_by_name_with_norm():
     )
     assert isinstance(module.conv, QuantConv2d)
     assert module.conv.normalize
-    assert module(torch.rand(2, 4, 5, 5)).amin() >= 0
+    assert started(module)(torch.rand(2, 4, 5, 5)).amin() >= 0

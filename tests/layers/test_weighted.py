@@ -7,6 +7,7 @@ from torch import nn
 
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.layers import QuantConv2d, QuantLinear
+from tests.conftest import started
 
 
 def test_by_name_as_conv_cfg():
@@ -36,7 +37,7 @@ def test_output_is_that_of_the_codes(bits):
 @pytest.mark.parametrize('bits, count', [(2, 4), (3, 8), (4, 16)])
 def test_weight_codes_use_the_whole_grid(bits, count):
     layer = QuantConv2d(16, 32, 3, bias=False, weight_bits=bits)
-    assert layer.weight_codes().unique().numel() == count
+    assert started(layer).weight_codes().unique().numel() == count
 
 
 def test_normalised_by_default_without_bias_only():
@@ -60,11 +61,11 @@ def test_no_gradient_through_the_statistics():
 def test_equal_weights_are_finite():
     layer = QuantConv2d(4, 6, 3, bias=False)
     nn.init.constant_(layer.weight, 0.3)
-    assert torch.isfinite(layer(torch.rand(1, 4, 5, 5))).all()
+    assert torch.isfinite(started(layer)(torch.rand(1, 4, 5, 5))).all()
 
 
 def test_per_channel_clip():
-    layer = QuantConv2d(4, 6, 3, per_channel=True)
+    layer = started(QuantConv2d(4, 6, 3, per_channel=True))
     assert layer.weight_quantizer.clip.shape == (6, 1, 1, 1)
     assert layer(torch.rand(1, 4, 5, 5)).shape == (1, 6, 3, 3)
 
@@ -76,12 +77,13 @@ def test_takes_over_parameters_and_names():
     assert layer.bias is conv.bias
     assert set(conv.state_dict()) <= set(layer.state_dict())
     x = torch.rand(1, 4, 9, 9)
-    assert layer(x).shape == conv(x).shape
+    assert started(layer)(x).shape == conv(x).shape
 
 
 def test_linear_output_is_that_of_the_codes():
     layer = QuantLinear.from_float(nn.Linear(16, 8), weight_bits=4, act_bits=4)
     x = torch.rand(3, 16)
+    started(layer)
     integers = layer.input_quantizer.codes(x) @ layer.weight_codes().t()
     scale = layer.input_quantizer.step * layer.weight_quantizer.step
     torch.testing.assert_close(layer(x), integers * scale + layer.bias)
@@ -89,7 +91,7 @@ def test_linear_output_is_that_of_the_codes():
 
 def test_deepcopy_and_state_dict():
     layer = QuantConv2d(4, 6, 3, bias=False, weight_bits=2, act_bits=2)
-    copy = deepcopy(layer)
+    copy = deepcopy(started(layer))
     copy.load_state_dict(layer.state_dict())
     x = torch.rand(1, 4, 5, 5)
     assert torch.equal(layer(x), copy(x))
@@ -97,6 +99,7 @@ def test_deepcopy_and_state_dict():
 
 def test_bf16_autocast_runs_and_learns():
     layer = QuantConv2d(4, 6, 3, bias=False, weight_bits=2, act_bits=2)
+    started(layer)
     with torch.autocast('cpu', torch.bfloat16):
         layer(torch.rand(1, 4, 5, 5)).float().square().sum().backward()
     for parameter in layer.parameters():

@@ -38,6 +38,40 @@ def test_evaluation_gives_the_programs_integers(depth, bits, detector):
             assert np.array_equal(codes, expected[name])
 
 
+@pytest.mark.parametrize('kind', [torch.bfloat16, torch.float16])
+def test_autocast_does_not_change_integers(model, kind):
+    image = normalised(pixels(1, 3, 64, 64))
+    network = IntegerNetwork(model)
+    expected = network.evaluate(image)
+    with torch.autocast('cpu', kind):
+        found = network.evaluate(image)
+    for maps, right in zip(found, expected, strict=True):
+        for a, b in zip(maps, right, strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_weights_that_are_not_finite(model, value):
+    conv = model.neck.fpn_convs[0].conv
+    with torch.no_grad():
+        conv.weight[0, 0, 0, 0] = value
+    with pytest.raises(UserError, match='fpn_convs.0.conv.*not finite'):
+        IntegerNetwork(model)
+
+
+def test_the_program_is_made_of_the_weights_at_the_first_image(model):
+    image = normalised(pixels(1, 3, 64, 64))
+    network = IntegerNetwork(model)
+    first = network.evaluate(image)[0][0]
+    with integer_aware(network), torch.no_grad():
+        model.bbox_head.retina_cls.bias += 1
+        found = model(image, mode='tensor')[0][0]
+        model.bbox_head.retina_cls.bias -= 1
+        again = model(image, mode='tensor')[0][0]
+    assert torch.allclose(found, first + 1, atol=1e-4)
+    assert torch.equal(again, found)
+
+
 def test_the_detector_is_itself_again_afterwards(model):
     image = normalised(pixels(1, 3, 64, 64))
     before = model(image, mode='tensor')[0][0]

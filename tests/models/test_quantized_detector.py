@@ -10,8 +10,10 @@ from torch import nn
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.layers import MultiLevelBN, QuantAdd, QuantConv2d
 from aqd_mmdet.models.quantized_detector import quantized_layers
-from tests.conftest import digits_config
+from tests.conftest import digits_config, started
 
+# Names that quantisers add to a state dict.
+QUANTISERS = ('.clip', '.started', '.format')
 IMAGES = torch.randint(-120, 130, (2, 3, 96, 128)).float()
 
 
@@ -42,7 +44,7 @@ def count_codes(model: nn.Module) -> dict[str, tuple[int, int]]:
 
 @pytest.mark.parametrize('bits', [2, 3, 4])
 def test_distinct_codes_are_what_the_recipe_says(build, bits):
-    model = build(bits)
+    model = started(build(bits))
     codes = count_codes(model)
     convs = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d)]
     assert sorted(codes) == sorted(convs), 'a convolution was left in float'
@@ -72,7 +74,7 @@ def test_names_are_the_float_detectors_and_the_quantisers(build):
     names = set(build(2).state_dict())
     assert float_names <= names
     for name in names - float_names:
-        assert name.endswith(('.clip', '.started')), name
+        assert name.endswith(QUANTISERS), name
 
 
 def plain_config(norm: str = 'BN'):
@@ -100,7 +102,7 @@ def test_float_checkpoint_loads_and_float_recipe_is_exact(build):
     quantised = build(2)
     missing, unexpected = quantised.load_state_dict(state, strict=False)
     assert not unexpected
-    assert all(n.endswith(('.clip', '.started')) for n in missing)
+    assert all(n.endswith(QUANTISERS) for n in missing)
     expected = plain(IMAGES, mode='tensor')
     for model in (same, with_levels):
         found = model.eval()(IMAGES, mode='tensor')
@@ -136,14 +138,14 @@ def test_five_levels_of_the_published_detector():
 
 
 def test_levels_train_their_own_norms(build):
-    model = build(2).train()
+    model = started(build(2)).train()
     model(IMAGES, mode='tensor')
     for norm in model.bbox_head.cls_convs[1].bn.norms:
         assert norm.num_batches_tracked == 1
 
 
 def test_fewer_levels(build):
-    model = build(2).train()
+    model = started(build(2)).train()
     features = model.extract_feat(IMAGES)
     model.bbox_head(features[2:])
     ran = [
@@ -189,7 +191,7 @@ def test_float_rule_leaves_parts_alone(build):
 
 
 def test_every_parameter_gets_a_gradient(build):
-    model = build(2).train()
+    model = started(build(2)).train()
     loss = sum(
         m.square().mean()
         for maps in model(IMAGES, mode='tensor')
@@ -202,7 +204,7 @@ def test_every_parameter_gets_a_gradient(build):
 
 
 def test_deepcopy_gives_the_same_outputs(build):
-    model = build(2).eval()
+    model = started(build(2)).eval()
     copy = deepcopy(model)
     for a, b in zip(
         model(IMAGES, mode='tensor')[0],

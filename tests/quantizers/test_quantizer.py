@@ -1,7 +1,11 @@
 from copy import deepcopy
 
+import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from aqd_mmdet.errors import UserError
 from aqd_mmdet.quantizers import ImageQuantizer, Quantizer, build_grid
 
 
@@ -24,6 +28,58 @@ def test_state_dict_carries_clip_and_start():
     other.load_state_dict(quantizer(1.7).state_dict())
     assert other.started
     assert other.clip.item() == torch.tensor(1.7).item()
+
+
+@pytest.mark.parametrize('use', ['forward', 'codes', 'rounded'])
+def test_nothing_is_rounded_before_a_start(use):
+    q = Quantizer(build_grid('unsigned', 2))
+    with pytest.raises(UserError, match='2 bits has no clip value yet'):
+        getattr(q, use)(torch.rand(3))
+    with pytest.raises(UserError, match='CalibrationHook'):
+        _ = q.step
+    q.start(torch.tensor(1.0))
+    getattr(q, use)(torch.rand(3))
+
+
+def test_a_copied_buffer_is_a_start():
+    # As an average of models has it, which copies buffers by value.
+    q = Quantizer(build_grid('unsigned', 2))
+    with pytest.raises(UserError):
+        q(torch.rand(3))
+    q.started.copy_(torch.tensor(True))
+    q(torch.rand(3))
+
+
+FORMATS = [
+    (build_grid(name, bits), normalized)
+    for name in ('unsigned', 'signed', 'leaky', 'odd')
+    for bits in range(2, 9)
+    for normalized in (False, True)
+]
+
+
+def test_formats_tell_grids_apart():
+    kept = {}
+    for grid, normalized in FORMATS:
+        numbers = tuple(Quantizer(grid, (), normalized).format.tolist())
+        assert kept.setdefault(numbers, (grid, normalized)) == (
+            grid,
+            normalized,
+        )
+    assert len(kept) == len(FORMATS)
+
+
+@given(st.sampled_from(FORMATS), st.sampled_from(FORMATS))
+def test_a_clip_value_of_another_format_is_not_taken_over(one, other):
+    source = Quantizer(one[0], (), one[1])
+    source.start(torch.tensor(1.7))
+    target = Quantizer(other[0], (), other[1])
+    target.load_state_dict(source.state_dict())
+    assert bool(target.started) == (one == other)
+    assert (target.clip.item() == source.clip.item()) == (one == other)
+    # It is still its own.
+    fresh = Quantizer(other[0], (), other[1])
+    assert torch.equal(target.format, fresh.format)
 
 
 def test_deepcopy_is_independent():

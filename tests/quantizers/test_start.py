@@ -3,7 +3,12 @@ import torch
 
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.quantizers.grid import build_grid, weight_grid
-from aqd_mmdet.quantizers.start import mse_clip, paper_clip, start_clip
+from aqd_mmdet.quantizers.start import (
+    mse_clip,
+    paper_clip,
+    sample,
+    start_clip,
+)
 
 
 def error(x, clip, grid):
@@ -32,6 +37,27 @@ def test_mse_clip_beats_its_neighbours(bits):
     best = error(x, clip, grid)
     assert best <= error(x, clip * 0.8, grid)
     assert best <= error(x, clip * 1.25, grid)
+
+
+@pytest.mark.parametrize(
+    'shape', [(8, 32, 320, 320), (8, 128, 80, 80), (2, 64, 200, 336)]
+)
+def test_the_sample_is_of_all_columns(shape):
+    height, width = shape[2:]
+    places = sample(torch.Size(shape).numel())
+    columns, rows = places % width, places // width % height
+    # About MAX_SAMPLES / width in each.
+    assert columns.unique().numel() == width
+    assert rows.unique().numel() == height
+    assert torch.equal(places, sample(torch.Size(shape).numel()))
+
+
+def test_a_border_does_not_pass_for_the_map():
+    x = torch.rand(4, 16, 128, 128)
+    x[..., 0] = 0.1
+    inner = mse_clip(x[..., 1:], build_grid('unsigned', 2)).item()
+    found = mse_clip(x, build_grid('unsigned', 2)).item()
+    assert found == pytest.approx(inner, rel=0.05)
 
 
 def test_mse_clip_of_zeros_is_finite():
