@@ -281,7 +281,14 @@ def test_the_program_is_evaluated_as_what_was_validated(
     # Validation runs the program's network, with mmdet's own float decoding
     # and suppression; the file adds integers for these.
     validated = evaluate(quantised_run, tmp_path / 'q')['coco/bbox_mAP']
-    shipped = evaluate(compiled_run, tmp_path / 'i')['coco/bbox_mAP']
+    shipped = evaluate(
+        compiled_run,
+        tmp_path / 'i',
+        *(sys.executable, 'tools/test.py'),
+        *(compiled_run.config, compiled_run.checkpoint),
+        *('--show-dir', 'drawn'),
+    )['coco/bbox_mAP']
+    assert len(list(tmp_path.glob('i/*/drawn/*.png'))) == 24
     # On 24 scenes one pair of boxes at the threshold is worth this much.
     assert shipped == pytest.approx(validated, abs=0.005)
 

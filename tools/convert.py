@@ -2,13 +2,13 @@
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
-from mmengine.registry import MODELS, init_default_scope
-from tqdm import tqdm
+from mmengine.registry import MODELS
 
+from aqd_mmdet.config import labels_of
 from aqd_mmdet.engine import launch, preflight
 from aqd_mmdet.engine.checkpoint import (
     check_checkpoint,
@@ -21,12 +21,16 @@ from aqd_mmdet.files import write_whole
 from aqd_mmdet.integer import file, report, verify
 from aqd_mmdet.integer.compile import compile_detector
 from aqd_mmdet.integer.program import listing, plan_memory
+from aqd_mmdet.progress import progress
 from aqd_mmdet.runtime.images import read_image
 from aqd_mmdet.runtime.preprocess import (
     bordered_size,
     check_image,
     prepare,
 )
+
+# Of every report that this tool writes.
+FIELDS = {field.name for field in fields(report.Report)}
 
 
 def say(text: str) -> None:
@@ -62,25 +66,36 @@ def main() -> None:
 
 def convert(args: argparse.Namespace) -> None:
     """Compile, verify, write, report."""
+    if args.out.suffix != '.aqd':
+        raise UserError(
+            f'--out {args.out}: give a name that ends in .aqd; the report '
+            'goes beside it, as .json'
+        )
+    beside = args.out.with_suffix('.json')
+    check_report(beside)
     if not args.out.parent.is_dir():
         raise UserError(f'--out {args.out}: no folder {args.out.parent}')
     cfg = launch.read_config(args)
     if args.evaluate:
         preflight.check_data(cfg, ['test'])
-    images = [(path, read_image(path)) for path in args.verify]
-    for path, image in images:
-        check_image(image, f'image {path}')
+    for path in args.verify:  # before minutes of work
+        check_image(read_image(path), f'image {path}')
     say('building the detector')
-    # What a Runner does: names without a scope are mmdet's.
-    init_default_scope(cfg.get('default_scope') or 'mmdet')
     detector = MODELS.build(cfg.model).eval()
-    check_checkpoint(args.checkpoint, detector, for_training=False)
+    labels = labels_of(cfg, 'test')
+    check_checkpoint(
+        args.checkpoint, detector, for_training=False, labels=labels
+    )
+    preflight.check_label_order(cfg, 'test')
     detector.load_state_dict(state_dict_of(read_checkpoint(args.checkpoint)))
     made_of = compile_detector(detector, cfg, say)
     compiled, program = made_of.compiled, made_of.compiled.program
     agreements = verify.new_agreements()
     mean = program.ops[0].mean  # type: ignore[attr-defined]
-    for _, image in tqdm(images, 'comparing', disable=not images):
+    for path in progress(
+        args.verify, desc='comparing', unit='image', disable=not args.verify
+    ):
+        image = read_image(path, compiled.preprocess.oriented)
         array, size = prepare(image, compiled.preprocess, program.stride)
         pixels = torch.from_numpy(array)
         normalised = pixels - torch.tensor(mean).float()[:, None, None]
@@ -108,13 +123,31 @@ def convert(args: argparse.Namespace) -> None:
         ),
         metrics,
     )
-    beside = args.out.with_suffix('.json')
     write_whole(beside, f'{json.dumps(asdict(made), indent=1)}\n'.encode())
     if args.print:
         for each in compiled.programs:
             print('\n'.join(listing(each)))
     print('\n'.join(report.lines(made)))
     print(f'{args.out}\n{beside}')
+
+
+def check_report(path: Path) -> None:
+    """Raise if a file of another kind is where the report is written to.
+
+    Args:
+        path: Of the report.
+    """
+    if not path.exists():
+        return
+    try:
+        kept = json.loads(path.read_bytes())
+    except ValueError:
+        kept = None
+    if not isinstance(kept, dict) or not kept.keys() >= FIELDS:
+        raise UserError(
+            f'{path} is there and is no report of this tool, which would '
+            'replace it: move it or choose another --out'
+        )
 
 
 if __name__ == '__main__':

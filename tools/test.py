@@ -6,6 +6,7 @@ from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 from mmengine.dist import is_main_process
 
+from aqd_mmdet.config import labels_of
 from aqd_mmdet.engine import launch, preflight
 from aqd_mmdet.engine.checkpoint import check_checkpoint
 from aqd_mmdet.engine.compiled_model import use_compiled
@@ -28,11 +29,20 @@ def main() -> None:
     parser.add_argument(
         '--wait-time', type=float, default=2, help='seconds between images'
     )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='see each image several times (test-time augmentation)',
+    )
     args = parser.parse_args()
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         raise UserError(f'--out {args.out}: give a name that ends in .pkl')
     cfg = launch.read_config(args)
     is_compiled = args.checkpoint.endswith('.aqd')
+    if is_compiled and args.tta:
+        raise UserError(
+            f'--tta: {args.checkpoint} is compiled, and sees each image once'
+        )
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
         cfg = trigger_visualization_hook(cfg, args)
@@ -40,10 +50,18 @@ def main() -> None:
         preflight.check_data(cfg, ['test'])
     if is_compiled:
         use_compiled(cfg, Path(args.checkpoint))
+    elif args.tta:
+        launch.use_tta(cfg)
     runner = launch.build_runner(cfg)
-    local = '://' not in args.checkpoint and not is_compiled
-    if is_main_process() and local:
-        check_checkpoint(args.checkpoint, runner.model, for_training=False)
+    if is_main_process():
+        preflight.check_pipelines(runner, ['test'])
+        if '://' not in args.checkpoint and not is_compiled:
+            check_checkpoint(
+                args.checkpoint,
+                runner.model,
+                for_training=False,
+                labels=labels_of(cfg, 'test'),
+            )
     if args.out:
         runner.test_evaluator.metrics.append(
             DumpDetResults(out_file_path=args.out)

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import torch
 from mmengine.dist import is_main_process
-from mmengine.runner import find_latest_checkpoint
 
+from aqd_mmdet.config import labels_of
 from aqd_mmdet.engine import launch, preflight
 from aqd_mmdet.engine.checkpoint import check_checkpoint
 from aqd_mmdet.errors import UserError, one_line
@@ -30,6 +31,10 @@ def main() -> None:
     args = parser.parse_args()
     cfg = launch.read_config(args)
     if args.amp:
+        if not torch.cuda.is_available():
+            raise UserError(
+                '--amp: mixed precision needs a GPU, and PyTorch sees none'
+            )
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
@@ -42,7 +47,7 @@ def main() -> None:
     if args.resume is not None:
         # Without a checkpoint yet, the run starts as it would have.
         checkpoint = (
-            find_latest_checkpoint(cfg.work_dir)
+            launch.latest_checkpoint(cfg.work_dir)
             if args.resume == 'auto'
             else args.resume
         )
@@ -53,9 +58,16 @@ def main() -> None:
     runner = launch.build_runner(cfg)
     if is_main_process():
         preflight.check_space(Path(cfg.work_dir), runner.model)
+        preflight.check_pipelines(runner, ['train', 'val'])
         start = cfg.get('load_from')
         if start and '://' not in start:
-            check_checkpoint(start, runner.model, not cfg.get('resume'))
+            resumes = bool(cfg.get('resume'))
+            check_checkpoint(
+                start,
+                runner.model,
+                for_training=not resumes,
+                labels=labels_of(cfg, 'train') if resumes else None,
+            )
     runner.train()
     launch.leave()
 

@@ -1,23 +1,24 @@
 """Starting values: clip values and norms before the first quantised step."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from copy import deepcopy
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import all_reduce, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import DataLoader, IterableDataset
 
 from ..errors import UserError
 from ..layers.add import QuantAdd
 from ..layers.weighted import QuantizedLayer
-from ..models.quantized_detector import quantized_layers
+from ..models.quantized_detector import detector_of, quantized_layers
 from ..quantizers.quantizer import Quantizer
 from ..quantizers.start import Start, start_clip
 from ..registry import HOOKS
@@ -93,8 +94,7 @@ class CalibrationHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Calibrate the runner's model on its training data."""
-        model = runner.model
-        detector = model.module if is_model_wrapper(model) else model
+        detector: Any = detector_of(runner.model)
         quantizers = [
             m for m in detector.modules() if isinstance(m, Quantizer)
         ]
@@ -106,12 +106,59 @@ class CalibrationHook(Hook):
             'batches',
             logger='current',
         )
-        batches = list(islice(iter(runner.train_dataloader), self.batches))
+        batches = sample_batches(
+            runner.train_dataloader, self.batches, runner.seed or 0
+        )
         calibrate(
             detector,
             [detector.data_preprocessor(b, True) for b in batches],
             self.start,
         )
+
+
+def sample_batches(loader: DataLoader, count: int, seed: int) -> list[Any]:
+    """Return full batches of a loader's dataset, drawn at random.
+
+    The loader itself is left alone: an infinite sampler's iterator cannot be
+    begun anew, and one that balances or groups images would go on elsewhere.
+
+    Args:
+        loader: Whose dataset, batch size and workers are used.
+        count: Number of batches of each process.
+        seed: Of the draw; processes take different parts of one draw.
+
+    Returns:
+        list: What the loader's collate function made; images come again where
+        the dataset has too few.
+
+    Raises:
+        UserError: If the dataset is a stream, or empty.
+    """
+    dataset: Any = loader.dataset
+    if isinstance(dataset, IterableDataset) or not len(dataset):
+        raise UserError(
+            f'train_dataloader.dataset ({type(dataset).__name__}) is a stream '
+            'or empty: calibration draws images by their index'
+        )
+    batch_sampler: Any = loader.batch_sampler  # of its own, or PyTorch's
+    size: int = loader.batch_size or batch_sampler.batch_size
+    generator = torch.Generator().manual_seed(seed)
+    wanted = count * size * get_world_size()
+    drawn: list[int] = []
+    while len(drawn) < wanted:
+        drawn += torch.randperm(len(dataset), generator=generator).tolist()
+    mine = drawn[get_rank() : wanted : get_world_size()]
+    batches = [mine[i : i + size] for i in range(0, len(mine), size)]
+    return list(
+        DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+            worker_init_fn=loader.worker_init_fn,
+            multiprocessing_context=loader.multiprocessing_context,
+        )
+    )
 
 
 def check_norms_train(detector: nn.Module) -> None:
@@ -160,11 +207,22 @@ def calibrate(
     with _observed(detector, layers, start) as observers:
         for batch in batches:
             detector(**batch, mode='tensor')
+    unseen = []
     for quantizer, observer in observers.items():
         clip = observer.mean()
         if clip is not None:
             _mean_over_ranks(clip)
             quantizer.start(clip)
+        else:
+            unseen.append(observer.name)
+    if unseen:
+        print_log(
+            f'calibration: {len(unseen)} quantisers saw no values, such as '
+            f'{unseen[0]}: either nothing uses them, or a second stage was '
+            'given no region; then the first step that has one will fail',
+            logger='current',
+            level=logging.WARNING,
+        )
     with _gathering_statistics(detector) as norms:
         for batch in batches:
             detector(**batch, mode='tensor')
@@ -231,14 +289,21 @@ def _gathering_statistics(detector: nn.Module) -> Iterator[list[_BatchNorm]]:
     norms = [m for m in detector.modules() if isinstance(m, _BatchNorm)]
     norms = [norm for norm in norms if norm.training]
     momenta = [norm.momentum for norm in norms]
+    earlier = [deepcopy(dict(norm.named_buffers())) for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # PyTorch's cumulative average
     try:
         yield norms
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
+        for norm, momentum, buffers in zip(
+            norms, momenta, earlier, strict=True
+        ):
             norm.momentum = momentum
+            # A norm that no batch came through, or single values alone.
+            if not norm.num_batches_tracked:
+                for name, buffer in norm.named_buffers():
+                    buffer.copy_(buffers[name])
 
 
 def _mean_over_ranks(value: Tensor | None) -> None:

@@ -2,17 +2,19 @@
 
 import pickle
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 from mmengine.logging.history_buffer import HistoryBuffer
-from mmengine.model import is_model_wrapper
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
+from ..config import same_labels
 from ..errors import UserError
 from ..layers.multi_level_norm import MultiLevelBN
+from ..models.quantized_detector import detector_of
 from ..quantizers.quantizer import Quantizer
 
 # Parts that may be of another size where a detector is fine-tuned on other
@@ -121,8 +123,21 @@ def quantizer_names(model: nn.Module) -> set[str]:
     }
 
 
+def bits_of(format: Tensor) -> int:
+    """Return the width of a quantiser's codes.
+
+    Args:
+        format: As of :class:`Quantizer`, (lo, hi, stride, normalized).
+    """
+    low, high, stride, _ = format.tolist()
+    return ((high - low) // stride).bit_length()
+
+
 def check_checkpoint(
-    path: str | Path, model: nn.Module, for_training: bool
+    path: str | Path,
+    model: nn.Module,
+    for_training: bool,
+    labels: tuple[str, ...] | None = None,
 ) -> None:
     """Raise if a checkpoint was not made for a model.
 
@@ -133,15 +148,18 @@ def check_checkpoint(
         path: The checkpoint.
         model: The detector that shall load it.
         for_training: Whether training starts from it. Then quantisers may be
-            missing (they are calibrated), and a head's outputs may be for
-            other classes.
+            missing or of another width (they are calibrated), and a head's
+            outputs may be for other classes.
+        labels: Class names that the checkpoint shall be of, if it names any.
 
     Raises:
         UserError: With the first names that do not fit.
     """
-    if is_model_wrapper(model):
-        model = cast(nn.Module, model.module)
-    found = state_dict_of(read_checkpoint(path))
+    model = detector_of(model)
+    checkpoint = read_checkpoint(path)
+    if labels is not None:
+        _check_labels(path, checkpoint, labels)
+    found = state_dict_of(checkpoint)
     for name, module in model.named_modules():
         if isinstance(module, MultiLevelBN):
             found = module.expand_shared(found, f'{name}.')
@@ -161,6 +179,13 @@ def check_checkpoint(
             and tensor.shape[1:] == found[n].shape[1:]
         )
     ]
+    _check_formats(path, found, expected, for_training)
+    for name, tensor in found.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(
+                f'checkpoint {path}: {name} has values that are not finite: '
+                'its training went wrong; take an earlier one'
+            )
     quantized_only = bool(missing) and set(missing) <= quantizer_names(model)
     if quantized_only and not extra and not wrong:
         raise UserError(
@@ -179,3 +204,69 @@ def check_checkpoint(
                 f'it {what} {len(names)} of the names, such as '
                 f'{", ".join(names[:3])}'
             )
+
+
+def _check_labels(
+    path: str | Path, checkpoint: dict[str, Any], labels: tuple[str, ...]
+) -> None:
+    """Raise if a checkpoint was trained for other labels."""
+    meta = checkpoint.get('meta') or {}
+    kept = (meta.get('dataset_meta') or {}).get('classes')
+    if kept is not None:
+        same_labels({f'checkpoint {path}': tuple(kept), 'the config': labels})
+
+
+def _check_formats(
+    path: str | Path,
+    found: dict[str, Tensor],
+    expected: dict[str, Tensor],
+    for_training: bool,
+) -> None:
+    """Raise if a checkpoint's clip values are of other grids than a model's.
+
+    In training, say so: they will be calibrated anew.
+    """
+    formats = [n for n in expected if n.endswith('.format')]
+    silent = [
+        n
+        for n in formats
+        if n not in found and n.replace('.format', '.clip') in found
+    ]
+    if silent:
+        raise UserError(
+            f'checkpoint {path} does not say for which widths its clip values '
+            f'were trained ({silent[0]} is missing): it is of an earlier '
+            'release; train it again'
+        )
+    others = [
+        n
+        for n in formats
+        if n in found and found[n].tolist() != expected[n].tolist()
+    ]
+    if not others:
+        return
+    first = others[0]
+    difference = (
+        f'{len(others)} of its quantisers have another grid than in the '
+        f'config, such as {first.removesuffix(".format")}: '
+        f'{_described(found[first])} there, {_described(expected[first])} here'
+    )
+    if not for_training:
+        raise UserError(
+            f'checkpoint {path} was trained for other widths: {difference}. '
+            'Set model.bits and the recipe to those that it was trained with, '
+            'or train this config from it (load_from)'
+        )
+    print_log(
+        f'checkpoint {path} is of other widths: {difference}. Training starts '
+        'from its weights; clip values are calibrated anew',
+        logger='current',
+    )
+
+
+def _described(format: Tensor) -> str:
+    low, high, _, normalized = format.tolist()
+    return (
+        f'{bits_of(format)} bits (codes {low}..{high}'
+        f'{", of normalised weights" if normalized else ""})'
+    )

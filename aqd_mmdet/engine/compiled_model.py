@@ -1,16 +1,24 @@
 """A compiled detector as a model of mmengine, for its loops and metrics."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from mmdet.models.utils.misc import samplelist_boxtype2tensor
 from mmengine.config import Config
 from mmengine.model import BaseModel
+from mmengine.registry import MODELS as BUILDERS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..config import labels_of, same_labels
+from ..errors import UserError
+from ..integer import file
 from ..integer import program as ir
+from ..integer.box_selection import check_selection
+from ..integer.compile import read_test_preprocess
 from ..integer.detector import BOX_BITS, SCORE_BITS
 from ..integer.executor import Executor
 from ..registry import MODELS
@@ -49,6 +57,8 @@ class CompiledModel(BaseModel):
             mode: Only ``predict``.
         """
         assert mode == 'predict', mode
+        # Annotated boxes, which are drawn beside what is found.
+        samplelist_boxtype2tensor(data_samples)
         for image, sample in zip(inputs, data_samples, strict=True):
             pixels = self._pixels(image)[None].numpy()
             found = self.detector.boxes(
@@ -106,9 +116,51 @@ def use_compiled(cfg: Config, path: Path) -> None:
     Args:
         cfg: The whole config, changed in place.
         path: A file ``model.aqd``.
+
+    Raises:
+        UserError: If it is of other labels, or brings images to the network
+            or chooses boxes in another way than the config says.
     """
+    check_compiled(cfg, path)
     # A dict of its own: keys of the detector that stood there must not stay.
     cfg.model = dict(type='aqd_mmdet.CompiledModel', path=str(path))
     cfg.load_from, cfg.resume = None, False
     # Hooks on quantisers and clip values have nothing to hold on to.
     cfg.custom_hooks = []
+
+
+def check_compiled(cfg: Config, path: Path) -> None:
+    """Raise if a compiled detector is not what a config describes.
+
+    Args:
+        cfg: The whole config.
+        path: A file ``model.aqd``.
+
+    Raises:
+        UserError: Naming the first thing that differs.
+    """
+    compiled, _ = file.load(path)
+    same_labels(
+        {
+            'the config': labels_of(cfg, 'test'),
+            f'model {path}': compiled.labels,
+        }
+    )
+    pre = BUILDERS.build(cfg.model.data_preprocessor)
+    expected = asdict(read_test_preprocess(pre, cfg))
+    found = asdict(compiled.preprocess)
+    expected['pad_size_divisor'] = int(pre.pad_size_divisor)
+    found['pad_size_divisor'] = compiled.program.stride
+    try:
+        for name, value in found.items():
+            if expected[name] != value:
+                raise UserError(
+                    f'it has {name}={value} in its pre-processing, the config '
+                    f'{expected[name]}'
+                )
+        check_selection(cfg.model, compiled)
+    except UserError as error:
+        raise UserError(
+            f'model {path}: {error}; compile it again with this config, or '
+            'test it with the one that it was compiled with'
+        ) from None

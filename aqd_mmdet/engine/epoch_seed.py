@@ -1,12 +1,13 @@
 """Randomness as a function of seed and epoch, so that resuming is exact."""
 
 import random
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 from ..errors import UserError
 from ..registry import HOOKS
@@ -47,6 +48,12 @@ class EpochSeedHook(Hook):
             if hasattr(sampler, 'seed'):
                 sampler.seed = runner.seed
 
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Refuse to resume what would go on in another way."""
+        if runner._resume:
+            _compare_schedules(runner, checkpoint)
+            _tell_of_part(runner, checkpoint.get('meta') or {})
+
     def before_train_epoch(self, runner: Runner) -> None:
         """Seed Python, numpy and PyTorch from seed, epoch and rank."""
         key = [runner.seed or 0, runner.epoch, get_rank()]
@@ -54,3 +61,50 @@ class EpochSeedHook(Hook):
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
+
+
+# What schedules count while they run; all else are their settings.
+COUNTERS = ('last_step', 'verbose', 'base_values')
+
+
+def _compare_schedules(runner: Runner, checkpoint: dict) -> None:
+    """Raise if a checkpoint's schedules are not those of the config.
+
+    mmengine takes over the checkpoint's, whatever the config says now: with
+    more epochs the rate of a cosine would rise again.
+    """
+    schedules: Any = runner.param_schedulers
+    kept: Any = checkpoint.get('param_schedulers')
+    if not isinstance(schedules, list) or not isinstance(kept, list):
+        return
+    if len(schedules) != len(kept):
+        raise UserError(
+            f'resume: the checkpoint has {len(kept)} schedules, the config '
+            f'{len(schedules)}: train with the config that it was begun with, '
+            'or start from it by load_from'
+        )
+    for schedule, state in zip(schedules, kept, strict=True):
+        for name, value in schedule.state_dict().items():
+            if name.startswith('_') or name in COUNTERS or name not in state:
+                continue
+            if state[name] != value:
+                raise UserError(
+                    f'resume: {type(schedule).__name__}.{name} is '
+                    f'{state[name]} in the checkpoint and {value} by the '
+                    'config, and mmengine would go on with the former: train '
+                    'with the config that it was begun with, or start from '
+                    'it by load_from'
+                )
+
+
+def _tell_of_part(runner: Runner, meta: dict) -> None:
+    """Say if a checkpoint is from the middle of an epoch."""
+    if isinstance(runner.train_loop, IterBasedTrainLoop):
+        return
+    done, length = meta.get('iter', 0), len(runner.train_dataloader)
+    if done % length:
+        runner.logger.warning(
+            f'resume: {done} iterations are no whole number of epochs of '
+            f'{length}: epoch {meta.get("epoch", 0) + 1} begins anew, and the '
+            'result is not that of a run that was never stopped'
+        )

@@ -1,18 +1,16 @@
 """Validation on integers, and training on them in the last epochs."""
 
 from contextlib import ExitStack
+from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
-from torch import nn
+from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import UserError
 from ..integer.compile import fixed_point_of
 from ..models.integer_aware import IntegerNetwork, integer_aware
-from ..models.quantized_detector import quantized_layers
-from ..quantizers.quantizer import Quantizer
+from ..models.quantized_detector import detector_of, quantized_layers
 from ..registry import HOOKS
 
 
@@ -21,56 +19,85 @@ class IntegerAwareHook(Hook):
     """Runs a quantised detector's network as its integer program.
 
     In every validation and test, so that the AP that is reported is the
-    program's; and in training from the epoch that the recipe's integer side
-    names (``aware_from``), with the norms' statistics frozen, since they are
-    constants of the program. A detector that is not quantised, or of which
-    parts stay float, is validated in float; the log says why.
+    program's; and in training from the epoch (in loops that count
+    iterations: the iteration) that the recipe's integer side names
+    (``aware_from``), with the norms' statistics frozen, since they are
+    constants of the program.
+
+    The program is made of the weights at the first image, so that hooks that
+    exchange weights for a validation, as EMAHook does, may stand before or
+    behind this one. A detector that is not quantised, or of which parts stay
+    float, is validated in float; the log says why.
     """
 
     def __init__(self) -> None:
         # For boxes and for losses.
         self._networks: dict[bool, IntegerNetwork] = {}
         self._stack = ExitStack()
+        self._trains = False
         self._refused = False
+        self._told = False
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Switch to integers."""
-        self._enter(runner, training=False)
+        """Switch to the integers of boxes."""
+        self._leave()
+        if self._enter(runner, training=False):
+            runner.logger.info(
+                'evaluated on integers, as the program computes them'
+            )
 
     def after_val_epoch(
         self, runner: Runner, metrics: dict | None = None
     ) -> None:
-        """Switch back."""
-        self._stack.close()
+        """Switch back; the next step of training enters by itself."""
+        self._leave()
 
     before_test_epoch = before_val_epoch
     after_test_epoch = after_val_epoch
 
-    def before_train_epoch(self, runner: Runner) -> None:
-        """Switch to integers if their epoch has come."""
-        aware_from = fixed_point_of(_detector(runner)).aware_from
-        if aware_from is None or runner.epoch + 1 < aware_from:
-            return
-        if self._enter(runner, training=True):
-            for module in _detector(runner).modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
+    ) -> None:
+        """Switch to the integers of losses if their time has come.
+
+        Before each step, and not each epoch: loops that count iterations
+        validate between two of them and have one epoch alone.
+        """
+        if not self._trains:
+            start = fixed_point_of(detector_of(runner.model)).aware_from
+            if start is None or _position(runner) < start:
+                return
+            self._trains = self._enter(runner, training=True)
+            if not self._trains:
+                return
+            if not self._told:
+                self._told = True
+                runner.logger.info(
+                    'trained on integers, as the program computes them'
+                )
+        # Their statistics are constants of the program, and loops set the
+        # whole model to training as they please.
+        for module in detector_of(runner.model).modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Switch back, so that checkpoints and validation find all as is."""
+        self._leave()
+
+    def _leave(self) -> None:
         self._stack.close()
+        self._trains = False
 
     def _enter(self, runner: Runner, training: bool) -> bool:
-        detector = _detector(runner)
-        quantizers = [
-            m for m in detector.modules() if isinstance(m, Quantizer)
-        ]
-        started = all(bool(q.started) for q in quantizers)
-        if self._refused or not quantized_layers(detector) or not started:
+        detector = detector_of(runner.model)
+        if self._refused or not quantized_layers(detector):
             return False
         try:
             if training not in self._networks:
                 self._networks[training] = IntegerNetwork(detector, training)
+            else:  # the weights may have become such that no program has them
+                self._networks[training].fold()
             self._stack.enter_context(integer_aware(self._networks[training]))
         except UserError as error:
             if training:
@@ -78,11 +105,12 @@ class IntegerAwareHook(Hook):
             self._refused = True
             runner.logger.warning(f'evaluated in float: {error}')
             return False
-        what = 'trained' if training else 'evaluated'
-        runner.logger.info(f'{what} on integers, as the program computes them')
         return True
 
 
-def _detector(runner: Runner) -> nn.Module:
-    model = runner.model
-    return model.module if is_model_wrapper(model) else model
+def _position(runner: Runner) -> int:
+    """Return what `aware_from` counts: epochs, or iterations where the loop
+    has no epochs, from 1."""
+    if isinstance(runner.train_loop, IterBasedTrainLoop):
+        return runner.iter + 1
+    return runner.epoch + 1

@@ -2,6 +2,7 @@
 
 import argparse
 import atexit
+import inspect
 import os
 import sys
 from pathlib import Path
@@ -10,12 +11,18 @@ from typing import Any
 import torch
 import torch.distributed
 from mmdet.utils import register_all_modules
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.dist import is_main_process
-from mmengine.registry import RUNNERS
+from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
+from ..config import datasets_of
+from ..config import read_config as read_config_file
+from ..errors import UserError, nearest
+from ..models.quantized_detector import detector_of, quantized_layers
 from . import preflight
+from .calibration import CalibrationHook
+from .integer_aware import IntegerAwareHook
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -57,16 +64,143 @@ def read_config(args: argparse.Namespace) -> Config:
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     register_all_modules(init_default_scope=False)
-    cfg = preflight.read_config(args.config, args.cfg_options)
+    cfg = read_config_file(args.config, args.cfg_options)
+    # What a Runner does: names without a scope are mmdet's.
+    init_default_scope(cfg.get('default_scope') or 'mmdet')
+    check_options(cfg, args.cfg_options or {})
+    _tell_of_pipelines(cfg)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
+    if cfg.get('compile'):
+        raise UserError(
+            'compile: quantised detectors are not trained by torch.compile '
+            'here; set it to False'
+        )
     preflight.use_whole_images(cfg)
+    _use_no_workers(cfg)
+    _keep_clips(cfg)
     if not torch.cuda.is_available():
         _use_cpu(cfg)
     return cfg
+
+
+# Keys that mmengine reads of a whole config, beside a runner's arguments.
+MORE_KEYS = (
+    *('compile', 'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg'),
+    *('activation_checkpointing', 'strategy', 'runner_type', 'tta_model'),
+    *('tta_pipeline', 'custom_imports', 'efficient_conv_bn_eval'),
+)
+
+
+def check_options(cfg: Config, options: dict) -> None:
+    """Check that overrides of a command line change something.
+
+    Args:
+        cfg: The config, overrides merged.
+        options: The overrides, by dotted keys.
+
+    Raises:
+        UserError: If a key is neither of a runner nor of the config.
+    """
+    read = [*inspect.signature(Runner).parameters, *MORE_KEYS]
+    for option in options:
+        key = option.split('.')[0]
+        if key in read:
+            continue
+        if key not in variables_of(cfg):
+            raise UserError(
+                f'--cfg-options {option}: neither the config nor a runner has '
+                f'a {key!r} ({nearest(key, read)})'
+            )
+        _warn(
+            f'--cfg-options {option}: {key} is a variable of the config file, '
+            'whose text has used it before: what was made of it stays. '
+            'Override that, as in train_dataloader.dataset.data_root'
+        )
+
+
+def variables_of(cfg: Config) -> set[str]:
+    """Return the top-level names that a config file and its bases have."""
+    if cfg.filename is None:
+        return set(cfg)
+    return set(Config.fromfile(cfg.filename))
+
+
+def _tell_of_pipelines(cfg: Config) -> None:
+    """Say where a pipeline of a config's text is not the one that is used."""
+    for split in ('train', 'val', 'test'):
+        written = cfg.get(f'{split}_pipeline')
+        dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset')
+        if written is None or dataset is None:
+            continue
+        used = [dataset.get('pipeline')]
+        used += [d.get('pipeline') for _, d in datasets_of(dataset, '')]
+        if written not in used:
+            _warn(
+                f'{split}_pipeline of the config is not the pipeline of '
+                f'{split}_dataloader, which is the one that is used'
+            )
+
+
+def _warn(text: str) -> None:
+    if is_main_process():
+        print(f'warning: {text}', file=sys.stderr, flush=True)
+
+
+def _use_no_workers(cfg: Config) -> None:
+    """Let a data loader without workers be, whatever its base had."""
+    for split in ('train', 'val', 'test'):
+        loader = cfg.get(f'{split}_dataloader')
+        if loader is not None and not loader.get('num_workers'):
+            for key in ('persistent_workers', 'prefetch_factor', 'timeout'):
+                loader.pop(key, None)
+
+
+def _keep_clips(cfg: Config) -> None:
+    """Let clip values not decay, unless a config says something of them.
+
+    Weight decay pulls a clip value towards zero, and what lies above it is
+    cut off; no bias or norm of mmdet's own schedules is kept from it.
+    """
+    wrapper = cfg.get('optim_wrapper')
+    if not isinstance(wrapper, dict) or 'constructor' in wrapper:
+        return
+    paramwise = wrapper.get('paramwise_cfg') or {}
+    keys = paramwise.get('custom_keys') or {}
+    if '.clip' not in keys:
+        keys = {**keys, '.clip': dict(decay_mult=0)}
+        wrapper['paramwise_cfg'] = {**paramwise, 'custom_keys': keys}
+
+
+def latest_checkpoint(work_dir: str) -> str | None:
+    """Return the file that a run in a folder goes on from.
+
+    mmengine keeps its whole path, which is another run's where the folder
+    was copied or moved.
+
+    Args:
+        work_dir: The folder.
+
+    Returns:
+        str: The path; None if nothing was saved yet.
+
+    Raises:
+        UserError: If the folder names a file that is not in it.
+    """
+    note = Path(work_dir, 'last_checkpoint')
+    if not note.is_file():
+        return None
+    path = Path(work_dir, Path(note.read_text().strip()).name)
+    if not path.exists():
+        raise UserError(
+            f'work_dir {work_dir}: its last checkpoint {path.name} is not '
+            'there: give --resume a file, or remove last_checkpoint to begin '
+            'anew'
+        )
+    return str(path)
 
 
 def _use_cpu(cfg: Config) -> None:
@@ -101,6 +235,42 @@ def replace_sync_bn(cfg: Any) -> None:
             replace_sync_bn(child)
 
 
+def use_tta(cfg: Config) -> None:
+    """Let a config's test see each image several times, as mmdet's --tta does.
+
+    Args:
+        cfg: The whole config, changed in place. Without a ``tta_model`` and a
+            ``tta_pipeline`` images are seen as they are and flipped.
+    """
+    cfg.setdefault(
+        'tta_model',
+        dict(
+            type='DetTTAModel',
+            tta_cfg=dict(
+                nms=dict(type='nms', iou_threshold=0.5), max_per_img=100
+            ),
+        ),
+    )
+    where = 'test_dataloader.dataset'
+    datasets = [d for _, d in datasets_of(cfg.test_dataloader.dataset, where)]
+    if 'tta_pipeline' not in cfg:
+        pack = dict(
+            type='PackDetInputs',
+            meta_keys=(
+                *('img_id', 'img_path', 'ori_shape', 'img_shape'),
+                *('scale_factor', 'flip', 'flip_direction'),
+            ),
+        )
+        flips = [dict(type='RandomFlip', prob=float(p)) for p in (1, 0)]
+        cfg.tta_pipeline = [
+            *datasets[0].pipeline[:-1],
+            dict(type='TestTimeAug', transforms=[flips, [pack]]),
+        ]
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    for dataset in datasets:
+        dataset.pipeline = cfg.tta_pipeline
+
+
 def build_runner(cfg: Config) -> Runner:
     """Return the runner of a config, its space on the disk checked.
 
@@ -112,9 +282,40 @@ def build_runner(cfg: Config) -> Runner:
     """
     if is_main_process():
         preflight.make_work_dir(Path(cfg.work_dir))
-    if 'runner_type' in cfg:
-        return RUNNERS.build(cfg)
-    return Runner.from_cfg(cfg)
+    build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
+    try:
+        runner = build(cfg)
+    except UserError:
+        raise
+    # What a class says of arguments that it does not have.
+    except (TypeError, KeyError, AssertionError) as error:
+        reason = (str(error).strip().splitlines() or [''])[0]
+        raise UserError(
+            f'config {cfg.filename}: {type(error).__name__}: {reason}'
+        ) from error
+    add_missing_hooks(runner)
+    return runner
+
+
+def add_missing_hooks(runner: Runner) -> None:
+    """Add the hooks that a quantised detector cannot do without.
+
+    They stand in the configs' ``default_hooks``, which inherit key by key; a
+    config that replaces the whole dict loses them.
+
+    Args:
+        runner: Changed in place.
+    """
+    if not quantized_layers(detector_of(runner.model)):
+        return
+    for hook in (CalibrationHook, IntegerAwareHook):
+        if not any(isinstance(h, hook) for h in runner.hooks):
+            runner.logger.warning(
+                f'the config has no {hook.__name__}, without which a '
+                'quantised detector is not trained and validated as it '
+                'ships: it is added'
+            )
+            runner.register_hook(hook())
 
 
 def leave() -> None:

@@ -1,55 +1,26 @@
 """Checks before a run: what can be known wrong is said before work starts."""
 
-import json
-import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import CocoDataset
-from mmdet.registry import DATASETS
+from mmdet.evaluation import CocoMetric
+from mmdet.registry import DATASETS, METRICS
 from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
 from torch import nn
 
-from ..errors import UserError, nearest
+from ..config import class_of, classes_of, datasets_of, labels_of, same_labels
+from ..errors import UserError
+from .annotations import Use, check_annotations, labels_in
 
-# A box may reach over the image's border by rounding or by intent (objects
-# cut off); one that has less than this share of itself inside is a mistake.
-MIN_INSIDE = 0.5
 # Weights and an optimiser's two moments, in the checkpoint before and in
 # the one being written, and something for logs.
 CHECKPOINT_COPIES = 7
-
-
-def read_config(path: str, options: dict | None = None) -> Config:
-    """Read a config file.
-
-    Args:
-        path: The config.
-        options: Overrides of ``--cfg-options``.
-
-    Raises:
-        UserError: If it, or one it inherits from, is missing or not valid.
-    """
-    if not Path(path).is_file():
-        raise UserError(f'config {path}: no such file')
-    try:
-        cfg = Config.fromfile(path)
-        if options:
-            cfg.merge_from_dict(options)
-    except UserError:
-        raise
-    except Exception as error:  # a config is code: anything can go wrong
-        reason = (str(error).strip().splitlines() or [''])[0]
-        raise UserError(
-            f'config {path}: {type(error).__name__}: {reason}'
-        ) from None
-    if 'model' not in cfg:
-        raise UserError(
-            f'config {path}: it has no model; inherit from one of configs/aqd'
-        )
-    return cfg
+LOADERS = ('LoadImageFromFile', 'mmdet.LoadImageFromFile', LoadImageFromFile)
 
 
 def use_whole_images(cfg: Config) -> None:
@@ -64,10 +35,7 @@ def use_whole_images(cfg: Config) -> None:
 
 def _use_whole_images(node: Any) -> None:
     if isinstance(node, dict):
-        if node.get('type') in (
-            'LoadImageFromFile',
-            'mmdet.LoadImageFromFile',
-        ):
+        if node.get('type') in LOADERS:
             node['type'] = 'aqd_mmdet.LoadWholeImage'
         for child in node.values():
             _use_whole_images(child)
@@ -77,7 +45,7 @@ def _use_whole_images(node: Any) -> None:
 
 
 def check_data(cfg: Config, splits: Sequence[str]) -> None:
-    """Check annotation files and classes of a config.
+    """Check annotation files, classes and evaluators of a config.
 
     Args:
         cfg: The whole config.
@@ -86,47 +54,132 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
     Raises:
         UserError: Naming file and first mistake.
     """
-    checked = set()
+    splits = [s for s in splits if cfg.get(f'{s}_dataloader') is not None]
+    labels = {f'{s}_dataloader': labels_of(cfg, s) for s in splits}
+    if labels:
+        same_labels(labels)
     for split in splits:
-        loader = cfg.get(f'{split}_dataloader')
-        if loader is None:
-            continue
-        for dataset in _coco_datasets(loader.get('dataset')):
-            classes = classes_of(dataset)
-            path, images = _places(dataset)
-            check_classes(cfg.model, classes)
-            if (path, images, classes) not in checked:
-                checked.add((path, images, classes))
-                check_annotations(path, images, classes)
+        check_classes(cfg.model, labels[f'{split}_dataloader'])
+    for split in splits:
+        metrics = list(_coco_metrics(cfg.get(f'{split}_evaluator')))
+        files = _check_datasets(cfg, split, metrics)
+        for metric in metrics:
+            classes = labels[f'{split}_dataloader']
+            _check_evaluator(metric, classes, files, split)
 
 
-def _coco_datasets(node: Any) -> Iterator[ConfigDict]:
-    if isinstance(node, dict):
-        cls = DATASETS.get(node['type']) if 'type' in node else None
+def check_label_order(cfg: Config, split: str) -> None:
+    """Check that annotation files number labels as a config does.
+
+    Files that are not there, as where a checkpoint is compiled on another
+    machine than it was trained on, are passed over: the checkpoint knows its
+    labels.
+
+    Args:
+        cfg: The whole config.
+        split: ``train``, ``val`` or ``test``.
+
+    Raises:
+        UserError: Naming file and first label that differs.
+    """
+    for _, path, _, classes in _coco_files(cfg, split):
+        found = labels_in(path, classes)
+        if found is not None:
+            where = f'{split}_dataloader'
+            same_labels({where: classes, f'annotations {path}': found})
+
+
+Files = dict[Path, dict[Any, str]]
+
+
+def _check_datasets(cfg: Config, split: str, metrics: list[Any]) -> Files:
+    """Check the files of a split's datasets and return their images."""
+    # Without a file of its own, an evaluator is given what datasets have
+    # parsed, ids of its own making included.
+    evaluated = {Path(m['ann_file']) for m in metrics if m.get('ann_file')}
+    files: Files = {}
+    for dataset, path, images, classes in _coco_files(cfg, split):
+        use = Use(
+            trains=split == 'train',
+            evaluates=path in evaluated,
+            oriented=_is_oriented(dataset),
+        )
+        files[path] = check_annotations(path, images, classes, use)
+    return files
+
+
+def _coco_files(
+    cfg: Config, split: str
+) -> Iterator[tuple[Any, Path, Path, tuple[str, ...]]]:
+    """Yield a split's datasets in COCO format on this machine's disk, each
+    with its annotations, its images' folder and its classes."""
+    where = f'{split}_dataloader.dataset'
+    for name, dataset in datasets_of(
+        cfg[f'{split}_dataloader'].dataset, where
+    ):
+        cls = class_of(DATASETS, dataset['type'])
         # LVIS and others derive from it, but read files of another format.
-        reads_coco = getattr(cls, 'load_data_list', None)
-        if reads_coco is CocoDataset.load_data_list:
+        reads_coco = cls.load_data_list is CocoDataset.load_data_list
+        if reads_coco and not dataset.get('backend_args'):
+            root = dataset.get('data_root') or ''
+            prefix = (dataset.get('data_prefix') or {}).get('img', '')
+            yield (
+                dataset,
+                Path(root, dataset.ann_file),
+                Path(root, prefix),
+                classes_of(dataset, name),
+            )
+
+
+def _is_oriented(dataset: Any) -> bool:
+    pipeline = dataset.get('pipeline') or []
+    kinds = [t.get('color_type', '') for t in pipeline if 'type' in t]
+    return not any(str(kind).endswith('ignore_orientation') for kind in kinds)
+
+
+def _coco_metrics(node: Any) -> Iterator[Any]:
+    """Yield the configs of an evaluator's COCO metrics."""
+    if isinstance(node, Mapping):
+        cls = class_of(METRICS, node['type']) if 'type' in node else None
+        if isinstance(cls, type) and issubclass(cls, CocoMetric):
             yield node
         else:
-            for child in node.values():
-                yield from _coco_datasets(child)
+            yield from _coco_metrics(node.get('metrics'))
     elif isinstance(node, (list, tuple)):
         for child in node:
-            yield from _coco_datasets(child)
+            yield from _coco_metrics(child)
 
 
-def classes_of(dataset: ConfigDict) -> tuple[str, ...]:
-    """Return the class names of a dataset's config."""
-    classes = (dataset.get('metainfo') or {}).get('classes')
-    if classes is None:
-        classes = DATASETS.get(dataset.type).METAINFO['classes']
-    return (classes,) if isinstance(classes, str) else tuple(classes)
-
-
-def _places(dataset: ConfigDict) -> tuple[Path, Path]:
-    root = dataset.get('data_root') or ''
-    prefix = (dataset.get('data_prefix') or {}).get('img', '')
-    return Path(root, dataset.ann_file), Path(root, prefix)
+def _check_evaluator(
+    metric: Any, classes: tuple[str, ...], files: Files, split: str
+) -> None:
+    """Check that an evaluator compares with what the datasets hold."""
+    name = metric.get('ann_file')
+    if name is None or metric.get('backend_args') or not files:
+        return
+    path = Path(name)
+    found = files.get(path)
+    if found is None or metric.get('sort_categories'):
+        folder = path.parent  # of images, which are the datasets' affair
+        use = Use(
+            evaluates=not metric.get('format_only'),
+            sorts=bool(metric.get('sort_categories')),
+            has_images=False,
+        )
+        try:
+            found = check_annotations(path, folder, classes, use)
+        except UserError as error:
+            raise UserError(f'{split}_evaluator: {error}') from None
+    expected = {k: v for images in files.values() for k, v in images.items()}
+    if found != expected:
+        others = [k for k in found if found[k] != expected.get(k)]
+        others += [k for k in expected if k not in found]
+        raise UserError(
+            f'{split}_evaluator.ann_file={name} is not of the images of '
+            f'{split}_dataloader ({", ".join(map(str, files))}): they differ '
+            f'in {len(others)}, such as image {others[0]!r}; give the same '
+            'file to both'
+        )
 
 
 def check_classes(model: ConfigDict, classes: Sequence[str]) -> None:
@@ -161,93 +214,32 @@ def _num_classes(node: Any, name: str) -> Iterator[tuple[str, int]]:
             yield from _num_classes(child, f'{name}.{index}')
 
 
-def check_annotations(
-    path: Path, images: Path, classes: Sequence[str]
-) -> None:
-    """Check a COCO annotation file.
+def check_pipelines(runner: Runner, splits: Sequence[str]) -> None:
+    """Read the first image of each dataset, as a run will.
+
+    What a transform does not take is an error of the worker that reads, with
+    a traceback; here it is one line.
 
     Args:
-        path: The file.
-        images: Folder of its images.
-        classes: Class names that a config gives for it.
+        runner: The runner; its data loaders are built.
+        splits: Of ``train``, ``val`` and ``test``.
 
     Raises:
-        UserError: Naming the file and its first mistake.
+        UserError: Naming the data loader and what its pipeline says.
     """
-    if not path.is_file():
-        hint = (
-            '; python tools/make_digits.py makes the embedded dataset'
-            if path.parent.name == 'digits'
-            else ' (set data_root and ann_file)'
-        )
-        raise UserError(f'annotations {path}: no such file{hint}')
-    try:
-        content = json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f'annotations {path}: not JSON ({error})') from None
-    where = f'annotations {path}:'
-    for key in ('images', 'annotations', 'categories'):
-        if not isinstance(content, dict) or not isinstance(
-            content.get(key), list
-        ):
-            raise UserError(f'{where} not in COCO format: no list {key!r}')
-    try:
-        _check_content(content, images, classes, where)
-    except UserError:
-        raise
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(
-            f'{where} not in COCO format: an entry lacks or misuses {error}'
-        ) from None
-
-
-def _check_content(
-    content: dict, folder: Path, classes: Sequence[str], where: str
-) -> None:
-    names = {c['id']: c['name'] for c in content['categories']}
-    for name in classes:
-        if name not in names.values():
+    for split in splits:
+        if runner.cfg.get(f'{split}_dataloader') is None:
+            continue
+        try:
+            getattr(runner, f'{split}_dataloader').dataset[0]
+        except UserError:
+            raise
+        except Exception as error:  # of a transform's, of any kind
+            reason = (str(error).strip().splitlines() or [''])[0]
             raise UserError(
-                f'{where} class {name!r} of the config is not among its '
-                f'categories ({nearest(name, names.values())}): set '
-                'metainfo.classes'
-            )
-    sizes = {i['id']: (i['width'], i['height']) for i in content['images']}
-    for entry in content['annotations']:
-        label = f'annotation {entry["id"]}'
-        if entry['category_id'] not in names:
-            raise UserError(
-                f'{where} {label} has category {entry["category_id"]!r}, '
-                f'which is not among its categories {sorted(names)[:8]}'
-            )
-        if entry['image_id'] not in sizes:
-            raise UserError(
-                f'{where} {label} is of image '
-                f'{entry["image_id"]!r}, which is not there'
-            )
-        x, y, width, height = entry['bbox']
-        across, down = sizes[entry['image_id']]
-        inside = max(0, min(x + width, across) - max(x, 0)) * max(
-            0, min(y + height, down) - max(y, 0)
-        )
-        if inside < MIN_INSIDE * width * height:
-            raise UserError(
-                f'{where} {label} has its box {entry["bbox"]} outside its '
-                f'image of {across} x {down}: boxes are x, y, width, height '
-                'in pixels'
-            )
-    listed = (
-        {entry.name for entry in os.scandir(folder)}
-        if folder.is_dir()
-        else set()
-    )
-    for image in content['images']:
-        name = image['file_name']
-        if name not in listed and not (folder / name).is_file():
-            raise UserError(
-                f'{where} image {folder / name} does not exist '
-                '(set data_prefix.img)'
-            )
+                f'{split}_dataloader: its pipeline fails on the first image: '
+                f'{type(error).__name__}: {reason}'
+            ) from error
 
 
 def make_work_dir(work_dir: Path) -> None:

@@ -1,25 +1,23 @@
-"""One line per epoch on how the quantisers are doing."""
+"""One line now and then on how the quantisers are doing."""
 
 from statistics import median
 from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
-from torch import nn
+from mmengine.runner import IterBasedTrainLoop, Runner
 
-from ..models.quantized_detector import quantized_layers
+from ..models.quantized_detector import detector_of, quantized_layers
 from ..quantizers.quantizer import Quantizer
 from ..registry import HOOKS
 
 
 @HOOKS.register_module()
 class QuantizerLogHook(Hook):
-    """Logs clip values and the share of clipped inputs after each epoch.
+    """Logs clip values and the share of clipped inputs.
 
-    The shares are those of the epoch's last batch, so that no other batch
-    pays for them.
+    After each epoch; in loops that count iterations, before each validation.
+    The shares are those of the last batch, so that no other one pays for them.
     """
 
     def __init__(self) -> None:
@@ -29,8 +27,8 @@ class QuantizerLogHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        """Watch the inputs if this is the last batch of the epoch."""
-        if batch_idx != len(runner.train_dataloader) - 1:
+        """Watch the inputs if a line is due after this batch."""
+        if not _is_due(runner, batch_idx):
             return
         for name, quantizer in _input_quantizers(runner).items():
 
@@ -41,15 +39,23 @@ class QuantizerLogHook(Hook):
 
             self._handles.append(quantizer.register_forward_pre_hook(watch))
 
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Write the line."""
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Write the line if it is due."""
+        if not _is_due(runner, batch_idx):
+            return
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
         inputs = _input_quantizers(runner)
         if not inputs:
             return
-        layers = quantized_layers(_detector(runner))
+        layers = quantized_layers(detector_of(runner.model))
         line = (
             f'quantisers: {_summary("input", list(inputs.values()))}; '
             + _summary('weight', [m.weight_quantizer for m in layers.values()])
@@ -64,15 +70,17 @@ class QuantizerLogHook(Hook):
         runner.logger.info(line)
 
 
-def _detector(runner: Runner) -> nn.Module:
-    model = runner.model
-    return model.module if is_model_wrapper(model) else model
+def _is_due(runner: Runner, batch_idx: int) -> bool:
+    loop: Any = runner.train_loop
+    if isinstance(loop, IterBasedTrainLoop):
+        return (runner.iter + 1) % loop.val_interval == 0
+    return batch_idx == len(runner.train_dataloader) - 1
 
 
 def _input_quantizers(runner: Runner) -> dict[str, Quantizer]:
     return {
         name: layer.input_quantizer
-        for name, layer in quantized_layers(_detector(runner)).items()
+        for name, layer in quantized_layers(detector_of(runner.model)).items()
         if isinstance(layer.input_quantizer, Quantizer)
     }
 

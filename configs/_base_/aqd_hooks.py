@@ -2,11 +2,15 @@ custom_imports = dict(
     imports=['aqd_mmdet.models', 'aqd_mmdet.engine', 'aqd_mmdet.datasets'],
     allow_failed_imports=False,
 )
-aqd_hooks = [
-    dict(type='aqd_mmdet.EpochSeedHook'),
+# For `default_hooks`, which inherit key by key: a config's own `custom_hooks`
+# do not replace them.
+aqd_hooks = dict(
+    epoch_seed=dict(type='aqd_mmdet.EpochSeedHook'),
     # start='paper' begins where the publication did.
-    dict(type='aqd_mmdet.CalibrationHook', batches=10, start='mse'),
-    dict(type='aqd_mmdet.QuantizerLogHook'),
+    calibration=dict(
+        type='aqd_mmdet.CalibrationHook', batches=10, start='mse'
+    ),
+    quantizer_log=dict(type='aqd_mmdet.QuantizerLogHook'),
     # Validation and test run the integer program of a quantised detector.
-    dict(type='aqd_mmdet.IntegerAwareHook'),
-]
+    integer_aware=dict(type='aqd_mmdet.IntegerAwareHook'),
+)

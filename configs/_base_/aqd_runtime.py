@@ -1,4 +1,4 @@
 # mmdet's runtime with this package's layers and hooks.
 _base_ = ['mmdet::_base_/default_runtime.py', './aqd_hooks.py']
 
-custom_hooks = _base_.aqd_hooks
+default_hooks = _base_.aqd_hooks

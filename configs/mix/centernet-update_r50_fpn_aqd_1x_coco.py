@@ -8,4 +8,4 @@ model = dict(detector='CenterNet', **_base_.aqd)
 # Its backbone was trained on BGR images.
 model['data_preprocessor'].update(mean=[104, 116, 124])
 model['backbone']['init_cfg'].update(std=[1, 1, 1])
-custom_hooks = _base_.aqd_hooks
+default_hooks = _base_.aqd_hooks

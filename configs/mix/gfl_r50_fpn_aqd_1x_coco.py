@@ -2,4 +2,4 @@
 _base_ = ['mmdet::gfl/gfl_r50_fpn_1x_coco.py', '../_base_/mix.py']
 
 model = dict(detector='GFL', **_base_.aqd)
-custom_hooks = _base_.aqd_hooks
+default_hooks = _base_.aqd_hooks

@@ -3,4 +3,4 @@ _base_ = ['mmdet::paa/paa_r50_fpn_1x_coco.py', '../_base_/mix.py']
 
 model = dict(detector='PAA', **_base_.aqd)
 model['bbox_head'] = dict(score_voting=False, norm_cfg=dict(type='BN'))
-custom_hooks = _base_.aqd_hooks
+default_hooks = _base_.aqd_hooks

@@ -8,4 +8,4 @@ model = dict(detector='RetinaNet', **_base_.aqd)
 # Its backbone was trained on BGR images, of deviations in this order.
 model['data_preprocessor'].update(mean=[104, 116, 124])
 model['backbone']['init_cfg'].update(std=[57.375, 57.12, 58.395])
-custom_hooks = _base_.aqd_hooks
+default_hooks = _base_.aqd_hooks

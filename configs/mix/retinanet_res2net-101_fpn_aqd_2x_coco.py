@@ -7,4 +7,4 @@ model['backbone'].update(type='Res2Net', scales=4, base_width=26)
 model['backbone']['init_cfg'].update(
     stem='stem.0', checkpoint='open-mmlab://res2net101_v1d_26w_4s'
 )
-custom_hooks = _base_.aqd_hooks
+default_hooks = _base_.aqd_hooks

@@ -5,4 +5,4 @@ _base_ = [
 ]
 
 model = _base_.aqd
-custom_hooks = [*_base_.custom_hooks, *_base_.aqd_hooks]
+default_hooks = _base_.aqd_hooks

@@ -14,4 +14,4 @@ model = dict(
     data_preprocessor=dict(mean=[124, 116, 104], std=[1, 1, 1]),
     bbox_head=dict(type='aqd_mmdet.SSDHead'),
 )
-custom_hooks = [*_base_.custom_hooks, *_base_.aqd_hooks]
+default_hooks = _base_.aqd_hooks

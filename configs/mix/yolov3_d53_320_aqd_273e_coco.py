@@ -17,4 +17,4 @@ model = dict(
 # Its backbone was trained on images divided by 255.
 raw = dict(type='aqd_mmdet.PretrainedRawImage', std=[255, 255, 255])
 model['backbone']['init_cfg'] = dict(stem='conv1.conv', **raw)
-custom_hooks = _base_.aqd_hooks
+default_hooks = _base_.aqd_hooks

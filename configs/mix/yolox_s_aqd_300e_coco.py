@@ -12,4 +12,4 @@ model = dict(
     integer=_base_.integer,
     bits=4,
 )
-custom_hooks = [*_base_.custom_hooks, *_base_.aqd_hooks]
+default_hooks = _base_.aqd_hooks

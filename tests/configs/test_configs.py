@@ -27,8 +27,11 @@ def test_base_names_are_unique():
 def test_every_config_can_be_read(path):
     cfg = Config.fromfile(path)
     assert cfg.model.type == 'aqd_mmdet.QuantizedDetector'
-    hooks = [hook['type'] for hook in cfg.custom_hooks]
-    assert 'aqd_mmdet.IntegerAwareHook' in hooks
+    # By their keys, so that a config's own hooks do not replace them.
+    hooks = cfg.default_hooks
+    assert hooks.calibration.type == 'aqd_mmdet.CalibrationHook'
+    assert hooks.integer_aware.type == 'aqd_mmdet.IntegerAwareHook'
+    assert hooks.checkpoint.type == 'CheckpointHook'
     if 'mix' not in path.parts:
         assert cfg.train_dataloader.persistent_workers is False
 

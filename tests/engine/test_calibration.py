@@ -1,10 +1,17 @@
+import itertools
 from copy import deepcopy
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from aqd_mmdet.engine.calibration import calibrate, check_norms_train
+from aqd_mmdet.engine import calibration
+from aqd_mmdet.engine.calibration import (
+    calibrate,
+    check_norms_train,
+    sample_batches,
+)
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.layers import QuantConv2d
 from aqd_mmdet.models.quantized_detector import quantized_layers
@@ -101,3 +108,60 @@ def test_per_channel_weights(build):
     conv = model.neck.lateral_convs[0].conv
     assert isinstance(conv, QuantConv2d)
     assert conv.weight_quantizer.clip.unique().numel() > 1
+
+
+def loader(sampler, size: int = 4, batch_size: int = 3, **options):
+    return DataLoader(
+        TensorDataset(torch.arange(size)),
+        batch_size=batch_size,
+        sampler=sampler,
+        **options,
+    )
+
+
+def test_batches_are_full_and_the_sampler_goes_on():
+    forever = itertools.count()
+    before = next(forever)
+    batches = sample_batches(loader(forever), 5, seed=1)
+    assert [len(x) for (x,) in batches] == [3] * 5
+    assert next(forever) == before + 1
+    # All images are seen before one comes again.
+    seen = torch.cat([x for (x,) in batches])
+    assert sorted(seen[:4].tolist()) == [0, 1, 2, 3]
+    again = sample_batches(loader(None), 5, seed=1)
+    assert torch.equal(seen, torch.cat([x for (x,) in again]))
+
+
+def test_processes_see_different_images(monkeypatch):
+    parts = []
+    for rank in (0, 1):
+        monkeypatch.setattr(calibration, 'get_world_size', lambda: 2)
+        monkeypatch.setattr(calibration, 'get_rank', lambda rank=rank: rank)
+        batches = sample_batches(loader(None, size=40), 2, seed=1)
+        parts.append(set(torch.cat([x for (x,) in batches]).tolist()))
+    assert len(parts[0] | parts[1]) == 12
+
+
+def test_a_stream_cannot_be_drawn_from():
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter(())
+
+    with pytest.raises(UserError, match='Stream'):
+        sample_batches(DataLoader(Stream(), batch_size=1), 1, 0)
+
+
+def test_norms_that_see_nothing_keep_their_statistics(build):
+    model = build(2)
+    model.unused = nn.BatchNorm2d(3)
+    nn.init.constant_(model.unused.running_mean, 5)
+    calibrate(model, BATCHES[:1], mse_clip)
+    assert model.unused.running_mean.tolist() == [5, 5, 5]
+
+
+def test_quantisers_that_see_nothing_are_told(build, logged):
+    model = build(2)
+    model.unused = QuantConv2d(3, 3, 1)
+    calibrate(model, BATCHES[:1], mse_clip)
+    (line,) = logged
+    assert '1 quantisers saw no values, such as unused' in line

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.registry import MODELS
 from mmengine.runner import CheckpointLoader
 
 from aqd_mmdet.engine.checkpoint import check_checkpoint, read_checkpoint
 from aqd_mmdet.errors import UserError
+from aqd_mmdet.quantizers import Quantizer
+from tests.integer.conftest import narrow
 
 
 def save(path, **content):
@@ -133,6 +136,105 @@ def test_other_width_of_the_backbone(build, tmp_path):
     path = save(tmp_path / 'a.pth', state_dict=state)
     with pytest.raises(UserError, match='in another shape 1'):
         check_checkpoint(path, build(2), for_training=True)
+
+
+WIDTHS = [2, 3, 4, 5, 6, 7, 8]
+
+
+@pytest.fixture(scope='module')
+def kept(tmp_path_factory):
+    """Checkpoints of all widths, of a narrow detector."""
+    folder = tmp_path_factory.mktemp('kept')
+    return {
+        bits: save(
+            folder / f'{bits}.pth',
+            state_dict=MODELS.build(
+                narrow(18, bits, 'retinanet')
+            ).state_dict(),
+        )
+        for bits in WIDTHS
+    }
+
+
+@pytest.mark.parametrize('bits', WIDTHS)
+def test_a_checkpoint_is_of_one_width(kept, bits, capsys):
+    model = MODELS.build(narrow(18, bits, 'retinanet'))
+    for other, path in kept.items():
+        if other == bits:
+            check_checkpoint(path, model, for_training=False)
+            continue
+        with pytest.raises(
+            UserError,
+            match=rf'other widths: .*: {other} bits .* there, {bits} bits',
+        ):
+            check_checkpoint(path, model, for_training=False)
+        check_checkpoint(path, model, for_training=True)
+        # Clip values of another width are not taken over.
+        model.load_state_dict(read_checkpoint(path)['state_dict'])
+        quantizers = [m for m in model.modules() if isinstance(m, Quantizer)]
+        assert not all(q.started for q in quantizers)
+
+
+CHOICES = {
+    'weight bits': dict(conv=dict(weight_bits=4)),
+    'input bits': dict(conv=dict(act_bits=4)),
+    'input grid': dict(conv=dict(act_grid='signed')),
+    'normalised weights': dict(conv=dict(normalize=False)),
+    'clip values by channel': dict(conv=dict(per_channel=True)),
+    'bits of sums': dict(add=dict(bits=16)),
+    'sums below zero': dict(add=dict(signed=True)),
+    'float': dict(float=True),
+}
+
+
+@pytest.mark.parametrize('choice', CHOICES.values(), ids=CHOICES)
+def test_a_checkpoint_is_of_one_recipe(kept, choice):
+    cfg = narrow(18, 2, 'retinanet')
+    cfg.recipe = [*cfg.recipe, dict(modules='backbone.layer2*', **choice)]
+    model = MODELS.build(cfg)
+    with pytest.raises(UserError):
+        check_checkpoint(kept[2], model, for_training=False)
+
+
+def test_starting_from_another_width_is_said(kept, logged):
+    model = MODELS.build(narrow(18, 2, 'retinanet'))
+    check_checkpoint(kept[8], model, for_training=True)
+    (line,) = logged
+    assert '8 bits (codes -127..127' in line
+    assert 'calibrated anew' in line
+
+
+def test_clip_values_that_do_not_say_their_width(build, tmp_path):
+    state = {
+        n: v
+        for n, v in build(2).state_dict().items()
+        if not n.endswith('.format')
+    }
+    path = save(tmp_path / 'a.pth', state_dict=state)
+    for for_training in (False, True):
+        with pytest.raises(UserError, match='does not say for which widths'):
+            check_checkpoint(path, build(2), for_training)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_values_that_are_not_finite(build, tmp_path, value):
+    state = build(2).state_dict()
+    state['neck.fpn_convs.0.conv.weight'][0, 0, 0, 0] = value
+    path = save(tmp_path / 'a.pth', state_dict=state)
+    with pytest.raises(UserError, match=r'neck.fpn_convs.0.conv.weight has'):
+        check_checkpoint(path, build(2), for_training=True)
+
+
+def test_labels_that_it_was_trained_for(build, tmp_path):
+    model = build(2)
+    path = save(
+        tmp_path / 'a.pth',
+        state_dict=model.state_dict(),
+        meta=dict(dataset_meta=dict(classes=('apple', 'pear'))),
+    )
+    check_checkpoint(path, model, False, labels=('apple', 'pear'))
+    with pytest.raises(UserError, match="label 0 is 'apple' by checkpoint"):
+        check_checkpoint(path, model, False, labels=('pear', 'apple'))
 
 
 def test_names_of_a_wrapped_model(build, tmp_path):

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from mmengine.optim.scheduler import CosineAnnealingLR, MultiStepLR
 from torch.utils.data import DataLoader, Dataset
 
 from aqd_mmdet.engine import EpochSeedHook
@@ -48,3 +49,47 @@ def test_persistent_workers_are_refused():
     runner = SimpleNamespace(train_dataloader=loader, seed=0, epoch=0)
     with pytest.raises(UserError, match='persistent_workers'):
         EpochSeedHook().before_train(runner)
+
+
+def resume(kept: dict, now: dict, done: int = 8) -> list[str]:
+    """Resume a run of epochs of 4 steps; return what is told."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedules = [
+        [CosineAnnealingLR(optimizer, **options), MultiStepLR(optimizer, [3])]
+        for options in (kept, now)
+    ]
+    told: list[str] = []
+    runner = SimpleNamespace(
+        _resume=True,
+        param_schedulers=schedules[1],
+        train_loop=None,
+        train_dataloader=range(4),
+        logger=SimpleNamespace(warning=told.append),
+    )
+    for schedule in schedules[0]:
+        optimizer.step()
+        schedule.step()
+    checkpoint = dict(
+        param_schedulers=[s.state_dict() for s in schedules[0]],
+        meta=dict(epoch=2, iter=done),
+    )
+    EpochSeedHook().after_load_checkpoint(runner, checkpoint)
+    return told
+
+
+def test_a_schedule_goes_on_as_it_was_begun():
+    assert resume(dict(T_max=10), dict(T_max=10)) == []
+    with pytest.raises(UserError, match='T_max is 10 in the .* and 18 by'):
+        resume(dict(T_max=10), dict(T_max=18))
+    with pytest.raises(UserError, match='eta_min'):
+        resume(dict(T_max=10), dict(T_max=10, eta_min=0.1))
+
+
+def test_a_part_of_an_epoch_is_told():
+    (told,) = resume(dict(T_max=10), dict(T_max=10), done=9)
+    assert 'epoch 3 begins anew' in told
+
+
+def test_a_first_start_compares_nothing():
+    runner = SimpleNamespace(_resume=False)
+    EpochSeedHook().after_load_checkpoint(runner, {})

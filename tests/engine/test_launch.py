@@ -1,5 +1,16 @@
+import shutil
 import subprocess
 import sys
+
+import pytest
+from mmengine.registry import MODELS
+
+import aqd_mmdet.datasets  # noqa: F401 (registers transforms)
+from aqd_mmdet.config import labels_of
+from aqd_mmdet.engine import launch
+from aqd_mmdet.errors import UserError
+from aqd_mmdet.integer.compile import read_test_preprocess
+from tests.conftest import digits_config
 
 SCRIPT = """
 import atexit, os
@@ -41,3 +52,125 @@ def test_nothing_is_torn_down_under_threads_of_gloo():
 
 def test_without_gloo_a_process_ends_as_others_do():
     assert run(distributed=False) == ['goes on', 'exit', 'torn down']
+
+
+CONFIG = """
+data_root = 'data/here/'
+test_pipeline = [dict(type='PackDetInputs')]
+model = dict(type='RetinaNet')
+test_dataloader = dict(
+    num_workers=2,
+    persistent_workers=True,
+    prefetch_factor=4,
+    dataset=dict(
+        type='CocoDataset', data_root=data_root, pipeline=test_pipeline
+    ),
+)
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+"""
+
+
+def read(tmp_path, *options, text=CONFIG):
+    path = tmp_path / 'c.py'
+    path.write_text(text)
+    parser = launch.parser('')
+    options = ['--cfg-options', *options] if options else []
+    return launch.read_config(parser.parse_args([str(path), *options]))
+
+
+def test_an_option_that_nothing_reads(tmp_path, capsys):
+    with pytest.raises(UserError, match='trian_datal.*nearest: train_datal'):
+        read(tmp_path, 'trian_dataloader.batch_size=3')
+    cfg = read(tmp_path, 'data_root=data/there/')
+    assert cfg.test_dataloader.dataset.data_root == 'data/here/'
+    told = capsys.readouterr().err
+    assert 'warning: --cfg-options data_root: data_root is a variable' in told
+    read(tmp_path, 'test_dataloader.dataset.data_root=x', 'randomness.seed=3')
+    assert 'warning' not in capsys.readouterr().err
+
+
+def test_a_pipeline_that_nothing_reads(tmp_path, capsys):
+    child = tmp_path / 'child.py'
+    read(tmp_path)
+    child.write_text("_base_ = './c.py'\ntest_pipeline = []\n")
+    launch.read_config(launch.parser('').parse_args([str(child)]))
+    told = capsys.readouterr().err
+    assert 'warning: test_pipeline of the config is not the pipeline' in told
+
+
+def test_no_workers(tmp_path):
+    assert read(tmp_path).test_dataloader.persistent_workers
+    loader = read(tmp_path, 'test_dataloader.num_workers=0').test_dataloader
+    assert 'persistent_workers' not in loader
+    assert 'prefetch_factor' not in loader
+
+
+def test_clip_values_do_not_decay(tmp_path):
+    keys = read(tmp_path).optim_wrapper.paramwise_cfg.custom_keys
+    assert keys == {'.clip': dict(decay_mult=0)}
+    said = CONFIG.replace(
+        'lr=0.1)', "lr=0.1), paramwise_cfg=dict(custom_keys={'.clip': {}})"
+    )
+    keys = read(tmp_path, text=said).optim_wrapper.paramwise_cfg.custom_keys
+    assert keys == {'.clip': {}}
+
+
+def test_compilation_is_refused(tmp_path):
+    with pytest.raises(UserError, match='compile'):
+        read(tmp_path, 'compile=True')
+
+
+def test_a_copied_folder_goes_on_from_its_own_file(tmp_path):
+    first, copy = tmp_path / 'first', tmp_path / 'copy'
+    first.mkdir()
+    assert launch.latest_checkpoint(str(first)) is None
+    (first / 'epoch_1.pth').touch()
+    (first / 'last_checkpoint').write_text(str(first / 'epoch_1.pth'))
+    shutil.copytree(first, copy)
+    for folder in (first, copy):
+        expected = str(folder / 'epoch_1.pth')
+        assert launch.latest_checkpoint(str(folder)) == expected
+    (copy / 'epoch_1.pth').unlink()
+    with pytest.raises(UserError, match='epoch_1.pth is not there'):
+        launch.latest_checkpoint(str(copy))
+
+
+def test_arguments_that_a_model_does_not_have(tmp_path):
+    cfg = digits_config('2bit')
+    cfg.work_dir, cfg.model.bit = str(tmp_path), 4
+    with pytest.raises(UserError, match="TypeError: .*'bit'"):
+        launch.build_runner(cfg)
+
+
+NEW_STYLE = """
+from mmengine.config import read_base
+from mmdet.datasets import CocoDataset
+from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, Resize
+from mmcv.transforms import LoadImageFromFile
+
+model = dict(
+    type='aqd_mmdet.QuantizedDetector',
+    data_preprocessor=dict(type='DetDataPreprocessor'),
+)
+test_dataloader = dict(
+    dataset=dict(
+        type=CocoDataset,
+        metainfo=dict(classes=('a', 'b')),
+        pipeline=[
+            dict(type=LoadImageFromFile),
+            dict(type=Resize, scale=(96, 96), keep_ratio=True),
+            dict(type=LoadAnnotations, with_bbox=True),
+            dict(type=PackDetInputs),
+        ],
+    )
+)
+"""
+
+
+def test_configs_with_classes_in_the_place_of_names(tmp_path):
+    cfg = read(tmp_path, text=NEW_STYLE)
+    assert labels_of(cfg, 'test') == ('a', 'b')
+    first = cfg.test_dataloader.dataset.pipeline[0]
+    assert first['type'] == 'aqd_mmdet.LoadWholeImage'
+    pre = MODELS.build(cfg.model.data_preprocessor)
+    assert read_test_preprocess(pre, cfg).long == 96

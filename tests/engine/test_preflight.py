@@ -1,6 +1,5 @@
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 from mmengine.config import Config
@@ -10,78 +9,6 @@ from aqd_mmdet.errors import UserError
 from tests.conftest import CONFIGS, digits_config
 
 CLASSES = ('cat', 'dog')
-
-
-def write(folder: Path, **changes) -> Path:
-    content = dict(
-        images=[dict(id=1, file_name='a.png', width=100, height=50)],
-        annotations=[
-            dict(id=7, image_id=1, category_id=3, bbox=[10, 10, 20, 20])
-        ],
-        categories=[dict(id=3, name='cat'), dict(id=4, name='dog')],
-    )
-    content.update(changes)
-    (folder / 'a.png').touch()
-    path = folder / 'ann.json'
-    path.write_text(json.dumps(content))
-    return path
-
-
-def box(*bbox, **changes):
-    entry = dict(id=7, image_id=1, category_id=3, bbox=list(bbox))
-    return dict(annotations=[{**entry, **changes}])
-
-
-def test_good_annotations(tmp_path):
-    preflight.check_annotations(write(tmp_path), tmp_path, CLASSES)
-    # A box that reaches a little over the border is an object cut off.
-    path = write(tmp_path, **box(90, 10, 15, 20))
-    preflight.check_annotations(path, tmp_path, CLASSES)
-
-
-@pytest.mark.parametrize(
-    'changes, message',
-    [
-        (dict(images='x'), "no list 'images'"),
-        (
-            box(0, 0, 5, 5, category_id=9),
-            r'annotation 7 has category 9.*\[3, 4\]',
-        ),
-        (box(0, 0, 5, 5, image_id=9), 'of image 9, which is not there'),
-        (box(95, 10, 20, 20), 'annotation 7 has its box .*outside .*100 x 50'),
-        (box(-30, 0, 20, 20), 'outside'),
-        (dict(annotations=[dict(id=7)]), "lacks or misuses 'category_id'"),
-        (box(1, 2, 3), 'lacks or misuses'),
-        (
-            dict(images=[dict(id=1, file_name='b.png', width=100, height=50)]),
-            r'b\.png does not exist',
-        ),
-        (
-            dict(categories=[dict(id=3, name='cat'), dict(id=4, name='dogs')]),
-            "class 'dog' .*nearest: dogs",
-        ),
-    ],
-)
-def test_mistakes(tmp_path, changes, message):
-    path = write(tmp_path, **changes)
-    with pytest.raises(UserError, match=message):
-        preflight.check_annotations(path, tmp_path, CLASSES)
-
-
-def test_missing_file(tmp_path):
-    with pytest.raises(UserError, match='no such file.*data_root'):
-        preflight.check_annotations(tmp_path / 'x.json', tmp_path, CLASSES)
-    with pytest.raises(UserError, match='make_digits'):
-        preflight.check_annotations(
-            Path('data/digits/x.json'), tmp_path, CLASSES
-        )
-
-
-def test_not_json(tmp_path):
-    path = write(tmp_path)
-    path.write_text(path.read_text()[:50])
-    with pytest.raises(UserError, match='not JSON'):
-        preflight.check_annotations(path, tmp_path, CLASSES)
 
 
 def test_classes_must_fit_the_head():
@@ -95,47 +22,121 @@ def test_classes_must_fit_the_head():
         preflight.check_classes(model, CLASSES)
 
 
-def test_data_of_a_config(digits):
+@pytest.fixture
+def cfg(digits, tmp_path):
+    """A config of a copy of the dataset."""
+    root = shutil.copytree(digits, tmp_path / 'digits')
     cfg = digits_config('2bit')
     for split in ('train', 'val', 'test'):
-        cfg[f'{split}_dataloader'].dataset.data_root = str(digits)
+        cfg[f'{split}_dataloader'].dataset.data_root = f'{root}/'
+    for split in ('val', 'test'):
+        cfg[f'{split}_evaluator'].ann_file = f'{root}/val.json'
+    return cfg
+
+
+def change(path, change):
+    """Change an annotation file."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_data_of_a_config(cfg, tmp_path):
     preflight.check_data(cfg, ['train', 'val', 'test'])
-    (digits / 'val.json').rename(digits / 'hidden.json')
-    try:
-        with pytest.raises(UserError, match=r'val\.json: no such file'):
-            preflight.check_data(cfg, ['val'])
-    finally:
-        (digits / 'hidden.json').rename(digits / 'val.json')
-
-
-def test_default_classes_are_the_datasets(digits):
-    cfg = digits_config('2bit')
-    cfg.train_dataloader.dataset.data_root = str(digits)
-    cfg.train_dataloader.dataset.pop('metainfo')
-    with pytest.raises(UserError, match='80 classes'):
-        preflight.check_data(cfg, ['train'])
+    (tmp_path / 'digits/val.json').unlink()
+    with pytest.raises(UserError, match=r'val\.json: no such file'):
+        preflight.check_data(cfg, ['val'])
 
 
 @pytest.mark.parametrize(
-    'text, message',
+    'wrap',
     [
-        ('model = ', 'SyntaxError'),
-        ("_base_ = './no.py'", r'no\.py'),
-        ('x = 1', 'has no model'),
-        ('model = undefined', 'undefined'),
+        lambda d: dict(type='RepeatDataset', times=2, dataset=d),
+        lambda d: dict(type='ConcatDataset', datasets=[d, d]),
+        lambda d: dict(
+            type='ClassBalancedDataset', oversample_thr=0.1, dataset=d
+        ),
     ],
 )
-def test_bad_configs(tmp_path, text, message):
-    path = tmp_path / 'c.py'
-    path.write_text(text)
-    with pytest.raises(UserError, match=message) as caught:
-        preflight.read_config(str(path))
-    assert str(path) in str(caught.value)
+def test_files_in_wrappers_are_checked(cfg, wrap, tmp_path):
+    loader = cfg.train_dataloader
+    loader.dataset = wrap(loader.dataset)
+    preflight.check_data(cfg, ['train'])
+    path = tmp_path / 'digits/train.json'
+    change(path, lambda c: c['annotations'][3].update(bbox=[900, 0, 5, 5]))
+    with pytest.raises(UserError, match=r'train\.json: annotation 4 has'):
+        preflight.check_data(cfg, ['train'])
 
 
-def test_missing_config():
-    with pytest.raises(UserError, match=r'config no\.py: no such file'):
-        preflight.read_config('no.py')
+def test_splits_must_agree_on_labels(cfg):
+    classes = tuple(reversed(cfg.metainfo.classes))
+    cfg.val_dataloader.dataset.metainfo = dict(classes=classes)
+    with pytest.raises(UserError, match=r"label 0 is '0' by train_data.*'9'"):
+        preflight.check_data(cfg, ['train', 'val'])
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        (lambda c: c['images'].pop(), 'is not of the images of val_datal'),
+        (lambda c: c['images'][0].update(file_name='x.png'), 'image 0'),
+        (lambda c: c['annotations'][0].pop('iscrowd'), "no 'iscrowd'"),
+        (lambda c: c['annotations'][0].pop('area'), "no 'area'"),
+        (lambda c: c['annotations'][0].update(id=0), 'from 1'),
+        (lambda c: c['categories'].reverse(), r'order \(9, 8'),
+    ],
+)
+def test_evaluators_compare_with_the_datasets_images(
+    cfg, tmp_path, changes, message
+):
+    other = tmp_path / 'other.json'
+    shutil.copy(tmp_path / 'digits/val.json', other)
+    cfg.val_evaluator.ann_file = str(other)
+    preflight.check_data(cfg, ['val'])
+
+    def drop_last(content):
+        changes(content)
+        kept = {i['id'] for i in content['images']}
+        content['annotations'] = [
+            a for a in content['annotations'] if a['image_id'] in kept
+        ]
+
+    change(other, drop_last)
+    with pytest.raises(UserError, match=message):
+        preflight.check_data(cfg, ['val'])
+
+
+def test_the_same_file_is_held_to_what_an_evaluation_reads(cfg, tmp_path):
+    path = tmp_path / 'digits/val.json'
+    change(path, lambda c: c['annotations'][0].pop('iscrowd'))
+    with pytest.raises(UserError, match="no 'iscrowd'"):
+        preflight.check_data(cfg, ['val'])
+    # Without a file, mmdet makes one of what the dataset has read.
+    cfg.val_evaluator.ann_file = None
+    preflight.check_data(cfg, ['val'])
+
+
+def test_evaluators_in_lists(cfg, tmp_path):
+    cfg.val_evaluator = [cfg.val_evaluator]
+    cfg.val_evaluator[0].ann_file = str(tmp_path / 'no.json')
+    with pytest.raises(UserError, match=r'val_evaluator: .*no\.json: no such'):
+        preflight.check_data(cfg, ['val'])
+
+
+def test_labels_of_files_that_are_there(cfg, tmp_path):
+    path = tmp_path / 'digits/val.json'
+    preflight.check_label_order(cfg, 'test')
+    change(path, lambda c: c['categories'].reverse())
+    with pytest.raises(UserError, match="label 0 is '0' by test.*but '9'"):
+        preflight.check_label_order(cfg, 'test')
+    path.unlink()
+    preflight.check_label_order(cfg, 'test')
+
+
+def test_default_classes_are_the_datasets(cfg):
+    cfg.train_dataloader.dataset.pop('metainfo')
+    with pytest.raises(UserError, match='80 classes'):
+        preflight.check_data(cfg, ['train'])
 
 
 def test_all_pipelines_read_whole_images():
