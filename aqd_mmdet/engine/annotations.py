@@ -38,6 +38,7 @@ class Use:
             (``CocoMetric.sort_categories``).
         has_images: Whether its images are read as well.
         oriented: Whether they are turned by their EXIF orientation.
+        masks: Whether objects are read with their masks.
     """
 
     trains: bool = False
@@ -45,6 +46,7 @@ class Use:
     sorts: bool = False
     has_images: bool = True
     oriented: bool = True
+    masks: bool = False
 
 
 def check_annotations(
@@ -263,6 +265,11 @@ def _check_entries(
                 'there'
             )
         _check_box(entry, sizes[entry['image_id']], label)
+        if use.masks and not entry.get('segmentation'):
+            raise UserError(
+                f"{label} has no 'segmentation', which LoadAnnotations reads "
+                'as with_mask=True says'
+            )
         if use.evaluates:
             _check_evaluated(entry, label)
         objects += names[category] in classes

@@ -103,6 +103,9 @@ def _check_datasets(cfg: Config, split: str, metrics: list[Any]) -> Files:
             trains=split == 'train',
             evaluates=path in evaluated,
             oriented=_is_oriented(dataset),
+            masks=any(
+                t.get('with_mask') for t in dataset.get('pipeline') or []
+            ),
         )
         files[path] = check_annotations(path, images, classes, use)
     return files

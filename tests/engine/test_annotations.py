@@ -148,6 +148,17 @@ def test_what_only_an_evaluation_reads(tmp_path, changes, message):
         check_annotations(path, tmp_path, CLASSES, EVALUATED)
 
 
+def test_masks_that_are_read(tmp_path):
+    use = Use(trains=True, masks=True)
+    for masks in ({}, dict(segmentation=[])):
+        path = write(tmp_path, **box(10, 10, 20, 20, **masks))
+        with pytest.raises(UserError, match="7 has no 'segmentation'"):
+            check_annotations(path, tmp_path, CLASSES, use)
+    outline = [[10, 10, 30, 10, 30, 30]]
+    path = write(tmp_path, **box(10, 10, 20, 20, segmentation=outline))
+    check_annotations(path, tmp_path, CLASSES, use)
+
+
 def test_there_must_be_something_to_learn(tmp_path):
     path = write(tmp_path, annotations=[])
     check_annotations(path, tmp_path, CLASSES, EVALUATED)
