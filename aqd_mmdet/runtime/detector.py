@@ -1,6 +1,5 @@
 """A compiled detector, ready to be called."""
 
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,10 +35,17 @@ class Detector:
     The engine does all of it, where it is there; else, or if ``run`` is
     given, the functions in Python do, which are what it is tested equal to.
 
+    Several Python threads may call one detector at a time, and each finds
+    what it would find alone. They share its weights; memory for an image is
+    there once for each call that runs. In the engine as many calls run at a
+    time as it has threads, or as there are processors, if these are more;
+    further ones wait for their turn. A forked process may call it as well.
+
     Args:
         path: A file ``model.aqd``, or what one holds.
-        threads: How many run the engine; by default one for each processor.
-            The result does not depend on it.
+        threads: How many of the engine's threads run a call, as long as no
+            other call needs them; by default one for each processor that
+            this process may use. The result does not depend on it.
         run: What runs programs; the engine, unless it is given. Anything
             that is equal to the reference may.
 
@@ -64,7 +70,7 @@ class Detector:
         if run is not None:
             self.run = run
         elif engine.library() is not None:
-            threads = threads or os.cpu_count() or 1
+            threads = threads or engine.processors()
             self._engine = engine.Engine(self.compiled, content, threads)
             self.run = self._engine.run
         else:

@@ -5,6 +5,7 @@ reference executor in every integer.
 """
 
 import ctypes
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from ..integer.program import Image, Program
 MESSAGE_BYTES = 300
 # Numbers of an aqd_detection: four edges, label, score.
 DETECTION_FIELDS = 6
+# What a container may use in a period, in microseconds, and the period.
+QUOTA = Path('/sys/fs/cgroup/cpu.max')
 # Numbers of 32 bits in a line of a common cache.
 LINE = 16
 
@@ -48,13 +51,35 @@ def library() -> Any:
     return None
 
 
+def processors() -> int:
+    """Return how many processors this process may use.
+
+    That is fewer than the machine has where it is pinned to some, or where a
+    container has a share of them: more threads would wait for each other.
+    """
+    count = os.cpu_count() or 1
+    if hasattr(os, 'sched_getaffinity'):  # not on macOS and Windows
+        count = len(os.sched_getaffinity(0))
+    try:
+        quota, period = QUOTA.read_text().split()
+    except (OSError, ValueError):
+        return count
+    if not (quota.isdigit() and period.isdigit() and int(period)):
+        return count  # 'max': all of them
+    return max(1, min(count, -(-int(quota) // int(period))))
+
+
 class Engine:
     """The programs of one detector, in the engine.
+
+    Several Python threads may use it at a time: each call has memory of its
+    own for what it writes. ``csrc/include/aqd.h`` says how many calls run at
+    a time.
 
     Args:
         compiled: The detector.
         content: The file that it is in.
-        threads: How many run it; the result does not depend on it.
+        threads: How many run a call; the result does not depend on it.
 
     Raises:
         UserError: If the engine refuses it.
@@ -82,9 +107,7 @@ class Engine:
 
         # Why its boxes are none, although its networks run.
         self._refusal = message.value.decode()
-        limit = self._library.aqd_max_detections(self._model)
-        # Memory that nobody touches is none.
-        self._found = np.empty((limit, DETECTION_FIELDS), np.int32)
+        self._most = self._library.aqd_max_detections(self._model)
 
     def __del__(self) -> None:
         if getattr(self, '_model', None):
@@ -116,20 +139,22 @@ class Engine:
         if image.strides[1:] != (3, 1) or abs(stride) < 3 * width:
             image, stride = np.ascontiguousarray(image), 3 * width
         count = ctypes.c_int32()
+        # Of this call alone; memory that nobody touches is none.
+        all_found = np.empty((self._most, DETECTION_FIELDS), np.int32)
         status = self._library.aqd_detect(
             self._model,
             image.ctypes.data,
             height,
             width,
             stride,
-            self._found.ctypes.data,
-            len(self._found),
+            all_found.ctypes.data,
+            self._most,
             ctypes.byref(count),
         )
         if status:
             reason = 'no memory for' if status == 3 else 'it does not take'
             raise UserError(f'{reason} an image of {width} x {height}')
-        found = self._found[: count.value]
+        found = all_found[: count.value]
         return found[:, :4].copy(), found[:, 4].copy(), found[:, 5].copy()
 
     def run(
@@ -146,6 +171,7 @@ class Engine:
                 of regions, int32.
             out: What this method returned for a batch of the same sizes; it
                 is overwritten, which saves the time that new memory takes.
+                No other thread may use it meanwhile.
 
         Returns:
             dict: The outputs by name, int32 (N, C, H, W), which lie in

@@ -13,6 +13,9 @@ import pytest
 from tests.conftest import ROOT
 
 CSRC = ROOT / 'aqd_mmdet/runtime/csrc'
+# Compilers with what they check.
+ENGINE = ('g++', '-std=c++17', '-fno-exceptions', '-fno-rtti')
+PROGRAM = ('gcc', '-std=c99', '-Wall', '-Wextra', '-Werror')
 
 
 @pytest.fixture
@@ -36,23 +39,44 @@ def replay(replay_program, tmp_path) -> Callable[[Iterable[bytes]], list[int]]:
 @pytest.fixture(scope='session')
 def replay_program(tmp_path_factory) -> Path:
     """A program in C that loads and runs files, built with sanitizers."""
-    folder = tmp_path_factory.mktemp('replay')
-    flags = ['-g', '-O1', '-fsanitize=address,undefined', f'-I{CSRC}/include']
-    flags += ['-fno-sanitize-recover=all', '-pthread']
-    program = Path(__file__).parent / 'replay.c'
-    plain = ['gcc', '-std=c99', '-Wall', '-Wextra', '-Werror']
-    engine = ['g++', '-std=c++17', '-fno-exceptions', '-fno-rtti']
+    flags = ('-fsanitize=address,undefined', '-fno-sanitize-recover=all')
+    return built(tmp_path_factory.mktemp('replay'), 'replay.c', flags)
+
+
+@pytest.fixture(scope='session')
+def threads_program(tmp_path_factory) -> Path:
+    """A program in C whose threads use one model, built with
+    ThreadSanitizer."""
+    folder = tmp_path_factory.mktemp('threads')
+    return built(folder, 'threads.c', ('-fsanitize=thread',))
+
+
+def built(folder: Path, name: str, flags: tuple[str, ...]) -> Path:
+    """Build a program in C of this folder with the engine."""
+    flags = (*flags, '-g', '-pthread')
+    program = Path(__file__).parent / name
+    objects = [
+        *compiled(folder, ENGINE, sorted(CSRC.glob('*.cpp')), flags),
+        *compiled(folder, PROGRAM, [program], flags),
+    ]
+    made = folder / program.stem
+    subprocess.run(['g++', *flags, *objects, '-o', made], check=True)
+    return made
+
+
+def compiled(
+    folder: Path,
+    compiler: tuple[str, ...],
+    sources: list[Path],
+    flags: tuple[str, ...],
+) -> list[Path]:
+    """Compile sources, as many at a time as there are processors."""
+    command = [*compiler, '-O1', f'-I{CSRC}/include', *flags]
+    objects = [folder / f'{source.name}.o' for source in sources]
     commands = [
-        [*compiler, *flags, '-c', source, '-o', folder / f'{source.name}.o']
-        for compiler, sources in [
-            (plain, [program]),
-            (engine, sorted(CSRC.glob('*.cpp'))),
-        ]
-        for source in sources
+        [*command, '-c', source, '-o', made]
+        for source, made in zip(sources, objects, strict=True)
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(partial(subprocess.run, check=True), commands))
-    objects = sorted(folder.glob('*.o'))
-    link = ['g++', *flags, *objects, '-o', folder / 'replay']
-    subprocess.run(link, check=True)
-    return folder / 'replay'
+    return objects

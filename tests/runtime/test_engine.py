@@ -10,6 +10,7 @@ import signal
 import subprocess
 import zlib
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from tests import kernels
 from tests.conftest import ROOT
 from tests.integer.conftest import compile_narrow
 from tests.integer.test_file import detector
+from tests.integer.test_operators import program_of, run_program
 
 
 def engine_of(compiled: CompiledDetector, threads: int = 1) -> Engine:
@@ -186,6 +188,49 @@ def test_maps_of_no_pixels_are_not_pooled():
     pixels = np.arange(3 * 16 * 8, dtype=np.uint8).reshape(1, 3, 16, 8)
     found = runner.run(program, pixels)['pool']
     assert np.array_equal(found, reference.run(program, pixels)['pool'])
+
+
+@pytest.mark.parametrize('grid', [(0, 255), (-127, 127), (-1, 2), None])
+@pytest.mark.parametrize('shift', [0, 1, 9, 31])
+@pytest.mark.parametrize('beyond', [0, 1])
+def test_shifted_numbers_at_the_edge_of_32_bits(beyond, shift, grid):
+    """Vectors clamp the lower halves of numbers that are proven to fit."""
+    most = 2 ** (31 + shift) - 1 + beyond
+    channels = 20
+    # Of both signs; sums are those of one weight.
+    for factor, sign, weight in product((1, -1), (1, -1), (0, 127, -127)):
+        largest = 127 * (abs(weight) or 1)
+        m = 2**16 + 1
+        b = most - largest * m
+        rounding = Multipliers(
+            np.array([factor * m], np.int32),
+            np.array([sign * b], np.int64),
+            np.array([shift], np.uint8),
+        )
+        x = np.resize(np.arange(-127, 128), (1, channels, 3, 37))
+        x[..., ::5], x[..., 1::5] = 127, -127
+        assert (abs(x * (weight or 1) * factor * m + sign * b)).max() == most
+        last = ir.Requantize(
+            'z', ('x',), channels, ir.Grid(*grid) if grid else ir.INT32,
+            rounding,
+        )  # fmt: skip
+        ops: list[ir.Op] = [last]
+        weights = {}
+        if weight:
+            one = (1, 1)
+            codes = weight * np.eye(channels, dtype=np.int16)
+            weights['w'] = ir.Weights.of(codes[..., None, None], 8)
+            sums = ir.Convolution(
+                'y', ('x',), channels, ir.INT32, one, one, (0, 0), one, 'w', 1
+            )
+            ops = [sums, replace(last, inputs=('y',))]
+        program, given = program_of(
+            ops[0], [x.astype(np.int8)], weights, tuple(ops[1:]),
+            ir.Grid(-127, 127),
+        )  # fmt: skip
+        found = run_program(program, given)
+        expected = reference.run(program, given)
+        assert np.array_equal(found['z'], expected['z'])
 
 
 def test_additions_of_other_sizes_are_refused():

@@ -154,7 +154,7 @@ struct Geometry {
 template <bool kBytes, int P, int V>
 AQD_AVX512 void block(const Geometry &g, const uint8_t *codes,
                       const int8_t *weights, const int32_t *start,
-                      const Stages &stages, Place place, Made *made) {
+                      const Stages &stages, TileCoord tile, Made *made) {
   using Product = Avx512::Product<kBytes>;
   __m512i sums[P][V];
 #pragma GCC unroll 8
@@ -181,17 +181,17 @@ AQD_AVX512 void block(const Geometry &g, const uint8_t *codes,
     }
   }
 #pragma GCC unroll 8
-  for (int v = 0; v < V; ++v, ++place.vector) {
+  for (int v = 0; v < V; ++v, ++tile.vector) {
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
       _mm512_store_si512(made->codes[0] + kLanes * p, sums[p][v]);
     }
-    stages.run(place, made);
+    stages.run(tile, made);
   }
 }
 
 using Block = void (*)(const Geometry &, const uint8_t *, const int8_t *,
-                       const int32_t *, const Stages &, Place, Made *);
+                       const int32_t *, const Stages &, TileCoord, Made *);
 
 template <bool kBytes, int V>
 Block block_of(int64_t pixels) {
@@ -243,16 +243,16 @@ constexpr TileConfigs make_configs() {
 constexpr TileConfigs kTileConfigs = make_configs();
 
 AQD_AMX void store_tile(const Stages &stages, const int32_t *start,
-                        const Place &place, Made *made) {
+                        const TileCoord &tile, Made *made) {
   if (start != nullptr) {
     const __m512i first = _mm512_loadu_si512(start);
     int32_t *sums = made->codes[0];
-    for (int i = 0; i < place.pixels * kLanes; i += kLanes) {
+    for (int i = 0; i < tile.pixels * kLanes; i += kLanes) {
       const __m512i sum = _mm512_load_si512(sums + i);
       _mm512_store_si512(sums + i, _mm512_add_epi32(sum, first));
     }
   }
-  stages.run(place, made);
+  stages.run(tile, made);
 }
 
 // Sums of the pixels of one tile or of two, and of two vectors of output
@@ -260,7 +260,7 @@ AQD_AMX void store_tile(const Stages &stages, const int32_t *start,
 template <bool kTwo, bool kWide>
 AQD_AMX void tiles(const Geometry &g, const uint8_t *codes,
                    const int8_t *weights, const int32_t *start,
-                   const Stages &stages, Place place, Made *made) {
+                   const Stages &stages, TileCoord tile, Made *made) {
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -287,22 +287,22 @@ AQD_AMX void tiles(const Geometry &g, const uint8_t *codes,
   }
   int32_t *sums = made->codes[0];
   const int32_t *next = start == nullptr ? nullptr : start + kLanes;
-  Place wide = place;
+  TileCoord wide = tile;
   ++wide.vector;
-  const int second = place.pixels - kTileRows;
-  if (kTwo) place.pixels = wide.pixels = kTileRows;
+  const int second = tile.pixels - kTileRows;
+  if (kTwo) tile.pixels = wide.pixels = kTileRows;
   _tile_stored(0, sums, 64);
-  store_tile(stages, start, place, made);
+  store_tile(stages, start, tile, made);
   if (kWide) {
     _tile_stored(1, sums, 64);
     store_tile(stages, next, wide, made);
   }
   if (kTwo) {
-    place.pixels = wide.pixels = second;
-    place.column += kTileRows;
+    tile.pixels = wide.pixels = second;
+    tile.column += kTileRows;
     wide.column += kTileRows;
     _tile_stored(2, sums, 64);
-    store_tile(stages, start, place, made);
+    store_tile(stages, start, tile, made);
     if (kWide) {
       _tile_stored(3, sums, 64);
       store_tile(stages, next, wide, made);
@@ -413,11 +413,11 @@ void rows_of_blocks(const Group &group, const Geometry &g, const Stages &stages,
     const int64_t many = std::min<int64_t>(Avx512::kPixels, width - c);
     const Block block =
         bytes ? block_of<true>(many, wide) : block_of<false>(many, wide);
-    const Place place = {top + row, c, static_cast<int>(many), v};
-    stages.fetch(place, wide);
+    const TileCoord tile = {top + row, c, static_cast<int>(many), v};
+    stages.fetch(tile, wide);
     block(g, codes + row * op.stride.height * line + c * g.step,
           weights + v * each, first == nullptr ? nullptr : first + v * kLanes,
-          stages, place, &made);
+          stages, tile, &made);
     return wide;
   };
   // What is written lies together if all channels of a few pixels are made
@@ -461,9 +461,9 @@ AQD_AMX void rows_of_tiles(const Group &group, const Geometry &g,
                              ? (both ? tiles<true, true> : tiles<true, false>)
                              : (both ? tiles<false, true> : tiles<false, false>);
         for (int64_t c = from; c < end; c += kPair) {
-          const Place place = {top + row, c, static_cast<int>(pixels), v};
-          stages.fetch(place, both ? 2 : 1);
-          run(g, window + c * g.step, weights, start, stages, place, &made);
+          const TileCoord tile = {top + row, c, static_cast<int>(pixels), v};
+          stages.fetch(tile, both ? 2 : 1);
+          run(g, window + c * g.step, weights, start, stages, tile, &made);
         }
         weights += (both ? 2 : 1) * g.runs.count * g.length * 64;
       }
@@ -475,9 +475,9 @@ AQD_AMX void rows_of_tiles(const Group &group, const Geometry &g,
 // A row of the output of a convolution whose sums are pooled.
 AQD_AVX512 void pool_row(const Group &group, const Ring &ring,
                          const Stages &stages, int64_t row, Made *made) {
-  for (int64_t c = 0; c < group.size.width; c += kPlacePixels) {
+  for (int64_t c = 0; c < group.size.width; c += kTilePixels) {
     const int many = static_cast<int>(
-        std::min<int64_t>(kPlacePixels, group.size.width - c));
+        std::min<int64_t>(kTilePixels, group.size.width - c));
     for (int64_t v = 0; v < vectors_of(group.channels); ++v) {
       pool_sums<kLanes>(group, ring, row, c, many, v * kLanes, made->codes[0]);
       stages.run({row, c, many, v}, made);

@@ -47,13 +47,6 @@ struct Made {
   const int32_t *head = codes[0];  // or where a block left its sums
 };
 
-// Some pixels of a row, and a vector of output channels.
-struct Place {
-  int64_t row, column;
-  int pixels;
-  int64_t vector;
-};
-
 // Vectors of codes of some pixels, which lie `next` codes apart.
 struct Pixels {
   int count;
@@ -140,24 +133,24 @@ std::vector<Nearest> nearest_of(const Group &group) {
   return made;
 }
 
-// Runs the stages of a group at a place.
+// Runs the stages of a group for a tile.
 template <typename Set>
 class Stages {
  public:
   explicit Stages(const Group &group)
       : group_(group), nearest_(nearest_of(group)) {}
 
-  AQD_TARGET void run(const Place &place, Made<Set> *made) const {
-    const int64_t channel = place.vector * kLanes;
+  AQD_TARGET void run(const TileCoord &tile, Made<Set> *made) const {
+    const int64_t channel = tile.vector * kLanes;
     const int64_t left = group_.channels - channel;
-    const Pixels pixels = {place.pixels, group_.channels,
+    const Pixels pixels = {tile.pixels, group_.channels,
                            static_cast<int>(left < kLanes ? left : kLanes)};
-    const int64_t pixel = place.row * group_.size.width + place.column;
+    const int64_t pixel = tile.row * group_.size.width + tile.column;
     const int64_t at = pixel * group_.channels + channel;
     for (size_t i = 0; i < group_.stages.size(); ++i) {
       const Stage &stage = group_.stages[i];
       const bool is_there = i == 0 && group_.is_convolution();
-      if (!is_there) run(i, place, pixels, at, made);
+      if (!is_there) run(i, tile, pixels, at, made);
       if (stage.out == nullptr) continue;
       store<Set>(pixels, is_there ? made->head : made->codes[i], at,
                     *stage.out);
@@ -167,21 +160,21 @@ class Stages {
  private:
   static constexpr int kLanes = Set::kVectors.lanes;
 
-  AQD_TARGET void run(size_t index, const Place &place, const Pixels &pixels,
+  AQD_TARGET void run(size_t index, const TileCoord &tile, const Pixels &pixels,
                       int64_t at, Made<Set> *made) const {
     const Stage &stage = group_.stages[index];
     const Op &op = *stage.op;
     int32_t *to = made->codes[index];
-    if (op.kind == Kind::kUpsample) return upsample(index, place, pixels, to);
+    if (op.kind == Kind::kUpsample) return upsample(index, tile, pixels, to);
     alignas(64) int32_t read[2][Made<Set>::kCount];
     const int32_t *x = input(stage.inputs[0], pixels, at, *made, read[0]);
     if (op.kind == Kind::kAdd) {
       add(op, x, input(stage.inputs[1], pixels, at, *made, read[1]),
           pixels.count, to);
     } else if (op.packed.empty()) {
-      requantize(op, x, place, pixels, to);
+      requantize(op, x, tile, pixels, to);
     } else {
-      Set::requantize(op.packed.data() + place.vector * table_size(kLanes),
+      Set::requantize(op.packed.data() + tile.vector * table_size(kLanes),
                       op.grid, x, pixels.count, to);
     }
   }
@@ -206,15 +199,15 @@ class Stages {
     }
   }
 
-  // Of values that are not short.
-  static void requantize(const Op &op, const int32_t *x, const Place &place,
+  // Of values that are not narrow.
+  static void requantize(const Op &op, const int32_t *x, const TileCoord &tile,
                          const Pixels &pixels, int32_t *to) {
     const Multipliers &table = op.multipliers;
     for (int i = 0; i < pixels.count * kLanes; ++i) {
       const int lane = i % kLanes;
       if (lane >= pixels.lanes) continue;
       const size_t k = table.m.size() > 1
-                           ? static_cast<size_t>(place.vector * kLanes + lane)
+                           ? static_cast<size_t>(tile.vector * kLanes + lane)
                            : 0;
       const int64_t wide = (x[i] * int64_t{table.m[k]} + table.b[k]) >>
                            table.s[k];
@@ -223,16 +216,16 @@ class Stages {
     }
   }
 
-  AQD_TARGET void upsample(size_t index, const Place &place, Pixels pixels,
+  AQD_TARGET void upsample(size_t index, const TileCoord &tile, Pixels pixels,
                            int32_t *to) const {
     const Tensor &x = *group_.stages[index].inputs[0].tensor;
     const Nearest &nearest = nearest_[index];
     pixels.count = 1;
-    const int64_t line = nearest.rows[static_cast<size_t>(place.row)];
-    const int64_t *column = nearest.columns.data() + place.column;
-    for (int p = 0; p < place.pixels; ++p, to += kLanes) {
+    const int64_t line = nearest.rows[static_cast<size_t>(tile.row)];
+    const int64_t *column = nearest.columns.data() + tile.column;
+    for (int p = 0; p < tile.pixels; ++p, to += kLanes) {
       load<Set>(pixels, x,
-                   (line + column[p]) * x.channels + place.vector * kLanes, to);
+                   (line + column[p]) * x.channels + tile.vector * kLanes, to);
     }
   }
 
@@ -250,19 +243,19 @@ struct Geometry {
 
 template <typename Set>
 using Block = void (*)(const Geometry &, const Op &op, const uint8_t *codes,
-                       const int8_t *weights, const Stages<Set> &, Place,
+                       const int8_t *weights, const Stages<Set> &, TileCoord,
                        Made<Set> *);
 
 // Sums of P pixels and V vectors of output channels, and what follows them.
 template <typename Set, typename Product, int P, int V>
 AQD_TARGET void block(const Geometry &g, const Op &op, const uint8_t *codes,
                       const int8_t *weights, const Stages<Set> &stages,
-                      Place place, Made<Set> *made) {
+                      TileCoord tile, Made<Set> *made) {
   constexpr int kLanes = Set::kVectors.lanes;
   constexpr int64_t kStep = 4 * kLanes;  // bytes of weights
   typename Product::Sum sums[V][P];
   alignas(64) int32_t wide[V][P * kLanes];
-  const int32_t *start = op.start.data() + place.vector * kLanes;
+  const int32_t *start = op.start.data() + tile.vector * kLanes;
   for (int v = 0; v < V; ++v) {
     for (int p = 0; p < P; ++p) {
       std::memcpy(wide[v] + p * kLanes, start + v * kLanes, 4 * kLanes);
@@ -301,13 +294,13 @@ AQD_TARGET void block(const Geometry &g, const Op &op, const uint8_t *codes,
       }
     }
   }
-  place.pixels = P;
-  for (int v = 0; v < V; ++v, ++place.vector) {
+  tile.pixels = P;
+  for (int v = 0; v < V; ++v, ++tile.vector) {
     for (int p = 0; p < P; ++p) {
       Product::end(sums[v][p], wide[v] + p * kLanes);
     }
     made->head = wide[v];
-    stages.run(place, made);
+    stages.run(tile, made);
   }
 }
 

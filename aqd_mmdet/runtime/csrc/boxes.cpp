@@ -95,7 +95,7 @@ Edges moved(const Anchor &from, const int32_t *codes, const Multipliers &table,
 }
 
 Edges decode(const Decoder &decoder, size_t level, const int32_t *codes,
-             const Place &place) {
+             const BoxPlace &place) {
   const BoxLevel &from = decoder.levels[level];
   const int64_t x = position(place.x, from.stride.width);
   const int64_t y = position(place.y, from.stride.height);

@@ -20,14 +20,14 @@ struct Box {
   bool is_real() const { return edges.x1 > edges.x0 && edges.y1 > edges.y0; }
 };
 
-// Where a box starts from.
-struct Place {
+// Where a box starts from: a pixel of a map, and which of its priors.
+struct BoxPlace {
   int64_t y = 0, x = 0, prior = 0;
 };
 
 // The box of a place's codes, in Q12 pixels.
 Edges decode(const Decoder &decoder, size_t level, const int32_t *codes,
-             const Place &place);
+             const BoxPlace &place);
 
 // A box (centre and sides in Q12) moved and grown by four codes.
 Edges moved(const Anchor &from, const int32_t *codes, const Multipliers &table,

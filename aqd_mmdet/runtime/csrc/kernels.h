@@ -53,6 +53,14 @@ struct Group {
   bool is_convolution() const { return op().kind == Kind::kConvolution; }
 };
 
+// A tile of a group's output, for which stages run at once: some pixels of a
+// row, and a vector of channels.
+struct TileCoord {
+  int64_t row, column;
+  int pixels;
+  int64_t vector;
+};
+
 // Runs a group.
 void run_group(const Group &group);
 

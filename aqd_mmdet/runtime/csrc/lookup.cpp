@@ -679,25 +679,25 @@ class Finisher {
     }
   }
 
-  // Calls what takes a place and the first of its pixels for some pixels of a
+  // Calls what takes a tile and the first of its pixels for some pixels of a
   // vector, as many of a row at once as there are.
   template <class Take>
-  AQD_VBMI void each_place(int64_t y, int64_t vector, int64_t first,
+  AQD_VBMI void each_coord(int64_t y, int64_t vector, int64_t first,
                            int64_t count, const Take &take) const {
     const int64_t before = y * kVector + first;
     for (int64_t p = 0, together; p < count; p += together) {
       together = tile_.together(before + p, std::min<int64_t>(count - p, kLanes));
       const int64_t row = tile_.row_of(before + p);
       if (row >= size_.height) continue;
-      take(Place{row, tile_.column_of(before + p), static_cast<int>(together),
-                 vector},
+      take(TileCoord{row, tile_.column_of(before + p),
+                     static_cast<int>(together), vector},
            first + p);
     }
   }
 
   void fetch(int64_t y, int64_t vector, int64_t first, int64_t count) const {
-    each_place(y, vector, first, count, [&](const Place &place, int64_t) {
-      stages_.fetch(place, 1);
+    each_coord(y, vector, first, count, [&](const TileCoord &coord, int64_t) {
+      stages_.fetch(coord, 1);
     });
   }
 
@@ -710,16 +710,16 @@ class Finisher {
     transpose_numbers(x);
     const __m512i start =
         _mm512_loadu_si512(op_.start.data() + vector * kLanes);
-    each_place(y, vector, first, kLanes,
-               [&](const Place &place, int64_t pixel) AQD_VBMI {
-      for (int64_t i = 0; i < place.pixels; ++i) {
+    each_coord(y, vector, first, kLanes,
+               [&](const TileCoord &coord, int64_t pixel) AQD_VBMI {
+      for (int64_t i = 0; i < coord.pixels; ++i) {
         const __m512i box = _mm512_set1_epi32(boxes_[pixel + i]);
         const __m512i twice = _mm512_slli_epi32(x[pixel - first + i], 1);
         _mm512_store_si512(
             made_.codes[0] + i * kLanes,
             _mm512_add_epi32(_mm512_add_epi32(twice, start), box));
       }
-      stages_.run(place, &made_);
+      stages_.run(coord, &made_);
     });
   }
 

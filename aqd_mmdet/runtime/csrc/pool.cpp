@@ -27,6 +27,8 @@ void look(const Done &done) {
 }  // namespace
 
 Pool::Pool(int threads) : owner_(getpid()) {
+  // Workers count them, and so wait until all are there.
+  const std::lock_guard<std::mutex> lock(mutex_);
   workers_.reserve(threads > 1 ? static_cast<size_t>(threads - 1) : 0);
   for (int i = 1; i < threads; ++i) {
     pthread_t worker;
@@ -48,50 +50,72 @@ Pool::~Pool() {
 bool Pool::is_forked() const { return getpid() != owner_; }
 
 void Pool::run(int64_t parts, Call call, const void *context) {
-  if (workers_.empty() || parts < 2 || is_forked()) {
+  if (parts < 2 || is_full() || is_forked()) {
     for (int64_t part = 0; part < parts; ++part) call(context, part, 0);
     return;
   }
+  Job job{call, context, parts};
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    call_ = call;
-    context_ = context;
-    parts_ = parts;
-    next_ = 0;
-    busy_ = workers_.size();
+    job.other = jobs_;
+    jobs_ = &job;
     ++round_;
   }
   wake_.notify_all();
-  take_parts(0);
-  look([this] { return busy_ == 0; });
+  take_parts(&job, 0);
+  look([&] { return job.workers == 0; });
   std::unique_lock<std::mutex> lock(mutex_);
-  done_.wait(lock, [this] { return busy_ == 0; });
+  remove(&job);
+  done_.wait(lock, [&] { return job.workers == 0; });
 }
 
-void Pool::take_parts(int thread) {
-  for (int64_t part = next_++; part < parts_; part = next_++) {
-    call_(context_, part, thread);
+void Pool::take_parts(Job *job, int thread) {
+  for (int64_t part = job->next++; part < job->parts; part = job->next++) {
+    job->call(job->context, part, thread);
   }
+}
+
+Pool::Job *Pool::find_job() {
+  Job *found = nullptr;
+  if (callers_ + busy_ >= threads()) return found;
+  for (Job *job = jobs_; job != nullptr; job = job->other) {
+    if (!job->has_parts()) continue;
+    if (found == nullptr || job->workers < found->workers) found = job;
+  }
+  return found;
+}
+
+void Pool::remove(const Job *job) {
+  Job **at = &jobs_;
+  while (*at != job) at = &(*at)->other;
+  *at = job->other;
 }
 
 void *Pool::work(void *pool) {
   Pool &self = *static_cast<Pool *>(pool);
-  uint64_t seen = 0;
   std::unique_lock<std::mutex> lock(self.mutex_);
   const int thread = ++self.started_;
-  const auto is_called = [&] { return self.stop_ || self.round_ != seen; };
-  for (;;) {
+  while (!self.stop_) {
+    if (Job *job = self.find_job()) {
+      ++self.busy_;
+      ++job->workers;
+      lock.unlock();
+      take_parts(job, thread);
+      lock.lock();
+      --self.busy_;
+      // The job stays until its caller gets the lock.
+      if (--job->workers == 0) self.done_.notify_all();
+      continue;
+    }
+    const uint64_t seen = self.round_;
+    const auto is_called = [&] { return self.stop_ || self.round_ != seen; };
     lock.unlock();
-    look(is_called);
+    // Where callers take all cores it leaves them at once.
+    look([&] { return is_called() || self.is_full(); });
     lock.lock();
     self.wake_.wait(lock, is_called);
-    if (self.stop_) return nullptr;
-    seen = self.round_;
-    lock.unlock();
-    self.take_parts(thread);
-    lock.lock();
-    if (--self.busy_ == 0) self.done_.notify_one();
   }
+  return nullptr;
 }
 
 }  // namespace aqd

@@ -19,17 +19,25 @@ namespace aqd {
 
 #ifdef AQD_HAS_THREADS
 
-// Runs parts of work on all threads; each part is done once, by any of them.
+// A thread pool that several callers use at a time. What one of them wants done
+// is a job of parts, and each part is done once. The caller works at its own
+// job; idle workers join any job that has parts left, as long as there are no
+// more of both than the pool has threads: the cores are then the callers'.
 class Pool {
  public:
-  // As many threads as asked for or to be had, the caller's included.
+  // As many threads as asked for or to be had, a caller's included.
   explicit Pool(int threads);
   ~Pool();
   Pool(const Pool &) = delete;
   Pool &operator=(const Pool &) = delete;
 
+  // A caller comes before its first run, and goes after its last one.
+  void enter() { ++callers_; }
+  void leave() { --callers_; }
+  int callers() const { return callers_; }
+
   // Calls work(part, thread) for all parts below a count and returns when all
-  // are done; threads are counted from 0.
+  // are done; of the threads at a job the caller's is 0, a worker's its own.
   template <typename Work>
   void run(int64_t parts, const Work &work) {
     run(parts, [](const void *context, int64_t part, int thread) {
@@ -38,7 +46,7 @@ class Pool {
   }
 
   // Whether this is a copy in a forked process, in which no worker lives. It
-  // must not be destroyed there.
+  // must not be destroyed there, and its lock may be held for ever.
   bool is_forked() const;
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
@@ -46,24 +54,41 @@ class Pool {
  private:
   using Call = void (*)(const void *context, int64_t part, int thread);
 
+  // What a call of run wants done. It lies on the caller's stack, so that the
+  // caller waits for those who joined, but not for others.
+  struct Job {
+    const Call call;
+    const void *const context;
+    const int64_t parts;
+    std::atomic<int64_t> next{0};
+    // Workers at it: they change under the lock, and are watched without it.
+    std::atomic<int> workers{0};
+    Job *other = nullptr;  // in the list of jobs
+
+    bool has_parts() const { return next < parts; }
+  };
+
+  // Whether callers alone are as many as threads, so that no worker may join.
+  bool is_full() const { return callers_ >= threads(); }
   void run(int64_t parts, Call call, const void *context);
-  void take_parts(int thread);
+  static void take_parts(Job *job, int thread);
+  // The job that a worker joins, or null. The lock is held.
+  Job *find_job();
+  void remove(const Job *job);
   static void *work(void *pool);
 
   std::vector<pthread_t> workers_;
   const pid_t owner_;
+  std::atomic<int> callers_{0};
   std::mutex mutex_;
   std::condition_variable wake_, done_;
-  // Counts the calls of run; workers that are still at the last one; whether
-  // all is over. They change under the lock, and are watched without it.
+  // Counts the jobs; whether all is over. They change under the lock, and are
+  // watched without it.
   std::atomic<uint64_t> round_{0};
-  std::atomic<size_t> busy_{0};
   std::atomic<bool> stop_{false};
-  int started_ = 0;     // workers that have their number
-  Call call_ = nullptr;
-  const void *context_ = nullptr;
-  int64_t parts_ = 0;
-  std::atomic<int64_t> next_{0};
+  int started_ = 0;      // workers that have their number
+  int busy_ = 0;         // workers that are at a job
+  Job *jobs_ = nullptr;  // of all callers
 };
 
 #else

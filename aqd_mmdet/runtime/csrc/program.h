@@ -112,7 +112,7 @@ struct Op {
   int groups = 1;
   Weights *weights = nullptr;
   Multipliers multipliers;
-  bool is_narrow = true;  // requantised numbers fit 31 bits before they are clamped
+  bool is_narrow = true;  // shifted numbers fit 32 bits before they are clamped
   std::vector<int32_t> table;  // of a lookup; means of an image and its readers
   // When it runs: at its own position, or at that of the operator that it
   // follows code by code (schedule.h).

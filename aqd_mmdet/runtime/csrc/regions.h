@@ -12,9 +12,9 @@ namespace aqd {
 // bins x channels; gives a status. Its outputs are logits and box codes of
 // each region.
 struct RunStage {
-  int (*call)(void *context, size_t stage, const int32_t *averages,
+  int (*call)(const void *context, size_t stage, const int32_t *averages,
               int32_t count, int32_t *const *outputs);
-  void *context;
+  const void *context;
 };
 
 // Averages of a region, bins x bins x channels.

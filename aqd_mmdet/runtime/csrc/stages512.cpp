@@ -129,13 +129,13 @@ std::vector<VectorStage> stages_of(const Group &group) {
 // A requantisation of 16 channels.
 class Requantizer {
  public:
-  AQD_AVX512 Requantizer(const VectorStage &stage, const Place &place)
+  AQD_AVX512 Requantizer(const VectorStage &stage, const TileCoord &tile)
       : grid_(stage.grid) {
-    const int64_t *table = stage.table + place.vector * kTable;
+    const int64_t *table = stage.table + tile.vector * kTable;
     for (int i = 0; i < 6; ++i) table_[i] = _mm512_loadu_si512(table + 8 * i);
   }
 
-  // Of values that fit 31 bits before they are limited.
+  // Of values that fit 32 bits before they are limited.
   AQD_AVX512 void run_narrow(int count, const int32_t *x, int32_t *to) const {
     const __m512i low = _mm512_set1_epi32(grid_.low);
     const __m512i high = _mm512_set1_epi32(grid_.high);
@@ -195,16 +195,16 @@ AQD_AVX512 inline __m512i compared(__m512i sums, const int32_t *thresholds) {
   return code;
 }
 
-AQD_AVX512 void requantize(const VectorStage &stage, const Place &place,
+AQD_AVX512 void requantize(const VectorStage &stage, const TileCoord &tile,
                            int count, const int32_t *x, int32_t *to) {
   if (stage.thresholds != nullptr) {
-    const int32_t *t = stage.thresholds + place.vector * kThresholds;
+    const int32_t *t = stage.thresholds + tile.vector * kThresholds;
     for (int i = 0; i < count; i += kLanes) {
       _mm512_store_si512(to + i, compared(_mm512_load_si512(x + i), t));
     }
     return;
   }
-  const Requantizer rounding(stage, place);
+  const Requantizer rounding(stage, tile);
   if (stage.is_narrow) return rounding.run_narrow(count, x, to);
   rounding.run(count, x, to);
 }
@@ -309,32 +309,32 @@ AQD_AVX512 const int32_t *input(const VectorStage &stage, int index,
   return to;
 }
 
-AQD_AVX512 void upsample(const VectorStage &stage, const Place &place,
+AQD_AVX512 void upsample(const VectorStage &stage, const TileCoord &tile,
                          Pixels pixels, int32_t *to) {
   const Tensor &x = *stage.inputs[0].tensor;
   pixels.count = 1;
-  const int64_t *column = stage.columns.data() + place.column;
-  const int64_t line = stage.rows[static_cast<size_t>(place.row)];
-  for (int p = 0; p < place.pixels; ++p, to += kLanes) {
+  const int64_t *column = stage.columns.data() + tile.column;
+  const int64_t line = stage.rows[static_cast<size_t>(tile.row)];
+  for (int p = 0; p < tile.pixels; ++p, to += kLanes) {
     const int64_t pixel = line + column[p];
-    load(x, pixels, pixel * pixels.next + place.vector * kLanes, to);
+    load(x, pixels, pixel * pixels.next + tile.vector * kLanes, to);
   }
 }
 
-AQD_AVX512 void run_stage(const VectorStage &stage, const Place &place,
+AQD_AVX512 void run_stage(const VectorStage &stage, const TileCoord &tile,
                           const Pixels &pixels, int64_t at, const Made *made,
                           int32_t *to) {
   if (stage.kind == Kind::kUpsample) {
-    return upsample(stage, place, pixels, to);
+    return upsample(stage, tile, pixels, to);
   }
-  alignas(64) int32_t read[2][kPlacePixels * kLanes];
+  alignas(64) int32_t read[2][kTilePixels * kLanes];
   const int32_t *x = input(stage, 0, pixels, at, made, read[0]);
-  const int count = place.pixels * kLanes;
+  const int count = tile.pixels * kLanes;
   if (stage.kind == Kind::kAdd) {
     const int32_t *y = input(stage, 1, pixels, at, made, read[1]);
     add(stage, count, x, y, to);
   } else {
-    requantize(stage, place, count, x, to);
+    requantize(stage, tile, count, x, to);
   }
 }
 
@@ -410,31 +410,31 @@ AQD_AVX512 void store_short(const int32_t *thresholds, const int32_t *sums,
 }
 
 // Runs the stages of a residual connection, one after another for all pixels.
-AQD_AVX512 void store_residual(const Residual &r, const Place &place,
+AQD_AVX512 void store_residual(const Residual &r, const TileCoord &tile,
                                const Pixels &pixels, int32_t *sums,
                                int64_t at) {
-  alignas(64) int32_t term[kPlacePixels * kLanes];
+  alignas(64) int32_t term[kTilePixels * kLanes];
   const int count = pixels.count * kLanes;
   if (r.other != nullptr && r.other->kind == Kind::kUpsample) {
-    upsample(*r.other, place, pixels, term);
+    upsample(*r.other, tile, pixels, term);
   } else {
     load(*r.term, pixels, at, term);
-    if (r.other != nullptr) requantize(*r.other, place, count, term, term);
+    if (r.other != nullptr) requantize(*r.other, tile, count, term, term);
   }
-  requantize(*r.first, place, count, sums, sums);
+  requantize(*r.first, tile, count, sums, sums);
   add(*r.add, count, sums, term, sums);
   if (r.add->out != nullptr) store(*r.add, pixels, sums, at);
   if (r.last == nullptr) return;
   const VectorStage &last = *r.last;
   if (r.is_short && pixels.mask == 0xffff) {
-    return store_short(last.thresholds + place.vector * kThresholds, sums,
+    return store_short(last.thresholds + tile.vector * kThresholds, sums,
                        pixels.count, pixels.next, last.out + at);
   }
-  requantize(last, place, count, sums, sums);
+  requantize(last, tile, count, sums, sums);
   store(last, pixels, sums, at);
 }
 
-// Whether a requantisation is by a table, to 31 bits at most.
+// Whether a requantisation is by a table, of numbers of 32 bits.
 bool is_plain(const VectorStage &stage) {
   return stage.kind == Kind::kRequantize && stage.thresholds == nullptr &&
          stage.is_narrow;
@@ -523,11 +523,11 @@ Stages::Stages(const Group &group)
 
 Stages::~Stages() = default;
 
-AQD_FETCHW void Stages::fetch(const Place &place, int64_t vectors) const {
-  const int64_t channel = place.vector * kLanes;
+AQD_FETCHW void Stages::fetch(const TileCoord &tile, int64_t vectors) const {
+  const int64_t channel = tile.vector * kLanes;
   const int64_t many = std::min(vectors * kLanes, channels_ - channel);
   const int64_t first =
-      (place.row * width_ + place.column) * channels_ + channel;
+      (tile.row * width_ + tile.column) * channels_ + channel;
   // Calls what fetches a line for those of some codes of each pixel; lines
   // that begin before them are here since the last vectors.
   const auto each_line = [&](Type type, const auto &fetch) AQD_INLINE_FETCHW {
@@ -535,7 +535,7 @@ AQD_FETCHW void Stages::fetch(const Place &place, int64_t vectors) const {
     int64_t skipped = channel * code % kCacheLine;
     if (skipped != 0) skipped = kCacheLine - skipped;
     if (skipped >= many * code) return;
-    for (int64_t p = 0; p < place.pixels; ++p) {
+    for (int64_t p = 0; p < tile.pixels; ++p) {
       const int64_t at = (first + p * channels_) * code;
       for (int64_t i = skipped; i < many * code; i += kCacheLine) fetch(at + i);
     }
@@ -559,30 +559,30 @@ AQD_FETCHW void Stages::fetch(const Place &place, int64_t vectors) const {
   }
 }
 
-AQD_AVX512 void Stages::run(const Place &place, Made *made) const {
-  const int64_t channel = place.vector * kLanes;
+AQD_AVX512 void Stages::run(const TileCoord &tile, Made *made) const {
+  const int64_t channel = tile.vector * kLanes;
   const int64_t left = std::min<int64_t>(kLanes, channels_ - channel);
-  const Pixels pixels = {place.pixels, channels_,
+  const Pixels pixels = {tile.pixels, channels_,
                          static_cast<__mmask16>((1u << left) - 1)};
   const int64_t at =
-      (place.row * width_ + place.column) * channels_ + channel;
+      (tile.row * width_ + tile.column) * channels_ + channel;
   if (is_short_ && left == kLanes) {
-    return store_short(stages_[1].thresholds + place.vector * kThresholds,
-                       made->codes[0], place.pixels, channels_,
+    return store_short(stages_[1].thresholds + tile.vector * kThresholds,
+                       made->codes[0], tile.pixels, channels_,
                        stages_[1].out + at);
   }
   int32_t *sums = made->codes[0];
   if (is_single_) {
-    requantize(stages_[1], place, place.pixels * kLanes, sums, sums);
+    requantize(stages_[1], tile, tile.pixels * kLanes, sums, sums);
     return store(stages_[1], pixels, sums, at);
   }
   if (residual_.add != nullptr) {
-    return store_residual(residual_, place, pixels, sums, at);
+    return store_residual(residual_, tile, pixels, sums, at);
   }
   for (size_t i = 0; i < stages_.size(); ++i) {
     const VectorStage &stage = stages_[i];
     int32_t *to = made->codes[i];
-    if (i >= first_) run_stage(stage, place, pixels, at, made, to);
+    if (i >= first_) run_stage(stage, tile, pixels, at, made, to);
     if (stage.out != nullptr) store(stage, pixels, to, at);
   }
 }

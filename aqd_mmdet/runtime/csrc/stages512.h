@@ -16,7 +16,7 @@
 namespace aqd {
 
 constexpr int kLanes = 16;       // int32 codes of a vector
-constexpr int kPlacePixels = 16;  // pixels that stages run for at once
+constexpr int kTilePixels = 16;  // pixels that stages run for at once
 
 inline int64_t vectors_of(int64_t channels) {
   return (channels + kLanes - 1) / kLanes;
@@ -24,14 +24,7 @@ inline int64_t vectors_of(int64_t channels) {
 
 // What stages made of 16 channels of up to 16 pixels.
 struct Made {
-  alignas(64) int32_t codes[kMaxGroup][kPlacePixels * kLanes];
-};
-
-// Some pixels of a row, and 16 output channels.
-struct Place {
-  int64_t row, column;
-  int pixels;
-  int64_t vector;
+  alignas(64) int32_t codes[kMaxGroup][kTilePixels * kLanes];
 };
 
 // Of a requantisation to few codes Op::thresholds holds, for 16 channels at a
@@ -52,18 +45,18 @@ struct Residual {
   bool is_short = false;  // whether the last one is to bytes, by sums of 16 bits
 };
 
-// Runs stages of a group at a place; those of a convolution after its sums.
+// Runs stages of a group for a tile; those of a convolution after its sums.
 class Stages {
  public:
   explicit Stages(const Group &group);
   ~Stages();
 
   // The sums of a convolution are the codes of stage 0.
-  void run(const Place &place, Made *made) const;
+  void run(const TileCoord &tile, Made *made) const;
 
-  // Fetches into the cache what stages read and write at a place, of some
-  // vectors from the place's on; those before must have been fetched.
-  void fetch(const Place &place, int64_t vectors) const;
+  // Fetches into the cache what stages read and write of a tile, and of some
+  // vectors from its own on; those before must have been fetched.
+  void fetch(const TileCoord &tile, int64_t vectors) const;
 
  private:
   std::vector<VectorStage> stages_;

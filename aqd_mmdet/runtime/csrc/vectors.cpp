@@ -94,37 +94,13 @@ void prepare_convolution(const Vectors &set, const ValueTypes &types,
   set_start(set.lanes, x.channels, op);
 }
 
-// The largest magnitude of what an operator makes in a channel.
-int64_t largest_of(const Program &program, const Op &op, size_t channel) {
-  const auto magnitude = [](const Grid &grid) {
-    return std::max(std::abs(int64_t{grid.low}), std::abs(int64_t{grid.high}));
-  };
-  if (op.kind != Kind::kConvolution) return magnitude(op.grid);
-  const Op &read = program.ops[static_cast<size_t>(op.inputs[0])];
-  return op.weights->sums[channel] * magnitude(read.grid);
-}
-
-// Whether shifted values fit 32 bits before they are limited.
-bool is_short(const Program &program, const Op &op) {
-  const Multipliers &table = op.multipliers;
-  const Op &x = program.ops[static_cast<size_t>(op.inputs[0])];
-  for (size_t c = 0; c < static_cast<size_t>(op.channels); ++c) {
-    const size_t k = table.m.size() > 1 ? c : 0;
-    const int64_t most = largest_of(program, x, c) *
-                             std::abs(int64_t{table.m[k]}) +
-                         std::abs(table.b[k]);
-    if (most >> table.s[k] > INT32_MAX) return false;
-  }
-  return true;
-}
-
 // Multipliers and what goes with them, a vector's in a row; left empty for
-// values that are not short.
+// values that are not narrow.
 //
 // A shift without a sign is exact for a value raised by 2^63, and then too
 // large by 2^(63 - s).
-void pack_table(const Vectors &set, const Program &program, Op *op) {
-  if (!is_short(program, *op)) return;
+void pack_table(const Vectors &set, Op *op) {
+  if (!op->is_narrow) return;
   const Multipliers &table = op->multipliers;
   const int lanes = set.lanes, size = table_size(lanes);
   op->packed.assign(
@@ -207,7 +183,7 @@ void prepare(const Vectors &set, const ValueTypes &types, ReadBytes read,
         break;
       case Kind::kRequantize:
         op.is_packed = true;
-        pack_table(set, *program, &op);
+        pack_table(set, &op);
         break;
       default:
         op.is_packed = op.kind == Kind::kAdd;

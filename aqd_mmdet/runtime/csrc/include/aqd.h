@@ -2,8 +2,25 @@
  * or a network by itself.
  *
  * What it computes is docs/integer_contract.md, to the last bit. Nothing is
- * thrown across this border and there is no global state: a model is used by
- * one thread at a time, several models by several threads.
+ * thrown across this border and there is no global state.
+ *
+ * Threads. Any number of threads may use a model at a time, and each call gives
+ * the same integers as alone. Weights are shared, and never change after
+ * aqd_load; each call has a workspace for what it writes.
+ *
+ * At most as many calls run at a time as the model has threads, or as the
+ * machine has processors, if these are more. Further ones wait, and have their
+ * turns in the order in which they came. The model keeps the workspaces for
+ * later calls: there are as many as calls that ever ran at a time, and each is
+ * as large as its largest image needed. The model's threads help calls while
+ * these are fewer than the threads; so the cores are not asked for more.
+ *
+ * aqd_free comes after all other calls with its model.
+ *
+ * A forked process may use its copy of a model, whatever other threads did with
+ * it at the fork. Each call runs there on its caller's thread alone.
+ *
+ * Where the platform has no threads, a model has one workspace.
  */
 #ifndef AQD_H
 #define AQD_H
@@ -30,8 +47,8 @@ enum aqd_status {
   AQD_NO_MEMORY = 3
 };
 
-/* Reads a model from the content of a file, which is copied. Its programs run
- * on so many threads, the caller's included; results do not depend on it.
+/* Reads a model from the content of a file, which is copied. A call runs on so
+ * many threads, the caller's included; results do not depend on it.
  *
  * On failure *model is NULL, and message (capacity bytes, always ended by a
  * zero) holds one line that names what is wrong. Where the networks can be run
@@ -80,7 +97,8 @@ AQD_API int aqd_program_count(const aqd_model *model);
 /* Number of tensors that leave a program. */
 AQD_API int aqd_output_count(const aqd_model *model, int program);
 
-/* Channels, height and width of an output for an input's height and width. */
+/* Channels, height and width of an output for an input's height and width. It
+ * waits for its turn as calls that run something do. */
 AQD_API int aqd_output_shape(aqd_model *model, int program, int output,
                      int32_t height, int32_t width, int32_t shape[3]);
 
