@@ -80,9 +80,9 @@ def datasets_of(node: Any, where: str) -> Iterator[tuple[str, Any]]:
         if isinstance(cls, type) and issubclass(cls, BaseDataset):
             yield where, node
             return
-        for key in ('dataset', 'datasets'):
-            if key in node:
-                yield from datasets_of(node[key], f'{where}.{key}')
+        for key, child in node.items():
+            if key != 'pipeline':
+                yield from datasets_of(child, f'{where}.{key}')
     elif isinstance(node, (list, tuple)):
         for index, child in enumerate(node):
             yield from datasets_of(child, f'{where}.{index}')
@@ -132,15 +132,17 @@ def classes_of(dataset: Any, where: str) -> tuple[str, ...]:
     return tuple(classes)
 
 
-def labels_of(cfg: Config, split: str) -> tuple[str, ...]:
+def labels_of(cfg: Config, split: str) -> tuple[str, ...] | None:
     """Return the class names that a split's labels are numbered by.
+
+    None if no dataset of it is one of mmengine's, which alone have names.
 
     Args:
         cfg: The whole config.
         split: ``train``, ``val`` or ``test``.
 
     Raises:
-        UserError: If there are none, or its datasets do not agree.
+        UserError: If its datasets do not agree.
     """
     where = f'{split}_dataloader.dataset'
     loader = cfg.get(f'{split}_dataloader') or {}
@@ -148,7 +150,7 @@ def labels_of(cfg: Config, split: str) -> tuple[str, ...]:
     for name, dataset in datasets_of(loader.get('dataset'), where):
         found.setdefault(classes_of(dataset, name), name)
     if not found:
-        raise UserError(f'the config has no dataset at {where}')
+        return None
     same_labels({name: classes for classes, name in found.items()})
     return next(iter(found))
 

@@ -55,17 +55,21 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
         UserError: Naming file and first mistake.
     """
     splits = [s for s in splits if cfg.get(f'{s}_dataloader') is not None]
-    labels = {f'{s}_dataloader': labels_of(cfg, s) for s in splits}
+    labels: dict[str, tuple[str, ...]] = {}
+    for split in splits:
+        classes = labels_of(cfg, split)
+        if classes is not None:
+            labels[f'{split}_dataloader'] = classes
+            check_classes(cfg.model, classes)
     if labels:
         same_labels(labels)
-    for split in splits:
-        check_classes(cfg.model, labels[f'{split}_dataloader'])
     for split in splits:
         metrics = list(_coco_metrics(cfg.get(f'{split}_evaluator')))
         files = _check_datasets(cfg, split, metrics)
         for metric in metrics:
-            classes = labels[f'{split}_dataloader']
-            _check_evaluator(metric, classes, files, split)
+            if files:
+                expected = labels[f'{split}_dataloader']
+                _check_evaluator(metric, expected, files, split)
 
 
 def check_label_order(cfg: Config, split: str) -> None:
@@ -124,6 +128,8 @@ def _coco_files(
         # LVIS and others derive from it, but read files of another format.
         reads_coco = cls.load_data_list is CocoDataset.load_data_list
         if reads_coco and not dataset.get('backend_args'):
+            if not dataset.get('ann_file'):
+                raise UserError(f'{name} has no ann_file: name its file')
             root = dataset.get('data_root') or ''
             prefix = (dataset.get('data_prefix') or {}).get('img', '')
             yield (
@@ -158,7 +164,7 @@ def _check_evaluator(
 ) -> None:
     """Check that an evaluator compares with what the datasets hold."""
     name = metric.get('ann_file')
-    if name is None or metric.get('backend_args') or not files:
+    if name is None or metric.get('backend_args'):
         return
     path = Path(name)
     found = files.get(path)

@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.config import Config
 from torch import nn
 
-from ..config import datasets_of, labels_of
+from ..config import datasets_of, labels_of, type_name
 from ..errors import UserError
 from .check import check_detector
 from .detector import CompiledDetector, PreProcess
@@ -72,6 +72,12 @@ def compile_detector(
     if getattr(getattr(detector, 'roi_head', None), 'with_mask', False):
         say('roi_head.mask_head stays float: the program has boxes, no masks')
     say('pre- and post-processing')
+    labels = labels_of(cfg, 'test')
+    if labels is None:
+        raise UserError(
+            'test_dataloader.dataset: it has no class names, which go into '
+            "the file; take a dataset that derives from mmengine's BaseDataset"
+        )
     program, postprocess = read_postprocess(
         detector, folded.program, fixed_point
     )
@@ -80,7 +86,7 @@ def compile_detector(
         read_test_preprocess(pre, cfg),
         postprocess,
         read_regions(detector, networks, fixed_point),
-        labels_of(cfg, 'test'),
+        labels,
     )
     say('proving that nothing overflows')
     try:
@@ -102,6 +108,13 @@ def read_test_preprocess(pre: Any, cfg: Config) -> PreProcess:
             datasets have pipelines that do not agree.
     """
     where = 'test_dataloader.dataset'
+    outer = cfg.test_dataloader.dataset
+    names = [name for name, _ in datasets_of(outer, where)]
+    if outer.get('pipeline') and names != [where]:
+        raise UserError(
+            f'{where} ({type_name(outer)}) has a pipeline of its own behind '
+            'that of its images: a program has none'
+        )
     found: dict[PreProcess, str] = {}
     for name, dataset in datasets_of(cfg.test_dataloader.dataset, where):
         try:

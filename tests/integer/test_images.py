@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mmdet.models.data_preprocessors import DetDataPreprocessor
+from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS
 
 from aqd_mmdet.errors import UserError
+from aqd_mmdet.integer.compile import read_test_preprocess
 from aqd_mmdet.integer.detector import PreProcess
 from aqd_mmdet.integer.images import _READ, image_mean, read_preprocess
 from tests.conftest import CONFIGS
@@ -201,11 +203,34 @@ def test_mean_of_a_detector_without_one():
 
 @pytest.mark.parametrize('name', ['yolox_s', 'rtmdet_s', 'ssdlite', 'paa'])
 def test_mmdets_own_pipelines_are_read(name):
-    from mmengine.config import Config
-
-    from aqd_mmdet.integer.compile import read_test_preprocess
-
     (path,) = CONFIGS.glob(f'mix/{name}*.py')
     cfg = Config.fromfile(path)
     pre = MODELS.build(cfg.model.data_preprocessor)
     assert read_test_preprocess(pre, cfg).long in (320, 640, 1333)
+
+
+def test_wrapped_test_sets():
+    leaf = dict(type='CocoDataset', pipeline=[LOAD, RESIZE, PACK])
+    other = dict(leaf, pipeline=[LOAD, {**RESIZE, 'scale': 96}, PACK])
+
+    def read_set(dataset):
+        cfg = Config(dict(test_dataloader=dict(dataset=dataset)))
+        return read_test_preprocess(preprocessor(), cfg)
+
+    for dataset in (
+        leaf,
+        dict(type='RepeatDataset', times=2, dataset=leaf),
+        dict(type='ConcatDataset', datasets=[leaf, leaf]),
+    ):
+        assert read_set(dataset) == EXPECTED
+    with pytest.raises(UserError, match=r'datasets\.0 and .*datasets\.1'):
+        read_set(dict(type='ConcatDataset', datasets=[leaf, other]))
+    mixed = dict(
+        type='MultiImageMixDataset',
+        dataset=leaf,
+        pipeline=[dict(type='Mosaic', img_scale=(9, 9))],
+    )
+    with pytest.raises(
+        UserError, match=r'\(MultiImageMixDataset\) has a pipe'
+    ):
+        read_set(mixed)
