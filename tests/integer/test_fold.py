@@ -15,7 +15,7 @@ from aqd_mmdet.integer.trace import trace
 from aqd_mmdet.integer.verify import compare, new_agreements
 from aqd_mmdet.runtime import reference
 from tests import oracle
-from tests.conftest import digits_config
+from tests.conftest import digits_config, started
 from tests.integer.conftest import MEAN, normalised, pixels
 
 
@@ -149,7 +149,7 @@ def break_addition(model: nn.Module) -> None:
     ],
 )
 def test_what_stays_float_is_refused_by_name(build, spoil, where, operator):
-    model = build(2)
+    model = started(build(2))
     spoil(model)
     with pytest.raises(UserError) as caught:
         fold(trace(model), MEAN, 32, FixedPoint())
@@ -173,9 +173,8 @@ def test_a_network_of_floats_only_is_refused(build):
 )
 def test_what_a_partial_recipe_left_in_float_is_named(build, modules, where):
     recipe = digits_config('fp').recipe
-    model = build(
-        2, recipe=[*recipe, dict(modules=modules, float=True)]
-    ).eval()
+    recipe = [*recipe, dict(modules=modules, float=True)]
+    model = started(build(2, recipe=recipe)).eval()
     assert model(normalised(pixels(1, 3, 64, 64)), mode='tensor')
     with pytest.raises(
         UserError, match=f'^{where}: aten.conv2d.* stays float'
