@@ -1,14 +1,15 @@
 """Image files: reading them as training does, and drawing on them.
 
 Training and validation read by OpenCV, this by Pillow, so that detecting
-needs nothing else. Compared with OpenCV 4.12, pixel by pixel:
+needs nothing else. Compared with OpenCV 4.12 and 5.0, pixel by pixel:
 
 - JPEG (baseline, progressive, of any subsampling, grey), PNG, WebP, AVIF, BMP,
   PPM, GIF and TIFF are equal: both decode by the same libraries, and both drop
   transparency. CMYK in JPEG is equal by OpenCV's own formula.
-- JPEG and PNG are turned by their EXIF orientation, TIFF by its tag. WebP and
-  AVIF are not; nor is anything by XMP, nor a JPEG whose EXIF block is not the
-  first of its blocks.
+- JPEG and PNG are turned by their EXIF orientation, TIFF by its tag. AVIF is
+  not, nor is anything by XMP.
+- What OpenCV's versions read in different ways is refused: WebP that EXIF
+  turns, and JPEG with several blocks of metadata that do not agree.
 - Of several frames the first is read.
 - What OpenCV reads otherwise is refused: more or fewer than 8 bits a channel,
   transparent pixels of GIF and TIFF, which it mixes with something, and a PNG
@@ -49,6 +50,8 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# How an EXIF block of a JPEG begins.
+EXIF = b'Exif\0\0'
 # EXIF entries: the orientation, those with text, and how many fractions
 # others have. Their sizes are of EXIF: a header of 6 bytes in front of the
 # block, 12 bytes an entry, 4 of them for the value or the place of it.
@@ -121,6 +124,11 @@ def check_header(image: ImageFile.ImageFile, path: Path) -> None:
             f'image {path}: pixels of mode {image.mode}, not of 8 bits a '
             'channel: convert it to RGB of 8 bits a channel'
         )
+    if len(orientations(image)) > 1:
+        raise UserError(
+            f'image {path}: its EXIF orientation is read in different ways by '
+            'versions of OpenCV: save the picture upright, without EXIF'
+        )
     if getattr(image, 'default_image', False):
         raise UserError(
             f'image {path}: an animated PNG whose first picture is not of '
@@ -186,6 +194,28 @@ def _without_inks(inks: np.ndarray) -> np.ndarray:
     """Return RGB of CMYK, 0 being no ink, rounded as OpenCV does."""
     light = 255 - inks[..., 3:].astype(np.int32)
     return (light - (inks[..., :3] * light >> 8)).astype(np.uint8)
+
+
+def orientations(image: ImageFile.ImageFile) -> set[int]:
+    """Return what versions of OpenCV may take for a picture's orientation.
+
+    OpenCV 4 takes the first block of a JPEG for EXIF, whatever it is, and 5
+    looks for one that is; 4 leaves WebP as it is, and 5 turns it.
+    """
+    found = [orientation(exif_block(image))]
+    if isinstance(image, JpegImageFile):
+        blocks = [block for name, block in image.applist if name == 'APP1']
+        if blocks and not blocks[0].startswith(EXIF):
+            found.append(1)
+        found += [
+            orientation(block[HEADER:])
+            for block in blocks
+            if block.startswith(EXIF)
+        ]
+    elif image.format == 'WEBP':
+        block = image.info.get('exif', b'')
+        found.append(orientation(block.removeprefix(EXIF)))
+    return {turn if turn in TURNS else 1 for turn in found}
 
 
 def exif_block(image: ImageFile.ImageFile) -> bytes:
