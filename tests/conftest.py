@@ -22,6 +22,11 @@ ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / 'configs'
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the file that takes longest, while others run beside it."""
+    items.sort(key=lambda item: 'test_end_to_end' not in item.nodeid)
+
+
 @pytest.fixture(autouse=True, scope='session')
 def _registered() -> None:
     """For fixtures of whole modules, which come before those of tests."""
