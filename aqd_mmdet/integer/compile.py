@@ -104,19 +104,24 @@ def read_test_preprocess(pre: Any, cfg: Config) -> PreProcess:
         cfg: The whole config.
 
     Raises:
-        UserError: If a program has not what a pipeline does, or several
-            datasets have pipelines that do not agree.
+        UserError: If a program has not what a pipeline does, several
+            datasets have pipelines that do not agree, or there is none.
     """
     where = 'test_dataloader.dataset'
     outer = cfg.test_dataloader.dataset
-    names = [name for name, _ in datasets_of(outer, where)]
-    if outer.get('pipeline') and names != [where]:
+    datasets = dict(datasets_of(outer, where))
+    if not datasets:
+        raise UserError(
+            f'{where} ({type_name(outer)}): expected a dataset that derives '
+            "from mmengine's BaseDataset, or a wrapper of such"
+        )
+    if outer.get('pipeline') and where not in datasets:
         raise UserError(
             f'{where} ({type_name(outer)}) has a pipeline of its own behind '
             'that of its images: a program has none'
         )
     found: dict[PreProcess, str] = {}
-    for name, dataset in datasets_of(cfg.test_dataloader.dataset, where):
+    for name, dataset in datasets.items():
         try:
             frame = read_preprocess(pre, dataset.pipeline)
         except UserError as error:

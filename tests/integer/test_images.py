@@ -225,6 +225,8 @@ def test_wrapped_test_sets():
         assert read_set(dataset) == EXPECTED
     with pytest.raises(UserError, match=r'datasets\.0 and .*datasets\.1'):
         read_set(dict(type='ConcatDataset', datasets=[leaf, other]))
+    with pytest.raises(UserError, match=r'\(ConcatDataset\): expected a data'):
+        read_set(dict(type='ConcatDataset', datasets=[]))
     mixed = dict(
         type='MultiImageMixDataset',
         dataset=leaf,
