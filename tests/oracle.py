@@ -7,7 +7,7 @@ integers; one image at a time. No numpy, no float, no speed.
 from operator import mul
 from typing import Any
 
-from aqd_mmdet.integer import program as ir
+from aqd_mmdet.program import ops as ir
 
 Tensor = list[list[list[int]]]
 

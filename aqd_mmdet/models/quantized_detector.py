@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..errors import UserError, nearest
-from ..integer.fixed_point import FixedPoint
 from ..layers.activation import FUNCTIONS, QuantActivation
 from ..layers.add import QuantAdd
 from ..layers.batch_norm import guard_batch_norms
@@ -21,6 +20,7 @@ from ..layers.multiply import QuantMultiply
 from ..layers.pool import QuantAvgPool, QuantMean
 from ..layers.regions import QuantRoIExtractor
 from ..layers.weighted import QuantConv2d, QuantizedLayer, QuantLinear
+from ..program.fixed_point import FixedPoint
 from ..quantizers.grid import check_bits
 from ..registry import INTEGERS, MODELS
 from .bypass import find_bypassed

@@ -10,7 +10,7 @@ from mmengine.runner import CheckpointLoader
 from aqd_mmdet.engine.checkpoint import check_checkpoint, read_checkpoint
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.quantizers import Quantizer
-from tests.integer.conftest import narrow
+from tests.compiler.conftest import narrow
 
 
 def save(path, **content):
