@@ -1,4 +1,7 @@
-"""docs/integer_contract.md in plain Python integers: what is right.
+"""Part of docs/integer_contract.md in plain Python integers: what is right.
+
+It covers section 2, section 3 and section 8, 2 (averages of a region). Sections
+6, 7 and the rest of 8 are in aqd_mmdet/runtime, in numpy.
 
 A tensor is a list of channels, a channel a list of rows, a row a list of
 integers; one image at a time. No numpy, no float, no speed.
