@@ -12,9 +12,10 @@ namespace {
 // Frees codes of weights that vector kernels hold in an order of theirs.
 void drop_codes(Program *program) {
   std::vector<bool> are_read(program->weights.size(), false);
-  for (const Op &op : program->ops) {
-    if (op.weights == nullptr || op.is_packed) continue;
-    are_read[static_cast<size_t>(op.weights - program->weights.data())] = true;
+  for (const Node &node : program->nodes) {
+    if (!node.op.is<Convolution>() || node.packed.has_kernel) continue;
+    const Weights *weights = node.op.as<Convolution>().weights;
+    are_read[static_cast<size_t>(weights - program->weights.data())] = true;
   }
   for (size_t i = 0; i < are_read.size(); ++i) {
     if (!are_read[i]) std::vector<int8_t>().swap(program->weights[i].codes);
@@ -28,34 +29,34 @@ uint8_t *line_from(void *memory) {
   return reinterpret_cast<uint8_t *>(start / line * line);
 }
 
-// A group as kernels take it; tensors are those of all operators.
-Group group_of(const Program &program, const Op &head,
-               const std::vector<Tensor> &tensors) {
-  Group group;
-  std::vector<int> members = {head.head};
-  members.insert(members.end(), head.followers.begin(), head.followers.end());
+// A fused operator as kernels take it; tensors are those of all operators.
+FusedOp fused_op(const Program &program, const Node &root,
+                 const std::vector<Tensor> &tensors) {
+  FusedOp fused;
+  std::vector<int> members = {root.root};
+  members.insert(members.end(), root.post_ops.begin(), root.post_ops.end());
   for (const int position : members) {
-    const Op &op = program.ops[static_cast<size_t>(position)];
-    Stage stage;
-    stage.op = &op;
-    if (op.is_stored) stage.out = &tensors[static_cast<size_t>(position)];
-    for (size_t i = 0; i < 2 && i < op.inputs.size(); ++i) {
-      const size_t read = static_cast<size_t>(op.inputs[i]);
-      if (program.ops[read].head != head.head || position == head.head) {
-        stage.inputs[i].tensor = &tensors[read];
+    const Node &node = program.nodes[static_cast<size_t>(position)];
+    const std::vector<int> &inputs = node.op.inputs;
+    PostOp made;
+    made.node = &node;
+    if (node.is_stored) made.out = &tensors[static_cast<size_t>(position)];
+    for (size_t i = 0; i < 2 && i < inputs.size(); ++i) {
+      const size_t read = static_cast<size_t>(inputs[i]);
+      if (program.nodes[read].root != root.root || position == root.root) {
+        made.inputs[i].tensor = &tensors[read];
         continue;
       }
-      const auto maker =
-          std::find(members.begin(), members.end(), op.inputs[i]);
-      stage.inputs[i].stage = static_cast<int>(maker - members.begin());
+      const auto maker = std::find(members.begin(), members.end(), inputs[i]);
+      made.inputs[i].index = static_cast<int>(maker - members.begin());
     }
-    group.stages.push_back(stage);
+    fused.ops.push_back(made);
   }
-  const Tensor &first = tensors[static_cast<size_t>(head.head)];
-  group.size = first.size;
-  group.channels = first.channels;
-  group.x = &tensors[static_cast<size_t>(head.inputs[0])];
-  return group;
+  const Tensor &first = tensors[static_cast<size_t>(root.root)];
+  fused.size = first.size;
+  fused.channels = first.channels;
+  fused.x = &tensors[static_cast<size_t>(root.op.inputs[0])];
+  return fused;
 }
 
 // A program, planned for a size, in its memory: the arena's tensors, and behind
@@ -65,15 +66,15 @@ class Run {
   Run(const Program &program, const Plan &plan, const Isa &isa, ThreadPool *pool,
       uint8_t *arena)
       : program_(program), plan_(plan), isa_(isa), pool_(pool),
-        scratch_(arena + plan.peak), tensors_(program.ops.size()) {
+        scratch_(arena + plan.peak), tensors_(program.nodes.size()) {
     for (size_t i = 0; i < tensors_.size(); ++i) {
-      const Op &op = program.ops[i];
+      const Op &op = program.nodes[i].op;
       tensors_[i] = {arena + plan.offsets[i], op.grid.type(), op.channels,
                      plan.sizes[i]};
     }
     given_ = tensors_[0];
     given_.type =
-        program.ops[0].kind == Kind::kImage ? Type::kU8 : Type::kI32;
+        program.nodes[0].op.is<ImageOp>() ? Type::kU8 : Type::kI32;
   }
 
   // Runs it for one input of a batch.
@@ -84,7 +85,7 @@ class Run {
                   image * bytes;
     place_outputs(image, outputs);
     for (size_t i = 0; i < tensors_.size(); ++i) {
-      if (program_.ops[i].head == static_cast<int>(i)) run_head(i);
+      if (program_.nodes[i].root == static_cast<int>(i)) run_root(i);
     }
     for (size_t o = 0; o < program_.outputs.size(); ++o) {
       const Tensor &made = tensors_[static_cast<size_t>(program_.outputs[o])];
@@ -100,7 +101,7 @@ class Run {
     for (size_t o = 0; o < program_.outputs.size(); ++o) {
       const size_t position = static_cast<size_t>(program_.outputs[o]);
       Tensor &made = tensors_[position];
-      if (!program_.ops[position].is_placed) {
+      if (!program_.nodes[position].is_placed) {
         made.data = outputs[o] + image * made.count();
       }
     }
@@ -111,21 +112,21 @@ class Run {
     }
   }
 
-  void run_head(size_t position) {
-    const Op &op = program_.ops[position];
-    if (can_lead(op)) {
-      Group group = group_of(program_, op, tensors_);
-      if (op.reads_pixels) group.x = &given_;
-      if (!op.is_packed) return run_group(group);
-      return isa_.run_group(group, scratch_, plan_.scratch, pool_);
+  void run_root(size_t position) {
+    const Node &node = program_.nodes[position];
+    if (can_be_root(node.op)) {
+      FusedOp fused = fused_op(program_, node, tensors_);
+      if (node.packed.reads_pixels) fused.x = &given_;
+      if (!node.packed.has_kernel) return run_fused(fused);
+      return isa_.run_fused(fused, scratch_, plan_.scratch, pool_);
     }
-    if (!op.is_stored) return;
+    if (!node.is_stored) return;
     inputs_.clear();
     if (position == 0) inputs_.push_back(&given_);
-    for (const int input : op.inputs) {
+    for (const int input : node.op.inputs) {
       inputs_.push_back(&tensors_[static_cast<size_t>(input)]);
     }
-    run_op(op, inputs_.data(), tensors_[position], pool_);
+    run_op(node.op, inputs_.data(), tensors_[position], pool_);
   }
 
   const Program &program_;
@@ -167,7 +168,7 @@ int Interpreter::output_shape(size_t program, size_t output, Size input,
   if (plan == nullptr) return AQD_BAD_INPUT;
   const Program &found = model_.programs[program];
   const size_t position = static_cast<size_t>(found.outputs[output]);
-  shape[0] = found.ops[position].channels;
+  shape[0] = found.nodes[position].op.channels;
   shape[1] = plan->sizes[position].height;
   shape[2] = plan->sizes[position].width;
   return AQD_OK;

@@ -36,7 +36,7 @@ class DetectorReader {
  private:
   // The operator that makes an output.
   const Op &output(const Program &program, size_t index) const {
-    return program.ops[static_cast<size_t>(program.outputs[index])];
+    return program.nodes[static_cast<size_t>(program.outputs[index])].op;
   }
 
   int32_t small(const JsonNode &node, const char *key, int64_t low,
@@ -68,7 +68,7 @@ class DetectorReader {
     const auto fill =
         reader_.items(reader_.child(node, "fill"), JsonType::kArray);
     const bool right =
-        fill.size() == kColours && network_.ops[0].channels == kColours;
+        fill.size() == kColours && network_.nodes[0].op.channels == kColours;
     if (!reader_.need(right, "of three colours")) return;
     for (size_t c = 0; c < kColours; ++c) {
       pre.fill[c] = static_cast<uint8_t>(reader_.integer(*fill[c], 0, 255));
@@ -318,7 +318,7 @@ class DetectorReader {
     for (size_t i = 0; i < features; ++i) {
       made.first_map += static_cast<size_t>(levels[i]);
     }
-    const Op &region = program.ops[0];
+    const Op &region = program.nodes[0].op;
     made.channels = region.channels;
     for (size_t i = 0; i < count; ++i) {
       const Op &map = output(network_, made.first_map + i);

@@ -46,25 +46,25 @@ uint32_t crc32(const uint8_t *data, size_t length) {
   return ~crc;
 }
 
-struct KindName {
+struct Kind {
   const char *name;
-  Kind kind;
+  Params params;
   int inputs;  // 0 for any number but none
 };
 
-constexpr KindName kKinds[] = {
-    {"Image", Kind::kImage, 1},
-    {"Region", Kind::kRegion, 1},
-    {"Convolution", Kind::kConvolution, 1},
-    {"MaxPool", Kind::kMaxPool, 1},
-    {"Requantize", Kind::kRequantize, 1},
-    {"Add", Kind::kAdd, 2},
-    {"Multiply", Kind::kMultiply, 2},
-    {"Mean", Kind::kMean, 1},
-    {"Lookup", Kind::kLookup, 1},
-    {"Upsample", Kind::kUpsample, 2},
-    {"Concatenate", Kind::kConcatenate, 0},
-    {"Slice", Kind::kSlice, 1},
+const Kind kKinds[] = {
+    {"Image", ImageOp(), 1},
+    {"Region", RegionOp(), 1},
+    {"Convolution", Convolution(), 1},
+    {"MaxPool", MaxPool(), 1},
+    {"Requantize", Requantize(), 1},
+    {"Add", Add(), 2},
+    {"Multiply", Multiply(), 2},
+    {"Mean", Mean(), 1},
+    {"Lookup", Lookup(), 1},
+    {"Upsample", Upsample(), 2},
+    {"Concatenate", Concatenate(), 0},
+    {"Slice", Slice(), 1},
 };
 
 // Positions of operators by the names of what they make. Not hashed: the load
@@ -165,16 +165,23 @@ class ProgramReader : public Reader {
     return made;
   }
 
-  void program(const JsonNode &node, Kind first, Program *made);
+  Window window(const JsonNode &node) {
+    return {pair(node, "kernel", 1, kMaxWindow),
+            pair(node, "stride", 1, kMaxWindow),
+            pair(node, "padding", 0, kMaxWindow),
+            pair(node, "dilation", 1, kMaxWindow)};
+  }
+
+  void program(const JsonNode &node, bool is_first_stage, Program *made);
 
  private:
-  void op(const JsonNode &node, Kind first, Program *made, Names *names);
+  void op(const JsonNode &node, bool is_first_stage, Program *made, Names *names);
   void check(const JsonNode &node, Op *op, Program *made);
   void check_convolution(const JsonNode &node, Op *op, Program *made);
   void check_requantize(const JsonNode &node, Op *op, const Program &made);
 };
 
-void ProgramReader::program(const JsonNode &node, Kind first, Program *made) {
+void ProgramReader::program(const JsonNode &node, bool is_first_stage, Program *made) {
   for (const JsonNode *entry :
        items(child(node, "weights"), JsonType::kObject)) {
     at("weights " + std::string(entry->key));
@@ -186,7 +193,7 @@ void ProgramReader::program(const JsonNode &node, Kind first, Program *made) {
   need(!ops.empty(), "one with operators");
   Names names;
   for (const JsonNode *entry : ops) {
-    op(*entry, first, made, &names);
+    op(*entry, is_first_stage, made, &names);
     if (!ok()) return;
   }
   at("a program");
@@ -202,7 +209,7 @@ void ProgramReader::program(const JsonNode &node, Kind first, Program *made) {
   }
 }
 
-void ProgramReader::op(const JsonNode &node, Kind first, Program *made,
+void ProgramReader::op(const JsonNode &node, bool is_first_stage, Program *made,
                        Names *names) {
   const int position = static_cast<int>(names->size());
   const std::string_view name = string(child(node, "output"));
@@ -210,15 +217,16 @@ void ProgramReader::op(const JsonNode &node, Kind first, Program *made,
   const bool fresh = name != "image" && names->count(name) == 0;
   if (!need(fresh, "one of a new name")) return;
   const std::string_view word = string(child(node, "kind"));
-  const KindName *kind = nullptr;
-  for (const KindName &each : kKinds) {
+  const Kind *kind = nullptr;
+  for (const Kind &each : kKinds) {
     if (word == each.name) kind = &each;
   }
   if (!need(kind != nullptr, "of a kind that there is")) return;
   Op op;
-  op.kind = kind->kind;
-  const bool given = op.kind == Kind::kImage || op.kind == Kind::kRegion;
-  const bool right = position == 0 ? op.kind == first : !given;
+  op.params = kind->params;
+  const bool is_source = op.is<ImageOp>() || op.is<RegionOp>();
+  const bool is_first = is_first_stage ? op.is<ImageOp>() : op.is<RegionOp>();
+  const bool right = position == 0 ? is_first : !is_source;
   if (!need(right, "in place")) return;
   const auto inputs = items(child(node, "inputs"), JsonType::kArray);
   const size_t count = static_cast<size_t>(kind->inputs);
@@ -241,131 +249,113 @@ void ProgramReader::op(const JsonNode &node, Kind first, Program *made,
   if (!ok()) return;
   check(node, &op, made);
   names->emplace(name, position);
-  made->ops.push_back(std::move(op));
+  made->nodes.emplace_back();
+  made->nodes.back().op = std::move(op);
 }
 
 void ProgramReader::check(const JsonNode &node, Op *op, Program *made) {
   const Op nothing;
   const auto input = [&](size_t i) -> const Op & {
     return i < op->inputs.size()
-               ? made->ops[static_cast<size_t>(op->inputs[i])]
+               ? made->nodes[static_cast<size_t>(op->inputs[i])].op
                : nothing;
   };
   const Op &x = input(0), &y = input(1);
-  const bool window = op->kind == Kind::kConvolution || op->kind == Kind::kMaxPool;
-  if (window) {
-    op->kernel = pair(node, "kernel", 1, kMaxWindow);
-    op->stride = pair(node, "stride", 1, kMaxWindow);
-    op->padding = pair(node, "padding", 0, kMaxWindow);
-    op->dilation = pair(node, "dilation", 1, kMaxWindow);
-  }
-  const bool same = op->kind != Kind::kConvolution &&
-                    op->kind != Kind::kConcatenate &&
-                    op->kind != Kind::kSlice && !op->inputs.empty();
+  const bool same = !op->is<Convolution>() && !op->is<Concatenate>() &&
+                    !op->is<Slice>() && !op->inputs.empty();
   if (same) need(x.channels == op->channels, "one of its channels");
-  switch (op->kind) {
-    case Kind::kImage: {
-      const auto means = items(child(node, "mean"), JsonType::kArray);
-      need(means.size() == static_cast<size_t>(op->channels),
-           "one of all means");
-      for (const JsonNode *mean : means) {
-        op->table.push_back(static_cast<int32_t>(integer(*mean, 0, 255)));
+  if (op->is<ImageOp>()) {
+    const auto means = items(child(node, "mean"), JsonType::kArray);
+    need(means.size() == static_cast<size_t>(op->channels),
+         "one of all means");
+    for (const JsonNode *mean : means) {
+      op->as<ImageOp>().means.push_back(
+          static_cast<int32_t>(integer(*mean, 0, 255)));
+    }
+    need(holds(op->grid, -255, 255), "one of its codes");
+  } else if (op->is<Convolution>()) {
+    check_convolution(node, op, made);
+  } else if (op->is<MaxPool>()) {
+    const Window read = window(node);
+    op->as<MaxPool>().window = read;
+    const auto sees = [](int32_t p, int32_t k, int32_t d) {
+      return 2 * p <= d * (k - 1) + 1;
+    };
+    need(sees(read.padding.height, read.kernel.height, read.dilation.height) &&
+             sees(read.padding.width, read.kernel.width, read.dilation.width),
+         "a window that sees more than the border");
+    need(holds(op->grid, x.grid.low, x.grid.high), "one of its codes");
+  } else if (op->is<Requantize>()) {
+    check_requantize(node, op, *made);
+  } else if (op->is<Add>()) {
+    need(y.channels == op->channels, "one of both channels");
+    need(magnitude(x.grid) <= 1 << 30 && magnitude(y.grid) <= 1 << 30,
+         "one whose sum fits");
+  } else if (op->is<Multiply>()) {
+    need(y.channels == op->channels, "one of both channels");
+    for (const int64_t p : {x.grid.low, x.grid.high}) {
+      for (const int64_t q : {y.grid.low, y.grid.high}) {
+        need(holds(op->grid, p * q, p * q), "one of its codes");
       }
-      need(holds(op->grid, -255, 255), "one of its codes");
-      break;
     }
-    case Kind::kRegion:
-      break;
-    case Kind::kConvolution:
-      check_convolution(node, op, made);
-      break;
-    case Kind::kMaxPool: {
-      const auto sees = [](int32_t p, int32_t k, int32_t d) {
-        return 2 * p <= d * (k - 1) + 1;
-      };
-      need(sees(op->padding.height, op->kernel.height, op->dilation.height) &&
-               sees(op->padding.width, op->kernel.width, op->dilation.width),
-           "a window that sees more than the border");
-      need(holds(op->grid, x.grid.low, x.grid.high), "one of its codes");
-      break;
+  } else if (op->is<Mean>()) {
+    need(magnitude(x.grid) <= 1 << 15, "one of codes of 16 bits");
+    need(holds(op->grid, x.grid.low * (int64_t{1} << kMeanBits),
+               x.grid.high * (int64_t{1} << kMeanBits)),
+         "one of its codes");
+  } else if (op->is<Lookup>()) {
+    Lookup &lookup = op->as<Lookup>();
+    const int64_t count = int64_t{x.grid.high} - x.grid.low + 1;
+    std::vector<int64_t> shape;
+    lookup.table = numbers(child(node, "table"), 1, &shape);
+    if (!ok() || !need(shape[0] == count, "of a value for each code")) return;
+    lookup.first = static_cast<int32_t>(
+        integer(node, "first", x.grid.low, x.grid.low));
+    for (const int32_t code : lookup.table) {
+      if (!need(holds(op->grid, code, code), "one of its codes")) return;
     }
-    case Kind::kRequantize:
-      check_requantize(node, op, *made);
-      break;
-    case Kind::kAdd:
-      need(y.channels == op->channels, "one of both channels");
-      need(magnitude(x.grid) <= 1 << 30 && magnitude(y.grid) <= 1 << 30,
-           "one whose sum fits");
-      break;
-    case Kind::kMultiply: {
-      need(y.channels == op->channels, "one of both channels");
-      for (const int64_t p : {x.grid.low, x.grid.high}) {
-        for (const int64_t q : {y.grid.low, y.grid.high}) {
-          need(holds(op->grid, p * q, p * q), "one of its codes");
-        }
-      }
-      break;
-    }
-    case Kind::kMean:
-      need(magnitude(x.grid) <= 1 << 15, "one of codes of 16 bits");
-      need(holds(op->grid, x.grid.low * (int64_t{1} << kMeanBits),
-                 x.grid.high * (int64_t{1} << kMeanBits)),
+  } else if (op->is<Upsample>()) {
+    need(holds(op->grid, x.grid.low, x.grid.high), "one of its codes");
+  } else if (op->is<Concatenate>()) {
+    int64_t channels = 0;
+    for (size_t i = 0; i < op->inputs.size(); ++i) {
+      channels += input(i).channels;
+      need(holds(op->grid, input(i).grid.low, input(i).grid.high),
            "one of its codes");
-      break;
-    case Kind::kLookup: {
-      const int64_t count = int64_t{x.grid.high} - x.grid.low + 1;
-      std::vector<int64_t> shape;
-      op->table = numbers(child(node, "table"), 1, &shape);
-      if (!ok() || !need(shape[0] == count, "of a value for each code")) return;
-      op->first = static_cast<int32_t>(
-          integer(node, "first", x.grid.low, x.grid.low));
-      for (const int32_t code : op->table) {
-        if (!need(holds(op->grid, code, code), "one of its codes")) return;
-      }
-      break;
     }
-    case Kind::kUpsample:
-      need(holds(op->grid, x.grid.low, x.grid.high), "one of its codes");
-      break;
-    case Kind::kConcatenate: {
-      int64_t channels = 0;
-      for (size_t i = 0; i < op->inputs.size(); ++i) {
-        channels += input(i).channels;
-        need(holds(op->grid, input(i).grid.low, input(i).grid.high),
-             "one of its codes");
-      }
-      need(channels == op->channels, "one of their channels");
-      break;
-    }
-    case Kind::kSlice:
-      op->first = static_cast<int32_t>(
-          integer(node, "first", 0, int64_t{x.channels} - op->channels));
-      op->padding = pair(node, "offset", 0, kMaxWindow);
-      op->stride = pair(node, "step", 1, kMaxWindow);
-      need(holds(op->grid, x.grid.low, x.grid.high), "one of its codes");
-      break;
+    need(channels == op->channels, "one of their channels");
+  } else if (op->is<Slice>()) {
+    Slice &slice = op->as<Slice>();
+    slice.first = static_cast<int32_t>(
+        integer(node, "first", 0, int64_t{x.channels} - op->channels));
+    slice.offset = pair(node, "offset", 0, kMaxWindow);
+    slice.step = pair(node, "step", 1, kMaxWindow);
+    need(holds(op->grid, x.grid.low, x.grid.high), "one of its codes");
   }
 }
 
 void ProgramReader::check_convolution(const JsonNode &node, Op *op,
                                       Program *made) {
-  const Op &x = made->ops[static_cast<size_t>(op->inputs[0])];
-  op->groups = static_cast<int>(integer(node, "groups", 1, x.channels));
+  const Op &x = made->nodes[static_cast<size_t>(op->inputs[0])].op;
+  Convolution &conv = op->as<Convolution>();
+  conv.window = window(node);
+  conv.groups = static_cast<int>(integer(node, "groups", 1, x.channels));
   const std::string_view name = string(child(node, "weights"));
   for (Weights &weights : made->weights) {
-    if (weights.name == name) op->weights = &weights;
+    if (weights.name == name) conv.weights = &weights;
   }
-  if (!need(op->weights != nullptr, "one with weights")) return;
-  need(x.channels % op->groups == 0 && op->channels % op->groups == 0,
+  if (!need(conv.weights != nullptr, "one with weights")) return;
+  need(x.channels % conv.groups == 0 && op->channels % conv.groups == 0,
        "one whose channels are multiples of its groups");
-  const std::vector<int64_t> shape = {op->channels, x.channels / op->groups,
-                                      op->kernel.height, op->kernel.width};
-  need(op->weights->shape == shape, "one of weights of its shape");
+  const std::vector<int64_t> shape = {op->channels, x.channels / conv.groups,
+                                      conv.window.kernel.height,
+                                      conv.window.kernel.width};
+  need(conv.weights->shape == shape, "one of weights of its shape");
   need(op->grid.low == -kLimit31 && op->grid.high == kLimit31, "one of int32");
   need(holds(x.grid, 0, 0), "one whose input has a zero");
   const int64_t limit = magnitude(x.grid);
   if (!need(limit <= 1 << 15, "one of codes of 16 bits")) return;
-  for (const int64_t sum : op->weights->sums) {
+  for (const int64_t sum : conv.weights->sums) {
     need(sum * limit <= kLimit31, "proven to fit 31 bits");
   }
 }
@@ -376,27 +366,30 @@ void ProgramReader::check_convolution(const JsonNode &node, Op *op,
 // these as signed ones, which is right from -2^31 to 2^31 - 1. The highest is
 // most >> s. Where it fits, most is less than 2^(31 + s), and the lowest, which
 // is -most / 2^s rounded down, is not below -2^31.
-bool is_narrow(int64_t most, int shift) { return most >> shift <= INT32_MAX; }
+bool fits_int32(int64_t most, int shift) { return most >> shift <= INT32_MAX; }
 
 void ProgramReader::check_requantize(const JsonNode &node, Op *op,
                                      const Program &made) {
-  op->multipliers = multipliers(child(node, "multipliers"), op->channels);
+  Requantize &made_op = op->as<Requantize>();
+  made_op.multipliers = multipliers(child(node, "multipliers"), op->channels);
   if (!ok()) return;
-  const Op &x = made.ops[static_cast<size_t>(op->inputs[0])];
+  const Op &x = made.nodes[static_cast<size_t>(op->inputs[0])].op;
   for (size_t c = 0; c < static_cast<size_t>(op->channels); ++c) {
-    const size_t k = op->multipliers.m.size() > 1 ? c : 0;
+    const size_t k = made_op.multipliers.m.size() > 1 ? c : 0;
     const int64_t largest =
-        x.kind == Kind::kConvolution
-            ? x.weights->sums[c] *
-                  magnitude(made.ops[static_cast<size_t>(x.inputs[0])].grid)
+        x.is<Convolution>()
+            ? x.as<Convolution>().weights->sums[c] *
+                  magnitude(made.nodes[static_cast<size_t>(x.inputs[0])].op.grid)
             : magnitude(x.grid);
-    const int64_t m = std::abs(static_cast<int64_t>(op->multipliers.m[k]));
-    const int64_t b = op->multipliers.b[k];
+    const int64_t m = std::abs(static_cast<int64_t>(made_op.multipliers.m[k]));
+    const int64_t b = made_op.multipliers.b[k];
     const bool right =
         b != INT64_MIN && std::abs(b) <= INT64_MAX - largest * m;
     if (!need(right, "proven to fit 63 bits")) return;
     const int64_t most = largest * m + std::abs(b);
-    if (!is_narrow(most, op->multipliers.s[k])) op->is_narrow = false;
+    if (!fits_int32(most, made_op.multipliers.s[k])) {
+      made_op.fits_int32 = false;
+    }
   }
 }
 
@@ -454,10 +447,10 @@ bool load_model(const uint8_t *content, size_t length, Model *model,
   // Operators point into weights of their program: no program may move.
   model->programs.clear();
   model->programs.resize(1 + stages.size());
-  reader.program(reader.child(json.root(), "program"), Kind::kImage,
+  reader.program(reader.child(json.root(), "program"), true,
                  &model->programs[0]);
   for (size_t i = 0; i < stages.size() && reader.ok(); ++i) {
-    reader.program(reader.child(*stages[i], "program"), Kind::kRegion,
+    reader.program(reader.child(*stages[i], "program"), false,
                    &model->programs[i + 1]);
   }
   if (!reader.ok()) return false;

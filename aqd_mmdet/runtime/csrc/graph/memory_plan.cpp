@@ -29,24 +29,29 @@ Size pooled(const Pooling &by, Size sums) {
                    by.padding.width, 1)};
 }
 
+// The window of a convolution or a max-pool; null for other operators.
+const Window *window_of(const Op &op) {
+  if (op.is<Convolution>()) return &op.as<Convolution>().window;
+  if (op.is<MaxPool>()) return &op.as<MaxPool>().window;
+  return nullptr;
+}
+
 // Size of an operator's output; sizes are those of all before it.
 Size output_size(const Program &program, int position, const Size *sizes) {
-  const Op &op = program.ops[static_cast<size_t>(position)];
+  const Node &node = program.nodes[static_cast<size_t>(position)];
+  const Op &op = node.op;
   const Size &x = sizes[op.inputs[0]];
-  switch (op.kind) {
-    case Kind::kConvolution:
-    case Kind::kMaxPool:
-      return pooled(op.pooling, windowed(op, x));
-    case Kind::kMean:
-      return {1, 1};
-    case Kind::kUpsample:
-      return sizes[op.inputs[1]];
-    case Kind::kSlice:
-      return {sliced(x.height, op.padding.height, op.stride.height),
-              sliced(x.width, op.padding.width, op.stride.width)};
-    default:
-      return x;
+  if (const Window *window = window_of(op)) {
+    return pooled(node.pooling, windowed(*window, x));
   }
+  if (op.is<Mean>()) return {1, 1};
+  if (op.is<Upsample>()) return sizes[op.inputs[1]];
+  if (op.is<Slice>()) {
+    const Slice &slice = op.as<Slice>();
+    return {sliced(x.height, slice.offset.height, slice.step.height),
+            sliced(x.width, slice.offset.width, slice.step.width)};
+  }
+  return x;
 }
 
 bool has_pixels(const Size &size) {
@@ -56,14 +61,16 @@ bool has_pixels(const Size &size) {
 
 // Whether an operator can take inputs of these sizes.
 bool fits(const Program &program, int position, const Size *sizes) {
-  const Op &op = program.ops[static_cast<size_t>(position)];
+  const Node &node = program.nodes[static_cast<size_t>(position)];
+  const Op &op = node.op;
   const Size &size = sizes[position];
   bool right = has_pixels(size);
-  if (op.pooling.kernel.height > 0) {
-    right = right && has_pixels(windowed(op, sizes[op.inputs[0]]));
+  if (node.pooling.kernel.height > 0) {
+    right = right &&
+            has_pixels(windowed(*window_of(op), sizes[op.inputs[0]]));
   }
-  if (!right || op.kind == Kind::kUpsample) return right;
-  const bool gate = op.kind == Kind::kMultiply;
+  if (!right || op.is<Upsample>()) return right;
+  const bool gate = op.is<Multiply>();
   for (const int input : op.inputs) {
     const Size &found = sizes[input];
     const bool one = gate && same(found, {1, 1});
@@ -113,32 +120,32 @@ class Placer {
   Placer(const Program &program, Plan *plan)
       : program_(program), plan_(plan), own_{kMaxArena, {}} {
     for (const int output : program.outputs) {
-      const Op &op = program.ops[static_cast<size_t>(output)];
+      const Node &node = program.nodes[static_cast<size_t>(output)];
       const bool is_known = std::any_of(
           lent_.begin(), lent_.end(),
           [&](const Lent &each) { return each.position == output; });
-      if (op.is_placed || is_known) continue;
+      if (node.is_placed || is_known) continue;
       const Size &size = plan->sizes[static_cast<size_t>(output)];
       // It may begin anywhere in a line.
-      const int64_t bytes = bytes_of(op, size) - kCacheLine;
-      lent_.push_back({output, op.head, {bytes, {}}});
+      const int64_t bytes = bytes_of(node.op, size) - kCacheLine;
+      lent_.push_back({output, node.root, {bytes, {}}});
     }
   }
 
   // Finds a place for a tensor that needs one.
   bool place(int position) {
     const size_t i = static_cast<size_t>(position);
-    const Op &op = program_.ops[i];
-    if (!op.is_stored || !op.is_placed) return true;
-    const int64_t need = whole_lines(bytes_of(op, plan_->sizes[i]) + kSlack);
+    const Node &node = program_.nodes[i];
+    if (!node.is_stored || !node.is_placed) return true;
+    const int64_t need = whole_lines(bytes_of(node.op, plan_->sizes[i]) + kSlack);
     for (Lent &each : lent_) {
-      if (op.last_use >= each.head) continue;
-      plan_->offsets[i] = each.region.place(need, op.last_use);
+      if (node.last_use >= each.root) continue;
+      plan_->offsets[i] = each.region.place(need, node.last_use);
       plan_->lenders[i] = each.position;
       if (plan_->offsets[i] >= 0) return true;
     }
     plan_->lenders[i] = -1;
-    plan_->offsets[i] = own_.place(need, op.last_use);
+    plan_->offsets[i] = own_.place(need, node.last_use);
     plan_->peak = std::max(plan_->peak, plan_->offsets[i] + need);
     return plan_->offsets[i] >= 0;
   }
@@ -150,9 +157,9 @@ class Placer {
   }
 
  private:
-  // The memory of an output that is made at a head.
+  // The memory of an output that is made at a root's position.
   struct Lent {
-    int position, head;
+    int position, root;
     Region region;
   };
 
@@ -164,16 +171,16 @@ class Placer {
 
 }  // namespace
 
-Size windowed(const Op &op, Size x) {
-  return {windowed(x.height, op.kernel.height, op.stride.height,
-                   op.padding.height, op.dilation.height),
-          windowed(x.width, op.kernel.width, op.stride.width, op.padding.width,
-                   op.dilation.width)};
+Size windowed(const Window &window, Size x) {
+  return {windowed(x.height, window.kernel.height, window.stride.height,
+                   window.padding.height, window.dilation.height),
+          windowed(x.width, window.kernel.width, window.stride.width,
+                   window.padding.width, window.dilation.width)};
 }
 
 bool make_plan(const Program &program, const Isa &isa, Size input,
                Plan *plan) {
-  const size_t count = program.ops.size();
+  const size_t count = program.nodes.size();
   plan->input = input;
   plan->sizes.assign(count, {});
   plan->offsets.assign(count, 0);
@@ -188,16 +195,16 @@ bool make_plan(const Program &program, const Isa &isa, Size input,
   Placer placer(program, plan);
   for (size_t i = 0; i < count; ++i) {
     const int position = static_cast<int>(i);
-    const Op &head = program.ops[i];
-    if (head.head != position) continue;
-    if (head.is_packed) {
+    const Node &root = program.nodes[i];
+    if (root.root != position) continue;
+    if (root.packed.has_kernel) {
       const int64_t scratch = isa.scratch(program, position, *plan);
       if (scratch > kMaxArena) return false;
       plan->scratch = std::max(plan->scratch, scratch);
     }
     if (!placer.place(position)) return false;
-    for (const int follower : head.followers) {
-      if (!placer.place(follower)) return false;
+    for (const int post_op : root.post_ops) {
+      if (!placer.place(post_op)) return false;
     }
     placer.forget(position);
   }

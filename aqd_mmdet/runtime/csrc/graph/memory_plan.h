@@ -24,7 +24,7 @@ struct Plan {
 };
 
 // Size of what a convolution or a max-pool makes of an input.
-Size windowed(const Op &op, Size x);
+Size windowed(const Window &window, Size x);
 
 struct Isa;
 

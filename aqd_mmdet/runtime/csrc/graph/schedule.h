@@ -6,12 +6,12 @@
 
 namespace aqd {
 
-// A group has at most so many operators, so that what they make of a few
-// codes stays in the fastest memory; networks have about five.
-constexpr size_t kMaxGroup = 16;
+// A fused operator has at most so many, so that what they make of a few codes
+// stays in the fastest memory; networks have about five.
+constexpr size_t kMaxFused = 16;
 
-// Whether an operator can be the first of a group.
-bool can_lead(const Op &op);
+// Whether an operator can be the root of a fused one.
+bool can_be_root(const Op &op);
 
 // Pools an image's convolution before its sums are rounded, where max-pools
 // follow the rounding: a sum that is not less is not less when it is rounded,

@@ -41,13 +41,13 @@ void with_types(const Tensor &x, const Tensor &out, F f) {
   });
 }
 
-void image(const Op &op, const Tensor &x, const Tensor &out) {
+void image(const ImageOp &op, const Tensor &x, const Tensor &out) {
   const uint8_t *from = static_cast<const uint8_t *>(x.data);
   with_type(out.type, [&](auto tag) {
     using T = typename decltype(tag)::type;
     T *to = static_cast<T *>(out.data);
     for (size_t i = 0; i < out.plane(); ++i) {
-      for (const int32_t mean : op.table) {
+      for (const int32_t mean : op.means) {
         *to++ = static_cast<T>(*from++ - mean);
       }
     }
@@ -56,7 +56,7 @@ void image(const Op &op, const Tensor &x, const Tensor &out) {
 
 // Requantises the codes of one pixel.
 void requantize(const Op &op, const int32_t *from, int32_t *to) {
-  const Multipliers &table = op.multipliers;
+  const Multipliers &table = op.as<Requantize>().multipliers;
   const size_t step = table.m.size() > 1 ? 1 : 0;
   for (size_t c = 0, k = 0; c < static_cast<size_t>(op.channels); ++c) {
     const int64_t wide = (from[c] * int64_t{table.m[k]} + table.b[k]) >>
@@ -76,16 +76,17 @@ void add(const Op &op, const int32_t *x, const int32_t *y, int32_t *to) {
 // Adds what one tap contributes to all sums of a pixel; weights of the tap
 // are in x out.
 template <typename T>
-void add_tap(const Op &op, const T *codes, const int8_t *weights,
-             int32_t channels, int32_t *sums) {
-  const int32_t per_group = channels / op.groups;
-  const int32_t outs = op.channels / op.groups;
-  for (int32_t group = 0; group < op.groups; ++group) {
+void add_tap(int32_t groups, int32_t ins, int32_t outs, const T *codes,
+             const int8_t *weights, int32_t *sums) {
+  const int32_t per_group = ins / groups;
+  const int32_t outs_per_group = outs / groups;
+  for (int32_t group = 0; group < groups; ++group) {
     for (int32_t i = 0; i < per_group; ++i) {
       const int32_t code = codes[group * per_group + i];
-      const int8_t *w = weights + int64_t{i} * op.channels + group * outs;
-      int32_t *sum = sums + group * outs;
-      for (int32_t o = 0; o < outs; ++o) sum[o] += code * w[o];
+      const int8_t *w =
+          weights + int64_t{i} * outs + group * outs_per_group;
+      int32_t *sum = sums + group * outs_per_group;
+      for (int32_t o = 0; o < outs_per_group; ++o) sum[o] += code * w[o];
     }
   }
 }
@@ -112,70 +113,74 @@ void store_pixel(const int32_t *codes, int64_t pixel, const Tensor &out) {
   });
 }
 
-// Runs the stages of a group for one pixel.
-class PixelStages {
+// Runs a fused operator for one pixel.
+class FusedPixel {
  public:
-  explicit PixelStages(const Group &group)
-      : group_(group), channels_(static_cast<size_t>(group.channels)),
-        made_(channels_ * group.stages.size()), read_{} {
+  explicit FusedPixel(const FusedOp &fused)
+      : fused_(fused), channels_(static_cast<size_t>(fused.channels)),
+        codes_(channels_ * fused.ops.size()), read_{} {
     for (std::vector<int32_t> &each : read_) each.resize(channels_);
   }
 
-  // What a stage makes of a pixel.
-  int32_t *made(size_t stage) { return made_.data() + stage * channels_; }
+  // The codes of an operator.
+  int32_t *codes(size_t index) { return codes_.data() + index * channels_; }
 
-  // Runs the stages from one on.
+  // Runs the operators from one on.
   void run(size_t first, int64_t row, int64_t column) {
-    const int64_t pixel = row * group_.size.width + column;
-    for (size_t i = 0; i < group_.stages.size(); ++i) {
-      const Stage &stage = group_.stages[i];
-      if (i >= first) run(stage, row, column, made(i));
-      if (stage.out != nullptr) store_pixel(made(i), pixel, *stage.out);
+    const int64_t pixel = row * fused_.size.width + column;
+    for (size_t i = 0; i < fused_.ops.size(); ++i) {
+      const PostOp &each = fused_.ops[i];
+      if (i >= first) run(each, row, column, codes(i));
+      if (each.out != nullptr) store_pixel(codes(i), pixel, *each.out);
     }
   }
 
  private:
-  void run(const Stage &stage, int64_t row, int64_t column, int32_t *to) {
-    const Op &op = *stage.op;
-    const int32_t *x = input(stage, 0, row, column);
-    if (op.kind == Kind::kRequantize) return requantize(op, x, to);
-    if (op.kind == Kind::kUpsample) return copy_codes(x, op.channels, to);
-    add(op, x, input(stage, 1, row, column), to);
+  void run(const PostOp &post_op, int64_t row, int64_t column, int32_t *to) {
+    const Op &op = post_op.op();
+    const int32_t *x = input(post_op, 0, row, column);
+    if (op.is<Requantize>()) return requantize(op, x, to);
+    if (op.is<Upsample>()) return copy_codes(x, op.channels, to);
+    add(op, x, input(post_op, 1, row, column), to);
   }
 
-  const int32_t *input(const Stage &stage, size_t index, int64_t row,
+  const int32_t *input(const PostOp &post_op, size_t index, int64_t row,
                        int64_t column) {
-    const Stage::Input &input = stage.inputs[index];
-    if (input.tensor == nullptr) return made(static_cast<size_t>(input.stage));
+    const PostOp::Input &input = post_op.inputs[index];
+    if (input.tensor == nullptr) return codes(static_cast<size_t>(input.index));
     const Size &size = input.tensor->size;
-    if (stage.op->kind == Kind::kUpsample) {
-      row = row * size.height / group_.size.height;
-      column = column * size.width / group_.size.width;
+    if (post_op.op().is<Upsample>()) {
+      row = row * size.height / fused_.size.height;
+      column = column * size.width / fused_.size.width;
     }
     load_pixel(*input.tensor, row * size.width + column, read_[index].data());
     return read_[index].data();
   }
 
-  const Group &group_;
+  const FusedOp &fused_;
   const size_t channels_;
-  std::vector<int32_t> made_, read_[2];
+  std::vector<int32_t> codes_, read_[2];
 };
 
 template <typename T>
-void convolve_pixel(const Op &op, const Tensor &x, int64_t row, int64_t column,
+void convolve_pixel(const FusedOp &fused, int64_t row, int64_t column,
                     int32_t *sums) {
+  const Convolution &conv = fused.conv();
+  const Window &w = conv.window;
+  const Tensor &x = *fused.x;
   const T *from = static_cast<const T *>(x.data);
   const int64_t height = x.size.height, width = x.size.width;
-  const int64_t tap = int64_t{x.channels / op.groups} * op.channels;
-  const int8_t *weights = op.weights->codes.data();
-  for (int64_t v = 0; v < op.kernel.height; ++v) {
+  const int64_t tap = int64_t{x.channels / conv.groups} * fused.channels;
+  const int8_t *weights = conv.weights->codes.data();
+  for (int64_t v = 0; v < w.kernel.height; ++v) {
     const int64_t y =
-        row * op.stride.height - op.padding.height + v * op.dilation.height;
-    for (int64_t u = 0; u < op.kernel.width; ++u, weights += tap) {
+        row * w.stride.height - w.padding.height + v * w.dilation.height;
+    for (int64_t u = 0; u < w.kernel.width; ++u, weights += tap) {
       const int64_t z =
-          column * op.stride.width - op.padding.width + u * op.dilation.width;
+          column * w.stride.width - w.padding.width + u * w.dilation.width;
       if (y < 0 || y >= height || z < 0 || z >= width) continue;
-      add_tap(op, from + (y * width + z) * x.channels, weights, x.channels, sums);
+      add_tap(conv.groups, x.channels, fused.channels,
+              from + (y * width + z) * x.channels, weights, sums);
     }
   }
 }
@@ -195,48 +200,48 @@ void raise(const From *codes, int32_t channels, To *largest) {
   }
 }
 
-// Sums of a pixel of a group that begins with a convolution: those of its
-// window, or the largest of some.
+// Accumulators of a pixel of a convolution; the largest of some, if they are
+// pooled.
 template <typename T>
-void sum_pixel(const Group &group, int64_t row, int64_t column,
+void sum_pixel(const FusedOp &fused, int64_t row, int64_t column,
                std::vector<int32_t> *other, int32_t *to) {
-  const Op &op = group.op();
-  const Tensor &x = *group.x;
-  const Pooling &by = op.pooling;
+  const Pooling &by = fused.root().pooling;
   if (by.kernel.height == 0) {
-    std::fill(to, to + group.channels, 0);
-    return convolve_pixel<T>(op, x, row, column, to);
+    std::fill(to, to + fused.channels, 0);
+    return convolve_pixel<T>(fused, row, column, to);
   }
-  std::fill(to, to + group.channels, INT32_MIN);
-  const Size size = windowed(op, x.size);
+  std::fill(to, to + fused.channels, INT32_MIN);
+  const Size size = windowed(fused.conv().window, fused.x->size);
   for (int64_t v = 0; v < by.kernel.height; ++v) {
     const int64_t y = row * by.stride.height - by.padding.height + v;
     if (y < 0 || y >= size.height) continue;
     for (int64_t u = 0; u < by.kernel.width; ++u) {
       const int64_t z = column * by.stride.width - by.padding.width + u;
       if (z < 0 || z >= size.width) continue;
-      other->assign(static_cast<size_t>(group.channels), 0);
-      convolve_pixel<T>(op, x, y, z, other->data());
-      raise(other->data(), group.channels, to);
+      other->assign(static_cast<size_t>(fused.channels), 0);
+      convolve_pixel<T>(fused, y, z, other->data());
+      raise(other->data(), fused.channels, to);
     }
   }
 }
 
-void max_pool(const Op &op, const Tensor &x, const Tensor &out, ThreadPool *pool) {
+void max_pool(const Op &op, const Tensor &x, const Tensor &out,
+              ThreadPool *threads) {
+  const Window &w = op.as<MaxPool>().window;
   const int64_t height = x.size.height, width = x.size.width;
-  pool->run(out.size.height, [&](int64_t row, int) {
+  threads->run(out.size.height, [&](int64_t row, int) {
     with_types(x, out, [&](auto *from, auto *to) {
       using To = std::remove_reference_t<decltype(*to)>;
       to += row * out.size.width * out.channels;
       for (int64_t column = 0; column < out.size.width; ++column) {
         std::fill(to, to + out.channels, static_cast<To>(op.grid.low));
-        for (int64_t v = 0; v < op.kernel.height; ++v) {
-          const int64_t y = row * op.stride.height - op.padding.height +
-                            v * op.dilation.height;
+        for (int64_t v = 0; v < w.kernel.height; ++v) {
+          const int64_t y = row * w.stride.height - w.padding.height +
+                            v * w.dilation.height;
           if (y < 0 || y >= height) continue;
-          for (int64_t u = 0; u < op.kernel.width; ++u) {
-            const int64_t z = column * op.stride.width - op.padding.width +
-                              u * op.dilation.width;
+          for (int64_t u = 0; u < w.kernel.width; ++u) {
+            const int64_t z = column * w.stride.width - w.padding.width +
+                              u * w.dilation.width;
             if (z < 0 || z >= width) continue;
             raise(from + (y * width + z) * x.channels, out.channels, to);
           }
@@ -280,7 +285,7 @@ void mean(const Tensor &x, const Tensor &out) {
   });
 }
 
-void lookup(const Op &op, const Tensor &x, const Tensor &out) {
+void lookup(const Lookup &op, const Tensor &x, const Tensor &out) {
   with_types(x, out, [&](auto *from, auto *to) {
     using To = std::remove_reference_t<decltype(*to)>;
     for (size_t i = 0; i < x.count(); ++i) {
@@ -304,12 +309,12 @@ void upsample(const Tensor &x, const Tensor &out) {
   });
 }
 
-void slice(const Op &op, const Tensor &x, const Tensor &out) {
+void slice(const Slice &op, const Tensor &x, const Tensor &out) {
   with_types(x, out, [&](auto *from, auto *to) {
     for (int64_t row = 0; row < out.size.height; ++row) {
-      const int64_t y = op.padding.height + row * op.stride.height;
+      const int64_t y = op.offset.height + row * op.step.height;
       for (int64_t column = 0; column < out.size.width; ++column) {
-        const int64_t z = op.padding.width + column * op.stride.width;
+        const int64_t z = op.offset.width + column * op.step.width;
         const auto *codes = from + (y * x.size.width + z) * x.channels;
         copy_codes(codes + op.first, out.channels, to);
         to += out.channels;
@@ -339,19 +344,19 @@ void widen(const Tensor &x, int32_t *out) {
   });
 }
 
-void run_group(const Group &group) {
-  PixelStages stages(group);
-  const bool sums = group.is_convolution();
+void run_fused(const FusedOp &fused) {
+  FusedPixel pixel(fused);
+  const bool sums = fused.is_convolution();
   std::vector<int32_t> other;
-  for (int64_t row = 0; row < group.size.height; ++row) {
-    for (int64_t column = 0; column < group.size.width; ++column) {
+  for (int64_t row = 0; row < fused.size.height; ++row) {
+    for (int64_t column = 0; column < fused.size.width; ++column) {
       if (sums) {
-        with_type(group.x->type, [&](auto tag) {
-          sum_pixel<typename decltype(tag)::type>(group, row, column, &other,
-                                                  stages.made(0));
+        with_type(fused.x->type, [&](auto tag) {
+          sum_pixel<typename decltype(tag)::type>(fused, row, column, &other,
+                                                  pixel.codes(0));
         });
       }
-      stages.run(sums ? 1 : 0, row, column);
+      pixel.run(sums ? 1 : 0, row, column);
     }
   }
 }
@@ -359,35 +364,20 @@ void run_group(const Group &group) {
 void run_op(const Op &op, const Tensor *const *inputs, const Tensor &output,
             ThreadPool *pool) {
   const Tensor &x = *inputs[0];
-  switch (op.kind) {
-    case Kind::kImage:
-      return image(op, x, output);
-    case Kind::kRegion:
-      return put(x, 0, output);
-    case Kind::kConvolution:
-    case Kind::kRequantize:
-    case Kind::kAdd:
-      return;  // of groups
-    case Kind::kMaxPool:
-      return max_pool(op, x, output, pool);
-    case Kind::kMultiply:
-      return multiply(x, *inputs[1], output);
-    case Kind::kMean:
-      return mean(x, output);
-    case Kind::kLookup:
-      return lookup(op, x, output);
-    case Kind::kUpsample:
-      return upsample(x, output);
-    case Kind::kConcatenate: {
-      int32_t first = 0;
-      for (size_t i = 0; i < op.inputs.size(); ++i) {
-        put(*inputs[i], first, output);
-        first += inputs[i]->channels;
-      }
-      return;
+  if (op.is<ImageOp>()) return image(op.as<ImageOp>(), x, output);
+  if (op.is<RegionOp>()) return put(x, 0, output);
+  if (op.is<MaxPool>()) return max_pool(op, x, output, pool);
+  if (op.is<Multiply>()) return multiply(x, *inputs[1], output);
+  if (op.is<Mean>()) return mean(x, output);
+  if (op.is<Lookup>()) return lookup(op.as<Lookup>(), x, output);
+  if (op.is<Upsample>()) return upsample(x, output);
+  if (op.is<Slice>()) return slice(op.as<Slice>(), x, output);
+  if (op.is<Concatenate>()) {
+    int32_t first = 0;
+    for (size_t i = 0; i < op.inputs.size(); ++i) {
+      put(*inputs[i], first, output);
+      first += inputs[i]->channels;
     }
-    case Kind::kSlice:
-      return slice(op, x, output);
   }
 }
 
