@@ -7,7 +7,6 @@ model = dict(
     detector='FCOS',
     recipe=_base_.recipe,
     bits='float',
-    integer=_base_.integer,
     data_preprocessor=dict(
         type='DetDataPreprocessor',
         # The integer program reads pixels minus whole numbers.

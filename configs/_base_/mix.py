@@ -5,7 +5,6 @@ _base_ = ['./mix_resnet.py', './recipes/aqd.py']
 
 aqd = dict(
     recipe=_base_.recipe,
-    integer=_base_.integer,
     # BN in the head, as AQD has it.
     bbox_head=dict(norm_cfg=dict(type='BN')),
 )

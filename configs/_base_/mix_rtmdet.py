@@ -5,7 +5,6 @@ aqd = dict(
     type='aqd_mmdet.QuantizedDetector',
     detector='RTMDet',
     recipe=_base_.recipe,
-    integer=_base_.integer,
     bits=4,
     # Its images are BGR.
     data_preprocessor=dict(mean=[104, 116, 124], std=[1, 1, 1]),

@@ -6,7 +6,6 @@ model = dict(
     detector='RetinaNet',
     recipe=_base_.recipe,
     bits='float',
-    integer=_base_.integer,
     # The integer program reads pixels minus whole numbers.
     data_preprocessor=dict(mean=[124, 116, 104], std=[1, 1, 1]),
     backbone=dict(frozen_stages=-1, norm_eval=False),

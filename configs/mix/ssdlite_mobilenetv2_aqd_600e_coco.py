@@ -9,7 +9,6 @@ model = dict(
     type='aqd_mmdet.QuantizedDetector',
     detector='SingleStageDetector',
     recipe=_base_.recipe,
-    integer=_base_.integer,
     bits=4,
     data_preprocessor=dict(mean=[124, 116, 104], std=[1, 1, 1]),
     bbox_head=dict(type='aqd_mmdet.SSDHead'),

@@ -9,7 +9,6 @@ model = dict(
     type='aqd_mmdet.QuantizedDetector',
     detector='YOLOV3',
     recipe=_base_.recipe,
-    integer=_base_.integer,
     bits=4,
     data_preprocessor=dict(std=[1, 1, 1]),
     backbone=dict(norm_eval=False),

@@ -9,7 +9,6 @@ model = dict(
     type='aqd_mmdet.QuantizedDetector',
     detector='YOLOX',
     recipe=_base_.recipe,
-    integer=_base_.integer,
     bits=4,
 )
 default_hooks = _base_.aqd_hooks
