@@ -1,5 +1,8 @@
 # RetinaNet on Res2Net, whose blocks average.
-_base_ = ['mmdet::retinanet/retinanet_r101_fpn_2x_coco.py', '../_base_/models/aqd_single_stage.py']
+_base_ = [
+    'mmdet::retinanet/retinanet_r101_fpn_2x_coco.py',
+    '../_base_/models/aqd_single_stage.py',
+]
 
 model = dict(detector='RetinaNet', bits=4, **_base_.aqd)
 model['recipe'] = [*_base_.recipe, dict(modules='backbone.*', pool=dict())]

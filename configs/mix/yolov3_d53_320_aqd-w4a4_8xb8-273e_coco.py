@@ -4,19 +4,15 @@ _base_ = [
     '../_base_/models/aqd_yolo.py',
 ]
 
-model = dict(
-    detector='YOLOV3',
-    bits=4,
-    data_preprocessor=dict(std=[1, 1, 1]),
-    backbone=dict(
-        norm_eval=False,
-        # It was trained on images divided by 255.
-        init_cfg=dict(
-            type='aqd_mmdet.PretrainedRawImage',
-            stem='conv1.conv',
-            std=[255, 255, 255],
-        ),
+model = dict(detector='YOLOV3', bits=4, **_base_.aqd)
+model['data_preprocessor'] = dict(std=[1, 1, 1])
+model['backbone'] = dict(
+    norm_eval=False,
+    # It was trained on images divided by 255.
+    init_cfg=dict(
+        type='aqd_mmdet.PretrainedRawImage',
+        stem='conv1.conv',
+        std=[255, 255, 255],
     ),
-    **_base_.aqd,
 )
 default_hooks = _base_.aqd_hooks

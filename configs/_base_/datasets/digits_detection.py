@@ -34,7 +34,7 @@ test_pipeline = [
     ),
 ]
 
-# --------------------------- never changed ---------------------------
+# ----------------------- hardly ever changed -------------------------
 dataset_type = 'CocoDataset'
 metainfo = dict(classes=tuple('0123456789'))
 

@@ -58,7 +58,7 @@ model = dict(
         nms=dict(type='nms', iou_threshold=0.6),
         max_per_img=100,
     ),
-    # ------------------------- never changed -------------------------
+    # --------------------- hardly ever changed -----------------------
     type='aqd_mmdet.QuantizedDetector',
     detector='FCOS',
     data_preprocessor=dict(
