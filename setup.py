@@ -35,9 +35,9 @@ setup(
     ext_modules=[
         Extension(
             'aqd_mmdet.runtime._engine',
-            sorted(map(str, ENGINE.glob('*.cpp'))),
+            sorted(map(str, ENGINE.glob('**/*.cpp'))),
             depends=sorted(map(str, ENGINE.glob('**/*.h'))),
-            include_dirs=[str(ENGINE / 'include')],
+            include_dirs=[str(ENGINE), str(ENGINE / 'include')],
             extra_compile_args=[
                 *('-std=c++17', '-O3', '-fvisibility=hidden'),
                 *('-fno-exceptions', '-fno-rtti', '-pthread'),

@@ -10,9 +10,9 @@ from unittest import mock
 import pytest
 
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.integer import file
+from aqd_mmdet.program import file
 from aqd_mmdet.runtime.engine import Engine
-from tests.integer.test_file import detector
+from tests.program.test_file import detector
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""docs/integer_contract.md in plain Python integers: what is right.
+"""Part of docs/integer_contract.md in plain Python integers: what is right.
+
+It covers section 2, section 3 and section 8.2 (averages of a region). Sections
+6, 7 and the rest of 8 are in aqd_mmdet/runtime, in numpy.
 
 A tensor is a list of channels, a channel a list of rows, a row a list of
 integers; one image at a time. No numpy, no float, no speed.
@@ -7,7 +10,7 @@ integers; one image at a time. No numpy, no float, no speed.
 from operator import mul
 from typing import Any
 
-from aqd_mmdet.integer import program as ir
+from aqd_mmdet.program import ops as ir
 
 Tensor = list[list[list[int]]]
 
@@ -213,7 +216,7 @@ def execute(op: ir.Op, inputs: list[Tensor], program: ir.Program) -> Tensor:
 def axis(
     low: int, high: int, stride: int, bins: int, samples: int, length: int
 ) -> list[list[list[tuple[int, int]]]]:
-    """Section 8, 2: pixels and weights of each sample of each bin."""
+    """Section 8.2: pixels and weights of each sample of each bin."""
     n = samples or max(1, -(-(high - low) // (bins * stride * 256)))
     found = []
     for i in range(bins):
@@ -235,7 +238,7 @@ def axis(
 def align(
     x: Tensor, box: list[int], stride: int, bins: int, samples: int
 ) -> Tensor:
-    """Section 8, 2: one region of one map."""
+    """Section 8.2: one region of one map."""
     x0, y0, x1, y1 = box
     rows = axis(y0, y1, stride, bins, samples, len(x[0]))
     columns = axis(x0, x1, stride, bins, samples, len(x[0][0]))

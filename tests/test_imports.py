@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import aqd_mmdet
-import aqd_mmdet.integer.trace  # registers operators, once in a process
+import aqd_mmdet.compiler.trace  # registers operators, once in a process
 
 MODULES = sorted(
     module.name

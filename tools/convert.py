@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from mmengine.registry import MODELS
 
+from aqd_mmdet.compiler import report, verify
+from aqd_mmdet.compiler.compile import compile_detector
 from aqd_mmdet.config import labels_of
 from aqd_mmdet.engine import launch, preflight
 from aqd_mmdet.engine.checkpoint import (
@@ -18,9 +20,8 @@ from aqd_mmdet.engine.checkpoint import (
 from aqd_mmdet.engine.compiled_model import use_compiled
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import write_whole
-from aqd_mmdet.integer import file, report, verify
-from aqd_mmdet.integer.compile import compile_detector
-from aqd_mmdet.integer.program import listing, plan_memory
+from aqd_mmdet.program import file
+from aqd_mmdet.program.ops import listing, plan_memory
 from aqd_mmdet.progress import progress
 from aqd_mmdet.runtime.images import read_image
 from aqd_mmdet.runtime.preprocess import (

@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import write_whole
-from aqd_mmdet.integer.detector import SCORE_BITS
+from aqd_mmdet.program.detector import SCORE_BITS
 from aqd_mmdet.runtime import Detector
 from aqd_mmdet.runtime.fonts import Names, write_names
 from aqd_mmdet.runtime.images import draw, read_image

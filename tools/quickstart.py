@@ -23,8 +23,8 @@ from torch import nn
 
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import write_whole
-from aqd_mmdet.integer.detector import BOX_BITS, SCORE_BITS
 from aqd_mmdet.models.quantized_detector import quantized_layers
+from aqd_mmdet.program.detector import BOX_BITS, SCORE_BITS
 from aqd_mmdet.runtime import Detector
 from aqd_mmdet.visualization import Box, draw_comparison
 

@@ -40,7 +40,7 @@ fi
 
 # What the environment was made from; it is good if its mark says the same.
 csrc=aqd_mmdet/runtime/csrc
-wanted=$(cat tools/setup_env.sh setup.cfg setup.py "$csrc"/*.* "$csrc"/include/* | cksum)
+wanted=$(cat tools/setup_env.sh setup.cfg setup.py $(find "$csrc" -type f | sort) | cksum)
 if [[ $(cat "$venv/ready" 2>/dev/null) == "$wanted" ]]; then
     echo "environment: $venv is ready"
     exit

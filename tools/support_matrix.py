@@ -22,16 +22,16 @@ from mmengine.logging import MessageHub
 from mmengine.registry import MODELS
 from torch import nn
 
+from aqd_mmdet.compiler.compile import compile_detector
+from aqd_mmdet.compiler.trace import trace
 from aqd_mmdet.engine.calibration import calibrate
 from aqd_mmdet.engine.launch import replace_sync_bn
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import write_whole
-from aqd_mmdet.integer import file
-from aqd_mmdet.integer.compile import compile_detector
-from aqd_mmdet.integer.detector import CompiledDetector
-from aqd_mmdet.integer.program import Image
-from aqd_mmdet.integer.trace import trace
 from aqd_mmdet.models.integer_aware import IntegerNetwork, IntegerRegions
+from aqd_mmdet.program import file
+from aqd_mmdet.program.detector import CompiledDetector
+from aqd_mmdet.program.ops import Image
 from aqd_mmdet.progress import progress
 from aqd_mmdet.quantizers.start import mse_clip
 from aqd_mmdet.runtime import reference

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from ..errors import UserError
-from ..integer import file
+from ..program import file
 from ..runtime.engine import Engine, library
 from .layers import Chain, chain_detector
 

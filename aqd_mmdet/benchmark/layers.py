@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..integer import program as ir
-from ..integer.detector import (
+from ..program import ops as ir
+from ..program.detector import (
     AnchorLevel,
     Anchors,
     CompiledDetector,
@@ -22,7 +22,7 @@ from ..integer.detector import (
     PreProcess,
     Sigmoid,
 )
-from ..integer.fixed_point import FixedPoint, Multipliers, real_multipliers
+from ..program.fixed_point import FixedPoint, Multipliers, real_multipliers
 
 LONG, SHORT = 5, 1
 IDENTITY = Multipliers(

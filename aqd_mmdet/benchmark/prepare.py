@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..integer import file
-from ..integer import program as ir
+from ..program import file
+from ..program import ops as ir
 from .cases import CONFIGS, Case
 from .layers import LONG, SHORT, Chain, chain_detector
 
@@ -123,7 +123,7 @@ def _build(config: Path, bits: Any) -> Any:
 
 
 def _compile(detector: Any, cfg: Any) -> Any:
-    from ..integer.compile import compile_detector
+    from ..compiler.compile import compile_detector
 
     return compile_detector(detector, cfg, lambda text: None).compiled
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..integer import file
+from ..program import file
 
 Run = Callable[[], Any]
 

@@ -13,14 +13,14 @@ from mmengine.registry import MODELS as BUILDERS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..compiler.box_selection import check_selection
+from ..compiler.compile import read_test_preprocess
+from ..compiler.executor import Executor
 from ..config import labels_of, same_labels
 from ..errors import UserError
-from ..integer import file
-from ..integer import program as ir
-from ..integer.box_selection import check_selection
-from ..integer.compile import read_test_preprocess
-from ..integer.detector import BOX_BITS, SCORE_BITS
-from ..integer.executor import Executor
+from ..program import file
+from ..program import ops as ir
+from ..program.detector import BOX_BITS, SCORE_BITS
 from ..registry import MODELS
 from ..runtime import Detector
 from ..runtime.preprocess import bordered_size

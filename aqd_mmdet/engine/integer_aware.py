@@ -7,8 +7,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..compiler.compile import fixed_point_of
 from ..errors import UserError
-from ..integer.compile import fixed_point_of
 from ..models.integer_aware import IntegerNetwork, integer_aware
 from ..models.quantized_detector import detector_of, quantized_layers
 from ..registry import HOOKS

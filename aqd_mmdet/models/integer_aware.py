@@ -15,27 +15,27 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from ..errors import UserError
-from ..integer import program as ir
-from ..integer.bounds import prove
-from ..integer.compile import fixed_point_of
-from ..integer.detector import BOX_BITS
-from ..integer.executor import Executor
-from ..integer.fold import Folded, fold
-from ..integer.images import image_mean
-from ..integer.regions import (
+from ..compiler.compile import fixed_point_of
+from ..compiler.executor import Executor
+from ..compiler.fold import Folded, fold
+from ..compiler.images import image_mean
+from ..compiler.regions import (
     FIRST_FEATURES,
     capture_regions,
     read_regions,
     region_networks,
 )
-from ..integer.simulation import Simulation
-from ..integer.trace import (
+from ..compiler.simulation import Simulation
+from ..compiler.trace import (
     dense_head,
     region_extractors,
     region_heads,
     trace,
 )
+from ..errors import UserError
+from ..program import ops as ir
+from ..program.bounds import prove
+from ..program.detector import BOX_BITS
 from ..quantizers.fake_quantize import round_half_up
 from ..runtime.regions import align
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..errors import UserError
-from ..integer.fixed_point import FixedPoint
 from ..layers.activation import FUNCTIONS, QuantActivation
 from ..layers.add import QuantAdd
 from ..layers.batch_norm import guard_batch_norms
@@ -22,6 +21,7 @@ from ..layers.pool import QuantAvgPool, QuantMean
 from ..layers.regions import QuantRoIExtractor
 from ..layers.weighted import QuantConv2d, QuantizedLayer, QuantLinear
 from ..options import Options
+from ..program.fixed_point import FixedPoint
 from ..quantizers.grid import check_bits
 from ..registry import MODELS
 from .bypass import find_bypassed
@@ -66,7 +66,7 @@ def QuantizedDetector(
             ``'float'``: then rules of norms are followed and nothing is
             quantised, which makes the float detector to start from.
         integer: Options of the integer program: fields of
-            :class:`aqd_mmdet.integer.fixed_point.FixedPoint`, which the
+            :class:`aqd_mmdet.program.fixed_point.FixedPoint`, which the
             compiler and the integer-aware mode both read.
         **cfg: The detector's own config.
 

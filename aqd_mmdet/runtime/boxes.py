@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..integer.detector import (
+from ..program.detector import (
     DELTA_BITS,
     GEOMETRY_BITS,
     AnchorLevel,

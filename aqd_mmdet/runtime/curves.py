@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..integer.detector import Curve
-from ..integer.fixed_point import Multipliers
+from ..program.detector import Curve
+from ..program.fixed_point import Multipliers
 
 
 def fixed(x: np.ndarray, table: Multipliers, lo: int, hi: int) -> np.ndarray:

@@ -7,8 +7,8 @@ from typing import NamedTuple, overload
 
 import numpy as np
 
-from ..integer import file
-from ..integer.detector import CompiledDetector
+from ..program import file
+from ..program.detector import CompiledDetector
 from . import engine, postprocess, reference, regions
 from .preprocess import check_image, prepare
 from .scores import shown

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from ..integer.detector import CompiledDetector
-from ..integer.program import Image, Program
+from ..program.detector import CompiledDetector
+from ..program.ops import Image, Program
 
 MESSAGE_BYTES = 300
 # Numbers of an aqd_detection: four edges, label, score.

@@ -28,7 +28,7 @@ from PIL import Image, ImageDraw, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from ..errors import UserError
-from ..integer.detector import BOX_BITS, SCORE_BITS
+from ..program.detector import BOX_BITS, SCORE_BITS
 from .detector import Detections
 from .fonts import Font
 from .preprocess import MAX_SIDE

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import UserError
-from ..integer.detector import (
+from ..program.detector import (
     BOX_BITS,
     GEOMETRY_BITS,
     OVERLAP_BITS,

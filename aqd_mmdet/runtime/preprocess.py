@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..errors import UserError
-from ..integer.detector import PreProcess
+from ..program.detector import PreProcess
 
 POSITION_BITS = 11
 # One side of an image, and the ratio of both: beyond them it is a mistake,

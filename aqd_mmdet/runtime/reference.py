@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..integer import program as ir
+from ..program import ops as ir
 
 Tensors = Mapping[str, np.ndarray]
 

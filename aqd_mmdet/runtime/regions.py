@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..integer.detector import (
+from ..program.detector import (
     BOX_BITS,
     DELTA_BITS,
     GEOMETRY_BITS,
     Regions,
     RegionStage,
 )
-from ..integer.program import MEAN_BITS, Program
+from ..program.ops import MEAN_BITS, Program
 from .boxes import MAX_DELTA, grown
 from .curves import fixed, rounded
 from .postprocess import Boxes, suppress

@@ -6,7 +6,7 @@ Some heads choose candidates by one rank and order them by another.
 
 import numpy as np
 
-from ..integer.detector import (
+from ..program.detector import (
     DELTA_BITS,
     SCORE_BITS,
     BestClass,
@@ -18,7 +18,7 @@ from ..integer.detector import (
     Sigmoid,
     Softmax,
 )
-from ..integer.fixed_point import Multipliers
+from ..program.fixed_point import Multipliers
 from .curves import fixed, read_curve, rounded, square_root
 
 MAX_LOGIT = 16 << DELTA_BITS

@@ -5,7 +5,7 @@ import pytest
 
 from aqd_mmdet.benchmark.cases import CASES
 from aqd_mmdet.benchmark.layers import Chain, chain_detector, normal_weights
-from aqd_mmdet.integer import file
+from aqd_mmdet.program import file
 from aqd_mmdet.runtime import reference
 from aqd_mmdet.runtime.engine import Engine
 

@@ -2,14 +2,13 @@
 
 import pytest
 
+from aqd_mmdet.compiler.compile import compile_detector
 from aqd_mmdet.engine.calibration import calibrate
 from aqd_mmdet.engine.compiled_model import check_compiled
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.integer import file
-from aqd_mmdet.integer.compile import compile_detector
+from aqd_mmdet.program import file
 from aqd_mmdet.quantizers.start import mse_clip
-from tests.conftest import digits_config
-from tests.integer.conftest import normalised, pixels
+from tests.factories import digits_config, normalised, pixels
 
 
 @pytest.fixture(scope='module')

@@ -6,11 +6,11 @@ import pytest
 from mmengine.registry import MODELS
 
 import aqd_mmdet.datasets  # noqa: F401 (registers transforms)
+from aqd_mmdet.compiler.compile import read_test_preprocess
 from aqd_mmdet.config import labels_of
 from aqd_mmdet.engine import launch
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.integer.compile import read_test_preprocess
-from tests.conftest import digits_config
+from tests.factories import digits_config
 
 SCRIPT = """
 import atexit, os

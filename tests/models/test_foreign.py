@@ -12,8 +12,8 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from aqd_mmdet.compiler.compile import compile_detector
 from aqd_mmdet.engine.calibration import calibrate
-from aqd_mmdet.integer.compile import compile_detector
 from aqd_mmdet.layers import (
     QuantActivation,
     QuantAdd,
@@ -26,7 +26,7 @@ from aqd_mmdet.models.integer_aware import IntegerNetwork
 from aqd_mmdet.quantizers.start import mse_clip
 from aqd_mmdet.runtime import Detector, reference
 from tests import oracle
-from tests.integer.conftest import normalised, pixels
+from tests.factories import normalised, pixels
 
 
 def block(i: int, o: int, stride: int, groups: int = 1) -> nn.Sequential:

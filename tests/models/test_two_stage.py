@@ -10,15 +10,16 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
 
+from aqd_mmdet.compiler import verify
+from aqd_mmdet.compiler.compile import Compilation, compile_detector
 from aqd_mmdet.engine.calibration import calibrate
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.integer import file, verify
-from aqd_mmdet.integer.compile import Compilation, compile_detector
 from aqd_mmdet.layers import QuantLinear, QuantRoIExtractor
 from aqd_mmdet.models.integer_aware import IntegerNetwork, integer_aware
+from aqd_mmdet.program import file
 from aqd_mmdet.quantizers.start import mse_clip
 from aqd_mmdet.runtime import Detector, reference
-from tests.conftest import CONFIGS
+from tests.factories import CONFIGS
 
 SIDE = 128
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.factories import ROOT
 
 CSRC = ROOT / 'aqd_mmdet/runtime/csrc'
 # Compilers with what they check.
@@ -56,7 +56,7 @@ def built(folder: Path, name: str, flags: tuple[str, ...]) -> Path:
     flags = (*flags, '-g', '-pthread')
     program = Path(__file__).parent / name
     objects = [
-        *compiled(folder, ENGINE, sorted(CSRC.glob('*.cpp')), flags),
+        *compiled(folder, ENGINE, sorted(CSRC.glob('**/*.cpp')), flags),
         *compiled(folder, PROGRAM, [program], flags),
     ]
     made = folder / program.stem
@@ -71,7 +71,7 @@ def compiled(
     flags: tuple[str, ...],
 ) -> list[Path]:
     """Compile sources, as many at a time as there are processors."""
-    command = [*compiler, '-O1', f'-I{CSRC}/include', *flags]
+    command = [*compiler, '-O1', f'-I{CSRC}', f'-I{CSRC}/include', *flags]
     objects = [folder / f'{source.name}.o' for source in sources]
     commands = [
         [*command, '-c', source, '-o', made]

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from aqd_mmdet.integer import program as ir
-from aqd_mmdet.integer.detector import (
+from aqd_mmdet.program import ops as ir
+from aqd_mmdet.program.detector import (
     AnchorLevel,
     Anchors,
     BestClass,
@@ -31,7 +31,7 @@ from aqd_mmdet.integer.detector import (
     Sigmoid,
     Softmax,
 )
-from aqd_mmdet.integer.fixed_point import Multipliers
+from aqd_mmdet.program.fixed_point import Multipliers
 
 DECODERS = (Anchors, Cells, Points, Exponents, Bins)
 SCORES = (Sigmoid, Product, BestClass, GeometricMean, Softmax)

@@ -9,7 +9,7 @@ def test_each_name_is_one_thing(tmp_path):
     """Types of one name that differ are undefined behaviour, which compilers
     see when they link."""
     flags = ('-flto', '-Werror=odr', '-Werror=lto-type-mismatch')
-    objects = compiled(tmp_path, ENGINE, sorted(CSRC.glob('*.cpp')), flags)
+    objects = compiled(tmp_path, ENGINE, sorted(CSRC.glob('**/*.cpp')), flags)
     # To an object again: no code is made, which would take as long.
     link = ['g++', '-O1', *flags, '-r', '-flinker-output=rel']
     result = subprocess.run(

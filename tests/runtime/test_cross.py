@@ -18,14 +18,13 @@ import numpy as np
 import pytest
 import torch
 
-from aqd_mmdet.integer import file
-from aqd_mmdet.integer import program as ir
-from aqd_mmdet.integer.detector import Anchors, Sigmoid, Softmax
+from aqd_mmdet.program import file
+from aqd_mmdet.program import ops as ir
+from aqd_mmdet.program.detector import Anchors, Sigmoid, Softmax
 from aqd_mmdet.runtime import Detector, reference
-from tests.conftest import ROOT
-from tests.integer.conftest import compile_narrow
-from tests.integer.test_file import detector
-from tests.integer.test_operators import two_stage, wide_convolution
+from tests.factories import ROOT, compile_narrow
+from tests.program.test_file import detector
+from tests.program.test_operators import two_stage, wide_convolution
 from tests.runtime.random_detectors import DECODERS, SCORES, random_detector
 
 CSRC = ROOT / 'aqd_mmdet/runtime/csrc'
@@ -120,7 +119,7 @@ def built(tmp_path_factory):
     @cache
     def make(build: Build) -> Path:
         folder = tmp_path_factory.mktemp('cross')
-        flags = ('-O2', f'-I{CSRC}/include', *build.flags)
+        flags = ('-O2', f'-I{CSRC}', f'-I{CSRC}/include', *build.flags)
         subprocess.run(
             [
                 *(build.c, '-std=c99', '-Wall', '-Wextra', *flags, '-c'),
@@ -131,7 +130,7 @@ def built(tmp_path_factory):
         subprocess.run(
             [
                 *(build.cpp, '-std=c++17', '-fno-exceptions', '-fno-rtti'),
-                *(*flags, *sorted(CSRC.glob('*.cpp')), *build.sources),
+                *(*flags, *sorted(CSRC.glob('**/*.cpp')), *build.sources),
                 *(folder / 'cross.o', '-o', folder / 'cross'),
             ],
             check=True,

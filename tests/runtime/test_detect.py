@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.integer import file
-from aqd_mmdet.integer.detector import (
+from aqd_mmdet.program import file
+from aqd_mmdet.program.detector import (
     Anchors,
     CompiledDetector,
     Sigmoid,
@@ -21,7 +21,7 @@ from aqd_mmdet.integer.detector import (
 )
 from aqd_mmdet.runtime import Detections, Detector, engine, reference
 from aqd_mmdet.runtime.engine import Engine
-from tests.integer.test_file import detector
+from tests.program.test_file import detector
 from tests.runtime.random_detectors import DECODERS, SCORES, random_detector
 from tests.runtime.test_engine import change, load, sections, signed
 

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.integer import file
+from aqd_mmdet.program import file
 from aqd_mmdet.runtime import Detector, engine, reference
 from aqd_mmdet.runtime.images import draw, read_image
-from tests.conftest import ROOT, error_line, run_tool
-from tests.integer.test_file import detector
+from tests.factories import ROOT, error_line, run_tool
+from tests.program.test_file import detector
 
 
 @pytest.fixture

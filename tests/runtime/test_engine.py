@@ -17,17 +17,16 @@ import pytest
 import torch
 
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.integer import file
-from aqd_mmdet.integer import program as ir
-from aqd_mmdet.integer.detector import CompiledDetector
-from aqd_mmdet.integer.fixed_point import Multipliers
+from aqd_mmdet.program import file
+from aqd_mmdet.program import ops as ir
+from aqd_mmdet.program.detector import CompiledDetector
+from aqd_mmdet.program.fixed_point import Multipliers
 from aqd_mmdet.runtime import engine, reference
 from aqd_mmdet.runtime.engine import Engine
 from tests import kernels
-from tests.conftest import ROOT
-from tests.integer.conftest import compile_narrow
-from tests.integer.test_file import detector
-from tests.integer.test_operators import program_of, run_program
+from tests.factories import ROOT, compile_narrow
+from tests.program.test_file import detector
+from tests.program.test_operators import program_of, run_program
 
 
 def engine_of(compiled: CompiledDetector, threads: int = 1) -> Engine:

@@ -11,13 +11,12 @@ import pytest
 from mmengine.registry import MODELS
 from PIL import Image
 
+from aqd_mmdet.compiler.compile import compile_detector
 from aqd_mmdet.engine.calibration import calibrate
-from aqd_mmdet.integer import file
-from aqd_mmdet.integer.compile import compile_detector
+from aqd_mmdet.program import file
 from aqd_mmdet.quantizers.start import mse_clip
 from aqd_mmdet.runtime import Detector
-from tests.conftest import ROOT, digits_config
-from tests.integer.conftest import normalised, pixels
+from tests.factories import ROOT, digits_config, normalised, pixels
 
 for tool in ('cmake', 'pkg-config', 'cc'):
     if shutil.which(tool) is None:

@@ -12,15 +12,15 @@ from mmdet.structures.bbox import distance2bbox
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 
-from aqd_mmdet.integer import program as ir
-from aqd_mmdet.integer.detector import (
+from aqd_mmdet.compiler.heads import _curve, read_postprocess
+from aqd_mmdet.program import ops as ir
+from aqd_mmdet.program.detector import (
     PointLevel,
     Points,
     PostProcess,
     Sigmoid,
 )
-from aqd_mmdet.integer.fixed_point import FixedPoint, real_multipliers
-from aqd_mmdet.integer.heads import _curve, read_postprocess
+from aqd_mmdet.program.fixed_point import FixedPoint, real_multipliers
 from aqd_mmdet.runtime import postprocess
 from aqd_mmdet.runtime.curves import read_curve, square_root
 from aqd_mmdet.runtime.scores import shown

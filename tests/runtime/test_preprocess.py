@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.integer.detector import PreProcess
+from aqd_mmdet.program.detector import PreProcess
 from aqd_mmdet.runtime.preprocess import (
     check_image,
     fitted_size,

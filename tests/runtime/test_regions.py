@@ -11,14 +11,14 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 
-from aqd_mmdet.integer import program as ir
-from aqd_mmdet.integer.detector import Regions, RegionStage
-from aqd_mmdet.integer.fixed_point import FixedPoint, real_multipliers
-from aqd_mmdet.integer.heads import (
+from aqd_mmdet.compiler.heads import (
     exponential,
     exponential_below_zero,
     read_postprocess,
 )
+from aqd_mmdet.program import ops as ir
+from aqd_mmdet.program.detector import Regions, RegionStage
+from aqd_mmdet.program.fixed_point import FixedPoint, real_multipliers
 from aqd_mmdet.runtime import postprocess, regions
 from tests import oracle
 from tests.runtime.test_postprocess import NMS, SIDES, STRIDES

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aqd_mmdet.integer import file
-from aqd_mmdet.integer import program as ir
+from aqd_mmdet.program import file
+from aqd_mmdet.program import ops as ir
 from aqd_mmdet.runtime import reference
 from aqd_mmdet.runtime.engine import Engine
-from tests.integer.test_file import detector
+from tests.program.test_file import detector
 from tests.runtime.test_engine import load
 
 GRIDS = [(0, 3), (0, 3), (0, 7), (0, 255), (-128, 127), (-1024, 1024), (-1, 1)]

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from aqd_mmdet.integer import file
-from aqd_mmdet.integer.detector import (
+from aqd_mmdet.program import file
+from aqd_mmdet.program.detector import (
     Anchors,
     CompiledDetector,
     Sigmoid,
@@ -27,8 +27,8 @@ from aqd_mmdet.integer.detector import (
 from aqd_mmdet.runtime import Detections, Detector
 from aqd_mmdet.runtime.engine import Engine
 from tests import kernels
-from tests.integer.conftest import compile_narrow
-from tests.integer.test_file import detector
+from tests.factories import compile_narrow
+from tests.program.test_file import detector
 from tests.runtime.random_detectors import random_detector
 from tests.runtime.test_detect import noise
 

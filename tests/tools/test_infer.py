@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aqd_mmdet.integer import file
-from tests.conftest import error_line, run_tool
-from tests.integer.test_file import detector
+from aqd_mmdet.program import file
+from tests.factories import error_line, run_tool
+from tests.program.test_file import detector
 
 USER = b'a picture of the user'
 

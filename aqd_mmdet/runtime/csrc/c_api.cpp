@@ -10,7 +10,7 @@
 #endif
 
 #include "aqd.h"
-#include "detect.h"
+#include "detect/detect.h"
 #include "interpreter.h"
 
 // All that changes after loading are the workspaces of calls, and the threads'
@@ -18,7 +18,7 @@
 struct aqd_model {
   const aqd::Isa *isa = nullptr;
   aqd::Model content;
-  std::unique_ptr<aqd::Pool> pool;
+  std::unique_ptr<aqd::ThreadPool> pool;
   std::unique_ptr<aqd::Workspaces> workspaces;
 };
 
@@ -64,7 +64,7 @@ int aqd_load(const void *content, size_t length, int threads,
     tell(what, message, capacity);
     return AQD_BAD_FILE;
   }
-  made->pool.reset(new (std::nothrow) aqd::Pool(threads));
+  made->pool.reset(new (std::nothrow) aqd::ThreadPool(threads));
   if (made->pool == nullptr) return AQD_NO_MEMORY;
   made->workspaces.reset(new (std::nothrow) aqd::Workspaces(
       made->pool.get(), made->content.programs.size()));

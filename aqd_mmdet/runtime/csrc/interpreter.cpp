@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "aqd.h"
-#include "kernels.h"
-#include "schedule.h"
+#include "graph/schedule.h"
+#include "kernels/reference.h"
 
 namespace aqd {
 namespace {
@@ -62,7 +62,7 @@ Group group_of(const Program &program, const Op &head,
 // them what threads need while they run.
 class Run {
  public:
-  Run(const Program &program, const Plan &plan, const Isa &isa, Pool *pool,
+  Run(const Program &program, const Plan &plan, const Isa &isa, ThreadPool *pool,
       uint8_t *arena)
       : program_(program), plan_(plan), isa_(isa), pool_(pool),
         scratch_(arena + plan.peak), tensors_(program.ops.size()) {
@@ -131,7 +131,7 @@ class Run {
   const Program &program_;
   const Plan &plan_;
   const Isa &isa_;
-  Pool *const pool_;
+  ThreadPool *const pool_;
   uint8_t *const scratch_;
   std::vector<Tensor> tensors_;  // what operators make
   Tensor given_;

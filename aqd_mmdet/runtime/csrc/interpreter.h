@@ -2,9 +2,9 @@
 
 #pragma once
 
-#include "isa.h"
-#include "model.h"
-#include "pool.h"
+#include "format/model.h"
+#include "kernels/isa.h"
+#include "thread_pool.h"
 #include "workspace.h"
 
 namespace aqd {
@@ -16,12 +16,12 @@ void prepare(const Isa &isa, Model *model);
 // workspace and what the caller gave.
 class Interpreter {
  public:
-  Interpreter(const Model &model, const Isa &isa, Pool *pool,
+  Interpreter(const Model &model, const Isa &isa, ThreadPool *pool,
               Workspace *workspace)
       : model_(model), isa_(isa), pool_(*pool), workspace_(*workspace) {}
 
   const Model &model() const { return model_; }
-  Pool *pool() const { return &pool_; }
+  ThreadPool *pool() const { return &pool_; }
   Workspace &workspace() const { return workspace_; }
 
   // Channels and size of an output for an input's size; gives a status.
@@ -40,7 +40,7 @@ class Interpreter {
 
   const Model &model_;
   const Isa &isa_;
-  Pool &pool_;
+  ThreadPool &pool_;
   Workspace &workspace_;
 };
 

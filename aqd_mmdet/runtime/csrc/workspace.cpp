@@ -22,7 +22,7 @@ int processors() { return static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)); }
 
 }  // namespace
 
-Workspaces::Workspaces(Pool *pool, size_t programs)
+Workspaces::Workspaces(ThreadPool *pool, size_t programs)
     : programs_(programs), pool_(*pool),
       most_(std::max(pool->threads(), processors())) {}
 
@@ -79,7 +79,7 @@ void Workspaces::forget() {
 
 #else
 
-Workspaces::Workspaces(Pool *, size_t programs) : programs_(programs) {}
+Workspaces::Workspaces(ThreadPool *, size_t programs) : programs_(programs) {}
 
 std::unique_ptr<Workspace> Workspaces::take() {
   return free_ != nullptr ? std::move(free_) : make();

@@ -6,8 +6,8 @@
 #include <new>
 #include <vector>
 
-#include "plan.h"
-#include "pool.h"
+#include "graph/memory_plan.h"
+#include "thread_pool.h"
 
 #ifdef AQD_HAS_THREADS
 #include <deque>
@@ -47,7 +47,7 @@ struct Workspace {
 // are more. Further callers wait, and have their turns in their order.
 class Workspaces {
  public:
-  Workspaces(Pool *pool, size_t programs);
+  Workspaces(ThreadPool *pool, size_t programs);
   Workspaces(const Workspaces &) = delete;
   Workspaces &operator=(const Workspaces &) = delete;
 
@@ -73,7 +73,7 @@ class Workspaces {
     bool is_called = false;
   };
 
-  Pool &pool_;
+  ThreadPool &pool_;
   const int most_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Workspace>> free_;

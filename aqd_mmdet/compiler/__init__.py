@@ -1,0 +1,1 @@
+"""Compiles trained detectors to programs of integers."""

@@ -1,0 +1,195 @@
+"""What follows the proposals of a two-stage detector, as integers."""
+
+from dataclasses import dataclass
+from math import floor, log
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ..errors import UserError
+from ..program.detector import (
+    DELTA_BITS,
+    SCORE_BITS,
+    Regions,
+    RegionStage,
+)
+from ..program.fixed_point import FixedPoint, real_multipliers
+from .box_selection import read_test_cfg
+from .fold import Folded, fold_regions
+from .heads import (
+    check_deltas,
+    exponential,
+    exponential_below_zero,
+    owner_of,
+    to_q16,
+)
+from .trace import Trace, region_extractors, region_heads, trace_regions
+
+ROI_HEADS = ('StandardRoIHead', 'CascadeRoIHead')
+# Outputs of the program before the maps that regions are read from: logits
+# and box codes of the proposals.
+FIRST_FEATURES = 2
+
+
+@dataclass(frozen=True)
+class RegionNetwork:
+    """One captured head of a second stage.
+
+    Attributes:
+        trace: Its graph.
+        folded: Its program.
+    """
+
+    trace: Trace
+    folded: Folded
+
+
+def capture_regions(detector: nn.Module) -> tuple[Trace, ...]:
+    """Capture all heads of a second stage; a detector without one has none.
+
+    Args:
+        detector: In evaluation mode.
+
+    Raises:
+        UserError: If the exporter cannot follow one.
+    """
+    traces = []
+    for reader, head in zip(
+        region_extractors(detector), region_heads(detector), strict=True
+    ):
+        extractor = reader.extractor
+        size = extractor.roi_layers[0].output_size
+        shape = (extractor.out_channels, *size)
+        traces.append(trace_regions(detector, head, shape))
+    return tuple(traces)
+
+
+def region_networks(
+    detector: nn.Module, traces: tuple[Trace, ...], fixed_point: FixedPoint
+) -> tuple[RegionNetwork, ...]:
+    """Fold all heads of a second stage, with the weights as they are now.
+
+    Args:
+        detector: The detector.
+        traces: Of :func:`capture_regions`.
+        fixed_point: Width of multipliers.
+
+    Raises:
+        UserError: If a part of one stays float.
+    """
+    return tuple(
+        RegionNetwork(
+            captured,
+            fold_regions(
+                captured,
+                reader.extractor.out_channels,
+                reader.input_quantizer,
+                fixed_point,
+            ),
+        )
+        for reader, captured in zip(
+            region_extractors(detector), traces, strict=True
+        )
+    )
+
+
+def read_regions(
+    detector: nn.Module,
+    networks: tuple[RegionNetwork, ...],
+    fixed_point: FixedPoint,
+) -> Regions | None:
+    """Return the second stage of a detector, or None without one.
+
+    Args:
+        detector: The detector.
+        networks: Of its :func:`region_networks`.
+        fixed_point: Width of multipliers.
+
+    Raises:
+        UserError: If it has no integers for how boxes are found.
+    """
+    if not networks:
+        return None
+    roi_head: Any = detector.roi_head
+    owner = owner_of(roi_head, ('predict_bbox', '_refine_roi'))
+    if owner not in ROI_HEADS:
+        raise UserError(
+            f'roi_head ({type(roi_head).__name__}) finds its boxes in the way '
+            f'of {owner}: the program has that of {", ".join(ROI_HEADS)}'
+        )
+    cfg = read_test_cfg(
+        'model.test_cfg.rcnn',
+        roi_head.test_cfg,
+        scored=True,
+        known=('mask_thr_binary',),  # of masks, which a program has not
+    )
+    assert cfg.least is not None
+    limit = round(abs(log(16 / 1000)) * 2**DELTA_BITS)
+    stages = tuple(
+        _stage(number, reader.extractor, head, network, fixed_point)
+        for number, (reader, head, network) in enumerate(
+            zip(
+                region_extractors(detector),
+                region_heads(detector),
+                networks,
+                strict=True,
+            )
+        )
+    )
+    return Regions(
+        stages=stages,
+        limit=limit,
+        exp=exponential(limit),
+        powers=exponential_below_zero(),
+        threshold=floor(cfg.least * 2**SCORE_BITS) + 1,
+        overlap=cfg.overlap,
+        keep=cfg.keep,
+    )
+
+
+def _stage(
+    number: int,
+    extractor: Any,
+    head: Any,
+    network: RegionNetwork,
+    fixed_point: FixedPoint,
+) -> RegionStage:
+    owner = owner_of(head, ('predict_by_feat', '_predict_by_feat_single'))
+    coder = head.bbox_coder
+    if owner != 'BBoxHead' or type(coder).__name__ != 'DeltaXYWHBBoxCoder':
+        raise UserError(
+            f'roi_head.bbox_head ({type(head).__name__}) finds its boxes in '
+            f'the way of {owner}, coded by {type(coder).__name__}: the '
+            'program has that of BBoxHead, DeltaXYWHBBoxCoder'
+        )
+    check_deltas(coder)
+    if head.custom_cls_channels:
+        raise UserError(
+            f'roi_head.bbox_head: {type(head.loss_cls).__name__} makes scores '
+            'in its own way; the program has softmax'
+        )
+    align = extractor.roi_layers[0]
+    rows, columns = align.output_size
+    right = type(align).__name__ == 'RoIAlign' and align.aligned
+    if not right or align.pool_mode != 'avg' or rows != columns:
+        raise UserError(
+            'roi_head.bbox_roi_extractor: the program has RoIAlign, aligned, '
+            f'of averages, square; found {align}'
+        )
+    program = network.folded.program
+    logits, codes = program.outputs
+    return RegionStage(
+        features=FIRST_FEATURES + number,
+        strides=tuple(int(s) for s in extractor.featmap_strides),
+        finest=int(extractor.finest_scale),
+        bins=int(rows),
+        samples=int(align.sampling_ratio),
+        program=program,
+        logits=to_q16(logits.scale, fixed_point),
+        deltas=real_multipliers(
+            codes.scale * np.array(coder.stds) * 2**DELTA_BITS,
+            np.array(coder.means) * 2**DELTA_BITS,
+            fixed_point,
+        ),
+    )

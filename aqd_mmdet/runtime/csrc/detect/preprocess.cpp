@@ -1,0 +1,156 @@
+#include "detect/preprocess.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "detect/curves.h"
+
+namespace aqd {
+namespace {
+
+constexpr int kPositionBits = 11;
+constexpr int32_t kOne = 1 << kPositionBits;
+// One side of an image, and the ratio of both: beyond them it is a mistake,
+// and the resized image would have a side of nothing.
+constexpr int32_t kMaxSide = 16384;
+constexpr int32_t kMaxRatio = 200;
+// Rows that a thread makes at a time.
+constexpr int32_t kBand = 16;
+
+// What an output reads along an axis: two neighbours, and how much the second
+// one counts.
+struct Position {
+  int32_t first, second, weight;
+};
+
+// Positions of n outputs in k pixels.
+std::vector<Position> positions(int32_t n, int32_t k) {
+  std::vector<Position> made;
+  made.reserve(static_cast<size_t>(n));
+  const int64_t last = int64_t{k - 1} * kOne;
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t at = floored(
+        (2 * i + 1) * k * kOne - int64_t{n} * kOne, 2 * int64_t{n});
+    const int32_t inside =
+        static_cast<int32_t>(std::clamp<int64_t>(at, 0, last));
+    const int32_t first = inside >> kPositionBits;
+    made.push_back({first, std::min(first + 1, k - 1), inside & (kOne - 1)});
+  }
+  return made;
+}
+
+// Rows of an image resized across; the last two are kept, since the next row
+// that is made mostly reads one of them again.
+class Rows {
+ public:
+  Rows(const PreProcess &pre, const Pixels &image,
+       const std::vector<Position> &columns)
+      : pre_(pre), image_(image), columns_(columns) {
+    for (std::vector<int32_t> &row : rows_) {
+      row.resize(columns.size() * kColours);
+    }
+  }
+
+  const int32_t *at(int32_t y) {
+    const size_t slot = static_cast<size_t>(y & 1);
+    int32_t *row = rows_[slot].data();
+    if (held_[slot] != y) resize(y, row);
+    held_[slot] = y;
+    return row;
+  }
+
+ private:
+  void resize(int32_t y, int32_t *to) const {
+    const uint8_t *from = image_.data + y * image_.stride;
+    for (const Position &each : columns_) {
+      const uint8_t *left = from + each.first * kColours;
+      const uint8_t *right = from + each.second * kColours;
+      for (int c = 0; c < kColours; ++c) {
+        to[c] = left[c] * (kOne - each.weight) + right[c] * each.weight;
+      }
+      if (pre_.is_bgr) std::swap(to[0], to[kColours - 1]);
+      to += kColours;
+    }
+  }
+
+  const PreProcess &pre_;
+  const Pixels &image_;
+  const std::vector<Position> &columns_;
+  std::vector<int32_t> rows_[2];
+  int32_t held_[2] = {-1, -1};
+};
+
+void fill(const PreProcess &pre, int64_t pixels, uint8_t *to) {
+  for (; pixels > 0; --pixels, to += kColours) {
+    std::memcpy(to, pre.fill, kColours);
+  }
+}
+
+}  // namespace
+
+bool is_image(const Pixels &image) {
+  const int32_t height = image.size.height, width = image.size.width;
+  if (image.data == nullptr || height < 1 || width < 1) return false;
+  const int32_t low = std::min(height, width), high = std::max(height, width);
+  if (high > kMaxSide || high > kMaxRatio * low) return false;
+  const ptrdiff_t row = ptrdiff_t{width} * kColours;
+  return image.stride >= row || image.stride <= -row;
+}
+
+Size fitted_size(const PreProcess &pre, Size image) {
+  if (pre.is_stretched) return {pre.long_side, pre.long_side};
+  const int64_t big = std::max(image.height, image.width);
+  const int64_t small = std::min(image.height, image.width);
+  const bool by_short = pre.short_side * big < pre.long_side * small;
+  const int64_t p = by_short ? pre.short_side : pre.long_side;
+  const int64_t q = by_short ? small : big;
+  const auto fitted = [&](int64_t n) {
+    return static_cast<int32_t>(
+        std::max<int64_t>(1, (2 * n * p + q) / (2 * q)));
+  };
+  return {fitted(image.height), fitted(image.width)};
+}
+
+Size bordered_size(const PreProcess &pre, Size fitted, int32_t stride) {
+  if (pre.is_whole) fitted = {pre.long_side, pre.long_side};
+  const auto bordered = [&](int32_t n) {
+    return (n + stride - 1) / stride * stride;
+  };
+  return {bordered(fitted.height), bordered(fitted.width)};
+}
+
+void prepare(const PreProcess &pre, const Pixels &image, Size fitted,
+             Size bordered, ThreadPool *pool, uint8_t *out) {
+  const std::vector<Position> rows =
+      positions(fitted.height, image.size.height);
+  const std::vector<Position> columns =
+      positions(fitted.width, image.size.width);
+  const int64_t length = int64_t{bordered.width} * kColours;
+  const int32_t used = fitted.width * kColours;
+  const int32_t bands = (bordered.height + kBand - 1) / kBand;
+  pool->run(bands, [&](int64_t band, int) {
+    Rows source(pre, image, columns);
+    const int32_t first = static_cast<int32_t>(band) * kBand;
+    const int32_t end = std::min(first + kBand, bordered.height);
+    for (int32_t y = first; y < end; ++y) {
+      uint8_t *to = out + y * length;
+      if (y >= fitted.height) {
+        fill(pre, bordered.width, to);
+        continue;
+      }
+      const Position &row = rows[static_cast<size_t>(y)];
+      const int32_t *top = source.at(row.first);
+      const int32_t *bottom = source.at(row.second);
+      const int32_t below = row.weight, above = kOne - below;
+      constexpr int32_t kHalf = 1 << (2 * kPositionBits - 1);
+      // 8 + 11 + 11 bits.
+      for (int32_t i = 0; i < used; ++i) {
+        const int32_t sum = top[i] * above + bottom[i] * below + kHalf;
+        to[i] = static_cast<uint8_t>(sum >> (2 * kPositionBits));
+      }
+      fill(pre, bordered.width - fitted.width, to + used);
+    }
+  });
+}
+
+}  // namespace aqd

@@ -1,0 +1,27 @@
+// Convolutions of codes of two bits, or three, by table lookup.
+
+#pragma once
+
+#include "kernels/simd_avx512.h"
+
+#ifdef AQD_HAS_AVX512
+
+namespace aqd {
+
+// Whether this machine looks up 64 bytes at once (VBMI).
+bool has_lookup();
+
+// Makes what the convolution reads, if its codes and weights are of two bits,
+// or of three where that pays, and its window is one or three codes wide;
+// otherwise returns false.
+bool prepare_lookup(Op *op, const Op &x);
+
+// Bytes that a thread needs.
+int64_t scratch_of_lookup(const Op &op, int64_t channels);
+
+void convolve_lookup(const Group &group, uint8_t *scratch, int64_t step,
+                     ThreadPool *pool);
+
+}  // namespace aqd
+
+#endif

@@ -1,0 +1,123 @@
+#include "thread_pool.h"
+
+#ifdef AQD_HAS_THREADS
+
+#include <unistd.h>
+
+namespace aqd {
+namespace {
+
+// How often a thread looks whether there is something to do before it sleeps:
+// some tens of microseconds, as long as the system takes to wake it.
+constexpr int kLooks = 2000;
+
+inline void rest() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+template <typename Done>
+void look(const Done &done) {
+  for (int i = 0; i < kLooks && !done(); ++i) rest();
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) : owner_(getpid()) {
+  // Workers count them, and so wait until all are there.
+  const std::lock_guard<std::mutex> lock(mutex_);
+  workers_.reserve(threads > 1 ? static_cast<size_t>(threads - 1) : 0);
+  for (int i = 1; i < threads; ++i) {
+    pthread_t worker;
+    // With fewer threads it is slower, and that is all.
+    if (pthread_create(&worker, nullptr, work, this) != 0) break;
+    workers_.push_back(worker);
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_all();
+  for (const pthread_t worker : workers_) pthread_join(worker, nullptr);
+}
+
+bool ThreadPool::is_forked() const { return getpid() != owner_; }
+
+void ThreadPool::run(int64_t parts, Call call, const void *context) {
+  if (parts < 2 || is_full() || is_forked()) {
+    for (int64_t part = 0; part < parts; ++part) call(context, part, 0);
+    return;
+  }
+  Job job{call, context, parts};
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    job.other = jobs_;
+    jobs_ = &job;
+    ++round_;
+  }
+  wake_.notify_all();
+  take_parts(&job, 0);
+  look([&] { return job.workers == 0; });
+  std::unique_lock<std::mutex> lock(mutex_);
+  remove(&job);
+  done_.wait(lock, [&] { return job.workers == 0; });
+}
+
+void ThreadPool::take_parts(Job *job, int thread) {
+  for (int64_t part = job->next++; part < job->parts; part = job->next++) {
+    job->call(job->context, part, thread);
+  }
+}
+
+ThreadPool::Job *ThreadPool::find_job() {
+  Job *found = nullptr;
+  if (callers_ + busy_ >= threads()) return found;
+  for (Job *job = jobs_; job != nullptr; job = job->other) {
+    if (!job->has_parts()) continue;
+    if (found == nullptr || job->workers < found->workers) found = job;
+  }
+  return found;
+}
+
+void ThreadPool::remove(const Job *job) {
+  Job **at = &jobs_;
+  while (*at != job) at = &(*at)->other;
+  *at = job->other;
+}
+
+void *ThreadPool::work(void *pool) {
+  ThreadPool &self = *static_cast<ThreadPool *>(pool);
+  std::unique_lock<std::mutex> lock(self.mutex_);
+  const int thread = ++self.started_;
+  while (!self.stop_) {
+    if (Job *job = self.find_job()) {
+      ++self.busy_;
+      ++job->workers;
+      lock.unlock();
+      take_parts(job, thread);
+      lock.lock();
+      --self.busy_;
+      // The job stays until its caller gets the lock.
+      if (--job->workers == 0) self.done_.notify_all();
+      continue;
+    }
+    const uint64_t seen = self.round_;
+    const auto is_called = [&] { return self.stop_ || self.round_ != seen; };
+    lock.unlock();
+    // Where callers take all cores it leaves them at once.
+    look([&] { return is_called() || self.is_full(); });
+    lock.lock();
+    self.wake_.wait(lock, is_called);
+  }
+  return nullptr;
+}
+
+}  // namespace aqd
+
+#endif
