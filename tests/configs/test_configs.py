@@ -3,7 +3,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from aqd_mmdet.layers import QuantConv2d
-from tests.conftest import CONFIGS
+from tests.factories import CONFIGS
 
 ALL = sorted(p for p in CONFIGS.rglob('*.py'))
 DETECTORS = ['retinanet', 'fcos']
