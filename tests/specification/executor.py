@@ -11,7 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from tests.specification import records as of
-from tests.specification.network import Size, network_image, requantize, run
+from tests.specification.network import (
+    Size,
+    demand,
+    network_image,
+    requantize,
+    run,
+)
 from tests.specification.records import Integers
 
 
@@ -72,9 +78,12 @@ def candidates(
 ) -> list[Candidate]:
     """What is kept of the candidates of all levels (7.1 to 7.4)."""
     how = detector.postprocess
+    kinds = 3 if isinstance(how.scores, of.WithFactors) else 2
     found: list[Candidate] = []
     for n in range(len(how.decoder.levels)):
-        found += of_level(detector, n, [maps[n] for maps in outputs], size)
+        maps = [tensors[n] for tensors in outputs[:kinds]]
+        demand(len({each.shape[1:] for each in maps}) == 1, 'a map')
+        found += of_level(detector, n, maps, size)
     if not detector.regions:
         best = sorted(range(len(found)), key=lambda i: -found[i].chosen)
         found = [found[i] for i in sorted(best[: how.total])]
