@@ -26,7 +26,7 @@ SIDE = 128
 
 def narrow(name: str, bits: int = 2) -> Config:
     """A config of configs/mix/, with few channels."""
-    cfg = Config.fromfile(CONFIGS / f'mix/{name}_r50_fpn_aqd_1x_coco.py')
+    cfg = Config.fromfile(CONFIGS / f'mix/{name}_r50_fpn_aqd-w4a4_1x_coco.py')
     model = cfg.model
     model.bits = bits
     model.backbone.update(depth=18, base_channels=8, init_cfg=None)
