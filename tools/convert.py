@@ -20,6 +20,7 @@ from aqd_mmdet.engine.checkpoint import (
 from aqd_mmdet.engine.compiled_model import use_compiled
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import write_whole
+from aqd_mmdet.models.quantized_detector import fixed_point_of
 from aqd_mmdet.program import file
 from aqd_mmdet.program.ops import listing, plan_memory
 from aqd_mmdet.progress import progress
@@ -89,7 +90,7 @@ def convert(args: argparse.Namespace) -> None:
     )
     preflight.check_label_order(cfg, 'test')
     detector.load_state_dict(state_dict_of(read_checkpoint(args.checkpoint)))
-    made_of = compile_detector(detector, cfg, say)
+    made_of = compile_detector(detector, cfg, say, fixed_point_of(detector))
     compiled, program = made_of.compiled, made_of.compiled.program
     agreements = verify.new_agreements()
     mean = program.ops[0].mean  # type: ignore[attr-defined]

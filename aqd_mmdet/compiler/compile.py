@@ -24,11 +24,6 @@ from .regions import (
 from .trace import Trace, trace
 
 
-def fixed_point_of(detector: nn.Module) -> FixedPoint:
-    """Return the integer side that a detector's config gave it."""
-    return getattr(detector, 'fixed_point', FixedPoint())
-
-
 @dataclass(frozen=True)
 class Compilation:
     """A compiled detector and what it was made of, for comparisons.
@@ -46,8 +41,14 @@ class Compilation:
     regions: tuple[RegionNetwork, ...]
 
 
+DEFAULT = FixedPoint()
+
+
 def compile_detector(
-    detector: nn.Module, cfg: Config, say: Callable[[str], None] = print
+    detector: nn.Module,
+    cfg: Config,
+    say: Callable[[str], None] = print,
+    fixed_point: FixedPoint = DEFAULT,
 ) -> Compilation:
     """Compile a detector with all that precedes and follows its network.
 
@@ -55,11 +56,11 @@ def compile_detector(
         detector: Built from the config, its checkpoint loaded.
         cfg: The config.
         say: Told what is being done.
+        fixed_point: Width of multipliers, of the config's ``model.integer``.
 
     Raises:
         UserError: Naming what cannot be an integer.
     """
-    fixed_point = fixed_point_of(detector)
     say('capturing the graph')
     captured = trace(detector)
     say('folding it into integers')

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from ..compiler.compile import fixed_point_of
 from ..compiler.executor import Executor
 from ..compiler.fold import Folded, fold
 from ..compiler.images import image_mean
@@ -38,6 +37,7 @@ from ..program.bounds import prove
 from ..program.detector import BOX_BITS
 from ..quantizers.fake_quantize import round_half_up
 from ..runtime.regions import align
+from .quantized_detector import fixed_point_of
 
 
 class IntegerNetwork:
@@ -66,8 +66,8 @@ class IntegerNetwork:
         )
         if training and self.regions is not None:
             raise UserError(
-                'aware_from: a two-stage detector is trained in float '
-                'simulation; set integer.aware_from=None'
+                'from_epoch of IntegerAwareHook: a two-stage detector is '
+                'trained in the float simulation alone; leave it out'
             )
 
     def fold(self) -> Folded:

@@ -23,18 +23,11 @@ class FixedPoint:
     Attributes:
         multiplier_bits: Width of a multiplier's mantissa, 2 to 31. 24 were
             chosen by measurement: see docs/integer_contract.md, section 2.
-        aware_from: First epoch (from 1) that trains on the program's codes,
-            or None to train in float throughout.
     """
 
     multiplier_bits: int = 24
-    aware_from: int | None = None
 
     def __post_init__(self) -> None:
-        if self.aware_from is not None and type(self.aware_from) is not int:
-            raise UserError(
-                f'aware_from={self.aware_from!r}: give an epoch, or None'
-            )
         bits = self.multiplier_bits
         if type(bits) is not int or not 2 <= bits <= 31:
             raise UserError(

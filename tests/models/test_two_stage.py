@@ -165,7 +165,7 @@ def test_masks_are_said_to_stay_float():
 
 def test_training_on_integers_is_refused():
     model = calibrated(narrow('faster-rcnn'))
-    with pytest.raises(UserError, match='aware_from'):
+    with pytest.raises(UserError, match='from_epoch'):
         IntegerNetwork(model, training=True)
 
 
