@@ -8,7 +8,7 @@ from mmengine.registry import MODELS
 from aqd_mmdet.layers import QuantConv2d
 from aqd_mmdet.models.quantized_detector import quantized_layers
 from aqd_mmdet.quantizers.quantizer import ImageQuantizer
-from tests.conftest import CONFIGS, ROOT
+from tests.factories import CONFIGS, ROOT
 
 ALL = sorted(p for p in CONFIGS.rglob('*.py'))
 TYPED = [p for p in ALL if '_base_' not in p.parts]

@@ -14,7 +14,7 @@ from aqd_mmdet.engine.checkpoint import read_checkpoint, state_dict_of
 from aqd_mmdet.engine.integer_aware import IntegerAwareHook
 from aqd_mmdet.models.integer_aware import IntegerNetwork
 from aqd_mmdet.quantizers import Quantizer
-from tests.conftest import data_options, digits_config
+from tests.factories import data_options, digits_config
 
 SMALL = (64, 64)
 

@@ -11,7 +11,7 @@ from aqd_mmdet.models.integer_aware import IntegerNetwork, integer_aware
 from aqd_mmdet.models.quantized_detector import read_integer
 from aqd_mmdet.quantizers.start import mse_clip
 from aqd_mmdet.runtime import reference
-from tests.compiler.conftest import compile_narrow, normalised, pixels
+from tests.factories import compile_narrow, normalised, pixels
 
 
 @pytest.fixture

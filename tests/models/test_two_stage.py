@@ -19,7 +19,7 @@ from aqd_mmdet.models.integer_aware import IntegerNetwork, integer_aware
 from aqd_mmdet.program import file
 from aqd_mmdet.quantizers.start import mse_clip
 from aqd_mmdet.runtime import Detector, reference
-from tests.conftest import CONFIGS
+from tests.factories import CONFIGS
 
 SIDE = 128
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT, data_options
+from tests.factories import ROOT, data_options
 
 pytest.importorskip('mim')
 FILES = ('setup.py', 'setup.cfg', 'README.md', 'LICENSE', 'model-index.yml')

@@ -1,9 +1,11 @@
-"""Detectors that were calibrated but not trained, and their programs."""
+"""What several test modules make: configs, detectors, runs of tools."""
 
-from collections.abc import Callable
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
-import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
@@ -15,9 +17,61 @@ from aqd_mmdet.engine.calibration import calibrate
 from aqd_mmdet.program.fixed_point import FixedPoint
 from aqd_mmdet.quantizers.quantizer import Quantizer
 from aqd_mmdet.quantizers.start import mse_clip
-from tests.conftest import digits_config
 
+ROOT = Path(__file__).parent.parent
+CONFIGS = ROOT / 'configs'
 MEAN = (124, 116, 104)
+
+
+def digits_config(bits: str = '2bit', detector: str = 'retinanet') -> Config:
+    """The config of a small detector on digits."""
+    return Config.fromfile(CONFIGS / f'digits/{detector}_digits_{bits}.py')
+
+
+def data_options(digits: Path) -> list[str]:
+    """Overrides that point a digits config at a dataset, without workers."""
+    options = [
+        f'val_evaluator.ann_file={digits}/val.json',
+        f'test_evaluator.ann_file={digits}/val.json',
+    ]
+    for split in ('train', 'val', 'test'):
+        options += [
+            f'{split}_dataloader.dataset.data_root={digits}/',
+            f'{split}_dataloader.num_workers=0',
+        ]
+    return options
+
+
+def run_tool(
+    *arguments: object, timeout: float = 300
+) -> subprocess.CompletedProcess:
+    """Run a tool as a user would, on one core."""
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def error_line(result: subprocess.CompletedProcess) -> str:
+    """Return the one line that a user's mistake gives, and check that it is
+    one."""
+    assert result.returncode == 2, result.stderr[-2000:]
+    assert 'Traceback' not in result.stderr
+    lines = [x for x in result.stderr.splitlines() if x.startswith('error: ')]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+def started(module: nn.Module) -> nn.Module:
+    """Let all quantisers of a module have the published start, 1."""
+    for each in module.modules():
+        if isinstance(each, Quantizer):
+            each.started.fill_(True)
+    return module
 
 
 def pixels(*shape: int) -> Tensor:
@@ -78,9 +132,3 @@ def compile_narrow(
                 module.clip.mul_(1 + 0.03 * torch.rand(()))
     captured = trace(model)
     return Compiled(model, captured, fold(captured, MEAN, 32, FixedPoint()))
-
-
-@pytest.fixture
-def compiled() -> Callable[..., Compiled]:
-    """Builds, calibrates and compiles a narrow detector."""
-    return compile_narrow
