@@ -25,6 +25,7 @@ ORDER = [
     'errors',
     'files',
     'options',
+    'patches',
     'progress',
     'program',
     'runtime',

@@ -13,6 +13,7 @@ from ..program.check import check_detector
 from ..program.detector import CompiledDetector, PreProcess
 from ..program.fixed_point import FixedPoint
 from .fold import Folded, fold
+from .graph import Trace
 from .heads import read_postprocess
 from .images import image_mean, read_preprocess
 from .regions import (
@@ -21,7 +22,7 @@ from .regions import (
     read_regions,
     region_networks,
 )
-from .trace import Trace, trace
+from .trace import trace
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ..program.detector import (
 from ..program.fixed_point import FixedPoint, real_multipliers
 from .box_selection import read_test_cfg
 from .fold import Folded, fold_regions
+from .graph import Trace
 from .heads import (
     check_deltas,
     exponential,
@@ -24,7 +25,7 @@ from .heads import (
     owner_of,
     to_q16,
 )
-from .trace import Trace, region_extractors, region_heads, trace_regions
+from .trace import region_extractors, region_heads, trace_regions
 
 ROI_HEADS = ('StandardRoIHead', 'CascadeRoIHead')
 # Outputs of the program before the maps that regions are read from: logits

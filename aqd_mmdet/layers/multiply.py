@@ -1,5 +1,7 @@
 """Products of maps on integer grids: the gates of attention."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from ..quantizers.grid import build_grid, check_bits
@@ -18,10 +20,23 @@ class QuantMultiply(nn.Module):
 
     def __init__(self, bits: int = 8, grid: str = 'signed') -> None:
         super().__init__()
-        made = build_grid(grid, check_bits(bits))
-        self.quantizers = nn.ModuleList([Quantizer(made), Quantizer(made)])
+        shared = build_grid(grid, check_bits(bits))
+        self.quantizers = nn.ModuleList(Quantizer(shared) for _ in range(2))
+
+    @property
+    def operands(self) -> tuple[Quantizer, Quantizer]:
+        """The quantisers of both maps."""
+        left, right = self.quantizers
+        assert isinstance(left, Quantizer) and isinstance(right, Quantizer)
+        return left, right
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the product (N, C, H, W); one may be (N, C, 1, 1)."""
-        left, right = self.quantizers
+        left, right = self.operands
         return left(x) * right(y)
+
+    def output_shape(
+        self, x: Sequence[int], y: Sequence[int]
+    ) -> Sequence[int]:
+        """Return the shape of the product for those of both maps."""
+        return y if x[2:] == (1, 1) else x

@@ -1,5 +1,7 @@
 """Averages on integer grids: pooling by windows, and of whole maps."""
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -7,6 +9,7 @@ from ..errors import UserError
 from ..quantizers.grid import build_grid, check_bits
 from ..quantizers.quantizer import Quantizer
 from ..registry import MODELS
+from .shapes import windows
 
 
 class QuantPool(nn.Module):
@@ -81,6 +84,13 @@ class QuantAvgPool(QuantPool):
         """Return the averages of rounded values."""
         return F.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
 
+    def output_shape(self, x: Sequence[int]) -> Sequence[int]:
+        """Return the shape of the averages for that of the map."""
+        return (
+            *x[:2],
+            *windows(x[2:], self.kernel_size, self.stride, self.padding),
+        )
+
 
 @MODELS.register_module()
 class QuantMean(QuantPool):
@@ -96,3 +106,7 @@ class QuantMean(QuantPool):
     def average(self, x: Tensor) -> Tensor:
         """Return the averages of rounded values, (N, C, 1, 1)."""
         return x.mean((2, 3), keepdim=True)
+
+    def output_shape(self, x: Sequence[int]) -> Sequence[int]:
+        """Return the shape of the averages for that of the map."""
+        return (*x[:2], 1, 1)

@@ -38,10 +38,8 @@ class QuantRoIExtractor(nn.Module):
         extractor: Any = self.extractor
         return extractor.featmap_strides
 
-    def features(self, x: Tensor) -> Tensor:
-        """Return one map (N, C, H, W), rounded."""
-        return self.input_quantizer(x)
-
     def forward(self, feats: Any, rois: Tensor, *args: Any) -> Tensor:
         """Return the features of regions; arguments as of mmdet's."""
-        return self.extractor(tuple(map(self.features, feats)), rois, *args)
+        return self.extractor(
+            tuple(map(self.input_quantizer, feats)), rois, *args
+        )

@@ -4,14 +4,21 @@ AQD, sections 3.1 and 3.2: each layer owns the quantiser of its input, so two
 layers that read one tensor each round it to a grid of their own.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import UserError
 from ..quantizers.grid import MAX_BITS, build_grid, check_bits, weight_grid
-from ..quantizers.quantizer import ImageQuantizer, Quantizer
+from ..quantizers.quantizer import (
+    ImageQuantizer,
+    Quantizer,
+    WeightQuantizer,
+)
 from ..registry import MODELS
+from .shapes import windows
 
 # Keeps a layer whose weights are all equal from dividing by zero.
 MIN_STD = 2.0**-20
@@ -29,7 +36,7 @@ class QuantizedLayer(nn.Module):
     """
 
     weight: Tensor
-    weight_quantizer: Quantizer
+    weight_quantizer: WeightQuantizer
     input_quantizer: Quantizer | ImageQuantizer
     normalize: bool
 
@@ -44,7 +51,7 @@ class QuantizedLayer(nn.Module):
         """Give the layer its quantisers; arguments as of QuantConv2d."""
         bits = check_bits(weight_bits, 'weight_bits')
         shape = (self.weight.shape[0], *[1] * (self.weight.ndim - 1))
-        self.weight_quantizer = Quantizer(
+        self.weight_quantizer = WeightQuantizer(
             weight_grid(bits), shape if per_channel else (), normalize
         )
         if act_grid == 'image':
@@ -148,6 +155,22 @@ class QuantConv2d(nn.Conv2d, QuantizedLayer):
             self.input_quantizer(x), self.quantized_weight(), self.bias
         )
 
+    def output_shape(self, x: Sequence[int]) -> Sequence[int]:
+        """Return the shape of the output for that of the input.
+
+        Raises:
+            UserError: If the padding is none of zeros, by a number of pixels.
+        """
+        if isinstance(self.padding, str) or self.padding_mode != 'zeros':
+            raise UserError(
+                f'padding={self.padding!r}, {self.padding_mode}: a program '
+                'pads with zeros, by a number of pixels'
+            )
+        size = windows(
+            x[2:], self.kernel_size, self.stride, self.padding, self.dilation
+        )
+        return (x[0], self.out_channels, *size)
+
 
 @MODELS.register_module()
 class QuantLinear(nn.Linear, QuantizedLayer):
@@ -200,3 +223,16 @@ class QuantLinear(nn.Linear, QuantizedLayer):
         return F.linear(
             self.input_quantizer(x), self.quantized_weight(), self.bias
         )
+
+    def output_shape(self, x: Sequence[int]) -> Sequence[int]:
+        """Return the shape of the output for that of the input.
+
+        Raises:
+            UserError: If the input is no row of each region.
+        """
+        if len(x) != 2:
+            raise UserError(
+                f'it reads a tensor of {len(x)} dimensions; a program has '
+                'linear layers of whole regions and maps alone'
+            )
+        return (x[0], self.out_features)
