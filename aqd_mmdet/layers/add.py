@@ -1,6 +1,9 @@
 """Additions on an integer grid: residuals and feature pyramids."""
 
+import ast
+import operator
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,6 +12,18 @@ from ..quantizers.fake_quantize import step_size
 from ..quantizers.grid import Grid, build_grid, check_bits
 from ..quantizers.quantizer import Quantizer, Rounding
 from ..registry import MODELS
+from .kinds import Operation
+
+
+@dataclass(frozen=True)
+class AddOptions:
+    """How the additions of a module are quantised; see QuantAdd."""
+
+    bits: int = 8
+    signed: bool = False
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits, wide=True)
 
 
 class Saturation(Rounding):
@@ -67,3 +82,22 @@ class QuantAdd(Quantizer):
     def codes(self, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
         """Return the int32 codes of the sum."""
         return super().codes(self.forward(x, y))
+
+
+def _can_add(x: Tensor, y: Tensor) -> bool:
+    return x.shape == y.shape and y.is_floating_point()
+
+
+def _build(options: AddOptions) -> QuantAdd:
+    return QuantAdd(options.bits, options.signed)
+
+
+ADD = Operation(
+    rule='add',
+    options=AddOptions,
+    child='adds',
+    sign=ast.Add,
+    functions=(operator.add, operator.iadd),
+    applies=_can_add,
+    build=_build,
+)

@@ -1,12 +1,27 @@
 """Products of maps on integer grids: the gates of attention."""
 
+import ast
+import operator
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from ..quantizers.grid import build_grid, check_bits
 from ..quantizers.quantizer import Quantizer
 from ..registry import MODELS
+from .kinds import Operation
+
+
+@dataclass(frozen=True)
+class MultiplyOptions:
+    """How the products of a module are quantised; see QuantMultiply."""
+
+    bits: int = 8
+    grid: str = 'signed'
+
+    def __post_init__(self) -> None:
+        build_grid(self.grid, check_bits(self.bits))
 
 
 @MODELS.register_module()
@@ -40,3 +55,24 @@ class QuantMultiply(nn.Module):
     ) -> Sequence[int]:
         """Return the shape of the product for those of both maps."""
         return y if x[2:] == (1, 1) else x
+
+
+def _can_multiply(x: Tensor, y: Tensor) -> bool:
+    # An attention's gates may have one value for a whole map.
+    gates = (x.shape[2:] == (1, 1)) != (y.shape[2:] == (1, 1))
+    return x.shape[:2] == y.shape[:2] and (gates or x.shape == y.shape)
+
+
+def _build(options: MultiplyOptions) -> QuantMultiply:
+    return QuantMultiply(options.bits, options.grid)
+
+
+MULTIPLY = Operation(
+    rule='mul',
+    options=MultiplyOptions,
+    child='muls',
+    sign=ast.Mult,
+    functions=(operator.mul, operator.imul),
+    applies=_can_multiply,
+    build=_build,
+)

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor, nn
 
 from ..quantizers.grid import build_grid, check_bits
 from ..quantizers.quantizer import Quantizer
 from ..registry import MODELS
+from .kinds import Replacement
+from .pool import PoolOptions
 
 
 @MODELS.register_module()
@@ -43,3 +46,16 @@ class QuantRoIExtractor(nn.Module):
         return self.extractor(
             tuple(map(self.input_quantizer, feats)), rois, *args
         )
+
+
+def _is_extractor(module: nn.Module) -> bool:
+    return type(module) is SingleRoIExtractor
+
+
+def _build(
+    extractor: nn.Module, options: PoolOptions, bits: int
+) -> QuantRoIExtractor:
+    return QuantRoIExtractor(extractor, options.bits, options.grid)
+
+
+ROI_EXTRACTOR = Replacement('pool', PoolOptions, _is_extractor, _build)
