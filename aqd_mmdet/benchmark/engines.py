@@ -137,8 +137,8 @@ def need_packages(engines: list[EngineSpec], with_detectors: bool) -> None:
         with_detectors: Whether detectors are to be built.
     """
     needed = ['torch', 'mmdet'] if with_detectors else []
-    for engine in engines:
-        needed += NEEDED[engine.library]
+    for peer in engines:
+        needed += NEEDED[peer.library]
     for package in needed:
         if find_spec(package) is None:
             raise UserError(
