@@ -27,6 +27,7 @@ from ..quantizers.quantizer import (
 )
 from ..quantizers.start import Start, start_clip
 from ..registry import HOOKS
+from .checkpoint import use_safe_loader
 
 
 class _RunningMean:
@@ -100,6 +101,10 @@ class CalibrationHook(Hook):
             )
         self.batches = batches
         self.start = start_clip(start)
+
+    def before_run(self, runner: Runner) -> None:
+        """Let checkpoints be read safely by MMDetection's own tools, too."""
+        use_safe_loader()
 
     def before_train(self, runner: Runner) -> None:
         """Calibrate the runner's model on its training data."""

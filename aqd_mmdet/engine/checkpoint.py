@@ -101,10 +101,13 @@ def _load_local(filename: str, map_location: Any) -> dict[str, Any]:
     return read_checkpoint(filename, map_location)
 
 
-# mmengine reads every local file by this from now on, resuming included: of
-# the two stacks one fails to resume, the other falls back to a load that runs
-# a file's code.
-CheckpointLoader.register_scheme('', _load_local, force=True)
+def use_safe_loader() -> None:
+    """Let mmengine read every local file by :func:`read_checkpoint`.
+
+    Resuming included: of the two stacks one fails to resume, the other falls
+    back to a load that runs a file's code.
+    """
+    CheckpointLoader.register_scheme('', _load_local, force=True)
 
 
 def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
