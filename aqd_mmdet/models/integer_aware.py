@@ -95,11 +95,11 @@ class IntegerNetwork:
     def train(self, image: Tensor) -> tuple[list[Tensor], ...]:
         """Return the same, with gradients to the detector's parameters."""
         program = self.fold().program
-        wanted = {n for names in self.folded.codes.values() for n in names}
+        read_codes = {n for names in self.folded.codes.values() for n in names}
         codes: dict[str, Tensor] = {}
 
         def keep(op: ir.Op, values: Tensor) -> None:
-            if op.output in wanted:
+            if op.output in read_codes:
                 codes[op.output] = values
 
         exact = self._real(self.executor.run(self.pixels(image), keep))
@@ -173,8 +173,8 @@ class IntegerRegions:
         )
         for image in np.unique(images):
             of_image = [x[image] for x in codes]
-            mine = images == image
-            averages[mine] = align(stage, of_image, corners[mine])
+            in_image = images == image
+            averages[in_image] = align(stage, of_image, corners[in_image])
         return torch.from_numpy(averages)
 
     def maps(self, number: int, regions: Tensor) -> tuple[Tensor, ...]:
