@@ -117,12 +117,14 @@ def test_search(installed, tmp_path):
     )
     assert result.returncode == 0, result.stderr[-3000:]
     found = json.loads((tmp_path / 'found.json').read_text())
-    assert set(found) == {
-        f'{detector}_digits_{bits}'
+    assert found['bits'] == {
+        f'{detector}_digits_{name}': bits
         for detector in ('retinanet', 'fcos')
-        for bits in ('fp', '8bit', '4bit', '3bit', '2bit')
+        for name, bits in [
+            ('fp', 'float'),
+            *((f'{bits}bit', bits) for bits in (8, 4, 3, 2)),
+        ]
     }
-    assert found['retinanet_digits_2bit']['bits'] == 2
 
 
 def test_both_places_hold_the_same(installed):
