@@ -158,8 +158,8 @@ def lines(report: Report) -> Iterator[str]:
     if report.codes:
         yield (
             f'{report.codes} codes compared with the float simulation: '
-            f'{report.equal_per_layer:.6%} equal where each layer is given the '
-            f"simulation's codes, none off by more than "
+            f'{report.equal_per_layer:.6%} equal where each layer is given '
+            "the simulation's codes, none off by more than "
             f'{report.worst_per_layer}; '
             f'{report.equal_end_to_end:.6%} end to end'
         )
