@@ -86,8 +86,10 @@ def convert(args: argparse.Namespace) -> None:
     )
     preflight.check_label_order(cfg, 'test')
     detector.load_state_dict(state_dict_of(read_checkpoint(args.checkpoint)))
-    made_of = compile_detector(detector, cfg, say, fixed_point_of(detector))
-    compiled, program = made_of.compiled, made_of.compiled.program
+    compilation = compile_detector(
+        detector, cfg, say, fixed_point_of(detector)
+    )
+    compiled, program = compilation.compiled, compilation.compiled.program
     agreements = verify.new_agreements()
     mean = program.ops[0].mean  # type: ignore[attr-defined]
     for path in progress(
@@ -98,16 +100,20 @@ def convert(args: argparse.Namespace) -> None:
         pixels = torch.from_numpy(array)
         normalised = pixels - torch.tensor(mean).float()[:, None, None]
         verify.compare(
-            made_of.trace, made_of.folded, pixels, normalised, agreements
+            compilation.trace,
+            compilation.folded,
+            pixels,
+            normalised,
+            agreements,
         )
-        verify.compare_regions(made_of, pixels, size, agreements)
+        verify.compare_regions(compilation, pixels, size, agreements)
     file.save(compiled, args.out)
     metrics = {}
     if args.evaluate:
         use_compiled(cfg, args.out)
         metrics = launch.build_runner(cfg).test()
     size_of_float = report.float32_bytes(detector)
-    made = report.make_report(
+    result = report.make_report(
         compiled.programs,
         agreements,
         report.Sizes(
@@ -117,11 +123,11 @@ def convert(args: argparse.Namespace) -> None:
         ),
         metrics,
     )
-    write_whole(beside, f'{json.dumps(asdict(made), indent=1)}\n'.encode())
+    write_whole(beside, f'{json.dumps(asdict(result), indent=1)}\n'.encode())
     if args.print:
         for each in compiled.programs:
             print('\n'.join(listing(each)))
-    print('\n'.join(report.lines(made)))
+    print('\n'.join(report.lines(result)))
     print(f'{args.out}\n{beside}')
 
 

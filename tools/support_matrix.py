@@ -246,17 +246,17 @@ def main() -> None:
     rows: dict[str, Any] = (
         json.loads(args.cache.read_text()) if args.cache.exists() else {}
     )
-    wanted = [
+    rows = [
         (name, bits, read)
         for name, read in configurations().items()
         for bits in WIDTHS
     ]
-    for name, bits, read in progress(wanted, desc='detectors', unit='row'):
+    for name, bits, read in progress(rows, desc='detectors', unit='row'):
         key = f'{name} {bits}'
         if key not in rows:
             rows[key] = asdict(check(Row(name, bits), read()))
             write_whole(args.cache, json.dumps(rows, indent=1).encode())
-    found = [Row(**rows[f'{name} {bits}']) for name, bits, _ in wanted]
+    found = [Row(**rows[f'{name} {bits}']) for name, bits, _ in rows]
     write_whole(args.out, document(found).encode())
     print(args.out)
 
