@@ -300,7 +300,7 @@ def test_training_ends_on_integers(digits, float_run, tmp_path):
         [
             *options(digits, 2),
             f'load_from={float_run.checkpoint}',
-            'model.integer.aware_from=2',
+            'default_hooks.integer_aware.from_epoch=2',
         ],
     )
     assert run.log.count('trained on integers') == 1

@@ -20,15 +20,12 @@ from aqd_mmdet.engine.checkpoint import (
 from aqd_mmdet.engine.compiled_model import use_compiled
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import write_whole
+from aqd_mmdet.models.quantized_detector import fixed_point_of
 from aqd_mmdet.program import file
-from aqd_mmdet.program.ops import listing, plan_memory
+from aqd_mmdet.program.program import listing
 from aqd_mmdet.progress import progress
 from aqd_mmdet.runtime.images import read_image
-from aqd_mmdet.runtime.preprocess import (
-    bordered_size,
-    check_image,
-    prepare,
-)
+from aqd_mmdet.runtime.preprocess import check_image, prepare
 
 # Of every report that this tool writes.
 FIELDS = {field.name for field in fields(report.Report)}
@@ -89,7 +86,7 @@ def convert(args: argparse.Namespace) -> None:
     )
     preflight.check_label_order(cfg, 'test')
     detector.load_state_dict(state_dict_of(read_checkpoint(args.checkpoint)))
-    made_of = compile_detector(detector, cfg, say)
+    made_of = compile_detector(detector, cfg, say, fixed_point_of(detector))
     compiled, program = made_of.compiled, made_of.compiled.program
     agreements = verify.new_agreements()
     mean = program.ops[0].mean  # type: ignore[attr-defined]
@@ -109,8 +106,6 @@ def convert(args: argparse.Namespace) -> None:
     if args.evaluate:
         use_compiled(cfg, args.out)
         metrics = launch.build_runner(cfg).test()
-    pre = compiled.preprocess
-    size = bordered_size((pre.short, pre.long), pre, program.stride)
     size_of_float = report.float32_bytes(detector)
     made = report.make_report(
         compiled.programs,
@@ -119,8 +114,6 @@ def convert(args: argparse.Namespace) -> None:
             size_of_float,
             size_of_float // 2,
             args.out.stat().st_size,
-            plan_memory(program, size).peak,
-            size,
         ),
         metrics,
     )

@@ -50,7 +50,6 @@ class Outcome:
         made_seconds: Time of training, 0 where it was done before; of the
             integer program, of compiling, comparing and evaluating it.
         test_seconds: Time of evaluation, None where it is part of the other.
-        peak_memory: Bytes of a run's tensors on one image, where planned.
     """
 
     bbox_mAP: float
@@ -58,7 +57,6 @@ class Outcome:
     weight_bytes: int
     made_seconds: float
     test_seconds: float | None
-    peak_memory: int | None = None
 
 
 def say(text: str) -> None:
@@ -161,7 +159,6 @@ def compile_to_integers(config: Path, checkpoint: Path, out: Path) -> Outcome:
         made['sizes']['packed'],
         seconds,
         None,
-        made['sizes']['peak_memory'],
     )
 
 

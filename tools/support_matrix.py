@@ -29,6 +29,7 @@ from aqd_mmdet.engine.launch import replace_sync_bn
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import write_whole
 from aqd_mmdet.models.integer_aware import IntegerNetwork, IntegerRegions
+from aqd_mmdet.models.quantized_detector import fixed_point_of
 from aqd_mmdet.program import file
 from aqd_mmdet.program.detector import CompiledDetector
 from aqd_mmdet.program.ops import Image
@@ -38,6 +39,7 @@ from aqd_mmdet.runtime import reference
 from aqd_mmdet.runtime.engine import Engine
 
 ROOT = Path(__file__).parent.parent
+BASES = ROOT / 'configs/_base_/models'
 WIDTHS = (8, 4, 2)
 # Large enough that the coarsest level of a pyramid has more than one pixel,
 # of which a norm can take statistics.
@@ -132,7 +134,9 @@ def _steps(row: Row, cfg: Config) -> None:
     with step(row, 'exports'):
         trace(model)
     with step(row, 'compiles'):
-        compiled = compile_detector(model, cfg, lambda text: None).compiled
+        compiled = compile_detector(
+            model, cfg, lambda text: None, fixed_point_of(model)
+        ).compiled
         file.from_bytes(file.to_bytes(compiled))
     with step(row, 'equal'):
         _compare(model)
@@ -211,15 +215,15 @@ def configurations() -> dict[str, Callable[[], Config]]:
 
 
 def _other(path: str, detector: str) -> Config:
-    """Return a config of mmdet with the recipe of configs/_base_/mix.py."""
+    """Return a config of mmdet with the bases of configs/mix."""
     text = (
-        f"_base_ = ['mmdet::{path}', '{ROOT}/configs/_base_/mix.py']\n"
+        f"_base_ = ['mmdet::{path}', '{BASES}/aqd_single_stage.py']\n"
         f"model = dict(type='aqd_mmdet.QuantizedDetector', "
         f"detector='{detector}', recipe=[dict(modules='*', conv=dict("
         "act_grid='signed')), dict(modules='*', add=dict(signed=True))])\n"
     )
     cfg = Config.fromstring(text, '.py')
-    ours = Config.fromfile(ROOT / 'configs/_base_/mix_resnet.py').aqd
+    ours = Config.fromfile(BASES / 'aqd_resnet_fpn.py').aqd
     cfg.model.data_preprocessor.update(ours.data_preprocessor)
     if cfg.model.backbone.type == 'ResNet':
         cfg.model.backbone.update(ours.backbone)

@@ -232,8 +232,8 @@ def test_impossible_bits(build, bits):
             'matches no module with a add',
         ),
         (
-            dict(modules='bbox_head.*', norm=dict(type='MultiLevelBM')),
-            'MultiLevelBM.*nearest: MultiLevelBN',
+            dict(modules='bbox_head.*', norm=dict(type='MultiLevelBN')),
+            "norm has no option 'type' .nearest: num_levels",
         ),
         (dict(type='DeformConv2d', conv={}), 'of type DeformConv2d'),
     ],
