@@ -105,7 +105,7 @@ def test_classes_of_the_datasets_type():
         (dataset(7), 'expected a tuple of names'),
         (
             dict(type='CocoDataset', metainfo=dict(CLASSES=('a',))),
-            "by the name 'classes' alone",
+            "rename it to 'classes'",
         ),
         (dict(type='BaseDetDataset'), 'classes=None'),
     ],

@@ -184,7 +184,7 @@ def test_what_others_made_is_not_replaced(model, make, tmp_path, put, name):
     before = state(out / name)
     paths = make('0.png', '1.jpg')
     line = error_line(infer(model, *paths))
-    assert f'--out {out}: {name} is there and was not drawn by' in line
+    assert f'--out {out}: {name} exists and was not drawn by' in line
     assert state(out / name) == before
     assert [x.name for x in out.iterdir()] == [name]
 

@@ -142,7 +142,7 @@ def test_half_made_environment_is_made_anew(checkout, state):
         (checkout.folder / '.venv/bin/python').symlink_to('/nowhere')
     result = checkout.run()
     assert result.returncode == 0, result.stderr
-    assert 'making .venv' in result.stdout
+    assert 'creating .venv' in result.stdout
 
 
 def test_the_stacks_do_not_share_an_environment(checkout):
