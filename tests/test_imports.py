@@ -1,4 +1,4 @@
-"""Every module can be the first one that is imported."""
+"""Every module can be imported first."""
 
 import os
 import pkgutil
@@ -18,8 +18,8 @@ MODULES = sorted(
 
 @pytest.mark.parametrize('name', MODULES)
 def test_alone(name):
-    # A copy of this process that has forgotten the package: a fresh one would
-    # take seconds to import PyTorch.
+    # A fork of this process without the package's modules. A new process would
+    # need seconds to import PyTorch.
     child = os.fork()
     if child == 0:
         code = 1
@@ -39,7 +39,7 @@ def test_alone(name):
 
 
 def _forget_registrations() -> None:
-    """Let the package's registries be made again."""
+    """Remove the package's registries, so that they can be created again."""
     import torch
     from mmengine import registry
 
@@ -50,7 +50,7 @@ def _forget_registrations() -> None:
 
 
 class _Operator:
-    """Stands for an operator that this process has registered already."""
+    """A substitute for an operator, which a process can register only once."""
 
     def __init__(self, function: object) -> None:
         self.function = function
