@@ -1,4 +1,4 @@
-"""The whole workflow on a few scenes: float, 2 bits, compilation, processes."""
+"""The whole workflow on a few scenes: float, 2 bits, integers."""
 
 import json
 import os
@@ -88,7 +88,7 @@ def quantised_run(digits, float_run, tmp_path_factory) -> Run:
 
 
 def evaluate(run: Run, work_dir: Path, *command: object) -> dict:
-    """Run tools/test.py, directly or with a command, and return the metrics."""
+    """Run tools/test.py, or a command that does, and return the metrics."""
     command = command or (
         sys.executable,
         'tools/test.py',
@@ -123,7 +123,8 @@ def evaluate(run: Run, work_dir: Path, *command: object) -> dict:
 
 
 def test_detectors_learn_the_scenes(float_run, quantised_run, tmp_path):
-    # Untrained detectors reach an AP of 0.00. The scenes are those of training.
+    # An untrained detector reaches an AP of 0.00. Both detectors have seen the
+    # scenes in training.
     assert evaluate(float_run, tmp_path / 'f')['coco/bbox_mAP'] > 0.2
     assert evaluate(quantised_run, tmp_path / 'q')['coco/bbox_mAP'] > 0.1
 
@@ -299,7 +300,7 @@ def test_training_ends_on_integers(digits, float_run, tmp_path):
         [
             *options(digits, 2),
             f'load_from={float_run.checkpoint}',
-            'model.integer.aware_from=2',
+            'default_hooks.integer_aware.from_epoch=2',
         ],
     )
     assert run.log.count('trained on integers') == 1

@@ -22,16 +22,12 @@ from aqd_mmdet.engine.checkpoint import (
 from aqd_mmdet.engine.compiled_model import use_compiled
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import write_whole
+from aqd_mmdet.models.quantized_detector import fixed_point_of
 from aqd_mmdet.program import file
-from aqd_mmdet.program.detector import CompiledDetector
-from aqd_mmdet.program.ops import listing, plan_memory
+from aqd_mmdet.program.program import listing
 from aqd_mmdet.progress import progress
 from aqd_mmdet.runtime.images import read_image
-from aqd_mmdet.runtime.preprocess import (
-    bordered_size,
-    check_image,
-    prepare,
-)
+from aqd_mmdet.runtime.preprocess import check_image, prepare
 
 # Keys of the reports that this tool writes.
 FIELDS = {field.name for field in fields(report.Report)}
@@ -79,7 +75,9 @@ def convert(args: argparse.Namespace) -> None:
     for path in args.verify:
         check_image(read_image(path), f'image {path}')
     detector = load_detector(cfg, args.checkpoint)
-    compilation = compile_detector(detector, cfg, say)
+    compilation = compile_detector(
+        detector, cfg, say, fixed_point_of(detector)
+    )
     compiled = compilation.compiled
     agreements = compare(compilation, args.verify)
     file.save(compiled, args.out)
@@ -87,10 +85,13 @@ def convert(args: argparse.Namespace) -> None:
     if args.evaluate:
         use_compiled(cfg, args.out)
         metrics = launch.build_runner(cfg).test()
+    float32_bytes = report.float32_bytes(detector)
     summary = report.make_report(
         compiled.programs,
         agreements,
-        sizes_of(detector, compiled, args.out),
+        report.Sizes(
+            float32_bytes, float32_bytes // 2, args.out.stat().st_size
+        ),
         metrics,
     )
     content = f'{json.dumps(asdict(summary), indent=1)}\n'
@@ -179,22 +180,6 @@ def compare(
         )
         verify.compare_regions(compilation, pixels, size, agreements)
     return agreements
-
-
-def sizes_of(
-    detector: nn.Module, compiled: CompiledDetector, path: Path
-) -> report.Sizes:
-    """Return the sizes of a detector before and after compilation."""
-    pre, program = compiled.preprocess, compiled.program
-    size = bordered_size((pre.short, pre.long), pre, program.stride)
-    float32_bytes = report.float32_bytes(detector)
-    return report.Sizes(
-        float32_bytes,
-        float32_bytes // 2,
-        path.stat().st_size,
-        plan_memory(program, size).peak,
-        size,
-    )
 
 
 if __name__ == '__main__':

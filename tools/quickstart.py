@@ -52,8 +52,6 @@ class Outcome:
         made_seconds: Time of training; 0 if an earlier run trained it. For the
             integer program, the time to compile, verify and evaluate it.
         test_seconds: Time of evaluation; None for the integer program.
-        peak_memory: Bytes of all tensors in a run on one image; None for
-            detectors in float.
     """
 
     bbox_mAP: float
@@ -61,7 +59,6 @@ class Outcome:
     weight_bytes: int
     made_seconds: float
     test_seconds: float | None
-    peak_memory: int | None = None
 
 
 def say(text: str) -> None:
@@ -165,7 +162,6 @@ def compile_to_integers(config: Path, checkpoint: Path, out: Path) -> Outcome:
         report['sizes']['packed'],
         seconds,
         None,
-        report['sizes']['peak_memory'],
     )
 
 

@@ -31,6 +31,7 @@ from aqd_mmdet.engine.launch import replace_sync_bn
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import write_whole
 from aqd_mmdet.models.integer_aware import IntegerNetwork, IntegerRegions
+from aqd_mmdet.models.quantized_detector import fixed_point_of
 from aqd_mmdet.program import file
 from aqd_mmdet.program.detector import CompiledDetector
 from aqd_mmdet.program.ops import Image
@@ -138,7 +139,9 @@ def _steps(row: Row, cfg: Config) -> None:
     with step(row, 'exports'):
         trace(model)
     with step(row, 'compiles'):
-        compiled = compile_detector(model, cfg, lambda text: None).compiled
+        compiled = compile_detector(
+            model, cfg, lambda text: None, fixed_point_of(model)
+        ).compiled
         file.from_bytes(file.to_bytes(compiled))
     with step(row, 'equal'):
         _compare(model)

@@ -130,8 +130,11 @@ def _build(config: Path, bits: Any) -> Any:
 
 def _compile(detector: Any, cfg: Any) -> Any:
     from ..compiler.compile import compile_detector
+    from ..models.quantized_detector import fixed_point_of
 
-    return compile_detector(detector, cfg, lambda text: None).compiled
+    return compile_detector(
+        detector, cfg, lambda text: None, fixed_point_of(detector)
+    ).compiled
 
 
 def _maps(detector: Any) -> Any:

@@ -13,6 +13,7 @@ from ..program.check import check_detector
 from ..program.detector import CompiledDetector, PreProcess
 from ..program.fixed_point import FixedPoint
 from .fold import Folded, fold
+from .graph import Trace
 from .heads import read_postprocess
 from .images import image_mean, read_preprocess
 from .regions import (
@@ -21,12 +22,7 @@ from .regions import (
     read_regions,
     region_networks,
 )
-from .trace import Trace, trace
-
-
-def fixed_point_of(detector: nn.Module) -> FixedPoint:
-    """Return the integer side that a detector's config gave it."""
-    return getattr(detector, 'fixed_point', FixedPoint())
+from .trace import trace
 
 
 @dataclass(frozen=True)
@@ -46,8 +42,14 @@ class Compilation:
     regions: tuple[RegionNetwork, ...]
 
 
+DEFAULT = FixedPoint()
+
+
 def compile_detector(
-    detector: nn.Module, cfg: Config, say: Callable[[str], None] = print
+    detector: nn.Module,
+    cfg: Config,
+    say: Callable[[str], None] = print,
+    fixed_point: FixedPoint = DEFAULT,
 ) -> Compilation:
     """Compile a detector with all that precedes and follows its network.
 
@@ -55,11 +57,11 @@ def compile_detector(
         detector: Built from the config, its checkpoint loaded.
         cfg: The config.
         say: Told what is being done.
+        fixed_point: Width of multipliers, of the config's ``model.integer``.
 
     Raises:
         UserError: Naming what cannot be an integer.
     """
-    fixed_point = fixed_point_of(detector)
     say('capturing the graph')
     captured = trace(detector)
     say('folding it into integers')

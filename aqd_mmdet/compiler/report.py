@@ -46,15 +46,11 @@ class Sizes:
         float32: Its state dict.
         float16: The same in half precision.
         packed: The file.
-        peak_memory: The arena of a run at ``image`` in the reference's types.
-        image: Height and width that ``peak_memory`` is for.
     """
 
     float32: int
     float16: int
     packed: int
-    peak_memory: int
-    image: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -166,10 +162,6 @@ def lines(report: Report) -> Iterator[str]:
         f'size: float32 {sizes.float32 / 2**20:.2f} MiB, float16 '
         f'{sizes.float16 / 2**20:.2f}, this file {sizes.packed / 2**20:.2f} '
         f'(1/{sizes.float32 / sizes.packed:.1f})'
-    )
-    yield (
-        f'memory at {sizes.image[0]} x {sizes.image[1]}: '
-        f'{sizes.peak_memory / 2**20:.2f} MiB'
     )
     for name, value in report.metrics.items():
         yield f'{name}: {value}'

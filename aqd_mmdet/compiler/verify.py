@@ -2,21 +2,19 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import Node
 
-from ..layers.add import QuantAdd
 from ..program import ops as ir
+from ..quantizers.quantizer import Rounding
 from ..runtime.postprocess import propose
 from ..runtime.regions import align
 from .compile import Compilation
 from .executor import Executor
 from .fold import Folded
+from .graph import LayerCall, Trace
 from .simulation import Simulation
-from .trace import Trace
 
 # Proposals that are compared; more would show no other codes.
 MAX_REGIONS = 64
@@ -53,12 +51,10 @@ def simulated_codes(
     seen: dict[str, Tensor] = {}
 
     def watch(
-        node: Node, operand: int, x: Tensor, rounded: Tensor, quantizer: Any
+        call: LayerCall, operand: int, x: Tensor, rounding: Rounding
     ) -> Tensor:
-        adder = isinstance(quantizer, QuantAdd)
-        codes = quantizer.branch_codes(x) if adder else quantizer.codes(x)
-        seen[folded.codes[node][operand]] = codes
-        return rounded
+        seen[folded.codes[call.node][operand]] = rounding.codes(x)
+        return rounding(x)
 
     with torch.no_grad():
         Simulation(trace, watch).run(image.clone())

@@ -14,6 +14,7 @@ there is an error instead of a guess.
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -24,6 +25,17 @@ from ..errors import UserError
 from ..registry import MODELS
 
 _TAG = 'aqd_pyramid_level'
+
+
+@dataclass(frozen=True)
+class NormOptions:
+    """A norm for each level of the pyramid; see MultiLevelBN.
+
+    ``num_levels`` that is None is the number of feature maps that the head
+    is called with.
+    """
+
+    num_levels: int | None = None
 
 
 @MODELS.register_module()

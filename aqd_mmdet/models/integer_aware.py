@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.fx import Node
 
-from ..compiler.compile import fixed_point_of
 from ..compiler.executor import Executor
 from ..compiler.fold import Folded, fold
+from ..compiler.graph import LayerCall
 from ..compiler.images import image_mean
 from ..compiler.regions import (
     FIRST_FEATURES,
@@ -37,7 +36,9 @@ from ..program import ops as ir
 from ..program.bounds import prove
 from ..program.detector import BOX_BITS
 from ..quantizers.fake_quantize import round_half_up
+from ..quantizers.quantizer import Rounding
 from ..runtime.regions import align
+from .quantized_detector import fixed_point_of
 
 
 class IntegerNetwork:
@@ -66,8 +67,8 @@ class IntegerNetwork:
         )
         if training and self.regions is not None:
             raise UserError(
-                'aware_from: a two-stage detector is trained in float '
-                'simulation; set integer.aware_from=None'
+                'from_epoch of IntegerAwareHook: a two-stage detector is '
+                'trained in the float simulation alone; leave it out'
             )
 
     def fold(self) -> Folded:
@@ -103,14 +104,10 @@ class IntegerNetwork:
         exact = self._real(self.executor.run(self.pixels(image), keep))
 
         def replace(
-            node: Node,
-            operand: int,
-            x: Tensor,
-            rounded: Tensor,
-            quantizer: Any,
+            call: LayerCall, operand: int, x: Tensor, rounding: Rounding
         ) -> Tensor:
-            name = self.folded.codes[node][operand]
-            values = codes[name] * quantizer.step
+            name = self.folded.codes[call.node][operand]
+            rounded, values = rounding(x), codes[name] * rounding.step
             return rounded + (values.to(rounded.dtype) - rounded).detach()
 
         simulated = Simulation(self.trace, replace).run(image)

@@ -31,8 +31,8 @@ def test_codes_are_spread(bits):
     image = np.random.default_rng(0).integers(0, 256, (1, 3, 5, 7), np.uint8)
     tensors = {'image': image}
     for op in program.ops[:21]:
-        inputs = {name: tensors[name] for name in op.inputs}
-        tensors[op.output] = reference.EXECUTE[type(op)](op, inputs, program)
+        inputs = [tensors[name] for name in op.inputs]
+        tensors[op.output] = reference.run_op(op, inputs, program)
     codes = tensors['10']
     assert (codes == 0).mean() > 0.1
     assert (codes == 2**bits - 1).mean() < 0.5

@@ -1,4 +1,4 @@
-"""tools/infer.py: where it draws pictures, and which files it never touches."""
+"""tools/infer.py: where it draws, and which files it never replaces."""
 
 import os
 from dataclasses import replace

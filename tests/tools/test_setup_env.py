@@ -8,7 +8,7 @@ import pytest
 
 from tests.factories import ROOT, error_line
 
-# A fake python: everything succeeds, but there is no wheel of mmcv to download.
+# A fake python: all commands succeed, except the download of a wheel of mmcv.
 PYTHON = """#!/bin/bash
 echo "$@" >>"{log}"
 case "$*" in

@@ -39,11 +39,11 @@ namespace {
 // Pixels that stages are run for at once.
 constexpr int kMostPixels = 16;
 
-// What the stages of a group made of a vector of channels of some pixels.
+// What the stages of a fused made of a vector of channels of some pixels.
 template <typename Set>
 struct Made {
   static constexpr int kCount = kMostPixels * Set::kVectors.lanes;
-  alignas(64) int32_t codes[kMaxGroup][kCount];
+  alignas(64) int32_t codes[kMaxFused][kCount];
   const int32_t *head = codes[0];  // or where a block left its sums
 };
 
@@ -118,38 +118,38 @@ struct Nearest {
   std::vector<int64_t> rows, columns;
 };
 
-std::vector<Nearest> nearest_of(const Group &group) {
-  std::vector<Nearest> made(group.stages.size());
+std::vector<Nearest> nearest_of(const FusedOp &fused) {
+  std::vector<Nearest> made(fused.ops.size());
   for (size_t i = 0; i < made.size(); ++i) {
-    if (group.stages[i].op->kind != Kind::kUpsample) continue;
-    const Size &from = group.stages[i].inputs[0].tensor->size;
-    for (int64_t y = 0; y < group.size.height; ++y) {
-      made[i].rows.push_back(y * from.height / group.size.height * from.width);
+    if (!fused.ops[i].op().is<Upsample>()) continue;
+    const Size &from = fused.ops[i].inputs[0].tensor->size;
+    for (int64_t y = 0; y < fused.size.height; ++y) {
+      made[i].rows.push_back(y * from.height / fused.size.height * from.width);
     }
-    for (int64_t x = 0; x < group.size.width; ++x) {
-      made[i].columns.push_back(x * from.width / group.size.width);
+    for (int64_t x = 0; x < fused.size.width; ++x) {
+      made[i].columns.push_back(x * from.width / fused.size.width);
     }
   }
   return made;
 }
 
-// Runs the stages of a group for a tile.
+// Runs the stages of a fused for a tile.
 template <typename Set>
 class Stages {
  public:
-  explicit Stages(const Group &group)
-      : group_(group), nearest_(nearest_of(group)) {}
+  explicit Stages(const FusedOp &fused)
+      : fused_(fused), nearest_(nearest_of(fused)) {}
 
   AQD_TARGET void run(const TileCoord &tile, Made<Set> *made) const {
     const int64_t channel = tile.vector * kLanes;
-    const int64_t left = group_.channels - channel;
-    const Pixels pixels = {tile.pixels, group_.channels,
+    const int64_t left = fused_.channels - channel;
+    const Pixels pixels = {tile.pixels, fused_.channels,
                            static_cast<int>(left < kLanes ? left : kLanes)};
-    const int64_t pixel = tile.row * group_.size.width + tile.column;
-    const int64_t at = pixel * group_.channels + channel;
-    for (size_t i = 0; i < group_.stages.size(); ++i) {
-      const Stage &stage = group_.stages[i];
-      const bool is_there = i == 0 && group_.is_convolution();
+    const int64_t pixel = tile.row * fused_.size.width + tile.column;
+    const int64_t at = pixel * fused_.channels + channel;
+    for (size_t i = 0; i < fused_.ops.size(); ++i) {
+      const PostOp &stage = fused_.ops[i];
+      const bool is_there = i == 0 && fused_.is_convolution();
       if (!is_there) run(i, tile, pixels, at, made);
       if (stage.out == nullptr) continue;
       store<Set>(pixels, is_there ? made->head : made->codes[i], at,
@@ -162,36 +162,36 @@ class Stages {
 
   AQD_TARGET void run(size_t index, const TileCoord &tile, const Pixels &pixels,
                       int64_t at, Made<Set> *made) const {
-    const Stage &stage = group_.stages[index];
-    const Op &op = *stage.op;
+    const PostOp &stage = fused_.ops[index];
+    const Node &node = *stage.node;
     int32_t *to = made->codes[index];
-    if (op.kind == Kind::kUpsample) return upsample(index, tile, pixels, to);
+    if (node.op.is<Upsample>()) return upsample(index, tile, pixels, to);
     alignas(64) int32_t read[2][Made<Set>::kCount];
     const int32_t *x = input(stage.inputs[0], pixels, at, *made, read[0]);
-    if (op.kind == Kind::kAdd) {
-      add(op, x, input(stage.inputs[1], pixels, at, *made, read[1]),
+    if (node.op.is<Add>()) {
+      add(node, x, input(stage.inputs[1], pixels, at, *made, read[1]),
           pixels.count, to);
-    } else if (op.packed.empty()) {
-      requantize(op, x, tile, pixels, to);
+    } else if (node.packed.multipliers.empty()) {
+      requantize(node, x, tile, pixels, to);
     } else {
-      Set::requantize(op.packed.data() + tile.vector * table_size(kLanes),
-                      op.grid, x, pixels.count, to);
+      Set::requantize(node.packed.multipliers.data() + tile.vector * table_size(kLanes),
+                      node.op.grid, x, pixels.count, to);
     }
   }
 
-  AQD_TARGET static const int32_t *input(const Stage::Input &input,
+  AQD_TARGET static const int32_t *input(const PostOp::Input &input,
                                          const Pixels &pixels, int64_t at,
                                          const Made<Set> &made, int32_t *to) {
     if (input.tensor != nullptr) {
       load<Set>(pixels, *input.tensor, at, to);
       return to;
     }
-    return input.stage == 0 ? made.head : made.codes[input.stage];
+    return input.index == 0 ? made.head : made.codes[input.index];
   }
 
-  AQD_TARGET static void add(const Op &op, const int32_t *x, const int32_t *y,
+  AQD_TARGET static void add(const Node &node, const int32_t *x, const int32_t *y,
                              int pixels, int32_t *to) {
-    const int32_t low = op.grid.low, high = op.grid.high;
+    const int32_t low = node.op.grid.low, high = node.op.grid.high;
     for (int i = 0; i < pixels * kLanes; ++i) {
       const int32_t sum = x[i] + y[i];
       const int32_t raised = sum < low ? low : sum;
@@ -200,9 +200,9 @@ class Stages {
   }
 
   // Of values that are not narrow.
-  static void requantize(const Op &op, const int32_t *x, const TileCoord &tile,
+  static void requantize(const Node &node, const int32_t *x, const TileCoord &tile,
                          const Pixels &pixels, int32_t *to) {
-    const Multipliers &table = op.multipliers;
+    const Multipliers &table = node.op.as<Requantize>().multipliers;
     for (int i = 0; i < pixels.count * kLanes; ++i) {
       const int lane = i % kLanes;
       if (lane >= pixels.lanes) continue;
@@ -212,13 +212,13 @@ class Stages {
       const int64_t wide = (x[i] * int64_t{table.m[k]} + table.b[k]) >>
                            table.s[k];
       to[i] = static_cast<int32_t>(
-          std::clamp<int64_t>(wide, op.grid.low, op.grid.high));
+          std::clamp<int64_t>(wide, node.op.grid.low, node.op.grid.high));
     }
   }
 
   AQD_TARGET void upsample(size_t index, const TileCoord &tile, Pixels pixels,
                            int32_t *to) const {
-    const Tensor &x = *group_.stages[index].inputs[0].tensor;
+    const Tensor &x = *fused_.ops[index].inputs[0].tensor;
     const Nearest &nearest = nearest_[index];
     pixels.count = 1;
     const int64_t line = nearest.rows[static_cast<size_t>(tile.row)];
@@ -229,7 +229,7 @@ class Stages {
     }
   }
 
-  const Group &group_;
+  const FusedOp &fused_;
   const std::vector<Nearest> nearest_;
 };
 
@@ -242,27 +242,27 @@ struct Geometry {
 };
 
 template <typename Set>
-using Block = void (*)(const Geometry &, const Op &op, const uint8_t *codes,
+using Block = void (*)(const Geometry &, const Node &node, const uint8_t *codes,
                        const int8_t *weights, const Stages<Set> &, TileCoord,
                        Made<Set> *);
 
 // Sums of P pixels and V vectors of output channels, and what follows them.
 template <typename Set, typename Product, int P, int V>
-AQD_TARGET void block(const Geometry &g, const Op &op, const uint8_t *codes,
+AQD_TARGET void block(const Geometry &g, const Node &node, const uint8_t *codes,
                       const int8_t *weights, const Stages<Set> &stages,
                       TileCoord tile, Made<Set> *made) {
   constexpr int kLanes = Set::kVectors.lanes;
   constexpr int64_t kStep = 4 * kLanes;  // bytes of weights
   typename Product::Sum sums[V][P];
   alignas(64) int32_t wide[V][P * kLanes];
-  const int32_t *start = op.start.data() + tile.vector * kLanes;
+  const int32_t *start = node.packed.start.data() + tile.vector * kLanes;
   for (int v = 0; v < V; ++v) {
     for (int p = 0; p < P; ++p) {
       std::memcpy(wide[v] + p * kLanes, start + v * kLanes, 4 * kLanes);
       sums[v][p] = Product::begin(wide[v] + p * kLanes);
     }
   }
-  int64_t left = op.reading.steps;
+  int64_t left = node.packed.reading.steps;
   for (int64_t run = 0; run < g.runs.count; ++run) {
     const uint8_t *from = codes + g.offsets[run];
     for (int64_t step = 0; step < g.steps;) {
@@ -285,7 +285,7 @@ AQD_TARGET void block(const Geometry &g, const Op &op, const uint8_t *codes,
       step += many;
       left -= many;
       if (!Product::kIsShort || left > 0) continue;
-      left = op.reading.steps;
+      left = node.packed.reading.steps;
       for (int v = 0; v < V; ++v) {
         for (int p = 0; p < P; ++p) {
           Product::end(sums[v][p], wide[v] + p * kLanes);
@@ -323,22 +323,22 @@ Block<Set> block_of(int64_t pixels, int64_t vectors) {
 
 // Rows of a convolution's output from one on.
 template <typename Set>
-void make_rows(const Group &group, const Geometry &g, const Stages<Set> &stages,
+void make_rows(const FusedOp &fused, const Geometry &g, const Stages<Set> &stages,
                const uint8_t *codes, int64_t line, int64_t top, int64_t rows) {
-  const Op &op = group.op();
-  const int8_t *weights = op.weights->packed.data()->bytes;
+  const Node &node = fused.root();
+  const int8_t *weights = node.conv().weights->packed.lines.data()->bytes;
   constexpr Vectors kSet = Set::kVectors;
-  const int64_t vectors = vectors_of(op.channels, kSet.lanes);
-  const int64_t width = group.size.width;
+  const int64_t vectors = vectors_of(node.op.channels, kSet.lanes);
+  const int64_t width = fused.size.width;
   Made<Set> made;
   for (int64_t v = 0; v < vectors; v += kSet.together) {
     const int64_t wide = std::min<int64_t>(kSet.together, vectors - v);
     for (int64_t row = 0; row < rows; ++row) {
-      const uint8_t *window = codes + row * op.stride.height * line;
+      const uint8_t *window = codes + row * node.conv().window.stride.height * line;
       for (int64_t c = 0; c < width; c += Set::kPixels) {
         const int64_t many = std::min<int64_t>(Set::kPixels, width - c);
-        const Block<Set> run = Set::block_of(op, many, wide);
-        run(g, op, window + c * g.pixel, weights, stages,
+        const Block<Set> run = Set::block_of(node, many, wide);
+        run(g, node, window + c * g.pixel, weights, stages,
             {top + row, c, static_cast<int>(many), v}, &made);
       }
     }
@@ -349,16 +349,16 @@ void make_rows(const Group &group, const Geometry &g, const Stages<Set> &stages,
 // Sums of a vector of channels, each of which a convolution reads by itself.
 // Lanes without a channel have whatever is behind.
 template <typename Set, typename T>
-AQD_TARGET inline void weigh(const Op &op, const T *window, int64_t line,
+AQD_TARGET inline void weigh(const Node &node, const T *window, int64_t line,
                              const int8_t *weights, int32_t *to) {
   const int32_t none[Set::kVectors.lanes] = {};
   typename Set::Lanes sums = Set::load(none);
-  for (int v = 0; v < op.kernel.height; ++v) {
-    const T *codes = window + v * op.dilation.height * line;
-    for (int u = 0; u < op.kernel.width; ++u) {
+  for (int v = 0; v < node.conv().window.kernel.height; ++v) {
+    const T *codes = window + v * node.conv().window.dilation.height * line;
+    for (int u = 0; u < node.conv().window.kernel.width; ++u) {
       sums = Set::weigh(sums, Set::load(codes), Set::load(weights));
-      codes += int64_t{op.dilation.width} * op.channels;
-      weights += op.channels;
+      codes += int64_t{node.conv().window.dilation.width} * node.op.channels;
+      weights += node.op.channels;
     }
   }
   Set::store(sums, to);
@@ -366,23 +366,23 @@ AQD_TARGET inline void weigh(const Op &op, const T *window, int64_t line,
 
 // Rows of such a convolution's output from one on.
 template <typename Set, typename T>
-AQD_TARGET void weigh_rows(const Group &group, const Stages<Set> &stages,
+AQD_TARGET void weigh_rows(const FusedOp &fused, const Stages<Set> &stages,
                            const T *codes, int64_t line, int64_t top,
                            int64_t rows) {
   constexpr int kLanes = Set::kVectors.lanes;
-  const Op &op = group.op();
-  const int8_t *weights = op.weights->packed.data()->bytes;
-  const int64_t step = int64_t{op.stride.width} * op.channels;
+  const Node &node = fused.root();
+  const int8_t *weights = node.conv().weights->packed.lines.data()->bytes;
+  const int64_t step = int64_t{node.conv().window.stride.width} * node.op.channels;
   Made<Set> made;
   for (int64_t row = 0; row < rows; ++row) {
-    const T *window = codes + row * op.stride.height * line;
-    for (int64_t c = 0; c < group.size.width; c += kMostPixels) {
-      const int64_t rest = group.size.width - c;
+    const T *window = codes + row * node.conv().window.stride.height * line;
+    for (int64_t c = 0; c < fused.size.width; c += kMostPixels) {
+      const int64_t rest = fused.size.width - c;
       const bool whole = rest >= kMostPixels;
       const int many = whole ? kMostPixels : static_cast<int>(rest);
-      for (int channel = 0; channel < op.channels; channel += kLanes) {
+      for (int channel = 0; channel < node.op.channels; channel += kLanes) {
         for (int p = 0; p < many; ++p) {
-          weigh<Set>(op, window + (c + p) * step + channel, line,
+          weigh<Set>(node, window + (c + p) * step + channel, line,
                      weights + channel, made.codes[0] + p * kLanes);
         }
         stages.run({top + row, c, many, channel / kLanes}, &made);
@@ -392,17 +392,17 @@ AQD_TARGET void weigh_rows(const Group &group, const Stages<Set> &stages,
 }
 
 template <typename Set>
-void weigh_rows(const Group &group, const Stages<Set> &stages,
+void weigh_rows(const FusedOp &fused, const Stages<Set> &stages,
                 const uint8_t *codes, int64_t line, int64_t top, int64_t rows) {
-  switch (group.x->type) {
+  switch (fused.x->type) {
     case Type::kU8:
-      return weigh_rows<Set, uint8_t>(group, stages, codes, line, top, rows);
+      return weigh_rows<Set, uint8_t>(fused, stages, codes, line, top, rows);
     case Type::kI8:
-      return weigh_rows<Set, int8_t>(group, stages,
+      return weigh_rows<Set, int8_t>(fused, stages,
                                      reinterpret_cast<const int8_t *>(codes),
                                      line, top, rows);
     default:
-      return weigh_rows<Set, int16_t>(group, stages,
+      return weigh_rows<Set, int16_t>(fused, stages,
                                       reinterpret_cast<const int16_t *>(codes),
                                       line / 2, top, rows);
   }
@@ -410,76 +410,76 @@ void weigh_rows(const Group &group, const Stages<Set> &stages,
 
 // A row of the output of a convolution whose sums are pooled.
 template <typename Set>
-AQD_TARGET void pool_row(const Group &group, const Ring &ring,
+AQD_TARGET void pool_row(const FusedOp &fused, const Ring &ring,
                          const Stages<Set> &stages, int64_t row,
                          Made<Set> *made) {
   constexpr int kLanes = Set::kVectors.lanes;
   made->head = made->codes[0];
-  for (int64_t c = 0; c < group.size.width; c += kMostPixels) {
-    const int64_t rest = group.size.width - c;
+  for (int64_t c = 0; c < fused.size.width; c += kMostPixels) {
+    const int64_t rest = fused.size.width - c;
     const int many = static_cast<int>(rest < kMostPixels ? rest : kMostPixels);
-    for (int64_t v = 0; v < vectors_of(group.channels, kLanes); ++v) {
-      pool_sums<kLanes>(group, ring, row, c, many, v * kLanes, made->codes[0]);
+    for (int64_t v = 0; v < vectors_of(fused.channels, kLanes); ++v) {
+      pool_sums<kLanes>(fused, ring, row, c, many, v * kLanes, made->codes[0]);
       stages.run({row, c, many, v}, made);
     }
   }
 }
 
 template <typename Set>
-void convolve(const Group &group, uint8_t *scratch, int64_t step, ThreadPool *pool) {
-  const Op &op = group.op();
-  const Tensor &x = *group.x;
-  const int64_t pixel = x.channels * bytes_read(op);
-  const Source source = source_of(op, x);
+void convolve(const FusedOp &fused, uint8_t *scratch, int64_t step, ThreadPool *pool) {
+  const Node &node = fused.root();
+  const Tensor &x = *fused.x;
+  const int64_t pixel = x.channels * bytes_read(node);
+  const Source source = source_of(node, x);
   Geometry g;
-  g.runs = runs_of(op, x.channels);
-  g.steps = steps_of(op, g.runs.codes);
+  g.runs = runs_of(node, x.channels);
+  g.steps = steps_of(node, g.runs.codes);
   const std::vector<int64_t> offsets =
-      offsets_of(op, g.runs, source.line, pixel);
+      offsets_of(node, g.runs, source.line, pixel);
   g.offsets = offsets.data();
-  g.pixel = op.stride.width * pixel;
-  const Stages<Set> stages(group);
-  in_bands(group, source, scratch, step, pool, [&](const Rows &rows) {
-    if (op.groups > 1) {
-      return weigh_rows(group, stages, rows.windows, source.line, rows.top,
+  g.pixel = node.conv().window.stride.width * pixel;
+  const Stages<Set> stages(fused);
+  in_bands(fused, source, scratch, step, pool, [&](const Rows &rows) {
+    if (node.conv().groups > 1) {
+      return weigh_rows(fused, stages, rows.windows, source.line, rows.top,
                         rows.end - rows.top);
     }
-    if (op.pooling.kernel.height == 0) {
-      return make_rows(group, g, stages, rows.windows, source.line, rows.top,
+    if (node.pooling.kernel.height == 0) {
+      return make_rows(fused, g, stages, rows.windows, source.line, rows.top,
                        rows.end - rows.top);
     }
-    const Ring ring(group, rows.ring);
-    const Stages<Set> storing(ring.group);
+    const Ring ring(fused, rows.ring);
+    const Stages<Set> storing(ring.fused);
     Made<Set> made;
     in_turns(
-        group, rows, source,
+        fused, rows, source,
         [&](const uint8_t *windows, int64_t row) {
-          make_rows(ring.group, g, storing, windows, source.line, row, 1);
+          make_rows(ring.fused, g, storing, windows, source.line, row, 1);
         },
-        [&](int64_t row) { pool_row(group, ring, stages, row, &made); });
+        [&](int64_t row) { pool_row(fused, ring, stages, row, &made); });
   });
 }
 
 template <typename Set>
-void run_group(const Group &group, uint8_t *scratch, int64_t step, ThreadPool *pool) {
-  if (group.is_convolution()) {
-    if (group.op().method == Method::kWinograd) {
-      return convolve_tiles<Set, Stages<Set>, Made<Set>>(group, scratch, step,
+void run_fused(const FusedOp &fused, uint8_t *scratch, int64_t step, ThreadPool *pool) {
+  if (fused.is_convolution()) {
+    if (fused.root().packed.method == Method::kWinograd) {
+      return convolve_tiles<Set, Stages<Set>, Made<Set>>(fused, scratch, step,
                                                          pool);
     }
-    return convolve<Set>(group, scratch, step, pool);
+    return convolve<Set>(fused, scratch, step, pool);
   }
-  const Stages<Set> stages(group);
-  const int64_t rows = group.size.height;
+  const Stages<Set> stages(fused);
+  const int64_t rows = fused.size.height;
   const int64_t parts = std::min<int64_t>(rows, 4 * pool->threads());
-  const int64_t vectors = vectors_of(group.channels, Set::kVectors.lanes);
+  const int64_t vectors = vectors_of(fused.channels, Set::kVectors.lanes);
   pool->run(parts, [&](int64_t part, int) {
     Made<Set> made;
     const int64_t end = rows * (part + 1) / parts;
     for (int64_t row = rows * part / parts; row < end; ++row) {
-      for (int64_t c = 0; c < group.size.width; c += kMostPixels) {
+      for (int64_t c = 0; c < fused.size.width; c += kMostPixels) {
         const int64_t many =
-            std::min<int64_t>(kMostPixels, group.size.width - c);
+            std::min<int64_t>(kMostPixels, fused.size.width - c);
         for (int64_t v = 0; v < vectors; ++v) {
           stages.run({row, c, static_cast<int>(many), v}, &made);
         }

@@ -109,25 +109,25 @@ struct Units {
   int64_t blocks() const { return (count + block - 1) / block; }
 };
 
-Units units_of(const Op &op, int64_t channels, Width width) {
+Units units_of(const Node &node, int64_t channels, Width width) {
   Units units;
   units.width = width;
-  units.is_wide = width.bits == 2 && op.kernel.width == 3;
+  units.is_wide = width.bits == 2 && node.conv().window.kernel.width == 3;
   const int64_t together = units.is_wide ? 1 : width.codes;
   units.count = (channels + together - 1) / together;
-  units.rows = op.kernel.height;
-  units.columns = units.is_wide ? 1 : op.kernel.width;
+  units.rows = node.conv().window.kernel.height;
+  units.columns = units.is_wide ? 1 : node.conv().window.kernel.width;
   units.block = units.columns == 1 ? kUnits : kUnits / 4;
   return units;
 }
 
-Units units_of(const Op &op, int64_t channels) {
-  return units_of(op, channels,
-                  op.weights->format == kFormat + 2 ? kTwo : kThree);
+Units units_of(const Node &node, int64_t channels) {
+  return units_of(node, channels,
+                  node.conv().weights->packed.format == kFormat + 2 ? kTwo : kThree);
 }
 
 // The table of weights that an index meets; v = 0 where there is none.
-inline int table_of(const Op &op, int64_t channels, const Units &units,
+inline int table_of(const Node &node, int64_t channels, const Units &units,
                     int64_t out, int64_t unit, int64_t tap) {
   const Width width = units.width;
   int table = 0;
@@ -135,9 +135,9 @@ inline int table_of(const Op &op, int64_t channels, const Units &units,
     const int64_t channel = units.is_wide ? unit : unit + j * units.count;
     const int64_t place = units.is_wide ? tap * width.codes + j : tap;
     int code = 1 << (width.bits - 1);
-    if (channel < channels && out < op.channels) {
-      const int64_t at = (place * channels + channel) * op.channels + out;
-      code = (op.weights->codes[static_cast<size_t>(at)] + width.largest()) / 2;
+    if (channel < channels && out < node.op.channels) {
+      const int64_t at = (place * channels + channel) * node.op.channels + out;
+      code = (node.conv().weights->codes[static_cast<size_t>(at)] + width.largest()) / 2;
     }
     table |= code << width.bits * j;
   }
@@ -151,10 +151,10 @@ struct Parts {
   uint8_t of[kMostParts];
 };
 
-// Offsets of the tables of one block for one group of output channels, in the
+// Offsets of the tables of one block for a few output channels, in the
 // order in which they are read: units, taps, output channels. Parts are as
 // long as bytes hold what they give at most.
-uint16_t *pack_block(const Op &op, int64_t channels, const Units &units,
+uint16_t *pack_block(const Node &node, int64_t channels, const Units &units,
                      int64_t out, int64_t first, Parts *parts, uint16_t *to) {
   uint8_t *length = parts->of;
   *length = 0;
@@ -165,7 +165,7 @@ uint16_t *pack_block(const Op &op, int64_t channels, const Units &units,
       bool fits = true;
       int each[kOuts];
       for (int64_t o = 0; o < kOuts; ++o) {
-        const int table = table_of(op, channels, units, out + o, unit, tap);
+        const int table = table_of(node, channels, units, out + o, unit, tap);
         *to++ = static_cast<uint16_t>(table * kVector);
         each[o] = kTables.largest[table];
         fits = fits && sums[o] + each[o] <= UINT8_MAX;
@@ -181,33 +181,33 @@ uint16_t *pack_block(const Op &op, int64_t channels, const Units &units,
   return to;
 }
 
-void pack(Op *op, int64_t channels, const Units &units) {
-  Weights *weights = op->weights;
-  const int64_t groups = groups_of(op->channels);
-  weights->format = kFormat + units.width.bits;
-  weights->offsets.resize(
+void pack(Node *node, int64_t channels, const Units &units) {
+  Weights *weights = node->conv().weights;
+  const int64_t groups = groups_of(node->op.channels);
+  weights->packed.format = kFormat + units.width.bits;
+  weights->packed.offsets.resize(
       static_cast<size_t>(groups * kOuts * units.count * units.taps()));
-  weights->parts.resize(static_cast<size_t>(groups * units.blocks()) *
+  weights->packed.parts.resize(static_cast<size_t>(groups * units.blocks()) *
                         sizeof(Parts));
-  uint16_t *to = weights->offsets.data();
-  Parts *parts = reinterpret_cast<Parts *>(weights->parts.data());
+  uint16_t *to = weights->packed.offsets.data();
+  Parts *parts = reinterpret_cast<Parts *>(weights->packed.parts.data());
   for (int64_t group = 0; group < groups; ++group) {
     for (int64_t block = 0; block < units.blocks(); ++block) {
-      to = pack_block(*op, channels, units, group * kOuts,
+      to = pack_block(*node, channels, units, group * kOuts,
                       block * units.block, parts++, to);
     }
   }
 }
 
 // Twice what all lookups of an output channel give too much.
-void set_start(Op *op, Width width) {
-  const size_t outs = static_cast<size_t>(op->channels);
-  op->start.assign(static_cast<size_t>(vectors_of(op->channels) * kLanes), 0);
-  const std::vector<int8_t> &codes = op->weights->codes;
+void set_start(Node *node, Width width) {
+  const size_t outs = static_cast<size_t>(node->op.channels);
+  node->packed.start.assign(static_cast<size_t>(vectors_of(node->op.channels) * kLanes), 0);
+  const std::vector<int8_t> &codes = node->conv().weights->codes;
   for (size_t i = 0; i < codes.size(); i += outs) {
     for (size_t o = 0; o < outs; ++o) {
       const int half = width.half((codes[i + o] + width.largest()) / 2);
-      op->start[o] += 2 * width.largest() * std::min(half, 0);
+      node->packed.start[o] += 2 * width.largest() * std::min(half, 0);
     }
   }
 }
@@ -258,8 +258,8 @@ struct Slots {
   }
 };
 
-Slots slots_of(const Op &op, const Units &units, int64_t columns) {
-  const int64_t stride = op.stride.height, dilation = op.dilation.height;
+Slots slots_of(const Node &node, const Units &units, int64_t columns) {
+  const int64_t stride = node.conv().window.stride.height, dilation = node.conv().window.dilation.height;
   const int64_t rows = units.rows, each = units.columns;
   const int64_t shared = (kDeep - 1) * stride + (rows - 1) * dilation + 1;
   if (columns == kVector && shared <= kDeep * rows) {
@@ -287,10 +287,10 @@ AQD_VBMI inline void transpose_bytes(__m512i *x) {
 // Makes indices of a block of units from an input.
 class Indexer {
  public:
-  AQD_VBMI Indexer(const Group &group, const Units &units, const Slots &slots,
+  AQD_VBMI Indexer(const FusedOp &fused, const Units &units, const Slots &slots,
                    const Tile &tile)
-      : op_(group.op()), x_(*group.x), units_(units), slots_(slots),
-        tile_(tile), out_(group.size) {}
+      : node_(fused.root()), x_(*fused.x), units_(units), slots_(slots),
+        tile_(tile), out_(fused.size) {}
 
   // To unit x slot x pixel.
   AQD_VBMI void run(int64_t block, uint8_t *to) {
@@ -341,8 +341,8 @@ class Indexer {
     const int64_t below =
         slots_.are_shared
             ? slot / units_.columns
-            : slot % units_.taps() / units_.columns * op_.dilation.height;
-    const int64_t row = out * op_.stride.height + below - op_.padding.height;
+            : slot % units_.taps() / units_.columns * node_.conv().window.dilation.height;
+    const int64_t row = out * node_.conv().window.stride.height + below - node_.conv().window.padding.height;
     return row < x_.size.height ? row : -1;
   }
 
@@ -352,10 +352,10 @@ class Indexer {
     const int64_t row = row_of(slot, pixel);
     const int64_t first = tile_.column_of(pixel);
     const int64_t there = row < 0 ? 0 : count;
-    const int64_t step = op_.stride.width;
-    const int64_t next = units_.is_wide ? op_.dilation.width : 0;
-    const int64_t column = first * step - op_.padding.width +
-                           slot % units_.columns * op_.dilation.width;
+    const int64_t step = node_.conv().window.stride.width;
+    const int64_t next = units_.is_wide ? node_.conv().window.dilation.width : 0;
+    const int64_t column = first * step - node_.conv().window.padding.width +
+                           slot % units_.columns * node_.conv().window.dilation.width;
     const int64_t last = column + (there - 1) * step + 2 * next;
     const bool is_inside = column >= 0 && last < x_.size.width;
     const int64_t line = x_.size.width * x_.channels;
@@ -384,7 +384,7 @@ class Indexer {
     for (int64_t i = there; i < count; ++i) to[i] = _mm512_setzero_si512();
   }
 
-  const Op &op_;
+  const Node &node_;
   const Tensor &x_;
   const Units &units_;
   const Slots &slots_;
@@ -552,15 +552,15 @@ struct Narrow {
 
 // Thresholds of all channels where nothing but rounding to a few codes follows
 // sums of 16 bits; otherwise none.
-std::vector<Narrow> narrow_of(const Group &group, const Units &units) {
+std::vector<Narrow> narrow_of(const FusedOp &fused, const Units &units) {
   std::vector<Narrow> made;
-  const Stage &last = group.stages.back();
+  const PostOp &last = fused.ops.back();
   const int64_t product = units.width.largest() * units.width.largest();
   const int64_t largest =
       units.count * units.taps() * units.width.codes * product;
-  if (group.stages.size() != 2 || last.op->thresholds.empty() ||
-      group.stages[0].out != nullptr || last.out == nullptr ||
-      bytes_of(last.out->type) != 1 || group.channels % kLanes != 0 ||
+  if (fused.ops.size() != 2 || last.node->packed.thresholds.empty() ||
+      fused.ops[0].out != nullptr || last.out == nullptr ||
+      bytes_of(last.out->type) != 1 || fused.channels % kLanes != 0 ||
       largest > INT16_MAX) {
     return made;
   }
@@ -568,13 +568,13 @@ std::vector<Narrow> narrow_of(const Group &group, const Units &units) {
     return static_cast<int16_t>(
         std::clamp<int32_t>(x, INT16_MIN, INT16_MAX));
   };
-  for (int64_t c = 0; c < group.channels; ++c) {
-    const int32_t *t = last.op->thresholds.data() +
+  for (int64_t c = 0; c < fused.channels; ++c) {
+    const int32_t *t = last.node->packed.thresholds.data() +
                        c / kLanes * kThresholds + c % kLanes;
     Narrow each;
     each.flip = limit(t[0]);
     each.low = limit(t[kLanes]);
-    each.start = limit(group.op().start[static_cast<size_t>(c)]);
+    each.start = limit(fused.root().packed.start[static_cast<size_t>(c)]);
     for (int i = 0; i < kCompared; ++i) {
       each.least[i] = limit(t[(2 + i) * kLanes]);
     }
@@ -599,10 +599,10 @@ AQD_VBMI inline __m512i narrowed(const Narrow &narrow, __m512i sums) {
 // A tile's sums, and what becomes of them.
 class Finisher {
  public:
-  Finisher(const Group &group, const Units &units, const Tile &tile,
+  Finisher(const FusedOp &fused, const Units &units, const Tile &tile,
            const Stages &stages)
-      : op_(group.op()), units_(units), last_(group.stages.back()),
-        size_(group.size),
+      : node_(fused.root()), units_(units), last_(fused.ops.back()),
+        size_(fused.size),
         tile_(tile), stages_(stages) {
     for (int64_t i = 0; i < tile.deep * kVector; ++i) {
       const int64_t row = tile.row_of(i);
@@ -622,7 +622,7 @@ class Finisher {
         even = _mm512_add_epi16(even, evens_of(row));
         odd = _mm512_add_epi16(odd, row.uppers);
       }
-      for (int64_t c = 0; c < op_.channels; c += kLanes) {
+      for (int64_t c = 0; c < node_.op.channels; c += kLanes) {
         __m512i x[kLanes];
         for (int64_t i = 0; i < kLanes; ++i) {
           const Narrow &each = narrow[static_cast<size_t>(c + i)];
@@ -649,7 +649,7 @@ class Finisher {
   }
 
   AQD_VBMI void run(const Slots &slots, const Sums *sums, const Sums *codes) {
-    const int64_t vectors = vectors_of(op_.channels);
+    const int64_t vectors = vectors_of(node_.op.channels);
     for (int64_t y = 0; y < tile_.deep; ++y) {
       fetch(y, 0, 0, kVector);
       sum_rows(slots, codes + y * slots.next_vector);
@@ -657,7 +657,7 @@ class Finisher {
         for (int64_t i = 0; i < kLanes; ++i) {
           const int64_t out = v * kLanes + i;
           // Those that there are not are not stored.
-          const int64_t read = std::min<int64_t>(out, op_.channels - 1);
+          const int64_t read = std::min<int64_t>(out, node_.op.channels - 1);
           separate(sums[read * kDeep + y], lanes_[i]);
         }
         for (int64_t first = 0; first < kVector; first += kLanes) {
@@ -709,7 +709,7 @@ class Finisher {
     }
     transpose_numbers(x);
     const __m512i start =
-        _mm512_loadu_si512(op_.start.data() + vector * kLanes);
+        _mm512_loadu_si512(node_.packed.start.data() + vector * kLanes);
     each_coord(y, vector, first, kLanes,
                [&](const TileCoord &coord, int64_t pixel) AQD_VBMI {
       for (int64_t i = 0; i < coord.pixels; ++i) {
@@ -730,13 +730,13 @@ class Finisher {
     if (at < 0) return;
     _mm_storeu_si128(
         reinterpret_cast<__m128i *>(static_cast<uint8_t *>(last_.out->data) +
-                                    at * op_.channels + channel),
+                                    at * node_.op.channels + channel),
         codes);
   }
 
-  const Op &op_;
+  const Node &node_;
   const Units &units_;
-  const Stage &last_;
+  const PostOp &last_;
   const Size size_;
   const Tile &tile_;
   const Stages &stages_;
@@ -754,32 +754,32 @@ struct Work {
   size_t bytes;  // of all sums
 };
 
-int64_t most_slots(const Op &op, const Units &units) {
-  return std::max(slots_of(op, units, kVector).count,
-                  slots_of(op, units, 1).count);
+int64_t most_slots(const Node &node, const Units &units) {
+  return std::max(slots_of(node, units, kVector).count,
+                  slots_of(node, units, 1).count);
 }
 
-Work work_of(const Op &op, const Units &units, uint8_t *scratch) {
+Work work_of(const Node &node, const Units &units, uint8_t *scratch) {
   Work work;
-  const int64_t slots = most_slots(op, units);
+  const int64_t slots = most_slots(node, units);
   work.index = scratch;
   work.sums = reinterpret_cast<Sums *>(scratch + kUnits * slots * kVector);
-  work.codes = work.sums + groups_of(op.channels) * kOuts * kDeep;
+  work.codes = work.sums + groups_of(node.op.channels) * kOuts * kDeep;
   work.bytes =
       static_cast<size_t>(work.codes + slots - work.sums) * sizeof(Sums);
   return work;
 }
 
-void run_tile(const Group &group, const Units &units, const Tile &tile,
+void run_tile(const FusedOp &fused, const Units &units, const Tile &tile,
               const Stages &stages, const std::vector<Narrow> &narrow,
               const Work &work) {
-  const Op &op = group.op();
-  const Slots slots = slots_of(op, units, tile.columns);
-  const Weights &weights = *op.weights;
-  const Parts *parts = reinterpret_cast<const Parts *>(weights.parts.data());
+  const Node &node = fused.root();
+  const Slots slots = slots_of(node, units, tile.columns);
+  const Weights &weights = *node.conv().weights;
+  const Parts *parts = reinterpret_cast<const Parts *>(weights.packed.parts.data());
   const LookUp look_up = kLookUps[tile.deep - 1];
   const Steps steps = steps_of(units, slots);
-  Indexer indexer(group, units, slots, tile);
+  Indexer indexer(fused, units, slots, tile);
   std::memset(static_cast<void *>(work.sums), 0, work.bytes);
   for (int64_t first = 0; first < units.count; first += units.block) {
     const uint8_t *indices =
@@ -788,10 +788,10 @@ void run_tile(const Group &group, const Units &units, const Tile &tile,
     const int64_t count = std::min(units.block, units.count - first);
     sum_codes(units.width, indices, count, slots.count, work.codes);
     const int64_t before = first * units.taps() * kOuts;
-    for (int64_t group_of_outs = 0; group_of_outs < groups_of(op.channels);
+    for (int64_t group_of_outs = 0; group_of_outs < groups_of(node.op.channels);
          ++group_of_outs) {
       const uint16_t *offsets =
-          weights.offsets.data() +
+          weights.packed.offsets.data() +
           group_of_outs * units.count * units.taps() * kOuts + before;
       Sums *sums = work.sums + group_of_outs * kOuts * kDeep;
       const uint8_t *length =
@@ -803,7 +803,7 @@ void run_tile(const Group &group, const Units &units, const Tile &tile,
       }
     }
   }
-  Finisher finisher(group, units, tile, stages);
+  Finisher finisher(fused, units, tile, stages);
   if (narrow.empty()) {
     finisher.run(slots, work.sums, work.codes);
   } else {
@@ -818,15 +818,15 @@ bool has_lookup() { return __builtin_cpu_supports("avx512vbmi"); }
 namespace {
 
 // The width of a layer's codes and weights, if there are tables for it.
-const Width *width_of(const Op &op, const Op &x) {
-  int largest = x.grid.high;
-  if (x.grid.low != 0) return nullptr;
-  if (op.weights->format > kFormat) {
-    largest = std::max(largest, op.weights->format == kFormat + 2 ? 3 : 7);
-  } else if (op.weights->format != 0) {
+const Width *width_of(const Node &node, const Node &x) {
+  int largest = x.op.grid.high;
+  if (x.op.grid.low != 0) return nullptr;
+  if (node.conv().weights->packed.format > kFormat) {
+    largest = std::max(largest, node.conv().weights->packed.format == kFormat + 2 ? 3 : 7);
+  } else if (node.conv().weights->packed.format != 0) {
     return nullptr;
   }
-  for (const int8_t code : op.weights->codes) {
+  for (const int8_t code : node.conv().weights->codes) {
     if (code % 2 == 0) return nullptr;
     largest = std::max<int>(largest, std::abs(code));
   }
@@ -838,40 +838,40 @@ const Width *width_of(const Op &op, const Op &x) {
 
 }  // namespace
 
-bool prepare_lookup(Op *op, const Op &x) {
-  const bool right = (op->kernel.width == 1 || op->kernel.width == 3) &&
-                     op->kernel.height <= kMostRows && op->groups == 1;
-  const Width *width = right ? width_of(*op, x) : nullptr;
+bool prepare_lookup(Node *node, const Node &x) {
+  const bool right = (node->conv().window.kernel.width == 1 || node->conv().window.kernel.width == 3) &&
+                     node->conv().window.kernel.height <= kMostRows && node->conv().groups == 1;
+  const Width *width = right ? width_of(*node, x) : nullptr;
   if (width == nullptr) return false;
-  const Units units = units_of(*op, x.channels, *width);
+  const Units units = units_of(*node, x.op.channels, *width);
   // A sum of the largest fits 16 bits.
   const int largest = width->codes * width->largest() * -width->half(0);
   if (units.count * units.taps() > 65535 / largest) return false;
-  Weights *weights = op->weights;
-  if (weights->format == 0) pack(op, x.channels, units);
-  if (weights->format != kFormat + width->bits) return false;
-  set_start(op, *width);
-  op->method = Method::kLookup;
+  Weights *weights = node->conv().weights;
+  if (weights->packed.format == 0) pack(node, x.op.channels, units);
+  if (weights->packed.format != kFormat + width->bits) return false;
+  set_start(node, *width);
+  node->packed.method = Method::kLookup;
   return true;
 }
 
-int64_t scratch_of_lookup(const Op &op, int64_t channels) {
-  const Units units = units_of(op, channels);
-  const int64_t slots = most_slots(op, units);
-  const int64_t sums = groups_of(op.channels) * kOuts * kDeep + slots;
+int64_t scratch_of_lookup(const Node &node, int64_t channels) {
+  const Units units = units_of(node, channels);
+  const int64_t slots = most_slots(node, units);
+  const int64_t sums = groups_of(node.op.channels) * kOuts * kDeep + slots;
   return kUnits * slots * kVector + sums * static_cast<int64_t>(sizeof(Sums));
 }
 
-void convolve_lookup(const Group &group, uint8_t *scratch, int64_t step,
+void convolve_lookup(const FusedOp &fused, uint8_t *scratch, int64_t step,
                      ThreadPool *pool) {
-  const Op &op = group.op();
-  const Units units = units_of(op, group.x->channels);
-  const std::vector<Tile> tiles = tiles_of(group.size, pool->threads());
-  const Stages stages(group);
-  const std::vector<Narrow> narrow = narrow_of(group, units);
+  const Node &node = fused.root();
+  const Units units = units_of(node, fused.x->channels);
+  const std::vector<Tile> tiles = tiles_of(fused.size, pool->threads());
+  const Stages stages(fused);
+  const std::vector<Narrow> narrow = narrow_of(fused, units);
   pool->run(static_cast<int64_t>(tiles.size()), [&](int64_t i, int thread) {
-    run_tile(group, units, tiles[static_cast<size_t>(i)], stages, narrow,
-             work_of(op, units, scratch + step * thread));
+    run_tile(fused, units, tiles[static_cast<size_t>(i)], stages, narrow,
+             work_of(node, units, scratch + step * thread));
   });
 }
 

@@ -94,10 +94,10 @@ class Tiles {
  public:
   static constexpr Form kForm = {kRows, kBytes};
 
-  Tiles(const Group &group, const Layer &layer, const Stages &stages)
-      : op_(group.op()), x_(*group.x), size_(group.size), layer_(layer),
+  Tiles(const FusedOp &fused, const Layer &layer, const Stages &stages)
+      : node_(fused.root()), x_(*fused.x), size_(fused.size), layer_(layer),
         stages_(stages),
-        across_((group.size.width + kTileColumns - 1) / kTileColumns),
+        across_((fused.size.width + kTileColumns - 1) / kTileColumns),
         length_(length_of(kForm, x_.channels)),
         steps_(steps_of(kForm, x_.channels)) {
     for (int point = 0; point < kForm.points(); ++point) {
@@ -115,7 +115,7 @@ class Tiles {
     for (int64_t i = 0; i < share.count; ++i) {
       transform(share.first + i, i, work);
     }
-    const int64_t vectors = vectors_of(op_.channels, kLanes);
+    const int64_t vectors = vectors_of(node_.op.channels, kLanes);
     const int64_t end = std::min(share.end * kTogether, vectors);
     for (int64_t v = share.block * kTogether; v < end; v += kTogether) {
       const int64_t wide = std::min<int64_t>(kTogether, vectors - v);
@@ -157,8 +157,8 @@ class Tiles {
 
   AQD_TARGET void transform(int64_t tile, int64_t i,
                             const TileWork &work) const {
-    const int64_t top = tile / across_ * kRows - op_.padding.height;
-    const int64_t left = tile % across_ * kTileColumns - op_.padding.width;
+    const int64_t top = tile / across_ * kRows - node_.conv().window.padding.height;
+    const int64_t left = tile % across_ * kTileColumns - node_.conv().window.padding.width;
     const uint8_t *pixels[kHigh][kWide];
     for (int y = 0; y < kHigh; ++y) {
       for (int x = 0; x < kWide; ++x) {
@@ -304,7 +304,7 @@ class Tiles {
   // Sums of a block of output channels at all points.
   void multiply(const TileShare &share, int64_t vector, int64_t wide,
                 const TileWork &work) const {
-    const int8_t *weights = op_.weights->packed.data()->bytes +
+    const int8_t *weights = node_.conv().weights->packed.lines.data()->bytes +
                             vector * kForm.points() * (1 + steps_) * kWidth;
     const int64_t parts = (share.count + Set::kPixels - 1) / Set::kPixels;
     for (int point = 0; point < kForm.points(); ++point) {
@@ -406,7 +406,7 @@ class Tiles {
     }
   }
 
-  const Op &op_;
+  const Node &node_;
   const Tensor &x_;
   const Size size_;
   const Layer layer_;
@@ -417,36 +417,36 @@ class Tiles {
 };
 
 template <class Set, class Stages, class Made, int kRows, bool kBytes>
-void convolve_tiles(const Group &group, const Layer &layer, uint8_t *scratch,
+void convolve_tiles(const FusedOp &fused, const Layer &layer, uint8_t *scratch,
                     int64_t step, ThreadPool *pool) {
-  const Stages stages(group);
-  const Tiles<Set, Stages, Made, kRows, kBytes> tiles(group, layer, stages);
+  const Stages stages(fused);
+  const Tiles<Set, Stages, Made, kRows, kBytes> tiles(fused, layer, stages);
   const int64_t each = Set::kVectors.lanes * Set::kVectors.together;
   const std::vector<TileShare> shares = shares_of(
-      tiles.count(), (group.channels + each - 1) / each, pool->threads());
+      tiles.count(), (fused.channels + each - 1) / each, pool->threads());
   pool->run(static_cast<int64_t>(shares.size()), [&](int64_t i, int thread) {
     tiles.run(shares[static_cast<size_t>(i)],
-              tile_work(Set::kVectors, group.op(), group.x->channels,
+              tile_work(Set::kVectors, fused.root(), fused.x->channels,
                         scratch + step * thread));
   });
 }
 
 template <class Set, class Stages, class Made>
-void convolve_tiles(const Group &group, uint8_t *scratch, int64_t step,
+void convolve_tiles(const FusedOp &fused, uint8_t *scratch, int64_t step,
                     ThreadPool *pool) {
-  const Layer layer = layer_of(group.op());
+  const Layer layer = layer_of(fused.root());
   if constexpr (Set::kValues.bytes) {
     if (layer.form.bytes && layer.form.rows == 3) {
-      return convolve_tiles<Set, Stages, Made, 3, true>(group, layer, scratch,
+      return convolve_tiles<Set, Stages, Made, 3, true>(fused, layer, scratch,
                                                         step, pool);
     }
     if (layer.form.bytes) {
-      return convolve_tiles<Set, Stages, Made, 2, true>(group, layer, scratch,
+      return convolve_tiles<Set, Stages, Made, 2, true>(fused, layer, scratch,
                                                         step, pool);
     }
   }
   if constexpr (Set::kValues.words) {
-    convolve_tiles<Set, Stages, Made, 4, false>(group, layer, scratch, step,
+    convolve_tiles<Set, Stages, Made, 4, false>(fused, layer, scratch, step,
                                                 pool);
   }
 }

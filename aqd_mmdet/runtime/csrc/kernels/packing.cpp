@@ -12,8 +12,8 @@ namespace {
 // Weights of other formats are other numbers; 0 is for none.
 constexpr int kAlone = 5;
 
-int format_of(const Op &op) {
-  return (op.reading.as_words ? 1 : 2) + (op.dilation.width == 1 ? 0 : 2);
+int format_of(const Node &node) {
+  return (node.packed.reading.as_words ? 1 : 2) + (node.conv().window.dilation.width == 1 ? 0 : 2);
 }
 
 // Weights of a vector of output channels that meet the codes of one
@@ -34,25 +34,25 @@ int8_t *pack_vector(const Runs &runs, const int8_t *from, int64_t outs,
 }
 
 // Weights: block of vectors, run, instruction, vector, lane.
-void pack(const Vectors &set, const Op &op, int32_t channels,
+void pack(const Vectors &set, const Node &node, int32_t channels,
           Weights *weights) {
-  const Runs runs = runs_of(op, channels);
-  const int64_t steps = steps_of(op, runs.codes), outs = op.channels;
+  const Runs runs = runs_of(node, channels);
+  const int64_t steps = steps_of(node, runs.codes), outs = node.op.channels;
   const int64_t vectors = vectors_of(outs, set.lanes);
   const int64_t bytes = vectors * runs.count * steps * set.lanes * 4;
-  weights->format = format_of(op);
-  weights->packed.resize(static_cast<size_t>(whole_lines(bytes)) /
+  weights->packed.format = format_of(node);
+  weights->packed.lines.resize(static_cast<size_t>(whole_lines(bytes)) /
                          sizeof(Line));
-  int8_t *to = weights->packed.data()->bytes;
+  int8_t *to = weights->packed.lines.data()->bytes;
   for (int64_t block = 0; block < vectors; block += set.together) {
     const int64_t end = std::min(block + set.together, vectors);
     for (int64_t run = 0; run < runs.count; ++run) {
       const int8_t *from =
-          weights->codes.data() + tap_of(op, runs, run) * channels * outs;
+          weights->codes.data() + tap_of(node, runs, run) * channels * outs;
       for (int64_t step = 0; step < steps; ++step) {
         for (int64_t v = block; v < end; ++v) {
           to = pack_vector(runs, from, outs, v * set.lanes,
-                           (v + 1) * set.lanes, step, op.reading.as_words, to);
+                           (v + 1) * set.lanes, step, node.packed.reading.as_words, to);
         }
       }
     }
@@ -63,35 +63,35 @@ void pack(const Vectors &set, const Op &op, int32_t channels,
 // them that may be read.
 void pack_alone(Weights *weights) {
   const std::vector<int8_t> &codes = weights->codes;
-  weights->format = kAlone;
-  weights->packed.resize(codes.size() / sizeof(Line) + 2);
-  std::memcpy(weights->packed.data()->bytes, codes.data(), codes.size());
+  weights->packed.format = kAlone;
+  weights->packed.lines.resize(codes.size() / sizeof(Line) + 2);
+  std::memcpy(weights->packed.lines.data()->bytes, codes.data(), codes.size());
 }
 
 void prepare_convolution(const Vectors &set, const ValueTypes &types,
-                         ReadBytes read, const Op &x, Op *op) {
-  Codes codes = {x.grid.type(), x.grid};
-  op->reading.as_words = codes.type == Type::kI16;
+                         ReadBytes read, const Node &x, Node *node) {
+  Codes codes = {x.op.grid.type(), x.op.grid};
+  node->packed.reading.as_words = codes.type == Type::kI16;
   if (codes.type == Type::kI32) return;
-  if (op->groups > 1) {
+  if (node->conv().groups > 1) {
     // Each channel by itself, or by portable kernels.
-    if (op->groups < op->channels || op->groups < x.channels) return;
-    if (op->weights->format == 0) pack_alone(op->weights);
-    op->is_packed = op->weights->format == kAlone;
+    if (node->conv().groups < node->op.channels || node->conv().groups < x.op.channels) return;
+    if (node->conv().weights->packed.format == 0) pack_alone(node->conv().weights);
+    node->packed.has_kernel = node->conv().weights->packed.format == kAlone;
     return;
   }
-  op->reads_pixels = x.kind == Kind::kImage;
-  op->is_packed = prepare_winograd(set, types, op, x);
-  if (op->is_packed) return;
-  if (op->reads_pixels) {
+  node->packed.reads_pixels = x.op.is<ImageOp>();
+  node->packed.has_kernel = prepare_winograd(set, types, node, x);
+  if (node->packed.has_kernel) return;
+  if (node->packed.reads_pixels) {
     codes = {Type::kU8, {0, UINT8_MAX}};
-    op->table = x.table;
+    node->packed.means = x.op.as<ImageOp>().means;
   }
-  if (codes.type != Type::kI16) op->reading = read(*op, codes);
-  if (op->weights->format == 0) pack(set, *op, x.channels, op->weights);
-  op->is_packed = op->weights->format == format_of(*op);
-  op->reads_pixels = op->reads_pixels && op->is_packed;
-  set_start(set.lanes, x.channels, op);
+  if (codes.type != Type::kI16) node->packed.reading = read(*node, codes);
+  if (node->conv().weights->packed.format == 0) pack(set, *node, x.op.channels, node->conv().weights);
+  node->packed.has_kernel = node->conv().weights->packed.format == format_of(*node);
+  node->packed.reads_pixels = node->packed.reads_pixels && node->packed.has_kernel;
+  set_start(set.lanes, x.op.channels, node);
 }
 
 // Multipliers and what goes with them, a vector's in a row; left empty for
@@ -99,18 +99,18 @@ void prepare_convolution(const Vectors &set, const ValueTypes &types,
 //
 // A shift without a sign is exact for a value raised by 2^63, and then too
 // large by 2^(63 - s).
-void pack_table(const Vectors &set, Op *op) {
-  if (!op->is_narrow) return;
-  const Multipliers &table = op->multipliers;
+void pack_table(const Vectors &set, Node *node) {
+  if (!node->op.as<Requantize>().fits_int32) return;
+  const Multipliers &table = node->op.as<Requantize>().multipliers;
   const int lanes = set.lanes, size = table_size(lanes);
-  op->packed.assign(
-      static_cast<size_t>(vectors_of(op->channels, lanes) * size), 0);
-  for (int c = 0; c < op->channels; ++c) {
+  node->packed.multipliers.assign(
+      static_cast<size_t>(vectors_of(node->op.channels, lanes) * size), 0);
+  for (int c = 0; c < node->op.channels; ++c) {
     const size_t k = table.m.size() > 1 ? static_cast<size_t>(c) : 0;
     const int lane = c % lanes;
     const int place =
         set.even_first ? lane % 2 * lanes / 2 + lane / 2 : lane;
-    int64_t *to = op->packed.data() + c / lanes * size;
+    int64_t *to = node->packed.multipliers.data() + c / lanes * size;
     const uint64_t raised = uint64_t{1} << 63;
     const int32_t less = static_cast<int32_t>(raised >> table.s[k]);
     std::memcpy(reinterpret_cast<char *>(to) + 4 * lane, &table.m[k], 4);
@@ -123,20 +123,20 @@ void pack_table(const Vectors &set, Op *op) {
 
 }  // namespace
 
-void set_start(int lanes, int32_t channels, Op *op) {
-  const size_t outs = static_cast<size_t>(op->channels);
-  const std::vector<int8_t> &codes = op->weights->codes;
+void set_start(int lanes, int32_t channels, Node *node) {
+  const size_t outs = static_cast<size_t>(node->op.channels);
+  const std::vector<int8_t> &codes = node->conv().weights->codes;
   std::vector<int64_t> sums(outs, 0);
   for (size_t i = 0; i < codes.size(); ++i) {
     const size_t channel = i / outs % static_cast<size_t>(channels);
-    const int zero = op->reads_pixels ? op->table[channel] : 0;
-    sums[i % outs] -= int64_t{codes[i]} * (zero + op->reading.raise);
+    const int zero = node->packed.reads_pixels ? node->packed.means[channel] : 0;
+    sums[i % outs] -= int64_t{codes[i]} * (zero + node->packed.reading.raise);
   }
-  const int64_t count = vectors_of(op->channels, lanes) * lanes;
-  op->start.assign(static_cast<size_t>(count), 0);
+  const int64_t count = vectors_of(node->op.channels, lanes) * lanes;
+  node->packed.start.assign(static_cast<size_t>(count), 0);
   // Of 32 bits, as sums are, which fit in the end.
   for (size_t o = 0; o < outs; ++o) {
-    op->start[o] = static_cast<int32_t>(sums[o]);
+    node->packed.start[o] = static_cast<int32_t>(sums[o]);
   }
 }
 
@@ -144,11 +144,11 @@ void drop_image(Program *program) {
   const auto has_image = [](const std::vector<int> &positions) {
     return std::find(positions.begin(), positions.end(), 0) != positions.end();
   };
-  for (const Op &op : program->ops) {
-    if (has_image(op.inputs) && !op.reads_pixels) return;
+  for (const Node &node : program->nodes) {
+    if (has_image(node.op.inputs) && !node.packed.reads_pixels) return;
   }
   if (has_image(program->outputs)) return;
-  program->ops[0].is_stored = program->ops[0].kind != Kind::kImage;
+  program->nodes[0].is_stored = !program->nodes[0].op.is<ImageOp>();
 }
 
 int largest_weight(const Weights &weights) {
@@ -159,50 +159,44 @@ int largest_weight(const Weights &weights) {
   return largest;
 }
 
-int64_t bytes_read(const Op &op) { return op.reading.as_words ? 2 : 1; }
+int64_t bytes_read(const Node &node) { return node.packed.reading.as_words ? 2 : 1; }
 
-int64_t steps_of(const Op &op, int64_t codes) {
-  const int64_t each = op.reading.as_words ? 2 : 4;
+int64_t steps_of(const Node &node, int64_t codes) {
+  const int64_t each = node.packed.reading.as_words ? 2 : 4;
   return (codes + each - 1) / each;
 }
 
-Source source_of(const Op &op, const Tensor &x) {
-  const bool widens = op.reading.as_words && x.type != Type::kI16;
-  return source_of(op, x, static_cast<size_t>(bytes_read(op)),
-                   op.reading.raise != 0 || widens);
+Source source_of(const Node &node, const Tensor &x) {
+  const bool widens = node.packed.reading.as_words && x.type != Type::kI16;
+  return source_of(node, x, static_cast<size_t>(bytes_read(node)),
+                   node.packed.reading.raise != 0 || widens);
 }
 
 void prepare(const Vectors &set, const ValueTypes &types, ReadBytes read,
              Program *program) {
-  for (Op &op : program->ops) {
-    switch (op.kind) {
-      case Kind::kConvolution:
-        prepare_convolution(
-            set, types, read, program->ops[static_cast<size_t>(op.inputs[0])],
-            &op);
-        break;
-      case Kind::kRequantize:
-        op.is_packed = true;
-        pack_table(set, &op);
-        break;
-      default:
-        op.is_packed = op.kind == Kind::kAdd;
+  for (Node &node : program->nodes) {
+    if (node.op.is<Convolution>()) {
+      const size_t x = static_cast<size_t>(node.op.inputs[0]);
+      prepare_convolution(set, types, read, program->nodes[x], &node);
+      continue;
     }
+    node.packed.has_kernel = node.op.is<Requantize>() || node.op.is<Add>();
+    if (node.op.is<Requantize>()) pack_table(set, &node);
   }
   drop_image(program);
 }
 
 int64_t scratch_of(const Vectors &set, const Program &program, int position,
                    const Plan &plan) {
-  const Op &op = program.ops[static_cast<size_t>(position)];
-  if (op.kind != Kind::kConvolution) return 0;
-  const size_t read = static_cast<size_t>(op.inputs[0]);
-  const Op &x = program.ops[read];
-  if (op.method == Method::kWinograd) {
-    return scratch_of_winograd(set, op, x.channels);
+  const Node &node = program.nodes[static_cast<size_t>(position)];
+  if (!node.op.is<Convolution>()) return 0;
+  const size_t read = static_cast<size_t>(node.op.inputs[0]);
+  const Node &x = program.nodes[read];
+  if (node.packed.method == Method::kWinograd) {
+    return scratch_of_winograd(set, node, x.op.channels);
   }
-  const Tensor tensor = {nullptr, x.grid.type(), x.channels, plan.sizes[read]};
-  return scratch_for(op, tensor.size, source_of(op, tensor),
+  const Tensor tensor = {nullptr, x.op.grid.type(), x.op.channels, plan.sizes[read]};
+  return scratch_for(node, tensor.size, source_of(node, tensor),
                      plan.sizes[static_cast<size_t>(position)].height);
 }
 

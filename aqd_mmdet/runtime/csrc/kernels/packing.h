@@ -31,11 +31,11 @@ struct Codes {
 };
 
 // Decides how a convolution reads bytes; codes of 16 bits are read as words.
-using ReadBytes = Reading (*)(const Op &op, const Codes &codes);
+using ReadBytes = Reading (*)(const Node &node, const Codes &codes);
 
 // Makes what sums start from, as what is read exceeds the codes that it stands
 // for; for whole vectors.
-void set_start(int lanes, int32_t channels, Op *op);
+void set_start(int lanes, int32_t channels, Node *node);
 
 // An image that convolutions alone read is not made: they read its bytes.
 void drop_image(Program *program);
@@ -50,13 +50,13 @@ int64_t scratch_of(const Vectors &vectors, const Program &program,
 int largest_weight(const Weights &weights);
 
 // How a convolution's input is read.
-Source source_of(const Op &op, const Tensor &x);
+Source source_of(const Node &node, const Tensor &x);
 
 // Bytes of one code as a convolution reads it.
-int64_t bytes_read(const Op &op);
+int64_t bytes_read(const Node &node);
 
 // Instructions for a run: a lane of each takes four bytes or two words.
-int64_t steps_of(const Op &op, int64_t codes);
+int64_t steps_of(const Node &node, int64_t codes);
 
 inline int64_t vectors_of(int64_t channels, int64_t lanes) {
   return (channels + lanes - 1) / lanes;

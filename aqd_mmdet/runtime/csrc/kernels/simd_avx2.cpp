@@ -152,8 +152,8 @@ struct Avx2 {
     }
   }
 
-  static Block<Avx2> block_of(const Op &op, int64_t pixels, int64_t vectors) {
-    if (op.reading.as_words) {
+  static Block<Avx2> block_of(const Node &node, int64_t pixels, int64_t vectors) {
+    if (node.packed.reading.as_words) {
       return aqd::block_of<Avx2, Words<kVnni>>(pixels, vectors);
     }
     return aqd::block_of<Avx2,
@@ -163,17 +163,17 @@ struct Avx2 {
 };
 
 // Raises signed bytes, as instructions take unsigned ones.
-Reading read_bytes(const Op &, const Codes &codes) {
+Reading read_bytes(const Node &, const Codes &codes) {
   Reading made;
   if (codes.type == Type::kI8) made.raise = -codes.grid.low;
   return made;
 }
 
-Reading read_short(const Op &op, const Codes &codes) {
-  Reading made = read_bytes(op, codes);
+Reading read_short(const Node &node, const Codes &codes) {
+  Reading made = read_bytes(node, codes);
   const int largest = codes.grid.high + made.raise;
   // Of two products, which one step adds.
-  const int most = 2 * largest * largest_weight(*op.weights);
+  const int most = 2 * largest * largest_weight(*node.conv().weights);
   made.steps = INT16_MAX / std::max(most, 1);
   if (made.steps >= kLeastSteps) return made;
   Reading words;
@@ -203,10 +203,10 @@ bool has_vnni() {
 }  // namespace
 
 const Isa kAvxVnni = {"avxvnni", [] { return has_avx2() && has_vnni(); },
-                      prepare<true>, scratch<true>, run_group<Avx2<true>>};
+                      prepare<true>, scratch<true>, run_fused<Avx2<true>>};
 
 const Isa kAvx2 = {"avx2", has_avx2, prepare<false>, scratch<false>,
-                   run_group<Avx2<false>>};
+                   run_fused<Avx2<false>>};
 
 }  // namespace aqd
 

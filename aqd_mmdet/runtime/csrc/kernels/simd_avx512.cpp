@@ -85,8 +85,8 @@ int64_t length_of(const Runs &runs, bool bytes, bool tiles) {
 }
 
 // Weights of other formats are other numbers; 0 is for none.
-int format_of(const Op &op, bool bytes, bool tiles) {
-  return (tiles ? 3 : bytes ? 2 : 1) + (op.dilation.width == 1 ? 0 : 3);
+int format_of(const Node &node, bool bytes, bool tiles) {
+  return (tiles ? 3 : bytes ? 2 : 1) + (node.conv().window.dilation.width == 1 ? 0 : 3);
 }
 
 // Vectors of output channels of the next block: four, or three if so many
@@ -117,21 +117,21 @@ int8_t *pack_vector(const Runs &runs, const int8_t *from, int64_t outs,
 
 // Weights: block of vectors (some, or two of tiles), run, instruction (16 of
 // tiles together), vector, lane.
-void pack(const Op &op, int32_t channels, bool bytes, bool tiles,
+void pack(const Node &node, int32_t channels, bool bytes, bool tiles,
           Weights *weights) {
-  const Runs runs = runs_of(op, channels);
+  const Runs runs = runs_of(node, channels);
   const int64_t length = length_of(runs, bytes, tiles);
-  const int64_t outs = op.channels, vectors = vectors_of(outs);
+  const int64_t outs = node.op.channels, vectors = vectors_of(outs);
   const int64_t together = tiles ? kTileRows : 1;
-  weights->format = format_of(op, bytes, tiles);
-  weights->packed.resize(static_cast<size_t>(vectors * runs.count * length));
-  int8_t *to = weights->packed.data()->bytes;
+  weights->packed.format = format_of(node, bytes, tiles);
+  weights->packed.lines.resize(static_cast<size_t>(vectors * runs.count * length));
+  int8_t *to = weights->packed.lines.data()->bytes;
   for (int64_t block = 0, end; block < vectors; block = end) {
     const int64_t left = vectors - block;
     end = block + (tiles ? std::min<int64_t>(2, left) : wide_of(left));
     for (int64_t run = 0; run < runs.count; ++run) {
       const int8_t *from =
-          weights->codes.data() + tap_of(op, runs, run) * channels * outs;
+          weights->codes.data() + tap_of(node, runs, run) * channels * outs;
       for (int64_t k = 0; k < length; k += together) {
         for (int64_t v = block; v < end; ++v) {
           for (int64_t i = k; i < k + together; ++i) {
@@ -332,80 +332,75 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512vnni");
 }
 
-Source source_of_wide(const Op &op, const Tensor &x) {
-  return source_of(op, x, bytes_of(x.type), x.type == Type::kI8);
+Source source_of_wide(const Node &node, const Tensor &x) {
+  return source_of(node, x, bytes_of(x.type), x.type == Type::kI8);
 }
 
 // The type of what a convolution reads: of an image its bytes, less than the
 // codes that they stand for.
-Type read_type(const Op &op, const Op &x) {
-  return op.reads_pixels ? Type::kU8 : x.grid.type();
+Type read_type(const Node &node, const Node &x) {
+  return node.packed.reads_pixels ? Type::kU8 : x.op.grid.type();
 }
 
-void prepare_convolution(Op *op, const Op &x, bool with_tiles) {
-  if (op->groups != 1) return;
-  op->reads_pixels = x.kind == Kind::kImage;
-  const Type type = read_type(*op, x);
+void prepare_convolution(Node *node, const Node &x, bool with_tiles) {
+  if (node->conv().groups != 1) return;
+  node->packed.reads_pixels = x.op.is<ImageOp>();
+  const Type type = read_type(*node, x);
   if (type == Type::kI32) return;
-  op->is_packed =
+  node->packed.has_kernel =
       !with_tiles &&
-      (prepare_winograd(Avx512::kVectors, Avx512::kValues, op, x) ||
-       (has_lookup() && prepare_lookup(op, x)));
-  if (op->is_packed) return;
+      (prepare_winograd(Avx512::kVectors, Avx512::kValues, node, x) ||
+       (has_lookup() && prepare_lookup(node, x)));
+  if (node->packed.has_kernel) return;
   const bool bytes = reads_bytes(type), tiles = with_tiles && bytes;
-  Weights *weights = op->weights;
-  if (weights->format == 0) pack(*op, x.channels, bytes, tiles, weights);
-  op->is_packed = weights->format == format_of(*op, bytes, tiles);
-  op->reads_pixels = op->reads_pixels && op->is_packed;
-  if (op->reads_pixels) op->table = x.table;
-  op->reading.raise = type == Type::kI8 ? kRaise : 0;
-  if (op->reads_pixels || op->reading.raise != 0) {
-    set_start(kLanes, x.channels, op);
+  Weights *weights = node->conv().weights;
+  if (weights->packed.format == 0) pack(*node, x.op.channels, bytes, tiles, weights);
+  node->packed.has_kernel = weights->packed.format == format_of(*node, bytes, tiles);
+  node->packed.reads_pixels = node->packed.reads_pixels && node->packed.has_kernel;
+  if (node->packed.reads_pixels) node->packed.means = x.op.as<ImageOp>().means;
+  node->packed.reading.raise = type == Type::kI8 ? kRaise : 0;
+  if (node->packed.reads_pixels || node->packed.reading.raise != 0) {
+    set_start(kLanes, x.op.channels, node);
   }
 }
 
 void prepare(Program *program, bool with_tiles) {
-  for (Op &op : program->ops) {
-    switch (op.kind) {
-      case Kind::kConvolution:
-        prepare_convolution(
-            &op, program->ops[static_cast<size_t>(op.inputs[0])], with_tiles);
-        break;
-      case Kind::kRequantize:
-        op.is_packed = true;
-        prepare_requantize(&op);
-        break;
-      default:
-        op.is_packed = op.kind == Kind::kAdd;
+  for (Node &node : program->nodes) {
+    if (node.op.is<Convolution>()) {
+      const size_t x = static_cast<size_t>(node.op.inputs[0]);
+      prepare_convolution(&node, program->nodes[x], with_tiles);
+      continue;
     }
+    node.packed.has_kernel = node.op.is<Requantize>() || node.op.is<Add>();
+    if (node.op.is<Requantize>()) prepare_requantize(&node);
   }
   drop_image(program);
 }
 
 int64_t scratch_of_wide(const Program &program, int position, const Plan &plan) {
-  const Op &op = program.ops[static_cast<size_t>(position)];
-  if (op.kind != Kind::kConvolution) return 0;
-  const size_t read = static_cast<size_t>(op.inputs[0]);
-  const Op &x = program.ops[read];
-  if (op.method == Method::kLookup) return scratch_of_lookup(op, x.channels);
-  if (op.method == Method::kWinograd) {
-    return scratch_of_winograd(Avx512::kVectors, op, x.channels);
+  const Node &node = program.nodes[static_cast<size_t>(position)];
+  if (!node.op.is<Convolution>()) return 0;
+  const size_t read = static_cast<size_t>(node.op.inputs[0]);
+  const Node &x = program.nodes[read];
+  if (node.packed.method == Method::kLookup) return scratch_of_lookup(node, x.op.channels);
+  if (node.packed.method == Method::kWinograd) {
+    return scratch_of_winograd(Avx512::kVectors, node, x.op.channels);
   }
-  const Tensor tensor = {nullptr, read_type(op, x), x.channels,
+  const Tensor tensor = {nullptr, read_type(node, x), x.op.channels,
                          plan.sizes[read]};
-  return scratch_for(op, tensor.size, source_of_wide(op, tensor),
+  return scratch_for(node, tensor.size, source_of_wide(node, tensor),
                      plan.sizes[static_cast<size_t>(position)].height);
 }
 
 // Rows of the output from one on, of a convolution by vectors.
-void rows_of_blocks(const Group &group, const Geometry &g, const Stages &stages,
+void rows_of_blocks(const FusedOp &fused, const Geometry &g, const Stages &stages,
                     const uint8_t *codes, int64_t line, int64_t top,
                     int64_t rows) {
-  const Op &op = group.op();
-  const bool bytes = reads_bytes(group.x->type);
-  const int32_t *first = op.start.empty() ? nullptr : op.start.data();
-  const int8_t *weights = op.weights->packed.data()->bytes;
-  const int64_t vectors = vectors_of(op.channels), width = group.size.width;
+  const Node &node = fused.root();
+  const bool bytes = reads_bytes(fused.x->type);
+  const int32_t *first = node.packed.start.empty() ? nullptr : node.packed.start.data();
+  const int8_t *weights = node.conv().weights->packed.lines.data()->bytes;
+  const int64_t vectors = vectors_of(node.op.channels), width = fused.size.width;
   const int64_t each = g.runs.count * g.length * 64;  // bytes of a vector's
   Made made;
   const auto run = [&](int64_t row, int64_t c, int64_t v) {
@@ -415,7 +410,7 @@ void rows_of_blocks(const Group &group, const Geometry &g, const Stages &stages,
         bytes ? block_of<true>(many, wide) : block_of<false>(many, wide);
     const TileCoord tile = {top + row, c, static_cast<int>(many), v};
     stages.fetch(tile, wide);
-    block(g, codes + row * op.stride.height * line + c * g.step,
+    block(g, codes + row * node.conv().window.stride.height * line + c * g.step,
           weights + v * each, first == nullptr ? nullptr : first + v * kLanes,
           stages, tile, &made);
     return wide;
@@ -435,12 +430,12 @@ void rows_of_blocks(const Group &group, const Geometry &g, const Stages &stages,
 
 // The same by tiles; whole pairs of them before the rest of each row, as the
 // machine is set up for a number of pixels.
-AQD_AMX void rows_of_tiles(const Group &group, const Geometry &g,
+AQD_AMX void rows_of_tiles(const FusedOp &fused, const Geometry &g,
                            const Stages &stages, const uint8_t *codes,
                            int64_t line, int64_t top, int64_t rows) {
-  const Op &op = group.op();
-  const int32_t *first = op.start.empty() ? nullptr : op.start.data();
-  const int64_t vectors = vectors_of(op.channels), width = group.size.width;
+  const Node &node = fused.root();
+  const int32_t *first = node.packed.start.empty() ? nullptr : node.packed.start.data();
+  const int64_t vectors = vectors_of(node.op.channels), width = fused.size.width;
   constexpr int64_t kPair = 2 * kTileRows;
   Made made;
   const int64_t whole = width / kPair * kPair;
@@ -451,8 +446,8 @@ AQD_AMX void rows_of_tiles(const Group &group, const Geometry &g,
     const int64_t pixels = std::min(kPair, end - from);
     _tile_loadconfig(&kTileConfigs.of[pixels]);
     for (int64_t row = 0; row < rows; ++row) {
-      const uint8_t *window = codes + row * op.stride.height * line;
-      const int8_t *weights = op.weights->packed.data()->bytes;
+      const uint8_t *window = codes + row * node.conv().window.stride.height * line;
+      const int8_t *weights = node.conv().weights->packed.lines.data()->bytes;
       for (int64_t v = 0; v < vectors; v += 2) {
         const bool both = v + 1 < vectors, two = pixels > kTileRows;
         const int32_t *start =
@@ -473,72 +468,72 @@ AQD_AMX void rows_of_tiles(const Group &group, const Geometry &g,
 }
 
 // A row of the output of a convolution whose sums are pooled.
-AQD_AVX512 void pool_row(const Group &group, const Ring &ring,
+AQD_AVX512 void pool_row(const FusedOp &fused, const Ring &ring,
                          const Stages &stages, int64_t row, Made *made) {
-  for (int64_t c = 0; c < group.size.width; c += kTilePixels) {
+  for (int64_t c = 0; c < fused.size.width; c += kTilePixels) {
     const int many = static_cast<int>(
-        std::min<int64_t>(kTilePixels, group.size.width - c));
-    for (int64_t v = 0; v < vectors_of(group.channels); ++v) {
-      pool_sums<kLanes>(group, ring, row, c, many, v * kLanes, made->codes[0]);
+        std::min<int64_t>(kTilePixels, fused.size.width - c));
+    for (int64_t v = 0; v < vectors_of(fused.channels); ++v) {
+      pool_sums<kLanes>(fused, ring, row, c, many, v * kLanes, made->codes[0]);
       stages.run({row, c, many, v}, made);
     }
   }
 }
 
-void convolve(const Group &group, uint8_t *scratch, int64_t step, ThreadPool *pool) {
-  const Op &op = group.op();
-  const Tensor &x = *group.x;
+void convolve(const FusedOp &fused, uint8_t *scratch, int64_t step, ThreadPool *pool) {
+  const Node &node = fused.root();
+  const Tensor &x = *fused.x;
   const int64_t code = static_cast<int64_t>(bytes_of(x.type));
   const int64_t pixel = x.channels * code;
-  const Source source = source_of_wide(op, x);
+  const Source source = source_of_wide(node, x);
   Geometry g;
-  g.runs = runs_of(op, x.channels);
+  g.runs = runs_of(node, x.channels);
   const std::vector<int64_t> offsets =
-      offsets_of(op, g.runs, source.line, pixel);
+      offsets_of(node, g.runs, source.line, pixel);
   g.offsets = offsets.data();
-  g.step = op.stride.width * pixel;
-  const Stages stages(group);
-  const bool in_tiles = op.weights->format == format_of(op, true, true);
+  g.step = node.conv().window.stride.width * pixel;
+  const Stages stages(fused);
+  const bool in_tiles = node.conv().weights->packed.format == format_of(node, true, true);
   g.length = length_of(g.runs, reads_bytes(x.type), in_tiles);
   const auto make = in_tiles ? rows_of_tiles : rows_of_blocks;
-  in_bands(group, source, scratch, step, pool, [&](const Rows &rows) {
-    if (op.pooling.kernel.height == 0) {
-      return make(group, g, stages, rows.windows, source.line, rows.top,
+  in_bands(fused, source, scratch, step, pool, [&](const Rows &rows) {
+    if (node.pooling.kernel.height == 0) {
+      return make(fused, g, stages, rows.windows, source.line, rows.top,
                   rows.end - rows.top);
     }
-    const Ring ring(group, rows.ring);
-    const Stages storing(ring.group);
+    const Ring ring(fused, rows.ring);
+    const Stages storing(ring.fused);
     Made made;
     in_turns(
-        group, rows, source,
+        fused, rows, source,
         [&](const uint8_t *windows, int64_t row) {
-          make(ring.group, g, storing, windows, source.line, row, 1);
+          make(ring.fused, g, storing, windows, source.line, row, 1);
         },
-        [&](int64_t row) { pool_row(group, ring, stages, row, &made); });
+        [&](int64_t row) { pool_row(fused, ring, stages, row, &made); });
   });
 }
 
-void run_group(const Group &group, uint8_t *scratch, int64_t step, ThreadPool *pool) {
-  switch (group.is_convolution() ? group.op().method : Method::kProducts) {
+void run_fused(const FusedOp &fused, uint8_t *scratch, int64_t step, ThreadPool *pool) {
+  switch (fused.is_convolution() ? fused.root().packed.method : Method::kProducts) {
     case Method::kLookup:
-      return convolve_lookup(group, scratch, step, pool);
+      return convolve_lookup(fused, scratch, step, pool);
     case Method::kWinograd:
-      return convolve_tiles<Avx512, Stages, Made>(group, scratch, step, pool);
+      return convolve_tiles<Avx512, Stages, Made>(fused, scratch, step, pool);
     case Method::kProducts:
       break;
   }
-  if (group.is_convolution()) return convolve(group, scratch, step, pool);
-  const Stages stages(group);
-  const int64_t rows = group.size.height;
+  if (fused.is_convolution()) return convolve(fused, scratch, step, pool);
+  const Stages stages(fused);
+  const int64_t rows = fused.size.height;
   const int64_t parts = std::min<int64_t>(rows, 4 * pool->threads());
   pool->run(parts, [&](int64_t part, int) {
     Made made;
     for (int64_t row = rows * part / parts; row < rows * (part + 1) / parts;
          ++row) {
-      for (int64_t c = 0; c < group.size.width; c += kTileRows) {
+      for (int64_t c = 0; c < fused.size.width; c += kTileRows) {
         const int64_t many =
-            std::min<int64_t>(kTileRows, group.size.width - c);
-        for (int64_t v = 0; v < vectors_of(group.channels); ++v) {
+            std::min<int64_t>(kTileRows, fused.size.width - c);
+        for (int64_t v = 0; v < vectors_of(fused.channels); ++v) {
           stages.run({row, c, static_cast<int>(many), v}, &made);
         }
       }
@@ -550,11 +545,11 @@ void run_group(const Group &group, uint8_t *scratch, int64_t step, ThreadPool *p
 
 const Isa kAvx512 = {
     "avx512", has_avx512, [](Program *program) { prepare(program, false); },
-    scratch_of_wide, run_group};
+    scratch_of_wide, run_fused};
 
 const Isa kAmx = {
     "amx", [] { return has_avx512() && has_amx(); },
-    [](Program *program) { prepare(program, true); }, scratch_of_wide, run_group};
+    [](Program *program) { prepare(program, true); }, scratch_of_wide, run_fused};
 
 }  // namespace aqd
 

@@ -119,14 +119,14 @@ struct Neon {
     }
   }
 
-  static Block<Neon> block_of(const Op &op, int64_t pixels, int64_t vectors) {
-    return op.reading.as_words ? aqd::block_of<Neon, Words>(pixels, vectors)
+  static Block<Neon> block_of(const Node &node, int64_t pixels, int64_t vectors) {
+    return node.packed.reading.as_words ? aqd::block_of<Neon, Words>(pixels, vectors)
                                : aqd::block_of<Neon, Bytes>(pixels, vectors);
   }
 };
 
 // Lowers bytes that signed ones do not hold.
-Reading read_bytes(const Op &, const Codes &codes) {
+Reading read_bytes(const Node &, const Codes &codes) {
   Reading made;
   if (codes.grid.high > INT8_MAX) made.raise = INT8_MIN;
   return made;
@@ -153,7 +153,7 @@ const Isa kNeon = {
     [](Program *program) {
       prepare(Neon::kVectors, Neon::kValues, read_bytes, program);
     },
-    scratch, run_group<Neon>};
+    scratch, run_fused<Neon>};
 
 }  // namespace aqd
 

@@ -95,12 +95,12 @@ struct Wasm {
     }
   }
 
-  static Block<Wasm> block_of(const Op &, int64_t pixels, int64_t vectors) {
+  static Block<Wasm> block_of(const Node &, int64_t pixels, int64_t vectors) {
     return aqd::block_of<Wasm, Words>(pixels, vectors);
   }
 };
 
-Reading read_bytes(const Op &, const Codes &) {
+Reading read_bytes(const Node &, const Codes &) {
   Reading made;
   made.as_words = true;
   return made;
@@ -117,7 +117,7 @@ const Isa kWasm = {
     [](Program *program) {
       prepare(Wasm::kVectors, Wasm::kValues, read_bytes, program);
     },
-    scratch, run_group<Wasm>};
+    scratch, run_fused<Wasm>};
 
 }  // namespace aqd
 

@@ -15,18 +15,23 @@
 
 namespace aqd {
 
-// One stage of a group, ready to run.
+// One stage of a fused, ready to run.
 struct VectorStage {
-  Kind kind;
+  const Op *op;
   const int64_t *table;       // of a requantisation
   const int32_t *thresholds;  // instead, if there are
   bool is_narrow;
   Grid grid;
-  Stage::Input inputs[2];
+  PostOp::Input inputs[2];
   std::vector<int64_t> rows, columns;  // what is upsampled, by its output
   Type type;
   uint8_t *out;  // null if nothing is stored
   bool is_streamed;
+
+  template <typename T>
+  bool is() const {
+    return op->is<T>();
+  }
 };
 
 namespace {
@@ -34,13 +39,13 @@ namespace {
 constexpr int kTable = 6 * 8;  // numbers of a requantisation of 16 channels
 
 // Multipliers, biases and shifts of 16 channels, even ones before odd ones.
-void pack_table(Op *op) {
-  const Multipliers &table = op->multipliers;
-  const int64_t vectors = vectors_of(op->channels);
-  op->packed.assign(static_cast<size_t>(vectors * kTable), 0);
-  for (int64_t c = 0; c < op->channels; ++c) {
+void pack_table(Node *node) {
+  const Multipliers &table = node->op.as<Requantize>().multipliers;
+  const int64_t vectors = vectors_of(node->op.channels);
+  node->packed.multipliers.assign(static_cast<size_t>(vectors * kTable), 0);
+  for (int64_t c = 0; c < node->op.channels; ++c) {
     const size_t k = table.m.size() > 1 ? static_cast<size_t>(c) : 0;
-    int64_t *to = op->packed.data() + c / kLanes * kTable + c % 2 * 8 +
+    int64_t *to = node->packed.multipliers.data() + c / kLanes * kTable + c % 2 * 8 +
                   c % kLanes / 2;
     to[0] = table.m[k];
     to[16] = table.b[k];
@@ -65,18 +70,18 @@ int64_t threshold(int64_t m, int64_t b, int s, int64_t code) {
       std::clamp<__int128>(quotient, INT64_MIN, INT64_MAX));
 }
 
-void pack_thresholds(Op *op) {
-  const Multipliers &table = op->multipliers;
-  const int64_t vectors = vectors_of(op->channels);
-  op->thresholds.assign(static_cast<size_t>(vectors * kThresholds), INT32_MAX);
-  for (int64_t c = 0; c < op->channels; ++c) {
+void pack_thresholds(Node *node) {
+  const Multipliers &table = node->op.as<Requantize>().multipliers;
+  const int64_t vectors = vectors_of(node->op.channels);
+  node->packed.thresholds.assign(static_cast<size_t>(vectors * kThresholds), INT32_MAX);
+  for (int64_t c = 0; c < node->op.channels; ++c) {
     const size_t k = table.m.size() > 1 ? static_cast<size_t>(c) : 0;
     int32_t *to =
-        op->thresholds.data() + c / kLanes * kThresholds + c % kLanes;
+        node->packed.thresholds.data() + c / kLanes * kThresholds + c % kLanes;
     to[0] = table.m[k] < 0 ? -1 : 0;
-    to[kLanes] = op->grid.low;
+    to[kLanes] = node->op.grid.low;
     int32_t *next = to + 2 * kLanes;
-    for (int64_t code = int64_t{op->grid.low} + 1; code <= op->grid.high; ++code) {
+    for (int64_t code = int64_t{node->op.grid.low} + 1; code <= node->op.grid.high; ++code) {
       const int64_t t = threshold(table.m[k], table.b[k], table.s[k], code);
       if (t <= INT32_MIN) {
         ++to[kLanes];  // all sums reach it
@@ -98,29 +103,30 @@ bool is_streamed(const Tensor *out) {
          reinterpret_cast<uintptr_t>(out->data) % 64 == 0;
 }
 
-std::vector<VectorStage> stages_of(const Group &group) {
-  std::vector<VectorStage> made(group.stages.size());
+std::vector<VectorStage> stages_of(const FusedOp &fused) {
+  std::vector<VectorStage> made(fused.ops.size());
   for (size_t i = 0; i < made.size(); ++i) {
-    const Stage &stage = group.stages[i];
-    const Op &op = *stage.op;
+    const PostOp &stage = fused.ops[i];
+    const Node &node = *stage.node;
     VectorStage &to = made[i];
-    to.kind = op.kind;
-    to.table = op.packed.data();
-    to.thresholds = op.thresholds.empty() ? nullptr : op.thresholds.data();
-    to.is_narrow = op.is_narrow;
-    to.grid = op.grid;
+    to.op = &node.op;
+    to.table = node.packed.multipliers.data();
+    to.thresholds = node.packed.thresholds.empty() ? nullptr : node.packed.thresholds.data();
+    to.is_narrow = node.op.is<Requantize>() &&
+                   node.op.as<Requantize>().fits_int32;
+    to.grid = node.op.grid;
     std::copy(stage.inputs, stage.inputs + 2, to.inputs);
-    to.type = op.grid.type();
+    to.type = node.op.grid.type();
     to.out = stage.out == nullptr ? nullptr
                                   : static_cast<uint8_t *>(stage.out->data);
     to.is_streamed = is_streamed(stage.out);
-    if (op.kind != Kind::kUpsample) continue;
+    if (!node.op.is<Upsample>()) continue;
     const Size &from = stage.inputs[0].tensor->size;
-    for (int64_t y = 0; y < group.size.height; ++y) {
-      to.rows.push_back(y * from.height / group.size.height * from.width);
+    for (int64_t y = 0; y < fused.size.height; ++y) {
+      to.rows.push_back(y * from.height / fused.size.height * from.width);
     }
-    for (int64_t x = 0; x < group.size.width; ++x) {
-      to.columns.push_back(x * from.width / group.size.width);
+    for (int64_t x = 0; x < fused.size.width; ++x) {
+      to.columns.push_back(x * from.width / fused.size.width);
     }
   }
   return made;
@@ -302,8 +308,8 @@ AQD_AVX512 inline void load(const Tensor &x, const Pixels &pixels, int64_t at,
 AQD_AVX512 const int32_t *input(const VectorStage &stage, int index,
                                 const Pixels &pixels, int64_t at,
                                 const Made *made, int32_t *to) {
-  const Stage::Input &input = stage.inputs[index];
-  if (input.tensor == nullptr) return made->codes[input.stage];
+  const PostOp::Input &input = stage.inputs[index];
+  if (input.tensor == nullptr) return made->codes[input.index];
   const Tensor &x = *input.tensor;
   load(x, pixels, at, to);
   return to;
@@ -324,13 +330,13 @@ AQD_AVX512 void upsample(const VectorStage &stage, const TileCoord &tile,
 AQD_AVX512 void run_stage(const VectorStage &stage, const TileCoord &tile,
                           const Pixels &pixels, int64_t at, const Made *made,
                           int32_t *to) {
-  if (stage.kind == Kind::kUpsample) {
+  if (stage.is<Upsample>()) {
     return upsample(stage, tile, pixels, to);
   }
   alignas(64) int32_t read[2][kTilePixels * kLanes];
   const int32_t *x = input(stage, 0, pixels, at, made, read[0]);
   const int count = tile.pixels * kLanes;
-  if (stage.kind == Kind::kAdd) {
+  if (stage.is<Add>()) {
     const int32_t *y = input(stage, 1, pixels, at, made, read[1]);
     add(stage, count, x, y, to);
   } else {
@@ -339,14 +345,14 @@ AQD_AVX512 void run_stage(const VectorStage &stage, const TileCoord &tile,
 }
 
 // Whether thresholds tell sums apart that are saturated to 16 bits.
-bool are_short(const Op &op) {
-  for (size_t i = 0; i < op.thresholds.size(); ++i) {
-    const int32_t t = op.thresholds[i];
+bool are_short(const Node &node) {
+  for (size_t i = 0; i < node.packed.thresholds.size(); ++i) {
+    const int32_t t = node.packed.thresholds[i];
     const bool is_least = i % kThresholds >= 2 * kLanes;
     const bool is_never = is_least && t == INT32_MAX;
     if (!is_never && (t < INT16_MIN || t >= INT16_MAX)) return false;
   }
-  return !op.thresholds.empty();
+  return !node.packed.thresholds.empty();
 }
 
 // Rounds sums of four pixels to a few codes, 16 bytes of each.
@@ -415,7 +421,7 @@ AQD_AVX512 void store_residual(const Residual &r, const TileCoord &tile,
                                int64_t at) {
   alignas(64) int32_t term[kTilePixels * kLanes];
   const int count = pixels.count * kLanes;
-  if (r.other != nullptr && r.other->kind == Kind::kUpsample) {
+  if (r.other != nullptr && r.other->is<Upsample>()) {
     upsample(*r.other, tile, pixels, term);
   } else {
     load(*r.term, pixels, at, term);
@@ -436,38 +442,38 @@ AQD_AVX512 void store_residual(const Residual &r, const TileCoord &tile,
 
 // Whether a requantisation is by a table, of numbers of 32 bits.
 bool is_plain(const VectorStage &stage) {
-  return stage.kind == Kind::kRequantize && stage.thresholds == nullptr &&
+  return stage.is<Requantize>() && stage.thresholds == nullptr &&
          stage.is_narrow;
 }
 
-// The stages of a residual connection, if a group has these and no others.
-Residual residual_of(const Group &group,
+// The stages of a residual connection, if a fused has these and no others.
+Residual residual_of(const FusedOp &fused,
                      const std::vector<VectorStage> &stages) {
   Residual r;
-  if (!group.is_convolution() || stages[0].out != nullptr) return {};
+  if (!fused.is_convolution() || stages[0].out != nullptr) return {};
   size_t found = 1;
   for (const VectorStage &stage : stages) {
-    if (stage.kind == Kind::kAdd && r.add == nullptr) {
+    if (stage.is<Add>() && r.add == nullptr) {
       r.add = &stage;
       ++found;
     }
   }
   if (r.add == nullptr) return {};
   const int sum = static_cast<int>(r.add - stages.data());
-  for (const Stage::Input &input : r.add->inputs) {
+  for (const PostOp::Input &input : r.add->inputs) {
     if (input.tensor != nullptr) {
       r.term = input.tensor;
       continue;
     }
-    const VectorStage &each = stages[static_cast<size_t>(input.stage)];
+    const VectorStage &each = stages[static_cast<size_t>(input.index)];
     if (each.out != nullptr) return {};
-    const Stage::Input &read = each.inputs[0];
-    const bool reads_sums = read.tensor == nullptr && read.stage == 0;
+    const PostOp::Input &read = each.inputs[0];
+    const bool reads_sums = read.tensor == nullptr && read.index == 0;
     ++found;
     if (is_plain(each) && reads_sums) {
       r.first = &each;
     } else if (read.tensor != nullptr &&
-               (each.kind == Kind::kUpsample || is_plain(each))) {
+               (each.is<Upsample>() || is_plain(each))) {
       r.other = &each;
       r.term = read.tensor;
     } else {
@@ -476,12 +482,12 @@ Residual residual_of(const Group &group,
   }
   if (found < stages.size()) {
     const VectorStage &last = stages.back();
-    const bool right = last.kind == Kind::kRequantize && last.is_narrow &&
+    const bool right = last.is<Requantize>() && last.is_narrow &&
                        last.inputs[0].tensor == nullptr &&
-                       last.inputs[0].stage == sum && last.out != nullptr;
+                       last.inputs[0].index == sum && last.out != nullptr;
     if (!right) return {};
     r.last = &last;
-    r.is_short = last.type == Type::kU8 && are_short(*group.stages.back().op);
+    r.is_short = last.type == Type::kU8 && are_short(*fused.ops.back().node);
     ++found;
   }
   const bool whole =
@@ -490,36 +496,36 @@ Residual residual_of(const Group &group,
 }
 
 // Whether one requantisation follows sums, and nothing else is stored.
-bool is_single(const Group &group) {
-  const Stage &last = group.stages.back();
-  return group.is_convolution() && group.stages.size() == 2 &&
-         last.op->kind == Kind::kRequantize && group.stages[0].out == nullptr &&
+bool is_single(const FusedOp &fused) {
+  const PostOp &last = fused.ops.back();
+  return fused.is_convolution() && fused.ops.size() == 2 &&
+         last.op().is<Requantize>() && fused.ops[0].out == nullptr &&
          last.out != nullptr;
 }
 
 // Whether that is a rounding to a few unsigned bytes.
-bool is_short(const Group &group) {
-  const Stage &last = group.stages.back();
-  return is_single(group) && last.out->type == Type::kU8 &&
-         are_short(*last.op);
+bool is_short(const FusedOp &fused) {
+  const PostOp &last = fused.ops.back();
+  return is_single(fused) && last.out->type == Type::kU8 &&
+         are_short(*last.node);
 }
 
 }  // namespace
 
-void prepare_requantize(Op *op) {
-  if (int64_t{op->grid.high} - op->grid.low <= kCompared) {
-    pack_thresholds(op);
+void prepare_requantize(Node *node) {
+  if (int64_t{node->op.grid.high} - node->op.grid.low <= kCompared) {
+    pack_thresholds(node);
   } else {
-    pack_table(op);
+    pack_table(node);
   }
 }
 
-Stages::Stages(const Group &group)
-    : stages_(stages_of(group)), width_(group.size.width),
-      channels_(group.channels), first_(group.is_convolution() ? 1 : 0),
-      is_short_(is_short(group)),
-      is_single_(is_single(group) && is_plain(stages_[1])),
-      residual_(residual_of(group, stages_)) {}
+Stages::Stages(const FusedOp &fused)
+    : stages_(stages_of(fused)), width_(fused.size.width),
+      channels_(fused.channels), first_(fused.is_convolution() ? 1 : 0),
+      is_short_(is_short(fused)),
+      is_single_(is_single(fused) && is_plain(stages_[1])),
+      residual_(residual_of(fused, stages_)) {}
 
 Stages::~Stages() = default;
 
@@ -546,10 +552,10 @@ AQD_FETCHW void Stages::fetch(const TileCoord &tile, int64_t vectors) const {
         __builtin_prefetch(stage.out + at, 1);
       });
     }
-    if (stage.kind == Kind::kUpsample || stage.kind == Kind::kConvolution) {
+    if (stage.is<Upsample>() || stage.is<Convolution>()) {
       continue;
     }
-    for (const Stage::Input &input : stage.inputs) {
+    for (const PostOp::Input &input : stage.inputs) {
       if (input.tensor == nullptr) continue;
       const uint8_t *from = static_cast<const uint8_t *>(input.tensor->data);
       each_line(input.tensor->type, [&](int64_t at) AQD_INLINE_FETCHW {

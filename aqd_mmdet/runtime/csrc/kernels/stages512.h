@@ -24,7 +24,7 @@ inline int64_t vectors_of(int64_t channels) {
 
 // What stages made of 16 channels of up to 16 pixels.
 struct Made {
-  alignas(64) int32_t codes[kMaxGroup][kTilePixels * kLanes];
+  alignas(64) int32_t codes[kMaxFused][kTilePixels * kLanes];
 };
 
 // Of a requantisation to few codes Op::thresholds holds, for 16 channels at a
@@ -45,10 +45,10 @@ struct Residual {
   bool is_short = false;  // whether the last one is to bytes, by sums of 16 bits
 };
 
-// Runs stages of a group for a tile; those of a convolution after its sums.
+// Runs stages of a fused for a tile; those of a convolution after its sums.
 class Stages {
  public:
-  explicit Stages(const Group &group);
+  explicit Stages(const FusedOp &fused);
   ~Stages();
 
   // The sums of a convolution are the codes of stage 0.
@@ -67,8 +67,8 @@ class Stages {
   Residual residual_;  // or this
 };
 
-// Makes what a requantisation of a group reads.
-void prepare_requantize(Op *op);
+// Makes what a requantisation of a fused reads.
+void prepare_requantize(Node *node);
 
 }  // namespace aqd
 

@@ -232,9 +232,9 @@ void pack(const Vectors &set, const Layer &layer, int64_t channels,
   const int64_t bytes = 4 * set.lanes;
   const int64_t each =
       layer.form.points() * (1 + steps_of(layer.form, channels)) * bytes;
-  weights->packed.resize(
+  weights->packed.lines.resize(
       static_cast<size_t>(whole_lines(vectors * each)) / sizeof(Line));
-  int8_t *to = weights->packed.data()->bytes;
+  int8_t *to = weights->packed.lines.data()->bytes;
   for (int64_t v = 0; v < vectors; ++v) {
     const int64_t first = v / set.together * set.together;
     const int64_t wide = std::min<int64_t>(set.together, vectors - first);
@@ -264,44 +264,44 @@ int Layer::raise(int point, int lowest) const {
   return lowest - static_cast<int>(codes_at(form, point, codes).low);
 }
 
-Layer layer_of(const Op &op) {
-  const int64_t codes = op.weights->format / kFormat - 1;
-  const int form = op.weights->format % kFormat;
+Layer layer_of(const Node &node) {
+  const int64_t codes = node.conv().weights->packed.format / kFormat - 1;
+  const int form = node.conv().weights->packed.format % kFormat;
   return {{form / 4, (form & 2) != 0},
           (form & 1) != 0,
           {-(codes % 256), codes / 256}};
 }
 
-bool prepare_winograd(const Vectors &set, const ValueTypes &types, Op *op,
-                      const Op &x) {
+bool prepare_winograd(const Vectors &set, const ValueTypes &types, Node *node,
+                      const Node &x) {
   const auto is = [](const Size &size, int length) {
     return size.height == length && size.width == length;
   };
-  const Type type = x.grid.type();
-  Weights *weights = op->weights;
-  if (!is(op->kernel, 3) || !is(op->stride, 1) || !is(op->dilation, 1) ||
-      op->groups != 1 || op->reads_pixels || op->pooling.kernel.height != 0 ||
+  const Type type = x.op.grid.type();
+  Weights *weights = node->conv().weights;
+  if (!is(node->conv().window.kernel, 3) || !is(node->conv().window.stride, 1) || !is(node->conv().window.dilation, 1) ||
+      node->conv().groups != 1 || node->packed.reads_pixels || node->pooling.kernel.height != 0 ||
       (type != Type::kU8 && type != Type::kI8) ||
       weights->codes.size() >= kMany) {
     return false;
   }
-  const Range codes = {std::min(x.grid.low, 0), std::max(x.grid.high, 0)};
-  if (weights->format == 0) {
+  const Range codes = {std::min(x.op.grid.low, 0), std::max(x.op.grid.high, 0)};
+  if (weights->packed.format == 0) {
     const Layer layer = layer_of(types, codes, *weights);
     if (layer.form.rows == 0) return false;
-    weights->format = format_of(layer);
-    pack(set, layer, x.channels, op->channels, weights);
+    weights->packed.format = format_of(layer);
+    pack(set, layer, x.op.channels, node->op.channels, weights);
   }
-  if (weights->format < kFormat) return false;
-  const Range packed = layer_of(*op).codes;
+  if (weights->packed.format < kFormat) return false;
+  const Range packed = layer_of(*node).codes;
   if (packed.low != codes.low || packed.high != codes.high) return false;
-  op->method = Method::kWinograd;
+  node->packed.method = Method::kWinograd;
   return true;
 }
 
-TileWork tile_work(const Vectors &set, const Op &op, int64_t channels,
+TileWork tile_work(const Vectors &set, const Node &node, int64_t channels,
                    uint8_t *scratch) {
-  const Form form = layer_of(op).form;
+  const Form form = layer_of(node).form;
   TileWork work;
   work.values = scratch;
   scratch += values_bytes(form, channels);
@@ -312,9 +312,9 @@ TileWork tile_work(const Vectors &set, const Op &op, int64_t channels,
   return work;
 }
 
-int64_t scratch_of_winograd(const Vectors &set, const Op &op,
+int64_t scratch_of_winograd(const Vectors &set, const Node &node,
                             int64_t channels) {
-  const Form form = layer_of(op).form;
+  const Form form = layer_of(node).form;
   return values_bytes(form, channels) + sums_bytes(set, form) + kBoxesBytes +
          whole_lines(channels) + kSlack;
 }

@@ -47,12 +47,12 @@ struct Layer {
 };
 
 // The layer of weights that are packed.
-Layer layer_of(const Op &op);
+Layer layer_of(const Node &node);
 
 // Makes what the convolution reads, if its window is 3x3 without steps or gaps
 // and it is proven that nothing is cut off; otherwise returns false.
-bool prepare_winograd(const Vectors &set, const ValueTypes &types, Op *op,
-                      const Op &x);
+bool prepare_winograd(const Vectors &set, const ValueTypes &types, Node *node,
+                      const Node &x);
 
 // What a thread works with, in its scratch.
 struct TileWork {
@@ -62,11 +62,11 @@ struct TileWork {
   uint8_t *zeros;   // a pixel of the padding
 };
 
-TileWork tile_work(const Vectors &set, const Op &op, int64_t channels,
+TileWork tile_work(const Vectors &set, const Node &node, int64_t channels,
                    uint8_t *scratch);
 
 // Bytes that a thread needs.
-int64_t scratch_of_winograd(const Vectors &set, const Op &op,
+int64_t scratch_of_winograd(const Vectors &set, const Node &node,
                             int64_t channels);
 
 // Instructions for all channels at a point.
