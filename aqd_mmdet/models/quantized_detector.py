@@ -129,12 +129,14 @@ def quantize_detector(
             'by itself, so that nothing would be quantised there; leave '
             f"it alone by a last rule, dict(modules='{name}', float=True)"
         )
-    for name, options in chosen['norm'].items():
-        norm, counted = named[name], levels.get(name.split('.')[0])
-        _replace(model, norm, _levelled(norm, options, counted))
     if isinstance(bits, int):
         _replace_modules(model, named, chosen, bits)
         _replace_operations(named, chosen, sites)
+    # After quantisation: a norm that was quantised has levels as well.
+    for name, options in chosen['norm'].items():
+        norm = model.get_submodule(name)
+        counted = levels.get(name.split('.')[0])
+        _replace(model, norm, _levelled(norm, options, counted))
     guard_batch_norms(model)
     heads = [
         child

@@ -1,17 +1,12 @@
 """How layers and operators become integers: a file for each kind of layer."""
 
-# Importing a module registers its rules.
-from . import activation, add, aten, conv, multiply, pool, rois
+from importlib import import_module
+from pkgutil import iter_modules
+
 from .rules import LAYER_RULES, OPERATOR_RULES
 
-__all__ = [
-    'LAYER_RULES',
-    'OPERATOR_RULES',
-    'activation',
-    'add',
-    'aten',
-    'conv',
-    'multiply',
-    'pool',
-    'rois',
-]
+__all__ = ['LAYER_RULES', 'OPERATOR_RULES']
+
+# Importing a file registers its rules. All files of this folder are imported.
+for _file in iter_modules(__path__):
+    import_module(f'{__name__}.{_file.name}')

@@ -7,7 +7,6 @@
 #include <cstdlib>
 
 #include "format/reader.h"
-#include "kernels/reference.h"
 
 namespace aqd {
 namespace {

@@ -1,7 +1,7 @@
 // The operators of a program: docs/integer_contract.md, section 3.
 //
-// A new operator is a struct here, one of Params, and an entry of the table in
-// ops.cpp.
+// A new operator is a struct here, one of Params, the name of its kernel
+// below, and an entry of the table in ops.cpp.
 
 #pragma once
 
@@ -162,6 +162,14 @@ struct OpSource {
   const Op &y() const { return *inputs[1]; }
 };
 
+// Runs an operator on an image.
+using RunOp = void(const Op &op, const Tensor *const *inputs,
+                   const Tensor &output, ThreadPool *pool);
+
+// Portable kernels of the operators that are not always fused.
+RunOp run_image, run_region, run_max_pool, run_multiply, run_mean, run_lookup,
+    run_upsample, run_concatenate, run_slice;
+
 // All that is known of a kind of operators.
 struct OpInfo {
   const char *kind;  // in the file
@@ -171,10 +179,8 @@ struct OpInfo {
   // Size of the output for sizes of the inputs; without pixels if the operator
   // does not take these.
   Size (*size)(const Op &op, const std::vector<Size> &inputs);
-  // Runs it on an image; null for operators that are always fused
-  // (kernels/reference.h).
-  void (*run)(const Op &op, const Tensor *const *inputs, const Tensor &output,
-              ThreadPool *pool);
+  // Null for operators that are always fused (kernels/reference.h).
+  RunOp *run;
 };
 
 // The kind of a name; null if there is none.
