@@ -7,6 +7,7 @@ A tensor is a list of channels, a channel a list of rows, a row a list of
 integers; one image at a time. No numpy, no float, no speed.
 """
 
+from math import isqrt
 from operator import mul
 from typing import Any
 
@@ -149,6 +150,35 @@ def mean(x: Tensor) -> Tensor:
     return result
 
 
+def group_norm(op: ir.GroupNorm, x: Tensor) -> Tensor:
+    each = len(x) // op.groups
+    result = []
+    for first in range(0, len(x), each):
+        group = x[first : first + each]
+        codes = [q for channel in group for row in channel for q in row]
+        n = len(codes)
+        m = sum(codes) // n
+        d = sum(codes) - n * m
+        squares = sum((q - m) ** 2 for q in codes)
+        mu = 2**16 * d // n
+        v = 2**16 * squares // n - mu**2 // 2**16 + op.epsilon
+        e = max(e for e in range(31) if v * 4**e < 2**62)
+        r = 2**60 // isqrt(v * 4**e)
+        k = 56 - e
+        for channel in group:
+            made = []
+            for row in channel:
+                wide = [
+                    (((q - m) * 2**16 - mu) * r + 2 ** (k - 1)) for q in row
+                ]
+                assert all(abs(a) < 2**63 for a in wide)
+                made.append(
+                    [clamp(a >> k, op.grid.lo, op.grid.hi) for a in wide]
+                )
+            result.append(made)
+    return result
+
+
 def lookup(op: ir.Lookup, x: Tensor) -> Tensor:
     return [
         [[int(op.table[q - op.first]) for q in row] for row in channel]
@@ -202,6 +232,8 @@ def execute(op: ir.Op, inputs: list[Tensor], program: ir.Program) -> Tensor:
             return multiply(*inputs)
         case ir.Mean():
             return mean(*inputs)
+        case ir.GroupNorm():
+            return group_norm(op, *inputs)
         case ir.Lookup():
             return lookup(op, *inputs)
         case ir.Upsample():

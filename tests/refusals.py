@@ -520,6 +520,41 @@ OPERATORS = [
         'holds the codes -65280..65280 of its input',
     ),
     Refusal(
+        'a group norm of sums',
+        _add_op(_op('GroupNorm', 'cls', groups=1, epsilon=1)),
+        'codes from -32768 to 32768 in its input cls',
+    ),
+    Refusal(
+        'a group norm of other channels',
+        _add_op(_op('GroupNorm', 'p', groups=1, epsilon=1)),
+        'operator GroupNorm: expected the 2 channels',
+    ),
+    Refusal(
+        'a group norm without groups',
+        _add_op(_PIXELS, _op('GroupNorm', 'Slice', groups=0, epsilon=1)),
+        'groups that divide its 2 channels, found 0',
+    ),
+    Refusal(
+        'groups that do not divide channels',
+        _add_op(
+            _PIXELS | dict(channels=3),
+            _op('GroupNorm', 'Slice', channels=3, groups=2, epsilon=1),
+        ),
+        'groups that divide its 3 channels, found 2',
+    ),
+    Refusal(
+        'a variance that may be 0',
+        _add_op(_PIXELS, _op('GroupNorm', 'Slice', groups=1, epsilon=0)),
+        'an epsilon from 1 to 281474976710656, found 0',
+    ),
+    Refusal(
+        'a large epsilon',
+        _add_op(
+            _PIXELS, _op('GroupNorm', 'Slice', groups=1, epsilon=2**48 + 1)
+        ),
+        'an epsilon from 1 to 281474976710656, found 281474976710657',
+    ),
+    Refusal(
         'a table of other codes',
         _add_op(_PIXELS, _op('Lookup', 'Slice', table=_LOOKUP, first=0)),
         'a table from -255, the lowest code of its input, found 0',

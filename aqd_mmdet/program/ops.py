@@ -32,13 +32,17 @@ from .window_ops import MAX_SUMMAND, Convolution, MaxPool, Window
 
 __all__ = [
     'INT32',
+    'MAX_EPSILON',
     'MAX_SUMMAND',
     'MEAN_BITS',
+    'MOMENT_BITS',
+    'NORM_BITS',
     'OPERATORS',
     'Add',
     'Concatenate',
     'Convolution',
     'Grid',
+    'GroupNorm',
     'Image',
     'Lookup',
     'MaxPool',
@@ -60,6 +64,14 @@ PRODUCT_BITS = 63
 # Of a mean, of a map or a region: far below what the 8 bits of its reader
 # tell apart.
 MEAN_BITS = 8
+# Of a normalised value, of 16 bits: up to 8 deviations.
+NORM_BITS = 12
+# Of a group norm's mean and variance.
+MOMENT_BITS = 16
+# So many codes of 16 bits have a sum of squares of 63 bits.
+MAX_GROUP = 2**32
+# With a variance of 47 bits, a sum far below 2^62.
+MAX_EPSILON = 2**48
 # The sum of two of these fits int32 before it is clamped.
 MAX_TERM = 2**30
 
@@ -200,6 +212,81 @@ class Mean(Op):
 
 
 @dataclass(frozen=True)
+class GroupNorm(Op):
+    """Deviations from a group's mean, divided by its standard deviation.
+
+    Attributes:
+        groups: Groups of channels.
+        epsilon: What is added to the variance, in 2^-16 of a code squared.
+    """
+
+    arithmetic = 'int64'
+
+    groups: int
+    epsilon: int
+
+    def size(self, sizes: Sizes) -> Size:
+        height, width = sizes[self.inputs[0]]
+        count = self.channels // self.groups * height * width
+        self.expect(
+            count <= MAX_GROUP,
+            f'at most {MAX_GROUP} codes of a group; take a smaller image',
+            count,
+        )
+        return height, width
+
+    def check(self, inputs: Ops, weights: WeightsByName) -> None:
+        super().check(inputs, weights)
+        self.expect(
+            self.groups > 0 and self.channels % self.groups == 0,
+            f'groups that divide its {self.channels} channels',
+            self.groups,
+        )
+        self.expect(
+            1 <= self.epsilon <= MAX_EPSILON,
+            f'an epsilon from 1 to {MAX_EPSILON}',
+            self.epsilon,
+        )
+        self.expect_codes(inputs[0], MAX_SUMMAND)
+
+    def run(self, inputs: Arrays, constants: Arrays) -> Array:
+        x = inputs[0].reshape(len(inputs[0]), self.groups, -1)
+        count = x.shape[2]
+        total = x.sum(axis=2, keepdims=True)
+        whole = total // count
+        rest = total - whole * count
+        squares = (x * x).sum(axis=2, keepdims=True) - whole * (total + rest)
+        mean = (rest << MOMENT_BITS) // count
+        variance = (squares // count) << MOMENT_BITS
+        variance += ((squares % count) << MOMENT_BITS) // count
+        variance += self.epsilon - ((mean * mean) >> MOMENT_BITS)
+        reciprocal, shift = _reciprocal_root(variance)
+        wide = (((x - whole) << MOMENT_BITS) - mean) * reciprocal
+        wide += 1 << (shift - 1)
+        made = (wide >> shift).clip(self.grid.lo, self.grid.hi)
+        return made.reshape(inputs[0].shape)
+
+
+def _reciprocal_root(variance: Array) -> tuple[Array, Array]:
+    """Return the reciprocal of a standard deviation, and its shift.
+
+    A deviation in 2^-16 of a code, times the one and shifted by the other, is
+    in units of 2^-12.
+    """
+    shift = 56 + 0 * variance
+    for step in (16, 8, 4, 2, 1):
+        fits = variance < 1 << (62 - 2 * step)
+        variance = variance << (2 * step * fits)
+        shift = shift - step * fits
+    # Of the integer square root, bit by bit: floats are not exact here.
+    root = 0 * variance
+    for bit in range(30, -1, -1):
+        larger = root + (1 << bit)
+        root = root + (larger * larger <= variance) * (1 << bit)
+    return (1 << 60) // root, shift
+
+
+@dataclass(frozen=True)
 class Lookup(Op):
     """Any function of one code.
 
@@ -250,6 +337,7 @@ OPERATORS: tuple[type[Op], ...] = (
     Add,
     Multiply,
     Mean,
+    GroupNorm,
     Lookup,
     Upsample,
     Concatenate,

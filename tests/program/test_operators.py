@@ -1,14 +1,18 @@
 """Oracle, reference, executor and engine, equal in every integer."""
 
 from dataclasses import replace
+from fractions import Fraction
+from math import sqrt
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aqd_mmdet.compiler.executor import Executor
+from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import file
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.detector import (
@@ -397,6 +401,79 @@ def test_means_round_ties_upwards():
     found = reference.run_op(op, [x], ir.Program((op,), {}, (), 1))
     assert found.reshape(-1).tolist() == [1, 0]
     check(op, [x], {})
+
+
+norms = st.sampled_from([(0, 255), (-127, 127), (-(2**15), 2**15 - 1)])
+
+
+@given(
+    data=st.data(),
+    sides=st.tuples(sides, sides),
+    grid=norms,
+    epsilon=st.sampled_from([1, 655, 2**16, 2**48]),
+)
+def test_group_norm(data, sides, grid, epsilon):
+    x = integers(data, (2, 4, *sides), *grid, np.int32)
+    dtype = ir.Grid(*grid).dtype
+    op = ir.GroupNorm('y', ('x',), 4, ir.Grid(-32767, 32767), 2, epsilon)
+    check(op, [x.astype(dtype)], {})
+    program = ir.Program((op,), {}, (), 1)
+    found = reference.run_op(op, [x.astype(dtype)], program)
+    for codes, values in zip(
+        x.reshape(4, -1).tolist(), found.reshape(4, -1).tolist(), strict=True
+    ):
+        near(codes, values, epsilon)
+
+
+def near(codes: list[int], found: list[int], epsilon: int) -> None:
+    """Compare a group with real numbers; the contract's bound, section 10."""
+    n = len(codes)
+    mean = Fraction(sum(codes), n)
+    v = 2**16 * sum((q - mean) ** 2 for q in codes) / n + epsilon
+    deviation = sqrt(v) / 2**8
+    # The integer variance is up to 1 lower, but not below epsilon.
+    least = max(v - 1, epsilon)
+    for q, value in zip(codes, found, strict=True):
+        z = float(q - mean) / deviation
+        limit = 32767 / 2**12
+        bound = abs(z) * (3 / least + 2**-28) + 2**-8 / sqrt(least) + 2**-13
+        right = min(max(z, -limit), limit)
+        assert abs(value / 2**12 - right) <= bound * (1 + 1e-9)
+
+
+def test_group_norm_by_hand():
+    """Codes 0 and 2 with a variance of 1, and a group without any.
+
+    epsilon is 3: v = 2^16 + 3 and e = 22, isqrt(v * 4^22) = 1073766399,
+    r = 2^60 // 1073766399 = 1073717249 and k = 34. For the code 2 it is
+    (2^16 * 1073717249 + 2^33) >> 34 = 4096.
+    """
+    x = np.array([0, 2, 0, 2, 7, 7, 7, 7], np.uint8).reshape(1, 4, 1, 2)
+    op = ir.GroupNorm('y', ('x',), 4, ir.Grid(-32767, 32767), 2, 3)
+    found = reference.run_op(op, [x], ir.Program((op,), {}, (), 1))
+    assert found.reshape(-1).tolist() == [-4096, 4096] * 2 + [0] * 4
+    check(op, [x], {})
+
+
+def test_group_norm_of_extremes():
+    """The largest deviations and the shortest shift, and saturation."""
+    low, high = -(2**15), 2**15 - 1
+    x = np.full((1, 2, 16, 16), low, np.int16)
+    x[0, 0, 0, 0], x[0, 1] = high, high
+    op = ir.GroupNorm('y', ('x',), 2, ir.Grid(-32767, 32767), 2, 1)
+    found = reference.run_op(op, [x], ir.Program((op,), {}, (), 1))
+    # sqrt(255) deviations are 16, of which 8 have a code.
+    assert found[0, 0, 0, 0] == 32767
+    assert not found[0, 1].any()
+    check(op, [x], {})
+    check(replace(op, groups=1), [x], {})
+
+
+def test_groups_that_are_too_large_are_refused():
+    op = ir.GroupNorm('y', ('x',), 2, ir.Grid(-32767, 32767), 1, 1)
+    assert op.size({'x': (2**16, 2**15)}) == (2**16, 2**15)
+    with pytest.raises(UserError, match='y: expected at most 4294967296'):
+        op.size({'x': (2**16, 2**15 + 1)})
 
 
 @given(data=st.data())

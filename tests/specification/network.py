@@ -3,6 +3,8 @@
 Written from `docs/integer_contract.md` alone. All tensors are int64.
 """
 
+from math import isqrt
+
 import numpy as np
 
 from tests.specification import records as of
@@ -79,6 +81,12 @@ def operate(
             n = h * w
             sums = x.sum(axis=(1, 2), keepdims=True)
             return (2 * sums * 256 + n) // (2 * n)
+        case of.GroupNorm():
+            parts = [
+                group_norm(part, op.epsilon, lo, hi)
+                for part in np.split(x, op.groups)
+            ]
+            return np.concatenate(parts)
         case of.Lookup():
             return op.table[x - op.first]
         case of.Upsample():
@@ -92,6 +100,25 @@ def operate(
             (i, j), (di, dj) = op.offset, op.step
             return part[:, i::di, j::dj]
     raise TypeError(f'no such operator: {op}')
+
+
+def group_norm(x: Integers, epsilon: int, lo: int, hi: int) -> Integers:
+    """One group of channels."""
+    n = x.size
+    demand(n <= 1 << 32, 'a group')
+    total = int(x.sum())
+    m0 = total // n
+    d = total - n * m0
+    squares = int(((x - m0) ** 2).sum())
+    mean = (d << 16) // n
+    v = ((squares // n) << 16) + ((squares % n) << 16) // n
+    v += epsilon - ((mean * mean) >> 16)
+    e = 0
+    while v << (2 * e + 2) < 1 << 62:
+        e += 1
+    r, k = (1 << 60) // isqrt(v << (2 * e)), 56 - e
+    wide = (((x - m0) << 16) - mean) * r + (1 << (k - 1))
+    return np.clip(wide >> k, lo, hi)
 
 
 def window_size(op: of.Window, x: Integers) -> Size:

@@ -138,6 +138,16 @@ def mean(rng: Rng) -> Made:
     return ir.Mean('y', ('x',), 2, grid_of(x, 8)), [x], {}
 
 
+def group_norm(rng: Rng) -> Made:
+    groups, each = rng.integers(1, 4, 2).tolist()
+    x = codes(rng, groups * each, *pair(rng, 1, 9))
+    if rng.random() < 0.3:
+        x[:] = x.ravel()[0]  # no variance
+    epsilon = int(rng.choice([1, 2**48, rng.integers(1, 2**20)]))
+    op = ir.GroupNorm('y', ('x',), groups * each, grid(rng), groups, epsilon)
+    return op, [x], {}
+
+
 def lookup(rng: Rng) -> Made:
     count, first = int(rng.integers(1, 200)), int(rng.integers(-128, 128))
     x = numbers(rng, (2, 3, *pair(rng, 1, 5)), first, first + count - 1)
@@ -179,6 +189,7 @@ MAKERS: dict[str, Callable[[Rng], Made]] = {
     'Add': add,
     'Multiply': multiply,
     'Mean': mean,
+    'GroupNorm': group_norm,
     'Lookup': lookup,
     'Upsample': upsample,
     'Concatenate': concatenate,

@@ -122,6 +122,12 @@ class Mean(Op):
 
 
 @dataclass(frozen=True)
+class GroupNorm(Op):
+    groups: int
+    epsilon: int
+
+
+@dataclass(frozen=True)
 class Lookup(Op):
     table: Int32
     first: int

@@ -242,6 +242,29 @@ void read_mean(const OpSource &from, Op *op) {
 
 Size size_of_mean(const Op &, const std::vector<Size> &) { return {1, 1}; }
 
+// GroupNorm
+
+void read_group_norm(const OpSource &from, Op *op) {
+  constexpr Limits kEpsilon = {1, int64_t{1} << 48};
+  GroupNorm norm;
+  expect_channels_of_inputs(from, *op);
+  norm.groups = from.reader.int32(from.json, "groups", {1, op->channels});
+  norm.epsilon = from.reader.integer(from.json, "epsilon", kEpsilon);
+  if (!from.reader.ok()) return;
+  from.reader.expect(op->channels % norm.groups == 0,
+                     "groups that divide the channels " + text(op->channels),
+                     text(norm.groups));
+  expect_small(from, from.x(), 1 << 15);
+  op->params = norm;
+}
+
+// Of larger groups the sum of squares does not fit 63 bits.
+Size size_of_group_norm(const Op &op, const std::vector<Size> &inputs) {
+  const int64_t channels = op.channels / op.as<GroupNorm>().groups;
+  const int64_t count = channels * inputs[0].height * inputs[0].width;
+  return count <= int64_t{1} << 32 ? inputs[0] : Size{};
+}
+
 // Lookup
 
 void read_lookup(const OpSource &from, Op *op) {
@@ -320,6 +343,7 @@ constexpr OpInfo kOps[] = {
     {"Add", 2, read_add, size_of_x, nullptr},
     {"Multiply", 2, read_multiply, size_of_multiply, run_multiply},
     {"Mean", 1, read_mean, size_of_mean, run_mean},
+    {"GroupNorm", 1, read_group_norm, size_of_group_norm, run_group_norm},
     {"Lookup", 1, read_lookup, size_of_x, run_lookup},
     {"Upsample", 2, read_upsample, size_of_upsample, run_upsample},
     {"Concatenate", 0, read_concatenate, size_of_x, run_concatenate},

@@ -102,6 +102,11 @@ struct Multiply {};
 
 struct Mean {};
 
+struct GroupNorm {
+  int32_t groups = 1;
+  int64_t epsilon = 1;  // of the variance, in 2^-16 of a code squared
+};
+
 // A table with a value for each code of its input.
 struct Lookup {
   int32_t first = 0;  // the code of the first value
@@ -119,7 +124,7 @@ struct Slice {
 
 using Params =
     std::variant<ImageOp, RegionOp, Convolution, MaxPool, Requantize, Add,
-                 Multiply, Mean, Lookup, Upsample, Concatenate, Slice>;
+                 Multiply, Mean, GroupNorm, Lookup, Upsample, Concatenate, Slice>;
 
 struct OpInfo;
 
@@ -167,8 +172,8 @@ using RunOp = void(const Op &op, const Tensor *const *inputs,
                    const Tensor &output, ThreadPool *pool);
 
 // Portable kernels of the operators that are not always fused.
-RunOp run_image, run_region, run_max_pool, run_multiply, run_mean, run_lookup,
-    run_upsample, run_concatenate, run_slice;
+RunOp run_image, run_region, run_max_pool, run_multiply, run_mean,
+    run_group_norm, run_lookup, run_upsample, run_concatenate, run_slice;
 
 // All that is known of a kind of operators.
 struct OpInfo {
