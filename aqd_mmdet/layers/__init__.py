@@ -1,6 +1,7 @@
 from .activation import ACTIVATION, QuantActivation
 from .add import ADD, QuantAdd
 from .conv_module import QuantConvModule
+from .group_norm import GROUP_NORM, QuantGroupNorm
 from .kinds import Kind
 from .multi_level_norm import MultiLevelBN, tag_levels, track_levels
 from .multiply import MULTIPLY, QuantMultiply
@@ -17,6 +18,7 @@ KINDS: tuple[Kind, ...] = (
     ACTIVATION,
     AVG_POOL,
     MEAN,
+    GROUP_NORM,
     ROI_EXTRACTOR,
 )
 
@@ -28,6 +30,7 @@ __all__ = [
     'QuantAvgPool',
     'QuantConv2d',
     'QuantConvModule',
+    'QuantGroupNorm',
     'QuantLinear',
     'QuantMean',
     'QuantMultiply',
