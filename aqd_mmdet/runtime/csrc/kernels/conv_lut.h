@@ -1,27 +1,17 @@
-// Convolutions of codes of two bits, or three, by table lookup.
+// LUT convolutions (lut_tables.h) by the byte lookups of AVX-512 VBMI.
 
 #pragma once
 
-#include "kernels/simd_avx512.h"
-
-#ifdef AQD_HAS_AVX512
+#include "kernels/lut_pack.h"
+#include "kernels/reference.h"
+#include "thread_pool.h"
 
 namespace aqd {
 
-// Whether this machine looks up 64 bytes at once (VBMI).
-bool has_lookup();
+// Whether this machine looks up 64 bytes at once.
+bool has_lut();
 
-// Makes what the convolution reads, if its codes and weights are of two bits,
-// or of three where that pays, and its window is one or three codes wide;
-// otherwise returns false.
-bool prepare_lookup(Node *node, const Node &x);
-
-// Bytes that a thread needs.
-int64_t scratch_of_lookup(const Node &node, int64_t channels);
-
-void convolve_lookup(const FusedOp &fused, uint8_t *scratch, int64_t step,
-                     ThreadPool *pool);
+void convolve_lut(const FusedOp &fused, const PackedLut &packed,
+                  uint8_t *scratch, int64_t step, ThreadPool *pool);
 
 }  // namespace aqd
-
-#endif

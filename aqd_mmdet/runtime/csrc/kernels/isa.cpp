@@ -3,10 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "kernels/simd_avx2.h"
-#include "kernels/simd_avx512.h"
-#include "kernels/simd_neon.h"
-#include "kernels/simd_wasm.h"
+#include "kernels/instruction_sets.h"
 
 namespace aqd {
 namespace {
