@@ -29,18 +29,26 @@ struct Task {
   bool is_dilated() const { return conv().window.dilation.width != 1; }
 };
 
-// What was packed of each weights.
+// What was packed of each weights, for convolutions that share them.
 class Cache {
  public:
-  // What fits of this type, or else what `pack` makes.
-  template <class T, class Fits, class Pack>
-  PackedPtr get(const Weights &weights, const Fits &fits, const Pack &pack) {
-    std::vector<PackedPtr> &all = packed_[&weights];
-    for (const PackedPtr &each : all) {
+  // What fits of this type; null for none.
+  template <class T, class Fits>
+  PackedPtr find(const Weights &weights, const Fits &fits) const {
+    const auto all = packed_.find(&weights);
+    if (all == packed_.end()) return nullptr;
+    for (const PackedPtr &each : all->second) {
       const T *found = each->get_if<T>();
       if (found != nullptr && fits(*found)) return each;
     }
-    all.push_back(std::make_shared<const PackedConv>(PackedConv{pack()}));
+    return nullptr;
+  }
+
+  template <class T>
+  PackedPtr add(const Weights &weights, T packed) {
+    std::vector<PackedPtr> &all = packed_[&weights];
+    all.push_back(
+        std::make_shared<const PackedConv>(PackedConv{std::move(packed)}));
     return all.back();
   }
 
@@ -51,19 +59,21 @@ class Cache {
 // The zero point compensation: what accumulators lack since the codes that are
 // read exceed those that they stand for.
 std::vector<int32_t> acc_init(const Task &task, const InputFormat &format) {
-  const int64_t outs = task.op.channels, channels = task.input.channels;
+  const size_t outs = static_cast<size_t>(task.op.channels);
+  const size_t channels = static_cast<size_t>(task.input.channels);
   const std::vector<int8_t> &codes = task.weights().codes;
-  const std::vector<int> zeros = format.zeros(channels);
+  const std::vector<int> zeros = format.zeros(task.input.channels);
   const int lanes = task.set.shape.lanes;
   std::vector<int32_t> init(
-      static_cast<size_t>(vectors_of(outs, lanes) * lanes), 0);
-  for (size_t i = 0; i < codes.size(); ++i) {
-    const int64_t index = static_cast<int64_t>(i);
-    const int zero = zeros[static_cast<size_t>(index / outs % channels)];
+      static_cast<size_t>(vectors_of(task.op.channels, lanes) * lanes), 0);
+  for (size_t i = 0; i < codes.size(); i += outs) {
     // Modulo 2^32, as accumulators are, which fit in the end.
-    uint32_t sum = static_cast<uint32_t>(init[static_cast<size_t>(index % outs)]);
-    sum -= static_cast<uint32_t>(codes[i] * zero);
-    init[static_cast<size_t>(index % outs)] = static_cast<int32_t>(sum);
+    const uint32_t zero = static_cast<uint32_t>(zeros[i / outs % channels]);
+    if (zero == 0) continue;
+    for (size_t o = 0; o < outs; ++o) {
+      const uint32_t product = static_cast<uint32_t>(codes[i + o]) * zero;
+      init[o] = static_cast<int32_t>(static_cast<uint32_t>(init[o]) - product);
+    }
   }
   return init;
 }
@@ -118,16 +128,15 @@ std::vector<Line> pack_blocks(const Task &task, const InputFormat &format,
 template <class Packed>
 PackedPtr pack_direct(const Task &task, const InputFormat &format, int nr,
                       int64_t together, Cache *cache) {
-  return cache->get<Packed>(
-      task.weights(),
-      [&](const Packed &packed) {
-        return packed.input == format && packed.is_dilated == task.is_dilated();
-      },
-      [&] {
-        return Packed{format, task.is_dilated(),
-                      pack_blocks(task, format, nr, together),
-                      acc_init(task, format)};
+  PackedPtr packed =
+      cache->find<Packed>(task.weights(), [&](const Packed &each) {
+        return each.input == format && each.is_dilated == task.is_dilated();
       });
+  if (packed != nullptr) return packed;
+  return cache->add(task.weights(),
+                    Packed{format, task.is_dilated(),
+                           pack_blocks(task, format, nr, together),
+                           acc_init(task, format)});
 }
 
 PackedPtr pack_depthwise(const Task &task, Cache *cache) {
@@ -137,35 +146,40 @@ PackedPtr pack_depthwise(const Task &task, Cache *cache) {
   }
   InputFormat format;
   format.widen = task.input.codes.type() == Type::kI16;
-  return cache->get<PackedDepthwise>(
+  PackedPtr packed = cache->find<PackedDepthwise>(
       task.weights(),
-      [&](const PackedDepthwise &packed) { return packed.input == format; },
-      [&] {
-        const std::vector<int8_t> &codes = task.weights().codes;
-        std::vector<Line> lines =
-            lines_of(static_cast<int64_t>(codes.size() + sizeof(Line)));
-        std::memcpy(lines.data()->bytes, codes.data(), codes.size());
-        return PackedDepthwise{format, lines};
-      });
+      [&](const PackedDepthwise &each) { return each.input == format; });
+  if (packed != nullptr) return packed;
+  const std::vector<int8_t> &codes = task.weights().codes;
+  std::vector<Line> lines =
+      lines_of(static_cast<int64_t>(codes.size() + sizeof(Line)));
+  std::memcpy(lines.data()->bytes, codes.data(), codes.size());
+  return cache->add(task.weights(), PackedDepthwise{format, std::move(lines)});
 }
 
 PackedPtr pack_winograd(const Task &task, Cache *cache) {
-  const WinogradLayer layer =
-      winograd_layer(task.set.shape, task.op, task.input);
-  if (!layer.is_exact()) return nullptr;
-  return cache->get<PackedWinograd>(
+  if (!has_winograd_window(task.op, task.input)) return nullptr;
+  const Range codes = with_zero(task.input.codes);
+  PackedPtr packed = cache->find<PackedWinograd>(
       task.weights(),
-      [&](const PackedWinograd &packed) { return packed.layer == layer; },
-      [&] { return pack_winograd(task.set.shape, layer, task.weights()); });
+      [&](const PackedWinograd &each) { return each.layer.codes == codes; });
+  if (packed != nullptr) return packed;
+  const SimdShape &shape = task.set.shape;
+  const WinogradLayer layer = exact_layer(shape, codes, task.weights());
+  if (layer.tile.rows == 0) return nullptr;
+  return cache->add(task.weights(),
+                    pack_winograd(shape, layer, task.weights()));
 }
 
 PackedPtr pack_lut(const Task &task, Cache *cache) {
   const LutScheme *scheme = lut_scheme(task.op, task.input);
   if (scheme == nullptr) return nullptr;
-  return cache->get<PackedLut>(
+  PackedPtr packed = cache->find<PackedLut>(
       task.weights(),
-      [&](const PackedLut &packed) { return packed.scheme == scheme; },
-      [&] { return pack_lut(*scheme, task.op, task.input.channels); });
+      [&](const PackedLut &each) { return each.scheme == scheme; });
+  if (packed != nullptr) return packed;
+  return cache->add(task.weights(),
+                    pack_lut(*scheme, task.op, task.input.channels));
 }
 
 // The first algorithm that can compute the convolution, the fastest first; null

@@ -41,14 +41,16 @@ class PaddedRows {
 
   template <class From>
   void copy_row(const From *from, int64_t count) {
-    if (std::is_same_v<From, To> && shift_ == 0) {
-      std::memcpy(to_, from, static_cast<size_t>(count) * sizeof(To));
-    } else {
-      for (int64_t i = 0; i < count; ++i) {
-        to_[i] = static_cast<To>(from[i] + shift_);
-      }
-    }
+    To *to = to_;  // compilers vectorise the loop if members do not change
+    const int shift = shift_;
     to_ += count;
+    if (std::is_same_v<From, To> && shift == 0) {
+      std::memcpy(to, from, static_cast<size_t>(count) * sizeof(To));
+      return;
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      to[i] = static_cast<To>(from[i] + shift);
+    }
   }
 
   const Tensor &x_;

@@ -124,28 +124,6 @@ bool outputs_fit(const WinogradLayer &layer, const Weights &weights) {
          *std::max_element(most.begin(), most.end()) < limit;
 }
 
-WinogradLayer exact_layer(const SimdShape &shape, Range codes,
-                          const Weights &weights) {
-  const std::vector<int8_t> &all = weights.codes;
-  int low = all[0], high = all[0], odd = 1;
-  for (const int code : all) {
-    low = std::min(low, code);
-    high = std::max(high, code);
-    odd &= code;
-  }
-  for (const WinogradTile &tile : kTiles) {
-    const WinogradLayer layer = {tile, tile.is_bytes && odd != 0, codes};
-    const int shift = layer.is_halved ? 1 : 0;
-    const bool has_mac =
-        tile.is_bytes ? shape.winograd_bytes : shape.winograd_words;
-    if (has_mac && operands_fit(layer, {low >> shift, high >> shift}) &&
-        outputs_fit(layer, weights)) {
-      return layer;
-    }
-  }
-  return {};
-}
-
 // Numbers of some output channels for each point.
 template <class T>
 using AtPoints = T[kMaxPoints][kMaxLanes];
@@ -250,22 +228,42 @@ int WinogradLayer::zero_point_shift(int point, int lowest_byte) const {
   return lowest_byte - static_cast<int>(inputs_at(tile, point, codes).low);
 }
 
-WinogradLayer winograd_layer(const SimdShape &shape, const Op &op,
-                             const ConvInput &input) {
+bool has_winograd_window(const Op &op, const ConvInput &input) {
   const auto is = [](const Size &size, int length) {
     return size.height == length && size.width == length;
   };
   const Convolution &conv = op.as<Convolution>();
   const Type type = input.codes.type();
-  if (!is(conv.window.kernel, 3) || !is(conv.window.stride, 1) ||
-      !is(conv.window.dilation, 1) || conv.groups != 1 ||
-      (type != Type::kU8 && type != Type::kI8) ||
-      conv.weights->codes.size() >= kWinogradMaxWeights) {
-    return {};
+  return is(conv.window.kernel, 3) && is(conv.window.stride, 1) &&
+         is(conv.window.dilation, 1) && conv.groups == 1 &&
+         (type == Type::kU8 || type == Type::kI8) &&
+         conv.weights->codes.size() < kWinogradMaxWeights;
+}
+
+Range with_zero(const Grid &codes) {
+  return {std::min(codes.low, 0), std::max(codes.high, 0)};
+}
+
+WinogradLayer exact_layer(const SimdShape &shape, Range codes,
+                          const Weights &weights) {
+  const std::vector<int8_t> &all = weights.codes;
+  int low = all[0], high = all[0], odd = 1;
+  for (const int code : all) {
+    low = std::min(low, code);
+    high = std::max(high, code);
+    odd &= code;
   }
-  const Range codes = {std::min(input.codes.low, 0),
-                       std::max(input.codes.high, 0)};
-  return exact_layer(shape, codes, *conv.weights);
+  for (const WinogradTile &tile : kTiles) {
+    const WinogradLayer layer = {tile, tile.is_bytes && odd != 0, codes};
+    const int shift = layer.is_halved ? 1 : 0;
+    const bool has_mac =
+        tile.is_bytes ? shape.winograd_bytes : shape.winograd_words;
+    if (has_mac && operands_fit(layer, {low >> shift, high >> shift}) &&
+        outputs_fit(layer, weights)) {
+      return layer;
+    }
+  }
+  return {};
 }
 
 PackedWinograd pack_winograd(const SimdShape &shape, const WinogradLayer &layer,

@@ -46,6 +46,10 @@ struct WinogradTile {
 
 struct Range {
   int64_t low, high;
+
+  bool operator==(const Range &other) const {
+    return low == other.low && high == other.high;
+  }
 };
 
 // How a layer is computed.
@@ -54,15 +58,9 @@ struct WinogradLayer {
   bool is_halved = false;  // weights 2v + 1 are transformed as v
   Range codes = {0, 0};    // of the input, zero among them
 
-  // Whether a tile was found for which nothing overflows.
-  bool is_exact() const { return tile.rows != 0; }
   // What is added to transformed inputs at a point, so that they are bytes from
   // the lowest one on.
   int zero_point_shift(int point, int lowest_byte) const;
-  bool operator==(const WinogradLayer &other) const {
-    return tile == other.tile && is_halved == other.is_halved &&
-           codes.low == other.codes.low && codes.high == other.codes.high;
-  }
 };
 
 // Transformed weights: block of NR vectors of output channels, point, where
@@ -72,10 +70,17 @@ struct PackedWinograd {
   std::vector<Line> weights;
 };
 
-// The fastest exact tile for a convolution; none if there is no such tile, or
-// if its window is not 3 x 3 without strides.
-WinogradLayer winograd_layer(const SimdShape &shape, const Op &op,
-                             const ConvInput &input);
+// Whether a convolution has a window of 3 x 3 without strides, reads bytes, and
+// has not too many weights.
+bool has_winograd_window(const Op &op, const ConvInput &input);
+
+// The codes of an input and the zeros of its padding.
+Range with_zero(const Grid &codes);
+
+// The fastest tile that is exact, for which nothing overflows; none if there is
+// no such tile.
+WinogradLayer exact_layer(const SimdShape &shape, Range codes,
+                          const Weights &weights);
 
 PackedWinograd pack_winograd(const SimdShape &shape, const WinogradLayer &layer,
                              const Weights &weights);
