@@ -163,6 +163,7 @@ struct Program {
   std::vector<int> outputs;  // positions
   std::vector<int> levels;   // how many of these each kind of output has
   int32_t stride = 1;
+  PackedStorePtr packed;     // what kernels read of all nodes
 };
 
 }  // namespace aqd

@@ -91,7 +91,7 @@ std::vector<EpilogueStep> epilogue_steps(const FusedOp &fused, int lanes) {
     const int index = static_cast<int>(i);
     EpilogueStep &step = steps[i];
     step.op = &from.op();
-    step.packed = from.node->packed.requantize.get();
+    step.packed = from.node->packed.requantize;
     step.out = from.out;
     step.is_streamed = is_streamed(from.out, lanes);
     buffers.assign(index, &step);

@@ -27,7 +27,7 @@ inline std::vector<ChannelThresholds> channel_thresholds(
     const FusedOp &fused, const PackedLut &packed) {
   constexpr int kLanes = Avx512::kShape.lanes;
   const PostOp &last = fused.ops.back();
-  const PackedRequantize *rule = last.node->packed.requantize.get();
+  const PackedRequantize *rule = last.node->packed.requantize;
   const int64_t max_code = packed.scheme->max_code();
   const int64_t max_acc = packed.k_groups.lookups() *
                           packed.scheme->per_index * max_code * max_code;

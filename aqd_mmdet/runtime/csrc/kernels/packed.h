@@ -10,12 +10,20 @@ namespace aqd {
 struct PackedConv;        // kernels/packing.h
 struct PackedRequantize;  // kernels/requantize.h
 
+// Of a node. Convolutions that share weights, as heads of pyramid levels do,
+// share what is packed of them.
 struct Packed {
   bool has_kernel = false;    // whether vector kernels run it, or portable ones
   bool reads_pixels = false;  // a convolution that reads an image's bytes
-  // Convolutions that share weights, as heads of pyramid levels do, share this.
-  std::shared_ptr<const PackedConv> conv;
-  std::shared_ptr<const PackedRequantize> requantize;
+  const PackedConv *conv = nullptr;
+  const PackedRequantize *requantize = nullptr;
 };
+
+// Owns what is packed for all nodes of a program.
+class PackedStore;
+struct DeletePackedStore {
+  void operator()(PackedStore *store) const;
+};
+using PackedStorePtr = std::unique_ptr<PackedStore, DeletePackedStore>;
 
 }  // namespace aqd

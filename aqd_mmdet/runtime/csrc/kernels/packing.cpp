@@ -3,15 +3,48 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <list>
 #include <map>
 
 #include "kernels/padding.h"
 #include "kernels/requantize.h"
 
 namespace aqd {
-namespace {
 
-using PackedPtr = std::shared_ptr<const PackedConv>;
+class PackedStore {
+ public:
+  // What was packed of these weights for another convolution, if it fits this
+  // one; null for none.
+  template <class T, class Fits>
+  const PackedConv *find(const Weights &weights, const Fits &fits) const {
+    const auto all = convs_.find(&weights);
+    if (all == convs_.end()) return nullptr;
+    for (const PackedConv &each : all->second) {
+      const T *found = each.get_if<T>();
+      if (found != nullptr && fits(*found)) return &each;
+    }
+    return nullptr;
+  }
+
+  template <class T>
+  const PackedConv *add(const Weights &weights, T packed) {
+    std::list<PackedConv> &all = convs_[&weights];
+    all.push_back({std::move(packed)});
+    return &all.back();
+  }
+
+  const PackedRequantize *add(PackedRequantize packed) {
+    requantizes_.push_back(std::move(packed));
+    return &requantizes_.back();
+  }
+
+ private:
+  // Lists, as nodes point to what is in them.
+  std::map<const Weights *, std::list<PackedConv>> convs_;
+  std::list<PackedRequantize> requantizes_;
+};
+
+namespace {
 
 std::vector<Line> lines_of(int64_t bytes) {
   return std::vector<Line>(static_cast<size_t>(whole_lines(bytes)) /
@@ -27,33 +60,6 @@ struct Task {
   const Convolution &conv() const { return op.as<Convolution>(); }
   const Weights &weights() const { return *conv().weights; }
   bool is_dilated() const { return conv().window.dilation.width != 1; }
-};
-
-// What was packed of each weights, for convolutions that share them.
-class Cache {
- public:
-  // What fits of this type; null for none.
-  template <class T, class Fits>
-  PackedPtr find(const Weights &weights, const Fits &fits) const {
-    const auto all = packed_.find(&weights);
-    if (all == packed_.end()) return nullptr;
-    for (const PackedPtr &each : all->second) {
-      const T *found = each->get_if<T>();
-      if (found != nullptr && fits(*found)) return each;
-    }
-    return nullptr;
-  }
-
-  template <class T>
-  PackedPtr add(const Weights &weights, T packed) {
-    std::vector<PackedPtr> &all = packed_[&weights];
-    all.push_back(
-        std::make_shared<const PackedConv>(PackedConv{std::move(packed)}));
-    return all.back();
-  }
-
- private:
-  std::map<const Weights *, std::vector<PackedPtr>> packed_;
 };
 
 // The zero point compensation: what accumulators lack since the codes that are
@@ -126,27 +132,27 @@ std::vector<Line> pack_blocks(const Task &task, const InputFormat &format,
 }
 
 template <class Packed>
-PackedPtr pack_direct(const Task &task, const InputFormat &format, int nr,
-                      int64_t together, Cache *cache) {
-  PackedPtr packed =
-      cache->find<Packed>(task.weights(), [&](const Packed &each) {
+const PackedConv *pack_direct(const Task &task, const InputFormat &format, int nr,
+                      int64_t together, PackedStore *store) {
+  const PackedConv *packed =
+      store->find<Packed>(task.weights(), [&](const Packed &each) {
         return each.input == format && each.is_dilated == task.is_dilated();
       });
   if (packed != nullptr) return packed;
-  return cache->add(task.weights(),
+  return store->add(task.weights(),
                     Packed{format, task.is_dilated(),
                            pack_blocks(task, format, nr, together),
                            acc_init(task, format)});
 }
 
-PackedPtr pack_depthwise(const Task &task, Cache *cache) {
+const PackedConv *pack_depthwise(const Task &task, PackedStore *store) {
   const int groups = task.conv().groups;
   if (groups != task.op.channels || groups != task.input.channels) {
     return nullptr;
   }
   InputFormat format;
   format.widen = task.input.codes.type() == Type::kI16;
-  PackedPtr packed = cache->find<PackedDepthwise>(
+  const PackedConv *packed = store->find<PackedDepthwise>(
       task.weights(),
       [&](const PackedDepthwise &each) { return each.input == format; });
   if (packed != nullptr) return packed;
@@ -154,47 +160,47 @@ PackedPtr pack_depthwise(const Task &task, Cache *cache) {
   std::vector<Line> lines =
       lines_of(static_cast<int64_t>(codes.size() + sizeof(Line)));
   std::memcpy(lines.data()->bytes, codes.data(), codes.size());
-  return cache->add(task.weights(), PackedDepthwise{format, std::move(lines)});
+  return store->add(task.weights(), PackedDepthwise{format, std::move(lines)});
 }
 
-PackedPtr pack_winograd(const Task &task, Cache *cache) {
+const PackedConv *pack_winograd(const Task &task, PackedStore *store) {
   if (!has_winograd_window(task.op, task.input)) return nullptr;
   const Range codes = with_zero(task.input.codes);
-  PackedPtr packed = cache->find<PackedWinograd>(
+  const PackedConv *packed = store->find<PackedWinograd>(
       task.weights(),
       [&](const PackedWinograd &each) { return each.layer.codes == codes; });
   if (packed != nullptr) return packed;
   const SimdShape &shape = task.set.shape;
   const WinogradLayer layer = exact_layer(shape, codes, task.weights());
   if (layer.tile.rows == 0) return nullptr;
-  return cache->add(task.weights(),
+  return store->add(task.weights(),
                     pack_winograd(shape, layer, task.weights()));
 }
 
-PackedPtr pack_lut(const Task &task, Cache *cache) {
+const PackedConv *pack_lut(const Task &task, PackedStore *store) {
   const LutScheme *scheme = lut_scheme(task.op, task.input);
   if (scheme == nullptr) return nullptr;
-  PackedPtr packed = cache->find<PackedLut>(
+  const PackedConv *packed = store->find<PackedLut>(
       task.weights(),
       [&](const PackedLut &each) { return each.scheme == scheme; });
   if (packed != nullptr) return packed;
-  return cache->add(task.weights(),
+  return store->add(task.weights(),
                     pack_lut(*scheme, task.op, task.input.channels));
 }
 
 // The first algorithm that can compute the convolution, the fastest first; null
 // if it is left to portable kernels.
-PackedPtr pack_conv(const Task &task, const Pooling &pooling, Cache *cache) {
+const PackedConv *pack_conv(const Task &task, const Pooling &pooling, PackedStore *store) {
   const Type type = task.input.codes.type();
   if (type == Type::kI32) return nullptr;
   const bool is_plain =
       task.input.image == nullptr && pooling.kernel.height == 0;
   if (task.conv().groups != 1) {
-    return is_plain ? pack_depthwise(task, cache) : nullptr;
+    return is_plain ? pack_depthwise(task, store) : nullptr;
   }
   if (is_plain && !task.set.has_amx) {
-    PackedPtr packed = pack_winograd(task, cache);
-    if (packed == nullptr && task.set.has_lut) packed = pack_lut(task, cache);
+    const PackedConv *packed = pack_winograd(task, store);
+    if (packed == nullptr && task.set.has_lut) packed = pack_lut(task, store);
     if (packed != nullptr) return packed;
   }
   InputFormat format;
@@ -205,16 +211,16 @@ PackedPtr pack_conv(const Task &task, const Pooling &pooling, Cache *cache) {
   }
   if (task.input.image != nullptr) format.means = task.input.image->means;
   if (task.set.has_amx && !format.widen) {
-    return pack_direct<PackedAmx>(task, format, kAmxNr, kAmxSteps, cache);
+    return pack_direct<PackedAmx>(task, format, kAmxNr, kAmxSteps, store);
   }
-  return pack_direct<PackedDirect>(task, format, task.set.shape.nr, 1, cache);
+  return pack_direct<PackedDirect>(task, format, task.set.shape.nr, 1, store);
 }
 
 void pack_node(const KernelSet &set, const Program &program, Node *node,
-               Cache *cache) {
+               PackedStore *store) {
   if (node->op.is<Requantize>()) {
-    node->packed.requantize = std::make_shared<const PackedRequantize>(
-        pack_requantize(set.shape, node->op));
+    node->packed.requantize =
+        store->add(pack_requantize(set.shape, node->op));
     node->packed.has_kernel = true;
   } else if (node->op.is<Add>()) {
     node->packed.has_kernel = true;
@@ -225,7 +231,7 @@ void pack_node(const KernelSet &set, const Program &program, Node *node,
     const ConvInput input = {x.channels, is_image ? Grid{0, UINT8_MAX} : x.grid,
                              is_image ? &x.as<ImageOp>() : nullptr};
     node->packed.conv =
-        pack_conv({set, node->op, input}, node->pooling, cache);
+        pack_conv({set, node->op, input}, node->pooling, store);
     node->packed.has_kernel = node->packed.conv != nullptr;
     node->packed.reads_pixels = node->packed.has_kernel && is_image;
   }
@@ -246,6 +252,8 @@ void drop_image(Program *program) {
 }
 
 }  // namespace
+
+void DeletePackedStore::operator()(PackedStore *store) const { delete store; }
 
 std::vector<int> InputFormat::zeros(int64_t channels) const {
   std::vector<int> zeros(static_cast<size_t>(channels), zero_point_shift);
@@ -273,8 +281,10 @@ int max_weight(const Weights &weights) {
 }
 
 void pack_program(const KernelSet &set, Program *program) {
-  Cache cache;
-  for (Node &node : program->nodes) pack_node(set, *program, &node, &cache);
+  program->packed.reset(new PackedStore);
+  for (Node &node : program->nodes) {
+    pack_node(set, *program, &node, program->packed.get());
+  }
   drop_image(program);
 }
 
