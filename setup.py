@@ -1,4 +1,4 @@
-"""Packs configs and tools beside the code, where mim looks for them."""
+"""Packs configs, their index and tools where mim looks for them."""
 
 import shutil
 from pathlib import Path
@@ -25,6 +25,7 @@ class BuildWithConfigs(build_py):
                     Path(self.build_lib, folder, part),
                     dirs_exist_ok=True,
                 )
+            shutil.copy(root / 'model-index.yml', Path(self.build_lib, folder))
 
 
 ENGINE = Path('aqd_mmdet/runtime/csrc')

@@ -31,5 +31,3 @@ WEIGHT_INITIALIZERS = Registry(
 GRIDS = Registry('grid', scope=SCOPE)
 # Rules for the clip value that training starts from.
 STARTS = Registry('start', scope=SCOPE)
-# The integer side of recipes: how a program stands for real numbers.
-INTEGERS = Registry('integer', scope=SCOPE)

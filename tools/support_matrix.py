@@ -38,6 +38,7 @@ from aqd_mmdet.runtime import reference
 from aqd_mmdet.runtime.engine import Engine
 
 ROOT = Path(__file__).parent.parent
+BASES = ROOT / 'configs/_base_/models'
 WIDTHS = (8, 4, 2)
 # Large enough that the coarsest level of a pyramid has more than one pixel,
 # of which a norm can take statistics.
@@ -211,15 +212,15 @@ def configurations() -> dict[str, Callable[[], Config]]:
 
 
 def _other(path: str, detector: str) -> Config:
-    """Return a config of mmdet with the recipe of configs/_base_/mix.py."""
+    """Return a config of mmdet with the bases of configs/mix."""
     text = (
-        f"_base_ = ['mmdet::{path}', '{ROOT}/configs/_base_/mix.py']\n"
+        f"_base_ = ['mmdet::{path}', '{BASES}/aqd_single_stage.py']\n"
         f"model = dict(type='aqd_mmdet.QuantizedDetector', "
         f"detector='{detector}', recipe=[dict(modules='*', conv=dict("
         "act_grid='signed')), dict(modules='*', add=dict(signed=True))])\n"
     )
     cfg = Config.fromstring(text, '.py')
-    ours = Config.fromfile(ROOT / 'configs/_base_/mix_resnet.py').aqd
+    ours = Config.fromfile(BASES / 'aqd_resnet_fpn.py').aqd
     cfg.model.data_preprocessor.update(ours.data_preprocessor)
     if cfg.model.backbone.type == 'ResNet':
         cfg.model.backbone.update(ours.backbone)

@@ -39,7 +39,7 @@ def image_mean(pre: Any) -> tuple[int, ...]:
         raise UserError(
             f'data_preprocessor has mean={mean} and std={std}: a program '
             'reads pixels minus whole numbers; set them as '
-            'configs/_base_/retinanet_bn.py does'
+            'configs/_base_/models/retinanet_r50_fpn_bn.py does'
         )
     return tuple(int(x) for x in mean)
 

@@ -11,7 +11,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from ..errors import UserError, nearest
+from ..errors import UserError
 from ..layers.activation import FUNCTIONS, QuantActivation
 from ..layers.add import QuantAdd
 from ..layers.batch_norm import guard_batch_norms
@@ -20,9 +20,10 @@ from ..layers.multiply import QuantMultiply
 from ..layers.pool import QuantAvgPool, QuantMean
 from ..layers.regions import QuantRoIExtractor
 from ..layers.weighted import QuantConv2d, QuantizedLayer, QuantLinear
+from ..options import Options
 from ..program.fixed_point import FixedPoint
 from ..quantizers.grid import check_bits
-from ..registry import INTEGERS, MODELS
+from ..registry import MODELS
 from .bypass import find_bypassed
 from .operations import find_operations, replace_operations, run_once
 from .recipe import (
@@ -64,9 +65,9 @@ def QuantizedDetector(
         bits: Width of weights and activations where a rule names none, or
             ``'float'``: then rules of norms are followed and nothing is
             quantised, which makes the float detector to start from.
-        integer: The integer side of the recipe, as registered in
-            :data:`aqd_mmdet.registry.INTEGERS`; the compiler and the
-            integer-aware mode both read it.
+        integer: Options of the integer program: fields of
+            :class:`aqd_mmdet.program.fixed_point.FixedPoint`, which the
+            compiler and the integer-aware mode both read.
         **cfg: The detector's own config.
 
     Raises:
@@ -78,36 +79,21 @@ def QuantizedDetector(
     return model
 
 
-INTEGERS.register_module(module=FixedPoint)
-
-
 def read_integer(integer: Any) -> FixedPoint:
-    """Return the integer side of a recipe.
+    """Return how a program stands for real numbers, by a config.
 
     Args:
         integer: A dict of a config, or None for the defaults.
 
     Raises:
-        UserError: If it is of an unknown type or has unknown options.
+        UserError: If it has an unknown option or an impossible value.
     """
-    if integer is None:
-        return FixedPoint()
-    options = dict(integer)
-    name = str(options.pop('type', 'FixedPoint'))
-    cls = INTEGERS.get(name)
-    if cls is None:
-        known = INTEGERS.module_dict
-        raise UserError(
-            f'no integer side is called {name!r} ({nearest(name, known)})'
-        )
-    known = [field.name for field in fields(cls)]
-    for option in options:
-        if option not in known:
-            raise UserError(
-                f'integer={integer}: {name} has no option {option!r} '
-                f'({nearest(str(option), known)})'
-            )
-    return cls(**options)
+    options = Options('model.integer', {} if integer is None else integer)
+    values = {
+        f.name: options.take(f.name, f.default) for f in fields(FixedPoint)
+    }
+    options.finish()
+    return FixedPoint(**values)
 
 
 def quantize_detector(
@@ -265,12 +251,6 @@ def _average(module: nn.Module, choice: PoolChoice) -> nn.Module:
 def _levelled(
     norm: nn.Module, choice: NormChoice, counted: int | None
 ) -> nn.Module:
-    layer = MODELS.get(choice.type)
-    if layer is not MultiLevelBN:
-        raise UserError(
-            f'no norm of levels is called {choice.type!r} '
-            f'({nearest(choice.type, ["MultiLevelBN"])})'
-        )
     if isinstance(norm, MultiLevelBN):
         return norm
     num_levels = choice.num_levels or counted

@@ -6,7 +6,7 @@ A recipe is a list of rules, most special last. Each names modules by globs
     recipe = [
         dict(modules='*', conv=dict()),           # the detector's bits
         dict(modules='bbox_head.*', conv=dict(weight_bits=8, act_bits=8)),
-        dict(modules='bbox_head.*_convs.*', norm=dict(type='MultiLevelBN')),
+        dict(modules='bbox_head.*_convs.*', norm=dict()),
         dict(modules='*', add=dict(bits=8)),
         dict(modules='*', act=dict(bits=8)),
         dict(modules='neck.*', float=True),       # leave alone
@@ -93,13 +93,12 @@ class PoolChoice:
 
 @dataclass(frozen=True)
 class NormChoice:
-    """What replaces a norm; ``type`` is a registered layer that holds norms.
+    """A norm becomes one for each level of the pyramid; see MultiLevelBN.
 
     ``num_levels`` that is None is the number of feature maps that the head
     is called with.
     """
 
-    type: str = 'MultiLevelBN'
     num_levels: int | None = None
 
 

@@ -1,5 +1,10 @@
 # An FCOS with a quarter of the channels on the embedded dataset.
-_base_ = ['../_base_/fcos_bn.py', '../_base_/digits_detection.py']
+_base_ = [
+    '../_base_/models/fcos_r50_fpn_bn.py',
+    '../_base_/datasets/digits_detection.py',
+    '../_base_/schedules/digits_10e.py',
+    '../_base_/digits_runtime.py',
+]
 
 model = dict(
     backbone=dict(depth=18, base_channels=16),

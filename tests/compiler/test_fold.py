@@ -15,8 +15,7 @@ from aqd_mmdet.program.bounds import prove
 from aqd_mmdet.program.fixed_point import FixedPoint
 from aqd_mmdet.runtime import reference
 from tests import oracle
-from tests.compiler.conftest import MEAN, normalised, pixels
-from tests.conftest import digits_config, started
+from tests.factories import MEAN, digits_config, normalised, pixels, started
 
 
 def every_tensor(program: ir.Program, image: torch.Tensor):

@@ -13,7 +13,7 @@ from aqd_mmdet.compiler.compile import read_test_preprocess
 from aqd_mmdet.compiler.images import _READ, image_mean, read_preprocess
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.program.detector import PreProcess
-from tests.conftest import CONFIGS
+from tests.factories import CONFIGS
 
 MEAN = (124, 116, 104)
 LOAD = dict(type='LoadImageFromFile')

@@ -1,11 +1,18 @@
+import re
+
 import pytest
+from mmengine import load
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from aqd_mmdet.layers import QuantConv2d
-from tests.conftest import CONFIGS
+from aqd_mmdet.models.quantized_detector import quantized_layers
+from aqd_mmdet.quantizers.quantizer import ImageQuantizer
+from tests.factories import CONFIGS, ROOT
 
 ALL = sorted(p for p in CONFIGS.rglob('*.py'))
+TYPED = [p for p in ALL if '_base_' not in p.parts]
+FAMILIES = sorted({p.parent for p in TYPED})
 DETECTORS = ['retinanet', 'fcos']
 MATRIX = [
     (detector, depth, bits)
@@ -21,9 +28,7 @@ def test_base_names_are_unique():
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize(
-    'path', [p for p in ALL if '_base_' not in p.parts], ids=lambda p: p.stem
-)
+@pytest.mark.parametrize('path', TYPED, ids=lambda p: p.stem)
 def test_every_config_can_be_read(path):
     cfg = Config.fromfile(path)
     assert cfg.model.type == 'aqd_mmdet.QuantizedDetector'
@@ -34,6 +39,53 @@ def test_every_config_can_be_read(path):
     assert hooks.checkpoint.type == 'CheckpointHook'
     if 'mix' not in path.parts:
         assert cfg.train_dataloader.persistent_workers is False
+
+
+@pytest.mark.parametrize('path', TYPED, ids=lambda p: p.stem)
+def test_every_config_builds_what_its_name_says(path):
+    cfg = Config.fromfile(path)
+    bits = re.search(r'_aqd-w(\d)a\1_|_(\d)bit$', path.stem)
+    expected = int(bits[1] or bits[2]) if bits else 'float'
+    assert cfg.model.bits == expected
+    if 'digits' not in path.parts:
+        # MMDetection's names have it where it is not 8xb2.
+        batch = re.search(r'_\d+xb(\d+)-', path.stem)
+        size = int(batch[1]) if batch else 2
+        assert cfg.train_dataloader.batch_size == size
+    models = load(path.parent / 'metafile.yml')['Models']
+    (metadata,) = (m['Metadata'] for m in models if m['Name'] == path.stem)
+    assert metadata['Bits'] == expected
+    assert metadata['Epochs'] == cfg.train_cfg.max_epochs
+    cfg.model.backbone.init_cfg = None
+    layers = quantized_layers(MODELS.build(cfg.model)).values()
+    weights = {layer.weight_quantizer.grid.bits for layer in layers}
+    inputs = {
+        layer.input_quantizer.grid.bits
+        for layer in layers
+        if not isinstance(layer.input_quantizer, ImageQuantizer)
+    }
+    assert weights == inputs == ({expected, 8} if bits else set())
+
+
+def test_the_index_lists_every_family():
+    files = [f'{p.relative_to(ROOT)}/metafile.yml' for p in FAMILIES]
+    assert load(ROOT / 'model-index.yml') == dict(Import=files)
+
+
+@pytest.mark.parametrize('family', FAMILIES, ids=lambda p: p.name)
+def test_metafiles_and_readmes_list_every_config(family):
+    stems = sorted(p.stem for p in TYPED if p.parent == family)
+    meta = load(family / 'metafile.yml')
+    (collection,) = meta['Collections']
+    assert ROOT / collection['README'] == family / 'README.md'
+    assert sorted(model['Name'] for model in meta['Models']) == stems
+    for model in meta['Models']:
+        assert model['In Collection'] == collection['Name']
+        assert ROOT / model['Config'] == family / f'{model["Name"]}.py'
+    links = re.findall(
+        r'\]\(\./(.*?)\.py\)', (family / 'README.md').read_text()
+    )
+    assert sorted(links) == stems
 
 
 @pytest.mark.parametrize(

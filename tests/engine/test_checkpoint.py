@@ -10,7 +10,7 @@ from mmengine.runner import CheckpointLoader
 from aqd_mmdet.engine.checkpoint import check_checkpoint, read_checkpoint
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.quantizers import Quantizer
-from tests.compiler.conftest import narrow
+from tests.factories import narrow
 
 
 def save(path, **content):
@@ -84,7 +84,7 @@ def test_mmengine_loads_by_it(tmp_path):
 
 
 def test_no_unsafe_load_anywhere_in_the_package():
-    from tests.conftest import ROOT
+    from tests.factories import ROOT
 
     for folder in ('aqd_mmdet', 'tools'):
         for path in (ROOT / folder).rglob('*.py'):

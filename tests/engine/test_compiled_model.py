@@ -8,8 +8,7 @@ from aqd_mmdet.engine.compiled_model import check_compiled
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import file
 from aqd_mmdet.quantizers.start import mse_clip
-from tests.compiler.conftest import normalised, pixels
-from tests.conftest import digits_config
+from tests.factories import digits_config, normalised, pixels
 
 
 @pytest.fixture(scope='module')

@@ -10,7 +10,7 @@ from aqd_mmdet.compiler.compile import read_test_preprocess
 from aqd_mmdet.config import labels_of
 from aqd_mmdet.engine import launch
 from aqd_mmdet.errors import UserError
-from tests.conftest import digits_config
+from tests.factories import digits_config
 
 SCRIPT = """
 import atexit, os

@@ -6,7 +6,7 @@ from mmengine.config import Config
 
 from aqd_mmdet.engine import preflight
 from aqd_mmdet.errors import UserError
-from tests.conftest import CONFIGS, digits_config
+from tests.factories import CONFIGS, digits_config
 
 CLASSES = ('cat', 'dog')
 

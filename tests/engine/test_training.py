@@ -14,7 +14,7 @@ from aqd_mmdet.engine.checkpoint import read_checkpoint, state_dict_of
 from aqd_mmdet.engine.integer_aware import IntegerAwareHook
 from aqd_mmdet.models.integer_aware import IntegerNetwork
 from aqd_mmdet.quantizers import Quantizer
-from tests.conftest import data_options, digits_config
+from tests.factories import data_options, digits_config
 
 SMALL = (64, 64)
 
@@ -126,7 +126,7 @@ def test_training_on_integers_outlasts_validations(
 
         monkeypatch.setattr(IntegerNetwork, method, run)
     cfg = config(digits, tmp_path)
-    cfg.model.integer.aware_from = 2
+    cfg.model.integer = dict(aware_from=2)
     if by_epoch:
         cfg.train_cfg.update(max_epochs=3, val_interval=1)
         cfg.train_dataloader.batch_size = 24

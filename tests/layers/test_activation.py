@@ -5,7 +5,7 @@ from torch import nn
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.layers import QuantActivation
 from aqd_mmdet.layers.activation import FUNCTIONS
-from tests.conftest import started
+from tests.factories import started
 
 
 def test_values_are_those_of_the_codes():

@@ -2,7 +2,7 @@ import torch
 from mmengine.registry import MODELS
 
 from aqd_mmdet.layers import QuantConv2d
-from tests.conftest import started
+from tests.factories import started
 
 
 def test_by_name_with_norm():

@@ -7,7 +7,7 @@ from torch import nn
 
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.layers import QuantConv2d, QuantLinear
-from tests.conftest import started
+from tests.factories import started
 
 
 def test_by_name_as_conv_cfg():

@@ -26,7 +26,7 @@ from aqd_mmdet.models.integer_aware import IntegerNetwork
 from aqd_mmdet.quantizers.start import mse_clip
 from aqd_mmdet.runtime import Detector, reference
 from tests import oracle
-from tests.compiler.conftest import normalised, pixels
+from tests.factories import normalised, pixels
 
 
 def block(i: int, o: int, stride: int, groups: int = 1) -> nn.Sequential:

@@ -11,7 +11,7 @@ from aqd_mmdet.models.integer_aware import IntegerNetwork, integer_aware
 from aqd_mmdet.models.quantized_detector import read_integer
 from aqd_mmdet.quantizers.start import mse_clip
 from aqd_mmdet.runtime import reference
-from tests.compiler.conftest import compile_narrow, normalised, pixels
+from tests.factories import compile_narrow, normalised, pixels
 
 
 @pytest.fixture
@@ -126,8 +126,13 @@ def test_a_step_changes_the_program(model):
 @pytest.mark.parametrize(
     'integer, message',
     [
-        (dict(type='FixedPont'), 'nearest: FixedPoint'),
-        (dict(width=16), "no option 'width'"),
+        (
+            dict(type='FixedPoint'),
+            "model.integer.type='FixedPoint': .* no such",
+        ),
+        ([16], r'model.integer=\[16\]: expected a dict'),
+        (dict(multiplier_bit=16), 'nearest: multiplier_bits'),
+        (dict(width=16), 'model.integer.width=16: .* no such option'),
         (dict(multiplier_bits=99), 'multiplier_bits=99'),
         (dict(aware_from='last'), "aware_from='last'"),
     ],
@@ -138,7 +143,7 @@ def test_impossible_integer_sides(integer, message):
 
 
 def test_the_config_reaches_the_compiler(build):
-    model = build(2, integer=dict(type='FixedPoint', multiplier_bits=12))
+    model = build(2, integer=dict(multiplier_bits=12))
     assert model.fixed_point.multiplier_bits == 12
     calibrate(model, [dict(inputs=normalised(pixels(2, 3, 96, 96)))], mse_clip)
     program = IntegerNetwork(model).folded.program

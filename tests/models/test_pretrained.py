@@ -1,7 +1,7 @@
 import torch
 from mmengine.registry import MODELS
 
-from tests.conftest import digits_config
+from tests.factories import digits_config
 
 
 def backbone(**changes):

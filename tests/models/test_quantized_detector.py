@@ -10,7 +10,7 @@ from torch import nn
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.layers import MultiLevelBN, QuantAdd, QuantConv2d
 from aqd_mmdet.models.quantized_detector import quantized_layers
-from tests.conftest import digits_config, started
+from tests.factories import digits_config, started
 
 # Names that quantisers add to a state dict.
 QUANTISERS = ('.clip', '.started', '.format')
@@ -126,7 +126,7 @@ def test_multi_level_norms_are_private_and_convolutions_shared(build):
 def test_five_levels_of_the_published_detector():
     from mmengine.config import Config
 
-    from tests.conftest import CONFIGS
+    from tests.factories import CONFIGS
 
     cfg = Config.fromfile(
         CONFIGS / 'aqd/retinanet_r18_fpn_aqd-w2a2_1x_coco.py'
@@ -232,8 +232,8 @@ def test_impossible_bits(build, bits):
             'matches no module with a add',
         ),
         (
-            dict(modules='bbox_head.*', norm=dict(type='MultiLevelBM')),
-            'MultiLevelBM.*nearest: MultiLevelBN',
+            dict(modules='bbox_head.*', norm=dict(type='MultiLevelBN')),
+            "norm has no option 'type' .nearest: num_levels",
         ),
         (dict(type='DeformConv2d', conv={}), 'of type DeformConv2d'),
     ],

@@ -51,7 +51,7 @@ def test_kinds():
         ]
     )
     assert rules[0].choice == AddChoice(16, True)
-    assert rules[1].choice == NormChoice('MultiLevelBN', 3)
+    assert rules[1].choice == NormChoice(3)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,7 @@ def test_kinds():
     [
         ('conv', 'not a list'),
         (['conv'], 'rule 0 .* not a dict'),
+        ([dict(norm=dict(type='BN'))], "norm has no option 'type'"),
         (
             [dict(modules='*')],
             'must say exactly one of conv, add, mul, act, pool, norm, float',

@@ -19,14 +19,14 @@ from aqd_mmdet.models.integer_aware import IntegerNetwork, integer_aware
 from aqd_mmdet.program import file
 from aqd_mmdet.quantizers.start import mse_clip
 from aqd_mmdet.runtime import Detector, reference
-from tests.conftest import CONFIGS
+from tests.factories import CONFIGS
 
 SIDE = 128
 
 
 def narrow(name: str, bits: int = 2) -> Config:
     """A config of configs/mix/, with few channels."""
-    cfg = Config.fromfile(CONFIGS / f'mix/{name}_r50_fpn_aqd_1x_coco.py')
+    cfg = Config.fromfile(CONFIGS / f'mix/{name}_r50_fpn_aqd-w4a4_1x_coco.py')
     model = cfg.model
     model.bits = bits
     model.backbone.update(depth=18, base_channels=8, init_cfg=None)

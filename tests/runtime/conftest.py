@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.factories import ROOT
 
 CSRC = ROOT / 'aqd_mmdet/runtime/csrc'
 # Compilers with what they check.

@@ -22,8 +22,7 @@ from aqd_mmdet.program import file
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.detector import Anchors, Sigmoid, Softmax
 from aqd_mmdet.runtime import Detector, reference
-from tests.compiler.conftest import compile_narrow
-from tests.conftest import ROOT
+from tests.factories import ROOT, compile_narrow
 from tests.program.test_file import detector
 from tests.program.test_operators import two_stage, wide_convolution
 from tests.runtime.random_detectors import DECODERS, SCORES, random_detector

@@ -24,8 +24,7 @@ from aqd_mmdet.program.fixed_point import Multipliers
 from aqd_mmdet.runtime import engine, reference
 from aqd_mmdet.runtime.engine import Engine
 from tests import kernels
-from tests.compiler.conftest import compile_narrow
-from tests.conftest import ROOT
+from tests.factories import ROOT, compile_narrow
 from tests.program.test_file import detector
 from tests.program.test_operators import program_of, run_program
 

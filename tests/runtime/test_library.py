@@ -16,8 +16,7 @@ from aqd_mmdet.engine.calibration import calibrate
 from aqd_mmdet.program import file
 from aqd_mmdet.quantizers.start import mse_clip
 from aqd_mmdet.runtime import Detector
-from tests.compiler.conftest import normalised, pixels
-from tests.conftest import ROOT, digits_config
+from tests.factories import ROOT, digits_config, normalised, pixels
 
 for tool in ('cmake', 'pkg-config', 'cc'):
     if shutil.which(tool) is None:

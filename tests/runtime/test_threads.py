@@ -27,7 +27,7 @@ from aqd_mmdet.program.detector import (
 from aqd_mmdet.runtime import Detections, Detector
 from aqd_mmdet.runtime.engine import Engine
 from tests import kernels
-from tests.compiler.conftest import compile_narrow
+from tests.factories import compile_narrow
 from tests.program.test_file import detector
 from tests.runtime.random_detectors import random_detector
 from tests.runtime.test_detect import noise

@@ -2,7 +2,7 @@
 
 import json
 
-from tests.conftest import error_line, run_tool
+from tests.factories import error_line, run_tool
 
 
 def benchmark(tmp_path, *arguments):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import CONFIGS, data_options, error_line, run_tool
+from tests.factories import CONFIGS, data_options, error_line, run_tool
 
 CONFIG = CONFIGS / 'digits/retinanet_digits_2bit.py'
 
@@ -146,7 +146,7 @@ def test_digits_do_not_overwrite(tmp_path):
 def test_number_of_devices_is_checked():
     import subprocess
 
-    from tests.conftest import ROOT
+    from tests.factories import ROOT
 
     result = subprocess.run(
         ['tools/dist_train.sh', str(CONFIG)],

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from aqd_mmdet.program import file
-from tests.conftest import error_line, run_tool
+from tests.factories import error_line, run_tool
 from tests.program.test_file import detector
 
 USER = b'a picture of the user'

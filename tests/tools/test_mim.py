@@ -1,5 +1,6 @@
 """mim finds configs and tools of an installed package."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -7,9 +8,10 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT, data_options
+from tests.factories import ROOT, data_options
 
 pytest.importorskip('mim')
+FILES = ('setup.py', 'setup.cfg', 'README.md', 'LICENSE', 'model-index.yml')
 
 
 @pytest.fixture(scope='module')
@@ -21,7 +23,7 @@ def installed(tmp_path_factory):
     source = tmp_path_factory.mktemp('source')
     for name in ('aqd_mmdet', 'configs', 'tools'):
         shutil.copytree(ROOT / name, source / name)
-    for name in ('setup.py', 'setup.cfg', 'README.md', 'LICENSE'):
+    for name in FILES:
         shutil.copy(ROOT / name, source)
     subprocess.run(
         [
@@ -108,9 +110,31 @@ def test_run(installed, tmp_path):
     assert (tmp_path / 'd/val.json').is_file()
 
 
+def test_search(installed, tmp_path):
+    result = mim(
+        *(installed, tmp_path, 'search', 'aqd_mmdet'),
+        *('--model', 'AQD-digits', '--json', tmp_path / 'found.json'),
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    found = json.loads((tmp_path / 'found.json').read_text())
+    assert found['bits'] == {
+        f'{detector}_digits_{name}': bits
+        for detector in ('retinanet', 'fcos')
+        for name, bits in [
+            ('fp', 'float'),
+            *((f'{bits}bit', bits) for bits in (8, 4, 3, 2)),
+        ]
+    }
+
+
 def test_both_places_hold_the_same(installed):
     for folder in ('aqd_mmdet/.mim', '_aqd_mmdet_mim'):
-        for path in ('tools/train.py', 'configs/aqd/retinanet_2bit.py'):
+        for path in (
+            'tools/train.py',
+            'configs/aqd/retinanet_2bit.py',
+            'configs/aqd/metafile.yml',
+            'model-index.yml',
+        ):
             assert (installed / folder / path).read_bytes() == (
                 ROOT / path
             ).read_bytes()

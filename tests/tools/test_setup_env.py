@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, error_line
+from tests.factories import ROOT, error_line
 
 # Says yes to everything, except that no wheel of mmcv can be downloaded.
 PYTHON = """#!/bin/bash

@@ -16,9 +16,5 @@ recipe = [
     dict(modules='*', add=dict(bits=8, signed=False)),
     # Towers are shared by the levels of the pyramid, their norms are not.
     # Without this line they share the norms, too.
-    dict(modules='bbox_head.*_convs.*', norm=dict(type='MultiLevelBN')),
+    dict(modules='bbox_head.*_convs.*', norm=dict()),
 ]
-
-# The integer side: what the compiled program is made of. `aware_from=11` lets
-# training see the program's own codes from epoch 11 on.
-integer = dict(type='FixedPoint', multiplier_bits=24, aware_from=None)

@@ -22,4 +22,3 @@ recipe = [
     dict(modules='*', add=dict(bits=8, signed=True)),
     dict(modules='*', act=dict(bits=8)),
 ]
-integer = dict(type='FixedPoint', multiplier_bits=24, aware_from=None)

@@ -17,4 +17,3 @@ recipe = [
     dict(modules='roi_head.bbox_roi_extractor*', pool=dict(bits=8)),
     dict(modules='roi_head.mask_*', float=True),
 ]
-integer = dict(type='FixedPoint', multiplier_bits=24, aware_from=None)

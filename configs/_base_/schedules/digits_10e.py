@@ -1,0 +1,23 @@
+# From scratch, so AdamW and a higher rate than the published SGD.
+max_epochs = 10
+train_cfg = dict(
+    type='EpochBasedTrainLoop',
+    max_epochs=max_epochs,
+    val_interval=max_epochs,
+)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
+    paramwise_cfg=dict(custom_keys={'.clip': dict(decay_mult=0)}),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=60),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=max_epochs,
+        eta_min=2e-5,
+        convert_to_iter_based=True,
+    ),
+]

@@ -1,8 +1,0 @@
-# Cascade R-CNN: proposals, regions and boxes on integers.
-_base_ = [
-    'mmdet::cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py',
-    '../_base_/mix_regions.py',
-]
-
-model = dict(detector='CascadeRCNN', **_base_.aqd)
-default_hooks = _base_.aqd_hooks

@@ -1,0 +1,8 @@
+# FSAF.
+_base_ = [
+    'mmdet::fsaf/fsaf_r50_fpn_1x_coco.py',
+    '../_base_/models/aqd_single_stage.py',
+]
+
+model = dict(detector='FSAF', bits=4, **_base_.aqd)
+default_hooks = _base_.aqd_hooks

@@ -1,0 +1,8 @@
+# RetinaNet with GHM losses.
+_base_ = [
+    'mmdet::ghm/retinanet_r50_fpn_ghm-1x_coco.py',
+    '../_base_/models/aqd_single_stage.py',
+]
+
+model = dict(detector='RetinaNet', bits=4, **_base_.aqd)
+default_hooks = _base_.aqd_hooks

@@ -1,8 +1,0 @@
-# RetinaNet on ResNeXt.
-_base_ = [
-    'mmdet::retinanet/retinanet_x101-32x4d_fpn_1x_coco.py',
-    '../_base_/mix.py',
-]
-
-model = dict(detector='RetinaNet', **_base_.aqd)
-default_hooks = _base_.aqd_hooks
