@@ -47,7 +47,7 @@ int main(int argc, char **argv) {
   if (argc != 3) return fail("give a model.aqd and a picture.ppm", argv[0]);
   unsigned char *content = read_file(argv[1], &model_length);
   if (content == NULL) return fail("cannot be read", argv[1]);
-  if (aqd_load(content, model_length, 1, &model, message, sizeof message)) {
+  if (aqd_load(content, model_length, NULL, &model, message, sizeof message)) {
     return fail(message, argv[1]);
   }
   free(content);

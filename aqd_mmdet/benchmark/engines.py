@@ -1,14 +1,12 @@
 """What is measured: the engine at its widths, and its peers."""
 
-import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from ..errors import UserError
-from ..program import file
-from ..runtime.engine import Engine, library
-from .layers import Chain, chain_detector
+from ..runtime import engine
 
 WIDTHS = (8, 4, 3, 2)
 # What is measured with instructions other than the best: their own kernels,
@@ -60,28 +58,18 @@ class EngineSpec:
         return self.model == 'int8.onnx'
 
 
-def instruction_sets() -> list[str]:
-    """Return what AQD_ISA may be on this machine, the best first."""
-    if library() is None:
+def instruction_sets() -> tuple[str, ...]:
+    """Return the engine's sets of instructions here, the best first."""
+    sets = engine.instruction_sets()
+    if not sets:
         raise UserError(
             'the engine is not built: pip install the package where there is '
             'a C++ compiler'
         )
-    tiny = chain_detector(Chain('', ((4, 4),), 1, (4, 4)), 8, 1)
-    before = os.environ.get('AQD_ISA')
-    os.environ['AQD_ISA'] = '?'  # The refusal of it names them.
-    try:
-        Engine(tiny, file.to_bytes(tiny), 1)
-    except UserError as error:
-        return str(error).rsplit(': ', 1)[1].split(', ')
-    finally:
-        del os.environ['AQD_ISA']
-        if before is not None:
-            os.environ['AQD_ISA'] = before
-    raise AssertionError('the engine took AQD_ISA=?')
+    return sets
 
 
-def all_engines(sets: list[str], flags: set[str]) -> list[EngineSpec]:
+def all_engines(sets: Sequence[str], flags: set[str]) -> list[EngineSpec]:
     """Return all engines that this machine can run.
 
     Args:

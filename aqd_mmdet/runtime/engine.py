@@ -17,12 +17,24 @@ from ..program.detector import CompiledDetector
 from ..program.ops import Image, Program
 
 MESSAGE_BYTES = 300
+# The environment's choice of instructions; see docs/engine.md.
+ISA_VARIABLE = 'AQD_ISA'
 # Numbers of an aqd_detection: four edges, label, score.
 DETECTION_FIELDS = 6
 # What a container may use in a period, in microseconds, and the period.
 QUOTA = Path('/sys/fs/cgroup/cpu.max')
 # Numbers of 32 bits in a line of a common cache.
 LINE = 16
+
+
+class _Options(ctypes.Structure):
+    """``aqd_options`` of ``csrc/include/aqd.h``."""
+
+    _fields_ = [
+        ('size', ctypes.c_size_t),
+        ('threads', ctypes.c_int32),
+        ('isa', ctypes.c_char_p),
+    ]
 
 
 def _lines(shape: tuple[int, ...]) -> np.ndarray:
@@ -42,6 +54,7 @@ def library() -> Any:
         loaded = ctypes.CDLL(str(path))
         loaded.aqd_free.argtypes = [ctypes.c_void_p]
         loaded.aqd_free.restype = None
+        loaded.aqd_isa_name.restype = ctypes.c_char_p
         loaded.aqd_detect.argtypes = [
             *(ctypes.c_void_p, ctypes.c_void_p),
             *(ctypes.c_int32, ctypes.c_int32, ctypes.c_ssize_t),
@@ -49,6 +62,30 @@ def library() -> Any:
         ]
         return loaded
     return None
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """Return the sets of instructions that the engine can use here, the best
+    first; none where it is not built."""
+    loaded = library()
+    if loaded is None:
+        return ()
+    count = loaded.aqd_isa_count()
+    return tuple(loaded.aqd_isa_name(i).decode() for i in range(count))
+
+
+def _chosen_set() -> bytes | None:
+    """Return the set that the environment names, or None for the best."""
+    name = os.environ.get(ISA_VARIABLE)
+    if name is None:
+        return None
+    names = instruction_sets()
+    if name not in names:
+        raise UserError(
+            f'{ISA_VARIABLE}: expected one of {", ".join(names)}, '
+            f'found {name!r}'
+        )
+    return name.encode()
 
 
 def processors() -> int:
@@ -82,7 +119,8 @@ class Engine:
         threads: How many run a call; the result does not depend on it.
 
     Raises:
-        UserError: If the engine refuses it.
+        UserError: If the engine refuses it, or has not the instructions
+            that the environment's ``AQD_ISA`` names.
     """
 
     def __init__(
@@ -92,10 +130,11 @@ class Engine:
         self._library = library()
         self._model = ctypes.c_void_p()
         message = ctypes.create_string_buffer(MESSAGE_BYTES)
+        options = _Options(ctypes.sizeof(_Options), threads, _chosen_set())
         status = self._library.aqd_load(
             content,
             ctypes.c_size_t(len(content)),
-            threads,
+            ctypes.byref(options),
             ctypes.byref(self._model),
             message,
             ctypes.c_size_t(MESSAGE_BYTES),

@@ -85,5 +85,5 @@ def test_run(tmp_path, quick):
 
 def test_engine_that_fails(tmp_path, quick):
     wrong = EngineSpec('wrong', 'w', 'aqd', 'aqd2', {'AQD_ISA': 'none'})
-    with pytest.raises(UserError, match='^wrong: UserError: .*AQD_ISA=none'):
+    with pytest.raises(UserError, match='^wrong: UserError: .*AQD_ISA: expected'):
         run(tmp_path, [wrong])

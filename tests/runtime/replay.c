@@ -1,6 +1,6 @@
 /* Loads each file of a corpus, runs what can be run and detects where boxes
  * can be made, for sanitizers; with AQD_FUZZ the same for what libFuzzer makes
- * (docs/engine.md). */
+ * (docs/engine.md). AQD_ISA may name the instructions. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,8 +71,9 @@ static void load_and_run(const void *content, size_t length,
                          struct counts *counts) {
   char message[100];
   aqd_model *model;
+  const aqd_options options = {sizeof options, 2, getenv("AQD_ISA")};
   const int status =
-      aqd_load(content, length, 2, &model, message, sizeof message);
+      aqd_load(content, length, &options, &model, message, sizeof message);
   if (status == AQD_OK) {
     ++counts->loaded;
     counts->ran += run(model, 0);

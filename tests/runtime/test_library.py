@@ -107,7 +107,7 @@ def test_mistakes_are_one_line(example, model, picture, tmp_path):
     for arguments, message in [
         ((), 'give a model.aqd and a picture.ppm'),
         (('no.aqd', picture), 'no.aqd: cannot be read'),
-        ((tmp_path / 'half.aqd', picture), 'half.aqd: it is not whole'),
+        ((tmp_path / 'half.aqd', picture), 'half.aqd: section JSON: expected'),
         ((model, 'no.ppm'), 'no.ppm: cannot be read'),
         ((model, tmp_path / 'half.ppm'), 'not a whole P6 picture'),
         ((model, tmp_path / 'grey.ppm'), 'not a whole P6 picture'),

@@ -9,8 +9,8 @@ from aqd_mmdet.program import file
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.runtime import reference
 from aqd_mmdet.runtime.engine import Engine
+from tests import kernels
 from tests.program.test_file import detector
-from tests.runtime.test_engine import load
 
 GRIDS = [(0, 3), (0, 3), (0, 7), (0, 255), (-128, 127), (-1024, 1024), (-1, 1)]
 CHANNELS = [1, 5, 16, 20, 32, 33]
@@ -153,9 +153,9 @@ class Builder:
 
 @pytest.mark.parametrize('isa', ['portable', 'avx2', 'avx512', 'amx', 'neon'])
 def test_together_and_alone(isa, monkeypatch):
-    monkeypatch.setenv('AQD_ISA', isa)
-    if load(file.to_bytes(detector()))[0] != 0:
+    if isa not in kernels.names():
         pytest.skip(f'this machine has no {isa}')
+    monkeypatch.setenv('AQD_ISA', isa)
     for seed in range(60):
         program = Builder(seed).program()
         whole = replace(detector(), program=program)

@@ -3,7 +3,8 @@
  *   threads model.aqd CALLERS THREADS
  *
  * Each caller runs the network and detects where boxes can be made, at several
- * sizes, and compares with what was made before, alone. */
+ * sizes, and compares with what was made before, alone. AQD_ISA may name the
+ * instructions. */
 
 #include <pthread.h>
 #include <stdio.h>
@@ -97,7 +98,8 @@ static int load(const char *name, int threads) {
   rewind(file);
   if (fread(content, 1, length, file) != length) return 0;
   fclose(file);
-  if (aqd_load(content, length, threads, &model, message, sizeof message)) {
+  const aqd_options options = {sizeof options, threads, getenv("AQD_ISA")};
+  if (aqd_load(content, length, &options, &model, message, sizeof message)) {
     return 0;
   }
   free(content);

@@ -11,10 +11,10 @@
 
 #include "aqd.h"
 #include "detect/detect.h"
+#include "format/reader.h"
 #include "interpreter.h"
 
-// All that changes after loading are the workspaces of calls, and the threads'
-// work.
+// After loading, only the workspaces and the work of the threads change.
 struct aqd_model {
   const aqd::Isa *isa = nullptr;
   aqd::Model content;
@@ -24,10 +24,25 @@ struct aqd_model {
 
 namespace {
 
+using aqd::Status;
+
+// Status is aqd_status.
+constexpr int code(Status status) { return static_cast<int>(status); }
+
+static_assert(code(Status::kOk) == AQD_OK &&
+              code(Status::kBadFile) == AQD_BAD_FILE &&
+              code(Status::kBadInput) == AQD_BAD_INPUT &&
+              code(Status::kNoMemory) == AQD_NO_MEMORY);
+
+// Whether a list has an item of an index.
+template <typename Items>
+bool has(const Items &items, int index) {
+  return index >= 0 && static_cast<size_t>(index) < items.size();
+}
+
 const aqd::Program *program_of(const aqd_model *model, int index) {
   const auto &programs = model->content.programs;
-  const bool right = index >= 0 && static_cast<size_t>(index) < programs.size();
-  return right ? &programs[static_cast<size_t>(index)] : nullptr;
+  return has(programs, index) ? &programs[static_cast<size_t>(index)] : nullptr;
 }
 
 void tell(const std::string &what, char *message, size_t capacity) {
@@ -37,34 +52,82 @@ void tell(const std::string &what, char *message, size_t capacity) {
   message[count] = '\0';
 }
 
-// Calls what takes an interpreter, with a workspace of its own; gives a status.
+// Calls what takes an interpreter, with a workspace of its own.
 template <typename Work>
 int interpret(aqd_model *model, const Work &work) {
   const aqd::Lease lease(model->workspaces.get());
   if (lease.get() == nullptr) return AQD_NO_MEMORY;
-  return work(aqd::Interpreter(model->content, *model->isa, model->pool.get(),
-                               lease.get()));
+  return code(work(aqd::Interpreter(model->content, *model->isa,
+                                    model->pool.get(), lease.get())));
+}
+
+// What a caller chose; the message is empty if it can be had.
+struct Options {
+  int threads = 1;
+  const aqd::Isa *isa = nullptr;
+  std::string message;
+};
+
+Options options_of(const aqd_options *given) {
+  Options options;
+  const std::vector<const aqd::Isa *> sets = aqd::available_isas();
+  options.isa = sets[0];
+  if (given == nullptr) return options;
+  if (given->size != sizeof *given) {
+    options.message = aqd::refusal(
+        "options", "a size of " + aqd::text(int64_t{sizeof *given}) + " bytes",
+        aqd::text(static_cast<int64_t>(given->size)));
+    return options;
+  }
+  options.threads = given->threads;
+  if (given->threads < 1) {
+    options.message = aqd::refusal("options: threads", "1 or more",
+                                   aqd::text(given->threads));
+  }
+  if (given->isa == nullptr) return options;
+  std::string names;
+  for (const aqd::Isa *each : sets) {
+    if (std::strcmp(given->isa, each->name) == 0) {
+      options.isa = each;
+      return options;
+    }
+    names += (names.empty() ? "" : ", ") + std::string(each->name);
+  }
+  options.message =
+      aqd::refusal("options: isa", "one of this machine's (" + names + ")",
+                   aqd::quoted(given->isa));
+  return options;
 }
 
 }  // namespace
 
-int aqd_load(const void *content, size_t length, int threads,
+int aqd_isa_count(void) {
+  return static_cast<int>(aqd::available_isas().size());
+}
+
+const char *aqd_isa_name(int index) {
+  const std::vector<const aqd::Isa *> sets = aqd::available_isas();
+  return has(sets, index) ? sets[static_cast<size_t>(index)]->name : nullptr;
+}
+
+int aqd_load(const void *content, size_t length, const aqd_options *options,
              aqd_model **model, char *message, size_t capacity) {
   *model = nullptr;
   std::unique_ptr<aqd_model> made(new (std::nothrow) aqd_model);
   if (made == nullptr) return AQD_NO_MEMORY;
-  std::string what;
-  made->isa = aqd::choose_isa(&what);
-  if (made->isa == nullptr) {
-    tell(what, message, capacity);
+  const Options chosen = options_of(options);
+  if (!chosen.message.empty()) {
+    tell(chosen.message, message, capacity);
     return AQD_BAD_INPUT;
   }
   const uint8_t *bytes = static_cast<const uint8_t *>(content);
-  if (!aqd::load_model(bytes, length, &made->content, &what)) {
-    tell(what, message, capacity);
+  std::string mistake;
+  if (!aqd::load_model(bytes, length, &made->content, &mistake)) {
+    tell(mistake, message, capacity);
     return AQD_BAD_FILE;
   }
-  made->pool.reset(new (std::nothrow) aqd::ThreadPool(threads));
+  made->isa = chosen.isa;
+  made->pool.reset(new (std::nothrow) aqd::ThreadPool(chosen.threads));
   if (made->pool == nullptr) return AQD_NO_MEMORY;
   made->workspaces.reset(new (std::nothrow) aqd::Workspaces(
       made->pool.get(), made->content.programs.size()));
@@ -122,10 +185,17 @@ int aqd_detect(aqd_model *model, const uint8_t *pixels, int32_t height,
                int32_t width, ptrdiff_t stride, aqd_detection *found,
                int32_t capacity, int32_t *count) {
   *count = 0;
-  return interpret(model, [&](const aqd::Interpreter &interpreter) {
-    return aqd::detect(interpreter, {pixels, {height, width}, stride}, found,
-                       capacity, count);
+  std::vector<aqd::Detection> all;
+  const int status = interpret(model, [&](const aqd::Interpreter &interpreter) {
+    return aqd::detect(interpreter, {pixels, {height, width}, stride}, &all);
   });
+  if (status != AQD_OK) return status;
+  *count = static_cast<int32_t>(all.size());
+  for (int32_t i = 0; i < std::min(capacity, *count); ++i) {
+    const aqd::Detection &each = all[static_cast<size_t>(i)];
+    found[i] = {each.x0, each.y0, each.x1, each.y1, each.label, each.score};
+  }
+  return AQD_OK;
 }
 
 int32_t aqd_max_detections(const aqd_model *model) {
@@ -138,6 +208,6 @@ int32_t aqd_label_count(const aqd_model *model) {
 
 const char *aqd_label(const aqd_model *model, int32_t index) {
   const auto &labels = model->content.detector.labels;
-  const bool right = index >= 0 && static_cast<size_t>(index) < labels.size();
-  return right ? labels[static_cast<size_t>(index)].c_str() : nullptr;
+  if (!has(labels, index)) return nullptr;
+  return labels[static_cast<size_t>(index)].c_str();
 }

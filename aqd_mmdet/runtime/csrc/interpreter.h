@@ -1,4 +1,4 @@
-// Runs the operators of a model's programs, in their order.
+// Runs the programs of a model in a workspace.
 
 #pragma once
 
@@ -9,7 +9,10 @@
 
 namespace aqd {
 
-// Makes what kernels of a set read of a model's programs; it never changes then.
+// What became of a call, by the numbers of the C API.
+enum class Status { kOk = 0, kBadFile = 1, kBadInput = 2, kNoMemory = 3 };
+
+// Lets a set of instructions prepare the programs. Then they never change.
 void prepare(const Isa &isa, Model *model);
 
 // One for each call. What it runs is shared by all calls; what it writes is its
@@ -24,19 +27,17 @@ class Interpreter {
   ThreadPool *pool() const { return &pool_; }
   Workspace &workspace() const { return workspace_; }
 
-  // Channels and size of an output for an input's size; gives a status.
-  int output_shape(size_t program, size_t output, Size input,
-                   int32_t shape[3]) const;
+  // Channels, height and width of an output for an input's size.
+  Status output_shape(size_t program, size_t output, Size input,
+                      int32_t shape[3]) const;
 
-  // Runs a program on a batch of inputs of one size, each after the other;
-  // gives a status.
-  int run(size_t program, const void *input, int32_t count, Size size,
-          int32_t *const *outputs) const;
+  // Runs a program on inputs of one size, each after the other.
+  Status run(size_t program, const void *inputs, int32_t count, Size size,
+             int32_t *const *outputs) const;
 
  private:
-  // The plan for an input's size, the last one if it is the same; null if the
-  // program does not take it.
-  const Plan *plan_of(size_t program, Size size) const;
+  // The program, planned for an input's size; null if it does not take it.
+  Execution *execution_of(size_t program, Size size) const;
 
   const Model &model_;
   const Isa &isa_;

@@ -7,11 +7,11 @@
 namespace aqd {
 namespace {
 
-// How often a thread looks whether there is something to do before it sleeps:
-// some tens of microseconds, as long as the system takes to wake it.
-constexpr int kLooks = 2000;
+// How often a thread looks for work before it sleeps: some tens of
+// microseconds, which is what it costs to wake it.
+constexpr int kSpins = 2000;
 
-inline void rest() {
+inline void pause() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -20,19 +20,19 @@ inline void rest() {
 }
 
 template <typename Done>
-void look(const Done &done) {
-  for (int i = 0; i < kLooks && !done(); ++i) rest();
+void spin(const Done &done) {
+  for (int i = 0; i < kSpins && !done(); ++i) pause();
 }
 
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) : owner_(getpid()) {
-  // Workers count them, and so wait until all are there.
+  // Workers wait for the lock until all of them are there.
   const std::lock_guard<std::mutex> lock(mutex_);
   workers_.reserve(threads > 1 ? static_cast<size_t>(threads - 1) : 0);
   for (int i = 1; i < threads; ++i) {
     pthread_t worker;
-    // With fewer threads it is slower, and that is all.
+    // Fewer threads give the same results.
     if (pthread_create(&worker, nullptr, work, this) != 0) break;
     workers_.push_back(worker);
   }
@@ -57,13 +57,13 @@ void ThreadPool::run(int64_t parts, Call call, const void *context) {
   Job job{call, context, parts};
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    job.other = jobs_;
+    job.next_job = jobs_;
     jobs_ = &job;
     ++round_;
   }
   wake_.notify_all();
   take_parts(&job, 0);
-  look([&] { return job.workers == 0; });
+  spin([&] { return job.workers == 0; });
   std::unique_lock<std::mutex> lock(mutex_);
   remove(&job);
   done_.wait(lock, [&] { return job.workers == 0; });
@@ -78,7 +78,7 @@ void ThreadPool::take_parts(Job *job, int thread) {
 ThreadPool::Job *ThreadPool::find_job() {
   Job *found = nullptr;
   if (callers_ + busy_ >= threads()) return found;
-  for (Job *job = jobs_; job != nullptr; job = job->other) {
+  for (Job *job = jobs_; job != nullptr; job = job->next_job) {
     if (!job->has_parts()) continue;
     if (found == nullptr || job->workers < found->workers) found = job;
   }
@@ -87,8 +87,8 @@ ThreadPool::Job *ThreadPool::find_job() {
 
 void ThreadPool::remove(const Job *job) {
   Job **at = &jobs_;
-  while (*at != job) at = &(*at)->other;
-  *at = job->other;
+  while (*at != job) at = &(*at)->next_job;
+  *at = job->next_job;
 }
 
 void *ThreadPool::work(void *pool) {
@@ -103,15 +103,15 @@ void *ThreadPool::work(void *pool) {
       take_parts(job, thread);
       lock.lock();
       --self.busy_;
-      // The job stays until its caller gets the lock.
+      // The job lives until its caller gets the lock.
       if (--job->workers == 0) self.done_.notify_all();
       continue;
     }
     const uint64_t seen = self.round_;
     const auto is_called = [&] { return self.stop_ || self.round_ != seen; };
     lock.unlock();
-    // Where callers take all cores it leaves them at once.
-    look([&] { return is_called() || self.is_full(); });
+    // Sleep at once if callers use all cores.
+    spin([&] { return is_called() || self.is_full(); });
     lock.lock();
     self.wake_.wait(lock, is_called);
   }

@@ -1,4 +1,4 @@
-// A few threads that share the rows of an operator.
+// Threads that divide the rows of an operator among them.
 
 #pragma once
 
@@ -19,25 +19,25 @@ namespace aqd {
 
 #ifdef AQD_HAS_THREADS
 
-// A thread pool that several callers use at a time. What one of them wants done
-// is a job of parts, and each part is done once. The caller works at its own
-// job; idle workers join any job that has parts left, as long as there are no
-// more of both than the pool has threads: the cores are then the callers'.
+// A thread pool that several callers use at a time. Each call of run is a job
+// of parts, and each part is done once. The caller works at its own job. Idle
+// workers join any job that has parts left, as long as callers and busy workers
+// together are no more than the pool's threads.
 class ThreadPool {
  public:
-  // As many threads as asked for or to be had, a caller's included.
+  // So many threads, the caller's included; fewer if the system has no more.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool &) = delete;
   ThreadPool &operator=(const ThreadPool &) = delete;
 
-  // A caller comes before its first run, and goes after its last one.
+  // Called before the first run of a caller, and after its last one.
   void enter() { ++callers_; }
   void leave() { --callers_; }
   int callers() const { return callers_; }
 
-  // Calls work(part, thread) for all parts below a count and returns when all
-  // are done; of the threads at a job the caller's is 0, a worker's its own.
+  // Calls work(part, thread) for all parts below a count, and returns when all
+  // are done. The thread is 0 for the caller, and a worker's own number.
   template <typename Work>
   void run(int64_t parts, const Work &work) {
     run(parts, [](const void *context, int64_t part, int thread) {
@@ -45,8 +45,8 @@ class ThreadPool {
     }, &work);
   }
 
-  // Whether this is a copy in a forked process, in which no worker lives. It
-  // must not be destroyed there, and its lock may be held for ever.
+  // Whether this is a copy in a forked process, which has no workers. It must
+  // not be destroyed there, and its lock may be held for ever.
   bool is_forked() const;
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
@@ -54,21 +54,21 @@ class ThreadPool {
  private:
   using Call = void (*)(const void *context, int64_t part, int thread);
 
-  // What a call of run wants done. It lies on the caller's stack, so that the
-  // caller waits for those who joined, but not for others.
+  // A call of run. It lies on the caller's stack; the caller waits for the
+  // workers that joined it, and for no others.
   struct Job {
     const Call call;
     const void *const context;
     const int64_t parts;
     std::atomic<int64_t> next{0};
-    // Workers at it: they change under the lock, and are watched without it.
+    // Workers at it. It is changed under the lock and read without it.
     std::atomic<int> workers{0};
-    Job *other = nullptr;  // in the list of jobs
+    Job *next_job = nullptr;
 
     bool has_parts() const { return next < parts; }
   };
 
-  // Whether callers alone are as many as threads, so that no worker may join.
+  // Whether there are as many callers as threads, so that no worker may join.
   bool is_full() const { return callers_ >= threads(); }
   void run(int64_t parts, Call call, const void *context);
   static void take_parts(Job *job, int thread);
@@ -82,18 +82,18 @@ class ThreadPool {
   std::atomic<int> callers_{0};
   std::mutex mutex_;
   std::condition_variable wake_, done_;
-  // Counts the jobs; whether all is over. They change under the lock, and are
-  // watched without it.
+  // How many jobs there were, and whether workers should end. They are changed
+  // under the lock and read without it.
   std::atomic<uint64_t> round_{0};
   std::atomic<bool> stop_{false};
-  int started_ = 0;      // workers that have their number
-  int busy_ = 0;         // workers that are at a job
-  Job *jobs_ = nullptr;  // of all callers
+  int started_ = 0;      // workers that took their number
+  int busy_ = 0;         // workers at a job
+  Job *jobs_ = nullptr;  // a linked list
 };
 
 #else
 
-// Where there are no threads but the caller's.
+// Where the platform has no threads: all work is the caller's.
 class ThreadPool {
  public:
   explicit ThreadPool(int) {}

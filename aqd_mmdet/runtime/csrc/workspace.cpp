@@ -10,7 +10,7 @@ namespace aqd {
 
 std::unique_ptr<Workspace> Workspaces::make() const {
   std::unique_ptr<Workspace> made(new (std::nothrow) Workspace);
-  if (made != nullptr) made->plans.resize(programs_);
+  if (made != nullptr) made->executions = std::vector<Execution>(programs_);
   return made;
 }
 
@@ -61,7 +61,7 @@ void Workspaces::give_back(std::unique_ptr<Workspace> workspace) {
     if (workspace != nullptr) free_.push_back(std::move(workspace));
     return;
   }
-  // The turn passes to who waits longest, and cannot be taken by another.
+  // The turn passes to the caller that waits longest; no other can take it.
   Waiter &next = *waiters_.front();
   waiters_.pop_front();
   next.workspace = std::move(workspace);
@@ -71,7 +71,7 @@ void Workspaces::give_back(std::unique_ptr<Workspace> workspace) {
 
 void Workspaces::forget() {
   delete spare_.exchange(nullptr);
-  // What another thread had locked may be half changed.
+  // If another thread held the lock, the list may be half changed.
   if (!mutex_.try_lock()) return;
   free_.clear();
   mutex_.unlock();

@@ -1,4 +1,4 @@
-// The memory of a call, and which call has which.
+// The memory of calls.
 
 #pragma once
 
@@ -6,7 +6,7 @@
 #include <new>
 #include <vector>
 
-#include "graph/memory_plan.h"
+#include "execution.h"
 #include "thread_pool.h"
 
 #ifdef AQD_HAS_THREADS
@@ -36,29 +36,29 @@ class Buffer {
 
 // All that a call writes, but for what it was given to write to.
 struct Workspace {
-  std::vector<Plan> plans;  // the last of each program
-  Buffer<uint8_t> arena;    // a program's tensors, and what threads need
-  Buffer<uint8_t> image;    // the network's
-  Buffer<int32_t> maps;     // what leaves the network
+  std::vector<Execution> executions;  // the last of each program
+  Buffer<uint8_t> arena;  // a program's tensors, and what threads need
+  Buffer<uint8_t> image;  // of the network
+  Buffer<int32_t> maps;   // what leaves the network
 };
 
-// The workspaces of a model. There are no more of them than calls that run at a
-// time: as many as the pool has threads, or the machine processors, if these
-// are more. Further callers wait, and have their turns in their order.
+// The workspaces of a model. At most as many calls run at a time as the pool
+// has threads, or as the machine has processors, if these are more. Further
+// callers wait, first come, first served.
 class Workspaces {
  public:
   Workspaces(ThreadPool *pool, size_t programs);
   Workspaces(const Workspaces &) = delete;
   Workspaces &operator=(const Workspaces &) = delete;
 
-  // Waits for a turn, and returns the workspace that was given back last, whose
-  // plans and memory are likely to fit; or a new one, or null if there is no
-  // memory. It must be given back, null as well.
+  // Waits for a turn. Returns the workspace that was given back last, whose
+  // plans and memory are likely to fit, or a new one, or null if there is no
+  // memory. What it returns must be given back, even null.
   std::unique_ptr<Workspace> take();
   void give_back(std::unique_ptr<Workspace> workspace);
 
-  // Frees in a forked process what can be freed there. Destruction could wait
-  // for threads that are not there.
+  // Frees in a forked process what can be freed. Destruction could wait for
+  // threads that the process does not have.
   void forget();
 
  private:
@@ -66,7 +66,7 @@ class Workspaces {
 
   const size_t programs_;
 #ifdef AQD_HAS_THREADS
-  // A caller that waits for its turn. It lies on its stack.
+  // A caller that waits for its turn. It lies on that caller's stack.
   struct Waiter {
     std::condition_variable turn;
     std::unique_ptr<Workspace> workspace;
@@ -78,7 +78,7 @@ class Workspaces {
   std::mutex mutex_;
   std::vector<std::unique_ptr<Workspace>> free_;
   std::deque<Waiter *> waiters_;
-  // A free one of a forked process, in which the lock may be held for ever.
+  // A free workspace of a forked process, where the lock may be held for ever.
   std::atomic<Workspace *> spare_{nullptr};
 #else
   std::unique_ptr<Workspace> free_;

@@ -17,23 +17,23 @@ struct Box {
   int32_t label = 0;
   int64_t rank = 0;  // of two boxes, the one of the larger is better
 
-  bool is_real() const { return edges.x1 > edges.x0 && edges.y1 > edges.y0; }
+  bool has_area() const { return edges.x1 > edges.x0 && edges.y1 > edges.y0; }
 };
 
-// Where a box starts from: a pixel of a map, and which of its priors.
-struct BoxPlace {
+// A prior of a level: the pixel of a map, and which prior of that pixel.
+struct PriorCoord {
   int64_t y = 0, x = 0, prior = 0;
 };
 
-// The box of a place's codes, in Q12 pixels.
+// The box that codes of a prior stand for, in Q12 pixels.
 Edges decode(const Decoder &decoder, size_t level, const int32_t *codes,
-             const BoxPlace &place);
+             const PriorCoord &place);
 
-// A box (centre and sides in Q12) moved and grown by four codes.
-Edges moved(const Anchor &from, const int32_t *codes, const Multipliers &table,
-            int64_t limit, const Curve &exp);
+// An anchor, moved and scaled by four codes: dx, dy, dw, dh.
+Edges decode_deltas(const Anchor &from, const int32_t *codes,
+                    const Multipliers &table, int64_t limit, const Curve &exp);
 
-// Edges in Q12, limited to near..far pixels, in 256ths.
-Edges limited(const Edges &wide, int64_t near, Size far);
+// Edges in Q12 pixels, clipped to near..far pixels and rounded to 256ths.
+Edges clip(const Edges &wide, int64_t near, Size far);
 
 }  // namespace aqd

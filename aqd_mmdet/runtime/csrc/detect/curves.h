@@ -9,8 +9,8 @@
 namespace aqd {
 
 // Requantises a number of a channel.
-inline int64_t fixed(int64_t x, const Multipliers &table, size_t channel,
-                     int64_t low, int64_t high) {
+inline int64_t requantize(int64_t x, const Multipliers &table, size_t channel,
+                          int64_t low, int64_t high) {
   const size_t k = table.m.size() > 1 ? channel : 0;
   return std::clamp((x * table.m[k] + table.b[k]) >> table.s[k], low, high);
 }

@@ -2,16 +2,21 @@
 
 #pragma once
 
-#include "aqd.h"
 #include "detect/preprocess.h"
 #include "interpreter.h"
 
 namespace aqd {
 
-// Finds objects in an image; gives a status. As many as capacity allows are
-// written, the best first, and all are counted.
-int detect(const Interpreter &interpreter, const Pixels &image,
-           aqd_detection *found, int32_t capacity, int32_t *count);
+// A box in the image that was given.
+struct Detection {
+  int32_t x0, y0, x1, y1;  // 256ths of a pixel
+  int32_t label;
+  int32_t score;  // in 2^-24
+};
+
+// Finds objects in an image, the best first.
+Status detect(const Interpreter &interpreter, const Pixels &image,
+              std::vector<Detection> *found);
 
 // Most detections of one image; 0 if none are to be had.
 int32_t max_detections(const Model &model);

@@ -56,7 +56,13 @@ struct BoxLevel {
   }
 };
 
-enum class DecoderKind : uint8_t { kAnchors, kCells, kPoints, kExponents, kBins };
+enum class DecoderKind : uint8_t {
+  kAnchors,
+  kCells,
+  kPoints,
+  kExponents,
+  kBins,
+};
 
 struct Decoder {
   DecoderKind kind = DecoderKind::kAnchors;

@@ -4,28 +4,25 @@
 #include <cstring>
 
 #include "detect/curves.h"
+#include "format/limits.h"
 
 namespace aqd {
 namespace {
 
 constexpr int kPositionBits = 11;
 constexpr int32_t kOne = 1 << kPositionBits;
-// One side of an image, and the ratio of both: beyond them it is a mistake,
-// and the resized image would have a side of nothing.
-constexpr int32_t kMaxSide = 16384;
-constexpr int32_t kMaxRatio = 200;
 // Rows that a thread makes at a time.
 constexpr int32_t kBand = 16;
 
 // What an output reads along an axis: two neighbours, and how much the second
 // one counts.
-struct Position {
+struct Interpolation {
   int32_t first, second, weight;
 };
 
 // Positions of n outputs in k pixels.
-std::vector<Position> positions(int32_t n, int32_t k) {
-  std::vector<Position> made;
+std::vector<Interpolation> interpolations(int32_t n, int32_t k) {
+  std::vector<Interpolation> made;
   made.reserve(static_cast<size_t>(n));
   const int64_t last = int64_t{k - 1} * kOne;
   for (int64_t i = 0; i < n; ++i) {
@@ -44,7 +41,7 @@ std::vector<Position> positions(int32_t n, int32_t k) {
 class Rows {
  public:
   Rows(const PreProcess &pre, const Pixels &image,
-       const std::vector<Position> &columns)
+       const std::vector<Interpolation> &columns)
       : pre_(pre), image_(image), columns_(columns) {
     for (std::vector<int32_t> &row : rows_) {
       row.resize(columns.size() * kColours);
@@ -62,7 +59,7 @@ class Rows {
  private:
   void resize(int32_t y, int32_t *to) const {
     const uint8_t *from = image_.data + y * image_.stride;
-    for (const Position &each : columns_) {
+    for (const Interpolation &each : columns_) {
       const uint8_t *left = from + each.first * kColours;
       const uint8_t *right = from + each.second * kColours;
       for (int c = 0; c < kColours; ++c) {
@@ -75,7 +72,7 @@ class Rows {
 
   const PreProcess &pre_;
   const Pixels &image_;
-  const std::vector<Position> &columns_;
+  const std::vector<Interpolation> &columns_;
   std::vector<int32_t> rows_[2];
   int32_t held_[2] = {-1, -1};
 };
@@ -92,53 +89,54 @@ bool is_image(const Pixels &image) {
   const int32_t height = image.size.height, width = image.size.width;
   if (image.data == nullptr || height < 1 || width < 1) return false;
   const int32_t low = std::min(height, width), high = std::max(height, width);
-  if (high > kMaxSide || high > kMaxRatio * low) return false;
+  // Beyond that the resized image would have a side of nothing.
+  if (high > kImageSide.most || high > kImageRatio.most * low) return false;
   const ptrdiff_t row = ptrdiff_t{width} * kColours;
   return image.stride >= row || image.stride <= -row;
 }
 
-Size fitted_size(const PreProcess &pre, Size image) {
+Size resized_size(const PreProcess &pre, Size image) {
   if (pre.is_stretched) return {pre.long_side, pre.long_side};
   const int64_t big = std::max(image.height, image.width);
   const int64_t small = std::min(image.height, image.width);
   const bool by_short = pre.short_side * big < pre.long_side * small;
   const int64_t p = by_short ? pre.short_side : pre.long_side;
   const int64_t q = by_short ? small : big;
-  const auto fitted = [&](int64_t n) {
+  const auto scaled = [&](int64_t n) {
     return static_cast<int32_t>(
         std::max<int64_t>(1, (2 * n * p + q) / (2 * q)));
   };
-  return {fitted(image.height), fitted(image.width)};
+  return {scaled(image.height), scaled(image.width)};
 }
 
-Size bordered_size(const PreProcess &pre, Size fitted, int32_t stride) {
-  if (pre.is_whole) fitted = {pre.long_side, pre.long_side};
-  const auto bordered = [&](int32_t n) {
+Size padded_size(const PreProcess &pre, Size resized, int32_t stride) {
+  if (pre.is_whole) resized = {pre.long_side, pre.long_side};
+  const auto padded = [&](int32_t n) {
     return (n + stride - 1) / stride * stride;
   };
-  return {bordered(fitted.height), bordered(fitted.width)};
+  return {padded(resized.height), padded(resized.width)};
 }
 
-void prepare(const PreProcess &pre, const Pixels &image, Size fitted,
-             Size bordered, ThreadPool *pool, uint8_t *out) {
-  const std::vector<Position> rows =
-      positions(fitted.height, image.size.height);
-  const std::vector<Position> columns =
-      positions(fitted.width, image.size.width);
-  const int64_t length = int64_t{bordered.width} * kColours;
-  const int32_t used = fitted.width * kColours;
-  const int32_t bands = (bordered.height + kBand - 1) / kBand;
+void resize(const PreProcess &pre, const Pixels &image, Size resized,
+            Size padded, ThreadPool *pool, uint8_t *out) {
+  const std::vector<Interpolation> rows =
+      interpolations(resized.height, image.size.height);
+  const std::vector<Interpolation> columns =
+      interpolations(resized.width, image.size.width);
+  const int64_t length = int64_t{padded.width} * kColours;
+  const int32_t used = resized.width * kColours;
+  const int32_t bands = (padded.height + kBand - 1) / kBand;
   pool->run(bands, [&](int64_t band, int) {
     Rows source(pre, image, columns);
     const int32_t first = static_cast<int32_t>(band) * kBand;
-    const int32_t end = std::min(first + kBand, bordered.height);
+    const int32_t end = std::min(first + kBand, padded.height);
     for (int32_t y = first; y < end; ++y) {
       uint8_t *to = out + y * length;
-      if (y >= fitted.height) {
-        fill(pre, bordered.width, to);
+      if (y >= resized.height) {
+        fill(pre, padded.width, to);
         continue;
       }
-      const Position &row = rows[static_cast<size_t>(y)];
+      const Interpolation &row = rows[static_cast<size_t>(y)];
       const int32_t *top = source.at(row.first);
       const int32_t *bottom = source.at(row.second);
       const int32_t below = row.weight, above = kOne - below;
@@ -148,7 +146,7 @@ void prepare(const PreProcess &pre, const Pixels &image, Size fitted,
         const int32_t sum = top[i] * above + bottom[i] * below + kHalf;
         to[i] = static_cast<uint8_t>(sum >> (2 * kPositionBits));
       }
-      fill(pre, bordered.width - fitted.width, to + used);
+      fill(pre, padded.width - resized.width, to + used);
     }
   });
 }

@@ -17,14 +17,14 @@ struct Pixels {
 // Whether there is such an image, and whether detectors take one of its size.
 bool is_image(const Pixels &image);
 
-// Size at which an image fits the frame.
-Size fitted_size(const PreProcess &pre, Size image);
+// Size of an image when it is resized to the sides of the pre-processing.
+Size resized_size(const PreProcess &pre, Size image);
 
-// Size of an image with its border.
-Size bordered_size(const PreProcess &pre, Size fitted, int32_t stride);
+// Size of a resized image with its padding.
+Size padded_size(const PreProcess &pre, Size resized, int32_t stride);
 
-// Writes an image resized to one size, with a border up to another.
-void prepare(const PreProcess &pre, const Pixels &image, Size fitted,
-             Size bordered, ThreadPool *pool, uint8_t *out);
+// Resizes an image and pads it.
+void resize(const PreProcess &pre, const Pixels &image, Size resized,
+            Size padded, ThreadPool *pool, uint8_t *out);
 
 }  // namespace aqd

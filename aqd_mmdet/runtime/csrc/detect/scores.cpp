@@ -16,7 +16,7 @@ bool is_better(const Candidate &a, const Candidate &b) {
 
 int64_t sigmoid(const Scores &scores, const Multipliers &table, int64_t x) {
   return read_curve(scores.curve,
-                    fixed(x, table, 0, kLowestLogit, -kLowestLogit));
+                    requantize(x, table, 0, kLowestLogit, -kLowestLogit));
 }
 
 // The product of two sigmoids in 2^-48.
@@ -33,9 +33,9 @@ bool are_below(const int32_t *codes, int32_t least) {
 }
 
 // Offers the logits themselves, of places whose factor counts.
-void rank_logits(const PostProcess &post, const Map &logits,
-                 const Map *factors, int64_t place, int64_t places,
-                 Best *best) {
+void collect_logits(const PostProcess &post, const Map &logits,
+                    const Map *factors, int64_t place, int64_t places,
+                    TopK *best) {
   const int64_t count = places * post.classes;
   for (int64_t start = place * post.classes; start < count; start += kBlock) {
     const int64_t end = std::min(start + kBlock, count);
@@ -57,9 +57,9 @@ void rank_logits(const PostProcess &post, const Map &logits,
 }
 
 // Offers the best class of each place.
-void rank_best_class(const PostProcess &post, const Map &logits,
-                     const Map &factors, int64_t place, int64_t places,
-                     Best *best) {
+void collect_best_class(const PostProcess &post, const Map &logits,
+                        const Map &factors, int64_t place, int64_t places,
+                        TopK *best) {
   for (; place < places; ++place) {
     const int32_t *first = logits.codes + place * post.classes;
     const int64_t label =
@@ -69,9 +69,9 @@ void rank_best_class(const PostProcess &post, const Map &logits,
   }
 }
 
-void rank_products(const PostProcess &post, const Map &logits,
-                   const Map &factors, int64_t place, int64_t places,
-                   Best *best) {
+void collect_products(const PostProcess &post, const Map &logits,
+                      const Map &factors, int64_t place, int64_t places,
+                      TopK *best) {
   const Scores &scores = post.scores;
   for (; place < places; ++place) {
     const int64_t factor =
@@ -83,17 +83,17 @@ void rank_products(const PostProcess &post, const Map &logits,
   }
 }
 
-void rank_shares(const PostProcess &post, const Map &logits, int64_t place,
-                 int64_t places, Best *best) {
+void collect_softmax(const PostProcess &post, const Map &logits, int64_t place,
+                     int64_t places, TopK *best) {
   const int64_t all = post.classes + 1;
   std::vector<int64_t> ranks(static_cast<size_t>(all));
   for (; place < places; ++place) {
     for (int64_t c = 0; c < all; ++c) {
       ranks[static_cast<size_t>(c)] =
-          fixed(logits.codes[place * all + c], post.scores.logits, 0,
-                -kLargestLogit, kLargestLogit);
+          requantize(logits.codes[place * all + c], post.scores.logits, 0,
+                     -kLargestLogit, kLargestLogit);
     }
-    shares(post.scores.curve, all, ranks.data());
+    softmax(post.scores.curve, all, ranks.data());
     for (int64_t c = 0; c < post.classes; ++c) {
       best->offer(ranks[static_cast<size_t>(c)], place * post.classes + c);
     }
@@ -102,7 +102,7 @@ void rank_shares(const PostProcess &post, const Map &logits, int64_t place,
 
 }  // namespace
 
-void Best::shrink() {
+void TopK::shrink() {
   const auto last = found_.begin() + static_cast<ptrdiff_t>(count_) - 1;
   std::nth_element(found_.begin(), last, found_.end(), is_better);
   found_.resize(count_);
@@ -110,39 +110,40 @@ void Best::shrink() {
   least_ = std::max(least_, found_.back().rank + 1);
 }
 
-void Best::add(const Best &other) {
+void TopK::add(const TopK &other) {
   found_.insert(found_.end(), other.found_.begin(), other.found_.end());
 }
 
-const std::vector<Candidate> &Best::finish() {
+const std::vector<Candidate> &TopK::finish() {
   if (found_.size() > count_) shrink();
   std::sort(found_.begin(), found_.end(), is_better);
   return found_;
 }
 
-void rank_places(const PostProcess &post, const Map &logits, const Map *factors,
-                 int64_t first, int64_t end, Best *best) {
+void collect_candidates(const PostProcess &post, const Map &logits,
+                        const Map *factors, int64_t first, int64_t end,
+                        TopK *best) {
   switch (post.scores.kind) {
     case ScoreKind::kSigmoid:
     case ScoreKind::kProduct:
-      return rank_logits(post, logits, factors, first, end, best);
+      return collect_logits(post, logits, factors, first, end, best);
     case ScoreKind::kBestClass:
-      return rank_best_class(post, logits, *factors, first, end, best);
+      return collect_best_class(post, logits, *factors, first, end, best);
     case ScoreKind::kGeometricMean:
-      return rank_products(post, logits, *factors, first, end, best);
+      return collect_products(post, logits, *factors, first, end, best);
     case ScoreKind::kSoftmax:
-      return rank_shares(post, logits, first, end, best);
+      return collect_softmax(post, logits, first, end, best);
   }
 }
 
-int64_t last_rank(const PostProcess &post, const Candidate &candidate,
-                  const Map *factors) {
+int64_t final_rank(const PostProcess &post, const Candidate &candidate,
+                   const Map *factors) {
   if (post.scores.kind != ScoreKind::kProduct) return candidate.rank;
   return product(post.scores, candidate.rank,
                  factors->codes[candidate.index / post.classes]);
 }
 
-int64_t shown(const Scores &scores, int64_t rank) {
+int64_t score_of(const Scores &scores, int64_t rank) {
   switch (scores.kind) {
     case ScoreKind::kSigmoid:
       return sigmoid(scores, scores.logits, rank);
@@ -157,7 +158,7 @@ int64_t shown(const Scores &scores, int64_t rank) {
   return rank;
 }
 
-void shares(const Curve &exp, int64_t count, int64_t *logits) {
+void softmax(const Curve &exp, int64_t count, int64_t *logits) {
   const int64_t largest = *std::max_element(logits, logits + count);
   int64_t total = 0;
   for (int64_t c = 0; c < count; ++c) {

@@ -15,21 +15,21 @@ struct Map {
   int64_t pixels() const { return int64_t{size.height} * size.width; }
 };
 
-// A class at a place. Its index counts them by row, column, prior and class,
-// which is the order in which a map has its logits.
+// A class of a prior. Its index counts rows, columns, priors and classes, which
+// is the order of a map's logits.
 struct Candidate {
   int64_t rank = 0;
   int64_t index = 0;
 };
 
-// The best of the candidates that are offered by growing index; of equal ones
-// the first.
-class Best {
+// The k best candidates. They are offered by growing index; of equal ones the
+// first is better.
+class TopK {
  public:
-  Best(int64_t count, int64_t least)
+  TopK(int64_t count, int64_t least)
       : count_(static_cast<size_t>(count)), least_(least) {}
 
-  // Candidates of a lower rank are not among them.
+  // No candidate of a lower rank can be among them.
   int64_t least() const { return least_; }
 
   void offer(int64_t rank, int64_t index) {
@@ -38,8 +38,8 @@ class Best {
     if (found_.size() == 2 * count_) shrink();
   }
 
-  // Adds what another one has found, of other indices.
-  void add(const Best &other);
+  // Adds the candidates of other indices that another one holds.
+  void add(const TopK &other);
 
   // The best ones, in order; nothing is offered afterwards.
   const std::vector<Candidate> &finish();
@@ -52,19 +52,21 @@ class Best {
   std::vector<Candidate> found_;
 };
 
-// Offers the candidates of a pyramid level with the ranks that they are chosen
-// by, of its places from one to before another.
-void rank_places(const PostProcess &post, const Map &logits, const Map *factors,
-                 int64_t first, int64_t end, Best *best);
+// Offers the candidates of some priors of a level, from the first to before the
+// end, with the ranks that choose them.
+void collect_candidates(const PostProcess &post, const Map &logits,
+                        const Map *factors, int64_t first, int64_t end,
+                        TopK *best);
 
-// The rank that a candidate is ordered by; factors are its level's.
-int64_t last_rank(const PostProcess &post, const Candidate &candidate,
-                  const Map *factors);
+// The rank by which a candidate is sorted for non-maximum suppression; factors
+// are those of its level.
+int64_t final_rank(const PostProcess &post, const Candidate &candidate,
+                   const Map *factors);
 
-// What people are shown of a rank, in 2^-24.
-int64_t shown(const Scores &scores, int64_t rank);
+// The score of a rank, in 2^-24.
+int64_t score_of(const Scores &scores, int64_t rank);
 
-// Replaces logits in Q16 by the classes' shares, in 2^-24.
-void shares(const Curve &exp, int64_t count, int64_t *logits);
+// Replaces logits in Q16 by their softmax, in 2^-24.
+void softmax(const Curve &exp, int64_t count, int64_t *logits);
 
 }  // namespace aqd

@@ -1,9 +1,11 @@
-// A reader of JSON that trusts nothing: no recursion, no floats, no copies.
+// A reader of JSON that trusts nothing: no recursion, no floats, and copies of
+// strings with escapes alone.
 
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,7 +16,7 @@ enum class JsonType : uint8_t {
   kNull,
   kBool,
   kInteger,
-  kReal,  // a number with a fraction or an exponent; nobody reads its value
+  kReal,  // any other number; nobody reads its value
   kString,
   kArray,
   kObject,
@@ -25,26 +27,25 @@ struct JsonNode {
   JsonType type = JsonType::kNull;
   bool truth = false;
   int64_t integer = 0;
-  std::string_view text;  // of a string, between its quotes, as it is written
+  std::string_view text;  // of a string, UTF-8 without escapes
   std::string_view key;   // if its parent is an object
   size_t count = 0;       // children
   size_t child = 0;       // the first one
   size_t next = 0;        // the next child of its parent; 0 for none
+  mutable bool is_read = false;  // by Reader::child
 };
 
 struct Json {
   std::vector<JsonNode> nodes;  // the first is the root
+  std::deque<std::string> unescaped;  // which nodes point into
 
   const JsonNode &root() const { return nodes[0]; }
   // Returns null if there is no such child.
   const JsonNode *find(const JsonNode &object, std::string_view key) const;
 };
 
-// Returns a string's text without escapes, UTF-8; half a surrogate pair becomes
-// the replacement character.
-std::string unescaped(std::string_view text);
-
-// Returns whether a text is JSON as Python's json writes it.
-bool parse_json(std::string_view text, Json *json);
+// Returns whether a text is JSON in UTF-8 (RFC 8259), and where it stops to be.
+// Half a surrogate pair becomes the replacement character.
+bool parse_json(std::string_view text, Json *json, size_t *stop);
 
 }  // namespace aqd

@@ -7,7 +7,7 @@
 
 namespace aqd {
 
-// Reads a detector and proves, as integer/check.py does, that no number of
+// Reads a detector and proves, as program/check.py does, that no number of
 // its images, boxes and scores overflows and that no index is outside; what
 // is wrong is in the reader's message then.
 void read_detector(const JsonNode &root, const std::vector<Program> &programs,

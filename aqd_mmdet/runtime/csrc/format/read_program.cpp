@@ -1,71 +1,11 @@
-// Reads model.aqd: docs/file_format.md. The twin of integer/file.py, and of
-// integer/check.py for programs.
+#include "format/read_program.h"
 
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <map>
-
-#include "format/model.h"
-#include "format/read_detector.h"
-#include "format/reader.h"
-#include "graph/schedule.h"
 
 namespace aqd {
 namespace {
-
-constexpr char kMagic[] = "\x89"
-                          "AQD\r\n\x1a\n";
-constexpr uint32_t kVersion = 3;
-constexpr size_t kHeader = 16;
-constexpr size_t kSection = 16;
-constexpr size_t kSections = 2;
-constexpr int64_t kMaxWindow = 255;
-
-uint32_t u32_at(const uint8_t *at) {
-  return at[0] | at[1] << 8 | at[2] << 16 | static_cast<uint32_t>(at[3]) << 24;
-}
-
-uint64_t u64_at(const uint8_t *at) {
-  return u32_at(at) | static_cast<uint64_t>(u32_at(at + 4)) << 32;
-}
-
-uint32_t crc32(const uint8_t *data, size_t length) {
-  uint32_t table[256];
-  for (uint32_t i = 0; i < 256; ++i) {
-    uint32_t value = i;
-    for (int bit = 0; bit < 8; ++bit) {
-      value = value & 1 ? value >> 1 ^ 0xedb88320u : value >> 1;
-    }
-    table[i] = value;
-  }
-  uint32_t crc = ~0u;
-  for (size_t i = 0; i < length; ++i) {
-    crc = table[(crc ^ data[i]) & 255] ^ crc >> 8;
-  }
-  return ~crc;
-}
-
-struct Kind {
-  const char *name;
-  Params params;
-  int inputs;  // 0 for any number but none
-};
-
-const Kind kKinds[] = {
-    {"Image", ImageOp(), 1},
-    {"Region", RegionOp(), 1},
-    {"Convolution", Convolution(), 1},
-    {"MaxPool", MaxPool(), 1},
-    {"Requantize", Requantize(), 1},
-    {"Add", Add(), 2},
-    {"Multiply", Multiply(), 2},
-    {"Mean", Mean(), 1},
-    {"Lookup", Lookup(), 1},
-    {"Upsample", Upsample(), 2},
-    {"Concatenate", Concatenate(), 0},
-    {"Slice", Slice(), 1},
-};
 
 // Positions of operators by the names of what they make. Not hashed: the load
 // of a hash table is a float, which small machines do not have.
@@ -130,335 +70,169 @@ bool unpack(Levels *levels, Weights *made) {
   return true;
 }
 
-// Reads programs.
-class ProgramReader : public Reader {
+class ProgramReader {
  public:
-  using Reader::Reader;
+  ProgramReader(const char *first, const std::string &where, Reader *reader,
+                Program *program)
+      : first_(first), where_(where), reader_(*reader), program_(*program) {}
+
+  void read(const JsonNode &node) {
+    all_weights(node);
+    reader_.at(where_);
+    const auto ops = reader_.items(node, "ops");
+    reader_.expect(!ops.empty(), "operators", "none");
+    for (const JsonNode *each : ops) {
+      if (!reader_.ok()) return;
+      op(*each);
+    }
+    reader_.at(where_);
+    program_.stride = reader_.int32(node, "stride", kProgramStride);
+    outputs(node);
+    reader_.done(node);
+  }
+
+ private:
+  void all_weights(const JsonNode &node) {
+    reader_.at(where_);
+    std::vector<std::string_view> names;
+    for (const JsonNode *each : reader_.named(node, "weights")) {
+      reader_.at("weights " + std::string(each->key));
+      program_.weights.push_back(weights(*each));
+      names.push_back(each->key);
+      if (!reader_.ok()) return;
+    }
+    std::sort(names.begin(), names.end());
+    const auto twice = std::adjacent_find(names.begin(), names.end());
+    reader_.expect(twice == names.end(), "each key once",
+                   twice == names.end() ? "" : quoted(*twice) + " twice");
+  }
 
   Weights weights(const JsonNode &node) {
     Weights made;
     made.name = node.key;
-    const int64_t bits = integer(node, "bits", 2, 8);
-    const auto sides = items(child(node, "shape"), JsonType::kArray);
-    if (!need(sides.size() == 4, "of weights of four axes")) return made;
+    const int bits = reader_.int32(node, "bits", kWeightsBits);
+    const auto sides = reader_.items(node, "shape");
+    const int64_t axes = static_cast<int64_t>(sides.size());
+    if (!reader_.expect(axes == 4, "shape: 4 axes", text(axes))) return made;
+    // Four weights of two bits are a byte of the file.
+    const uint64_t most = 4 * uint64_t{reader_.data_length()};
     uint64_t count = 1;
     for (const JsonNode *side : sides) {
-      const int64_t n = integer(*side, 1, kMaxSide);
-      // Four weights of two bits are a byte of the file.
-      if (!need(count <= 4 * length(), "of weights inside DATA")) return made;
-      count *= static_cast<uint64_t>(n);
-      made.shape.push_back(n);
+      made.shape.push_back(reader_.integer(*side, kWeightsShape));
+      count = product(count, static_cast<uint64_t>(made.shape.back()), most);
     }
-    std::vector<int64_t> shape;
+    std::vector<int64_t> length;
     const uint8_t *packed =
-        array(child(node, "packed"), "uint8", 1, 1, &shape);
-    if (!ok() || !need(count <= 4 * length(), "of weights inside DATA")) {
+        reader_.array(node, "packed", "uint8", 1, &length);
+    reader_.done(node);
+    if (!reader_.ok()) return made;
+    const uint64_t found = static_cast<uint64_t>(length[0]);
+    const uint64_t bytes = (count * static_cast<uint64_t>(bits) + 7) / 8;
+    if (!reader_.expect(count <= most && found == bytes,
+                        "packed: the bytes of its shape and bits",
+                        text(length[0]) + " bytes")) {
       return made;
     }
-    const uint64_t width = static_cast<uint64_t>(bits);
-    const bool right = static_cast<uint64_t>(shape[0]) == (count * width + 7) / 8;
-    if (!need(right, "of weights of their length")) return made;
     const int low = bits < 8 ? 1 - (1 << bits) : -127;
-    Levels levels(packed, static_cast<size_t>(shape[0]),
-                  static_cast<int>(bits), low);
-    need(unpack(&levels, &made), "of codes of its grid");
+    Levels levels(packed, static_cast<size_t>(found), bits, low);
+    reader_.expect(unpack(&levels, &made), "levels of 8 bits below 255", "255");
     return made;
   }
 
-  Window window(const JsonNode &node) {
-    return {pair(node, "kernel", 1, kMaxWindow),
-            pair(node, "stride", 1, kMaxWindow),
-            pair(node, "padding", 0, kMaxWindow),
-            pair(node, "dilation", 1, kMaxWindow)};
+  // The output of an operator that stands at a position.
+  std::string_view name_of(const JsonNode &node, int position) {
+    const std::string number = text(int64_t{position});
+    reader_.at(where_ + ": operator " + number);
+    const std::string_view name = reader_.string(node, "output");
+    reader_.at("operator " + std::string(name));
+    const bool is_new = name != "image" && names_.count(name) == 0;
+    reader_.expect(is_new, "a new name", quoted(name));
+    return name;
   }
 
-  void program(const JsonNode &node, bool is_first_stage, Program *made);
-
- private:
-  void op(const JsonNode &node, bool is_first_stage, Program *made, Names *names);
-  void check(const JsonNode &node, Op *op, Program *made);
-  void check_convolution(const JsonNode &node, Op *op, Program *made);
-  void check_requantize(const JsonNode &node, Op *op, const Program &made);
-};
-
-void ProgramReader::program(const JsonNode &node, bool is_first_stage, Program *made) {
-  for (const JsonNode *entry :
-       items(child(node, "weights"), JsonType::kObject)) {
-    at("weights " + std::string(entry->key));
-    made->weights.push_back(weights(*entry));
-    if (!ok()) return;
-  }
-  at("a program");
-  const auto ops = items(child(node, "ops"), JsonType::kArray);
-  need(!ops.empty(), "one with operators");
-  Names names;
-  for (const JsonNode *entry : ops) {
-    op(*entry, is_first_stage, made, &names);
-    if (!ok()) return;
-  }
-  at("a program");
-  made->stride = static_cast<int32_t>(integer(node, "stride", 1, kMaxStride));
-  for (const JsonNode *out : items(child(node, "outputs"), JsonType::kArray)) {
-    const auto entries = items(child(*out, "tensors"), JsonType::kArray);
-    made->levels.push_back(static_cast<int>(entries.size()));
-    for (const JsonNode *entry : entries) {
-      const auto found = names.find(string(*entry));
-      if (!need(found != names.end(), "one whose outputs exist")) return;
-      made->outputs.push_back(found->second);
-    }
-  }
-}
-
-void ProgramReader::op(const JsonNode &node, bool is_first_stage, Program *made,
-                       Names *names) {
-  const int position = static_cast<int>(names->size());
-  const std::string_view name = string(child(node, "output"));
-  at("operator " + std::to_string(position) + " (" + std::string(name) + ")");
-  const bool fresh = name != "image" && names->count(name) == 0;
-  if (!need(fresh, "one of a new name")) return;
-  const std::string_view word = string(child(node, "kind"));
-  const Kind *kind = nullptr;
-  for (const Kind &each : kKinds) {
-    if (word == each.name) kind = &each;
-  }
-  if (!need(kind != nullptr, "of a kind that there is")) return;
-  Op op;
-  op.params = kind->params;
-  const bool is_source = op.is<ImageOp>() || op.is<RegionOp>();
-  const bool is_first = is_first_stage ? op.is<ImageOp>() : op.is<RegionOp>();
-  const bool right = position == 0 ? is_first : !is_source;
-  if (!need(right, "in place")) return;
-  const auto inputs = items(child(node, "inputs"), JsonType::kArray);
-  const size_t count = static_cast<size_t>(kind->inputs);
-  if (!need(count ? inputs.size() == count : !inputs.empty(),
-            "one of so many inputs")) {
-    return;
-  }
-  for (const JsonNode *entry : inputs) {
-    const std::string_view source = string(*entry);
-    if (position == 0) {
-      if (!need(source == "image", "one that reads the image")) return;
-      continue;
-    }
-    const auto found = names->find(source);
-    if (!need(found != names->end(), "one that reads what exists")) return;
-    op.inputs.push_back(found->second);
-  }
-  op.channels = static_cast<int32_t>(integer(node, "channels", 1, kMaxChannels));
-  op.grid = grid(node);
-  if (!ok()) return;
-  check(node, &op, made);
-  names->emplace(name, position);
-  made->nodes.emplace_back();
-  made->nodes.back().op = std::move(op);
-}
-
-void ProgramReader::check(const JsonNode &node, Op *op, Program *made) {
-  const Op nothing;
-  const auto input = [&](size_t i) -> const Op & {
-    return i < op->inputs.size()
-               ? made->nodes[static_cast<size_t>(op->inputs[i])].op
-               : nothing;
-  };
-  const Op &x = input(0), &y = input(1);
-  const bool same = !op->is<Convolution>() && !op->is<Concatenate>() &&
-                    !op->is<Slice>() && !op->inputs.empty();
-  if (same) need(x.channels == op->channels, "one of its channels");
-  if (op->is<ImageOp>()) {
-    const auto means = items(child(node, "mean"), JsonType::kArray);
-    need(means.size() == static_cast<size_t>(op->channels),
-         "one of all means");
-    for (const JsonNode *mean : means) {
-      op->as<ImageOp>().means.push_back(
-          static_cast<int32_t>(integer(*mean, 0, 255)));
-    }
-    need(holds(op->grid, -255, 255), "one of its codes");
-  } else if (op->is<Convolution>()) {
-    check_convolution(node, op, made);
-  } else if (op->is<MaxPool>()) {
-    const Window read = window(node);
-    op->as<MaxPool>().window = read;
-    const auto sees = [](int32_t p, int32_t k, int32_t d) {
-      return 2 * p <= d * (k - 1) + 1;
-    };
-    need(sees(read.padding.height, read.kernel.height, read.dilation.height) &&
-             sees(read.padding.width, read.kernel.width, read.dilation.width),
-         "a window that sees more than the border");
-    need(holds(op->grid, x.grid.low, x.grid.high), "one of its codes");
-  } else if (op->is<Requantize>()) {
-    check_requantize(node, op, *made);
-  } else if (op->is<Add>()) {
-    need(y.channels == op->channels, "one of both channels");
-    need(magnitude(x.grid) <= 1 << 30 && magnitude(y.grid) <= 1 << 30,
-         "one whose sum fits");
-  } else if (op->is<Multiply>()) {
-    need(y.channels == op->channels, "one of both channels");
-    for (const int64_t p : {x.grid.low, x.grid.high}) {
-      for (const int64_t q : {y.grid.low, y.grid.high}) {
-        need(holds(op->grid, p * q, p * q), "one of its codes");
+  // What an operator reads, by the positions that are returned.
+  std::vector<const Op *> inputs(const JsonNode &node, int position, Op *op) {
+    std::vector<const Op *> found;
+    const auto names = reader_.items(node, "inputs");
+    const int expected = op->info->inputs;
+    const int64_t count = static_cast<int64_t>(names.size());
+    reader_.expect(expected == 0 ? count > 0 : count == expected,
+                   expected == 0 ? "an input or more"
+                   : "inputs: " + text(int64_t{expected}),
+                   text(count));
+    for (const JsonNode *each : names) {
+      const std::string_view name = reader_.string(*each);
+      if (position == 0) {
+        reader_.expect(name == "image", "the input 'image'", quoted(name));
+        continue;
       }
+      const auto at = names_.find(name);
+      if (!reader_.expect(at != names_.end(), "inputs made before it",
+                          quoted(name))) {
+        break;
+      }
+      op->inputs.push_back(at->second);
+      found.push_back(&program_.nodes[static_cast<size_t>(at->second)].op);
     }
-  } else if (op->is<Mean>()) {
-    need(magnitude(x.grid) <= 1 << 15, "one of codes of 16 bits");
-    need(holds(op->grid, x.grid.low * (int64_t{1} << kMeanBits),
-               x.grid.high * (int64_t{1} << kMeanBits)),
-         "one of its codes");
-  } else if (op->is<Lookup>()) {
-    Lookup &lookup = op->as<Lookup>();
-    const int64_t count = int64_t{x.grid.high} - x.grid.low + 1;
-    std::vector<int64_t> shape;
-    lookup.table = numbers(child(node, "table"), 1, &shape);
-    if (!ok() || !need(shape[0] == count, "of a value for each code")) return;
-    lookup.first = static_cast<int32_t>(
-        integer(node, "first", x.grid.low, x.grid.low));
-    for (const int32_t code : lookup.table) {
-      if (!need(holds(op->grid, code, code), "one of its codes")) return;
+    return found;
+  }
+
+  void op(const JsonNode &node) {
+    const int position = static_cast<int>(program_.nodes.size());
+    const std::string_view name = name_of(node, position);
+    const std::string_view kind = reader_.string(node, "kind");
+    Op op;
+    op.info = find_op(kind);
+    if (!reader_.expect(op.info != nullptr, "a kind of the format",
+                        quoted(kind))) {
+      return;
     }
-  } else if (op->is<Upsample>()) {
-    need(holds(op->grid, x.grid.low, x.grid.high), "one of its codes");
-  } else if (op->is<Concatenate>()) {
-    int64_t channels = 0;
-    for (size_t i = 0; i < op->inputs.size(); ++i) {
-      channels += input(i).channels;
-      need(holds(op->grid, input(i).grid.low, input(i).grid.high),
-           "one of its codes");
-    }
-    need(channels == op->channels, "one of their channels");
-  } else if (op->is<Slice>()) {
-    Slice &slice = op->as<Slice>();
-    slice.first = static_cast<int32_t>(
-        integer(node, "first", 0, int64_t{x.channels} - op->channels));
-    slice.offset = pair(node, "offset", 0, kMaxWindow);
-    slice.step = pair(node, "step", 1, kMaxWindow);
-    need(holds(op->grid, x.grid.low, x.grid.high), "one of its codes");
+    const bool is_source = kind == "Image" || kind == "Region";
+    const bool fits = position == 0 ? kind == first_ : !is_source;
+    reader_.expect(fits, position == 0 ? std::string(first_) + " as the first"
+                   : "this kind as the first one alone",
+                   quoted(kind));
+    const OpSource source = {reader_, node, inputs(node, position, &op),
+                             program_.weights};
+    op.channels = reader_.int32(node, "channels", kOpChannels);
+    op.grid = reader_.grid(node);
+    if (reader_.ok()) op.info->read(source, &op);
+    reader_.done(node);
+    names_.emplace(name, position);
+    program_.nodes.emplace_back();
+    program_.nodes.back().op = std::move(op);
   }
-}
 
-void ProgramReader::check_convolution(const JsonNode &node, Op *op,
-                                      Program *made) {
-  const Op &x = made->nodes[static_cast<size_t>(op->inputs[0])].op;
-  Convolution &conv = op->as<Convolution>();
-  conv.window = window(node);
-  conv.groups = static_cast<int>(integer(node, "groups", 1, x.channels));
-  const std::string_view name = string(child(node, "weights"));
-  for (Weights &weights : made->weights) {
-    if (weights.name == name) conv.weights = &weights;
-  }
-  if (!need(conv.weights != nullptr, "one with weights")) return;
-  need(x.channels % conv.groups == 0 && op->channels % conv.groups == 0,
-       "one whose channels are multiples of its groups");
-  const std::vector<int64_t> shape = {op->channels, x.channels / conv.groups,
-                                      conv.window.kernel.height,
-                                      conv.window.kernel.width};
-  need(conv.weights->shape == shape, "one of weights of its shape");
-  need(op->grid.low == -kLimit31 && op->grid.high == kLimit31, "one of int32");
-  need(holds(x.grid, 0, 0), "one whose input has a zero");
-  const int64_t limit = magnitude(x.grid);
-  if (!need(limit <= 1 << 15, "one of codes of 16 bits")) return;
-  for (const int64_t sum : conv.weights->sums) {
-    need(sum * limit <= kLimit31, "proven to fit 31 bits");
-  }
-}
-
-// Whether (a * m + b) >> s fits 32 bits for all |a * m + b| <= most.
-//
-// Vector kernels shift numbers of 64 bits, keep the lower 32 of each and clamp
-// these as signed ones, which is right from -2^31 to 2^31 - 1. The highest is
-// most >> s. Where it fits, most is less than 2^(31 + s), and the lowest, which
-// is -most / 2^s rounded down, is not below -2^31.
-bool fits_int32(int64_t most, int shift) { return most >> shift <= INT32_MAX; }
-
-void ProgramReader::check_requantize(const JsonNode &node, Op *op,
-                                     const Program &made) {
-  Requantize &made_op = op->as<Requantize>();
-  made_op.multipliers = multipliers(child(node, "multipliers"), op->channels);
-  if (!ok()) return;
-  const Op &x = made.nodes[static_cast<size_t>(op->inputs[0])].op;
-  for (size_t c = 0; c < static_cast<size_t>(op->channels); ++c) {
-    const size_t k = made_op.multipliers.m.size() > 1 ? c : 0;
-    const int64_t largest =
-        x.is<Convolution>()
-            ? x.as<Convolution>().weights->sums[c] *
-                  magnitude(made.nodes[static_cast<size_t>(x.inputs[0])].op.grid)
-            : magnitude(x.grid);
-    const int64_t m = std::abs(static_cast<int64_t>(made_op.multipliers.m[k]));
-    const int64_t b = made_op.multipliers.b[k];
-    const bool right =
-        b != INT64_MIN && std::abs(b) <= INT64_MAX - largest * m;
-    if (!need(right, "proven to fit 63 bits")) return;
-    const int64_t most = largest * m + std::abs(b);
-    if (!fits_int32(most, made_op.multipliers.s[k])) {
-      made_op.fits_int32 = false;
+  void outputs(const JsonNode &node) {
+    for (const JsonNode *output : reader_.items(node, "outputs")) {
+      const auto tensors = reader_.items(*output, "tensors");
+      program_.levels.push_back(static_cast<int>(tensors.size()));
+      for (const JsonNode *each : tensors) {
+        const std::string_view name = reader_.string(*each);
+        const auto found = names_.find(name);
+        if (!reader_.expect(found != names_.end(),
+                            "outputs that an operator makes", quoted(name))) {
+          return;
+        }
+        program_.outputs.push_back(found->second);
+      }
+      reader_.real(*output, "scale");
+      reader_.done(*output);
     }
   }
-}
 
-bool fail(std::string *message, const char *text) {
-  *message = text;
-  return false;
-}
+  const std::string_view first_;
+  const std::string where_;
+  Reader &reader_;
+  Program &program_;
+  Names names_;
+};
 
 }  // namespace
 
-bool load_model(const uint8_t *content, size_t length, Model *model,
-                std::string *message) {
-  message->clear();
-  if (length < 8 || std::memcmp(content, kMagic, 8) != 0) {
-    return fail(message, "it is not an .aqd file (its first bytes are others)");
-  }
-  const size_t table = kHeader + kSections * kSection;
-  if (length < table) return fail(message, "it is not whole");
-  if (u32_at(content + 8) != kVersion) {
-    return fail(message, "it is of a version that this release does not read");
-  }
-  if (u32_at(content + 12) != kSections) {
-    return fail(message, "it is not of 2 sections");
-  }
-  const uint8_t *sections[kSections];
-  size_t lengths[kSections];
-  size_t at = table;
-  for (size_t i = 0; i < kSections; ++i) {
-    const uint8_t *entry = content + kHeader + i * kSection;
-    if (std::memcmp(entry, i == 0 ? "JSON" : "DATA", 4) != 0) {
-      return fail(message, "its sections are not JSON and DATA");
-    }
-    const uint64_t size = u64_at(entry + 8);
-    if (size > length - at) return fail(message, "it is not whole");
-    sections[i] = content + at;
-    lengths[i] = static_cast<size_t>(size);
-    at += lengths[i];
-#ifndef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
-    if (crc32(sections[i], lengths[i]) != u32_at(entry + 4)) {
-      return fail(message, "it is damaged: a checksum is another");
-    }
-#endif
-  }
-  if (at != length) return fail(message, "it does not end with its sections");
-  Json json;
-  const std::string_view text(reinterpret_cast<const char *>(sections[0]),
-                              lengths[0]);
-  if (!parse_json(text, &json)) return fail(message, "section JSON is not JSON");
-  ProgramReader reader(json, sections[1], lengths[1], message);
-  std::vector<const JsonNode *> stages;
-  const JsonNode &regions = reader.child(json.root(), "regions");
-  if (regions.type != JsonType::kNull) {
-    stages = reader.items(reader.child(regions, "stages"), JsonType::kArray);
-  }
-  // Operators point into weights of their program: no program may move.
-  model->programs.clear();
-  model->programs.resize(1 + stages.size());
-  reader.program(reader.child(json.root(), "program"), true,
-                 &model->programs[0]);
-  for (size_t i = 0; i < stages.size() && reader.ok(); ++i) {
-    reader.program(reader.child(*stages[i], "program"), false,
-                   &model->programs[i + 1]);
-  }
-  if (!reader.ok()) return false;
-  model->refusal.clear();
-  Reader rest(json, sections[1], lengths[1], &model->refusal);
-  read_detector(json.root(), model->programs, &rest, &model->detector);
-  for (Program &program : model->programs) schedule(&program);
-  return true;
+void read_program(const JsonNode &node, const char *first,
+                  const std::string &where, Reader *reader, Program *program) {
+  ProgramReader(first, where, reader, program).read(node);
 }
 
 }  // namespace aqd

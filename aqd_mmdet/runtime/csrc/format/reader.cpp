@@ -8,56 +8,161 @@ namespace aqd {
 namespace {
 
 constexpr size_t kAlignment = 8;
-constexpr int64_t kMaxShift = 47;
+// Letters of a text that a message shows.
+constexpr size_t kShown = 40;
+
+// What a node holds, for messages.
+std::string description(const JsonNode &node) {
+  switch (node.type) {
+    case JsonType::kNull:
+      return "null";
+    case JsonType::kBool:
+      return node.truth ? "true" : "false";
+    case JsonType::kInteger:
+      return text(node.integer);
+    case JsonType::kReal:
+      return "a number that is no integer of 64 bits";
+    case JsonType::kString:
+      return quoted(node.text);
+    case JsonType::kArray:
+      return "a list of " + text(static_cast<int64_t>(node.count));
+    case JsonType::kObject:
+      break;
+  }
+  return "an object";
+}
+
+// The key of a node and a space; nothing for an item of a list.
+std::string title(const JsonNode &node) {
+  return node.key.empty() ? "" : std::string(node.key) + ": ";
+}
+
+size_t width_of(std::string_view dtype) {
+  return dtype == "int64" ? 8 : dtype == "int32" ? 4 : 1;
+}
 
 }  // namespace
 
 int64_t magnitude(const Grid &grid) {
-  return std::max(std::abs(static_cast<int64_t>(grid.low)),
-                  std::abs(static_cast<int64_t>(grid.high)));
+  return std::max(std::abs(int64_t{grid.low}), std::abs(int64_t{grid.high}));
 }
 
 bool holds(const Grid &grid, int64_t low, int64_t high) {
   return grid.low <= low && high <= grid.high;
 }
 
-bool Reader::need(bool right, const std::string &what) {
-  if (!right && ok()) message_ = where_ + " is not " + what;
-  return right && ok();
+std::string text(int64_t number) {
+  // Negative, as the least number has no opposite.
+  std::string digits;
+  int64_t rest = number < 0 ? number : -number;
+  do {
+    digits.insert(digits.begin(), static_cast<char>('0' - rest % 10));
+    rest /= 10;
+  } while (rest != 0);
+  return number < 0 ? "-" + digits : digits;
 }
 
-const JsonNode &Reader::child(const JsonNode &node, const char *key) {
-  const JsonNode *found = json_.find(node, key);
-  need(found != nullptr, std::string("an object with ") + key);
-  return found == nullptr ? nothing_ : *found;
+std::string text(int64_t low, int64_t high) {
+  return text(low) + ".." + text(high);
 }
 
-int64_t Reader::integer(const JsonNode &node, int64_t low, int64_t high) {
-  const bool right = node.type == JsonType::kInteger && low <= node.integer &&
-                     node.integer <= high;
-  need(right, "of integers in their range");
-  return right ? node.integer : low;
+std::string text(const Grid &grid) { return text(grid.low, grid.high); }
+
+std::string text(const Size &size) {
+  return text(size.height) + " x " + text(size.width);
 }
 
-int64_t Reader::integer(const JsonNode &node, const char *key, int64_t low,
-                        int64_t high) {
-  return integer(child(node, key), low, high);
+std::string quoted(std::string_view name) {
+  std::string shown = "'";
+  for (const char c : name.substr(0, kShown)) {
+    shown += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
+  }
+  return shown + (name.size() > kShown ? "...'" : "'");
 }
 
-bool Reader::truth(const JsonNode &node) {
-  need(node.type == JsonType::kBool, "of true and false where they stand");
+uint64_t product(uint64_t x, uint64_t y, uint64_t most) {
+  return y != 0 && x > most / y ? most + 1 : x * y;
+}
+
+std::string refusal(const std::string &where, const std::string &expected,
+                    const std::string &found) {
+  return where + ": expected " + expected + ", found " + found;
+}
+
+bool Reader::expect(bool ok, const std::string &expected,
+                    const std::string &found) {
+  if (!ok && this->ok()) {
+    message_ = refusal(where_, expected, found);
+  }
+  return ok && this->ok();
+}
+
+const JsonNode &Reader::child(const JsonNode &object, const char *key) {
+  const JsonNode *found = json_.find(object, key);
+  expect(found != nullptr, std::string("the key ") + key,
+         object.type == JsonType::kObject ? "no such key"
+         : description(object));
+  if (found == nullptr) return nothing_;
+  found->is_read = true;
+  return *found;
+}
+
+void Reader::done(const JsonNode &object) {
+  for (size_t i = object.child; i != 0 && ok(); i = json_.nodes[i].next) {
+    const JsonNode &each = json_.nodes[i];
+    const bool is_twice = json_.find(object, each.key) != &each;
+    expect(!is_twice, "each key once", quoted(each.key) + " twice");
+    expect(each.is_read, "keys of the format alone", quoted(each.key));
+  }
+}
+
+int64_t Reader::integer(const JsonNode &node, const Limits &limits) {
+  const bool ok = node.type == JsonType::kInteger &&
+                  limits.least <= node.integer && node.integer <= limits.most;
+  expect(ok, title(node) + "an integer in " + text(limits.least, limits.most),
+         description(node));
+  return ok ? node.integer : limits.least;
+}
+
+int64_t Reader::integer(const JsonNode &object, const char *key,
+                        const Limits &limits) {
+  return integer(child(object, key), limits);
+}
+
+int32_t Reader::int32(const JsonNode &object, const char *key,
+                      const Limits &limits) {
+  return static_cast<int32_t>(integer(object, key, limits));
+}
+
+bool Reader::truth(const JsonNode &object, const char *key) {
+  const JsonNode &node = child(object, key);
+  expect(node.type == JsonType::kBool, title(node) + "true or false",
+         description(node));
   return node.truth;
 }
 
+void Reader::real(const JsonNode &object, const char *key) {
+  const JsonNode &node = child(object, key);
+  expect(node.type == JsonType::kInteger || node.type == JsonType::kReal,
+         title(node) + "a number", description(node));
+}
+
 std::string_view Reader::string(const JsonNode &node) {
-  need(node.type == JsonType::kString, "of names where they stand");
+  expect(node.type == JsonType::kString, title(node) + "a string",
+         description(node));
   return node.text;
 }
 
-std::vector<const JsonNode *> Reader::items(const JsonNode &node,
-                                            JsonType type) {
+std::string_view Reader::string(const JsonNode &object, const char *key) {
+  return string(child(object, key));
+}
+
+std::vector<const JsonNode *> Reader::children(const JsonNode &node,
+                                               JsonType type,
+                                               const char *expected) {
   std::vector<const JsonNode *> found;
-  if (!need(node.type == type, "of lists and objects")) return found;
+  const bool ok = node.type == type;
+  if (!expect(ok, title(node) + expected, description(node))) return found;
   found.reserve(node.count);
   for (size_t i = node.child; i != 0; i = json_.nodes[i].next) {
     found.push_back(&json_.nodes[i]);
@@ -65,78 +170,105 @@ std::vector<const JsonNode *> Reader::items(const JsonNode &node,
   return found;
 }
 
-Size Reader::pair(const JsonNode &node, const char *key, int64_t low,
-                  int64_t high) {
-  const auto found = items(child(node, key), JsonType::kArray);
-  if (!need(found.size() == 2, "of pairs of integers")) return {};
-  return {static_cast<int32_t>(integer(*found[0], low, high)),
-          static_cast<int32_t>(integer(*found[1], low, high))};
+std::vector<const JsonNode *> Reader::items(const JsonNode &object,
+                                            const char *key) {
+  return children(child(object, key), JsonType::kArray, "a list");
 }
 
-Grid Reader::grid(const JsonNode &node) {
-  const JsonNode &found = child(node, "grid");
+std::vector<const JsonNode *> Reader::named(const JsonNode &object,
+                                            const char *key) {
+  return children(child(object, key), JsonType::kObject, "an object");
+}
+
+Size Reader::pair(const JsonNode &object, const char *key,
+                  const Limits &limits) {
+  const auto found = items(object, key);
+  const int64_t count = static_cast<int64_t>(found.size());
+  if (!expect(count == 2, std::string(key) + ": two integers", text(count))) {
+    return {};
+  }
+  return {static_cast<int32_t>(integer(*found[0], limits)),
+          static_cast<int32_t>(integer(*found[1], limits))};
+}
+
+Grid Reader::grid(const JsonNode &object) {
+  const JsonNode &node = child(object, "grid");
   Grid grid;
-  grid.low = static_cast<int32_t>(integer(found, "lo", -kLimit31, kLimit31));
-  grid.high = static_cast<int32_t>(integer(found, "hi", -kLimit31, kLimit31));
-  need(grid.low <= grid.high, "of codes in order");
+  grid.low = int32(node, "lo", kGridLo);
+  grid.high = int32(node, "hi", kGridHi);
+  done(node);
+  expect(grid.low <= grid.high, "a grid with lo <= hi", text(grid));
   return grid;
 }
 
-const uint8_t *Reader::array(const JsonNode &node, const char *dtype,
-                             size_t width, size_t axes,
+const uint8_t *Reader::array(const JsonNode &object, const char *key,
+                             const char *dtype, size_t axes,
                              std::vector<int64_t> *shape) {
-  const bool right = string(child(node, "dtype")) == dtype;
-  if (!need(right, std::string("of arrays of ") + dtype)) return nullptr;
-  const auto sides = items(child(node, "shape"), JsonType::kArray);
-  if (!need(sides.size() == axes, "of arrays of their shape")) return nullptr;
+  const JsonNode &node = child(object, key);
+  const std::string name(key);
+  const std::string_view type = string(node, "dtype");
+  expect(type == dtype, name + ": an array of " + dtype, quoted(type));
+  const auto sides = items(node, "shape");
+  const int64_t found = static_cast<int64_t>(sides.size());
+  if (!expect(sides.size() == axes,
+              name + ": " + text(static_cast<int64_t>(axes)) + " axes",
+              text(found))) {
+    return nullptr;
+  }
+  const std::string inside =
+      name + ": numbers inside the " + text(static_cast<int64_t>(length_)) +
+      " bytes of DATA";
   uint64_t count = 1;
   for (const JsonNode *side : sides) {
-    const int64_t n = integer(*side, 0, kMaxSide);
-    // Never above the file's length by more than a side.
-    if (!need(count <= length_, "of numbers inside DATA")) return nullptr;
-    count *= static_cast<uint64_t>(n);
-    shape->push_back(n);
+    shape->push_back(integer(*side, kArrayShape));
+    count = product(count, static_cast<uint64_t>(shape->back()), length_);
   }
-  const int64_t at = integer(node, "at", 0, INT64_MAX);
-  const uint64_t start = static_cast<uint64_t>(at);
-  const bool inside = start % kAlignment == 0 && start <= length_ &&
-                      count <= (length_ - start) / width;
-  if (!need(inside, "of numbers inside DATA")) return nullptr;
-  return data_ + start;
+  const uint64_t at =
+      static_cast<uint64_t>(integer(node, "at", {0, INT64_MAX}));
+  done(node);
+  expect(at % kAlignment == 0, name + ": an array at a multiple of 8 bytes",
+         text(static_cast<int64_t>(at)));
+  const bool is_inside =
+      at <= length_ && count <= (length_ - at) / width_of(dtype);
+  return expect(is_inside, inside, "more") ? data_ + at : nullptr;
 }
 
-std::vector<int32_t> Reader::numbers(const JsonNode &node, size_t axes,
-                                     std::vector<int64_t> *shape) {
-  const uint8_t *at = array(node, "int32", 4, axes, shape);
+std::vector<int32_t> Reader::int32s(const JsonNode &object, const char *key,
+                                    size_t axes, std::vector<int64_t> *shape) {
+  const uint8_t *at = array(object, key, "int32", axes, shape);
   if (!ok()) return {};
   size_t count = 1;
   for (const int64_t side : *shape) count *= static_cast<size_t>(side);
-  std::vector<int32_t> made(count);
-  if (count > 0) std::memcpy(made.data(), at, 4 * count);
-  return made;
+  std::vector<int32_t> numbers(count);
+  if (count > 0) std::memcpy(numbers.data(), at, 4 * count);
+  return numbers;
 }
 
-Multipliers Reader::multipliers(const JsonNode &node, int32_t channels) {
-  Multipliers made;
+Multipliers Reader::multipliers(const JsonNode &object, int32_t channels) {
+  Multipliers table;
   std::vector<int64_t> shapes[3];
-  const uint8_t *m = array(child(node, "m"), "int32", 4, 1, &shapes[0]);
-  const uint8_t *b = array(child(node, "b"), "int64", 8, 1, &shapes[1]);
-  const uint8_t *s = array(child(node, "s"), "uint8", 1, 1, &shapes[2]);
-  if (!ok()) return made;
+  const uint8_t *m = array(object, "m", "int32", 1, &shapes[0]);
+  const uint8_t *b = array(object, "b", "int64", 1, &shapes[1]);
+  const uint8_t *s = array(object, "s", "uint8", 1, &shapes[2]);
+  done(object);
+  if (!ok()) return table;
   const int64_t count = shapes[0][0];
-  const bool right = shapes[0] == shapes[1] && shapes[0] == shapes[2] &&
-                     (count == channels || count == 1);
-  if (!need(right, "of a multiplier a channel, or one")) return made;
-  const size_t n = static_cast<size_t>(count);
-  made.m.resize(n);
-  made.b.resize(n);
-  made.s.assign(s, s + n);
-  std::memcpy(made.m.data(), m, 4 * n);
-  std::memcpy(made.b.data(), b, 8 * n);
-  for (const uint8_t shift : made.s) {
-    need(shift <= kMaxShift, "of shifts up to 47");
+  const bool is_one_length = shapes[0] == shapes[1] && shapes[0] == shapes[2];
+  const bool fits = is_one_length && (count == channels || count == 1);
+  if (!expect(fits, text(channels) + " multipliers, or one",
+              is_one_length ? text(count) : "m, b and s of other lengths")) {
+    return table;
   }
-  return made;
+  const size_t n = static_cast<size_t>(count);
+  table.m.resize(n);
+  table.b.resize(n);
+  table.s.assign(s, s + n);
+  std::memcpy(table.m.data(), m, 4 * n);
+  std::memcpy(table.b.data(), b, 8 * n);
+  const int64_t largest = *std::max_element(table.s.begin(), table.s.end());
+  expect(largest <= kMultipliersS.most,
+         "shifts of at most " + text(kMultipliersS.most), text(largest));
+  return table;
 }
 
 }  // namespace aqd

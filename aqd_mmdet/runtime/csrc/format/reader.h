@@ -1,19 +1,14 @@
-// Reads what nodes of a file's structure say: docs/file_format.md.
+// Reads the nodes of a file's structure: docs/file_format.md.
 
 #pragma once
 
 #include <string>
 
 #include "format/json.h"
-#include "graph/program.h"
+#include "format/limits.h"
+#include "graph/ops.h"
 
 namespace aqd {
-
-constexpr int64_t kMaxStride = 4096;
-constexpr int64_t kMaxChannels = 1 << 16;
-constexpr int64_t kLimit31 = (int64_t{1} << 31) - 1;
-// An array has at most so many numbers along an axis.
-constexpr int64_t kMaxSide = kLimit31;
 
 // Largest magnitude that a grid allows.
 int64_t magnitude(const Grid &grid);
@@ -21,7 +16,20 @@ int64_t magnitude(const Grid &grid);
 // Whether a grid has all codes between two.
 bool holds(const Grid &grid, int64_t low, int64_t high);
 
-// Reads nodes; after the first that is wrong, all it returns is empty.
+// The product of two numbers, or one more than the most.
+uint64_t product(uint64_t x, uint64_t y, uint64_t most);
+
+// As they stand in messages.
+std::string text(int64_t number);
+std::string text(int64_t low, int64_t high);
+std::string text(const Grid &grid);
+std::string text(const Size &size);
+std::string quoted(std::string_view name);
+// What is told of a mistake.
+std::string refusal(const std::string &where, const std::string &expected,
+                    const std::string &found);
+
+// Tells of the first mistake. What is read after it is empty.
 class Reader {
  public:
   Reader(const Json &json, const uint8_t *data, size_t length,
@@ -29,38 +37,51 @@ class Reader {
       : json_(json), data_(data), length_(length), message_(*message) {}
 
   bool ok() const { return message_.empty(); }
+  size_t data_length() const { return length_; }
 
-  // Says what is read from now on, for messages.
+  // Says what is read from now on.
   void at(std::string where) { where_ = std::move(where); }
+  const std::string &where() const { return where_; }
 
-  bool need(bool right, const std::string &what);
+  // Returns whether all is well, up to now and here.
+  bool expect(bool ok, const std::string &expected, const std::string &found);
 
-  const JsonNode &child(const JsonNode &node, const char *key);
-  int64_t integer(const JsonNode &node, int64_t low, int64_t high);
-  int64_t integer(const JsonNode &node, const char *key, int64_t low,
-                  int64_t high);
-  bool truth(const JsonNode &node);
+  const JsonNode &child(const JsonNode &object, const char *key);
+  // Expects that a list or an object has nothing but what was read of it.
+  void done(const JsonNode &object);
+
+  int64_t integer(const JsonNode &node, const Limits &limits);
+  int64_t integer(const JsonNode &object, const char *key,
+                  const Limits &limits);
+  int32_t int32(const JsonNode &object, const char *key, const Limits &limits);
+  bool truth(const JsonNode &object, const char *key);
+  void real(const JsonNode &object, const char *key);
   std::string_view string(const JsonNode &node);
-  // Children of an array or an object.
-  std::vector<const JsonNode *> items(const JsonNode &node, JsonType type);
-  Size pair(const JsonNode &node, const char *key, int64_t low, int64_t high);
-  Grid grid(const JsonNode &node);
-  // Numbers of an array of one type and shape; null if it is another.
-  const uint8_t *array(const JsonNode &node, const char *dtype, size_t width,
-                       size_t axes, std::vector<int64_t> *shape);
-  std::vector<int32_t> numbers(const JsonNode &node, size_t axes,
-                               std::vector<int64_t> *shape);
-  Multipliers multipliers(const JsonNode &node, int32_t channels);
+  std::string_view string(const JsonNode &object, const char *key);
+  // Children of a list, or of an object whose keys are names.
+  std::vector<const JsonNode *> items(const JsonNode &object, const char *key);
+  std::vector<const JsonNode *> named(const JsonNode &object, const char *key);
+  Size pair(const JsonNode &object, const char *key, const Limits &limits);
+  Grid grid(const JsonNode &object);
 
- protected:
-  size_t length() const { return length_; }
+  // The numbers of an array of a type and a number of axes; null after a
+  // mistake.
+  const uint8_t *array(const JsonNode &object, const char *key,
+                       const char *dtype, size_t axes,
+                       std::vector<int64_t> *shape);
+  std::vector<int32_t> int32s(const JsonNode &object, const char *key,
+                              size_t axes, std::vector<int64_t> *shape);
+  Multipliers multipliers(const JsonNode &object, int32_t channels);
 
  private:
+  std::vector<const JsonNode *> children(const JsonNode &node, JsonType type,
+                                         const char *expected);
+
   const Json &json_;
   const uint8_t *data_;
   const size_t length_;
   std::string &message_;
-  std::string where_ = "its structure";
+  std::string where_ = "the file";
   const JsonNode nothing_;
 };
 

@@ -2,111 +2,59 @@
 
 #include <algorithm>
 
+#include "format/limits.h"
 #include "kernels/isa.h"
 
 namespace aqd {
 namespace {
 
-constexpr int64_t kMaxSide = 1 << 16;
 // Largest arena; more than any machine has.
 constexpr int64_t kMaxArena = int64_t{1} << 46;
 
-int32_t windowed(int64_t n, int64_t k, int64_t s, int64_t p, int64_t d) {
-  const int64_t reach = n + 2 * p - d * (k - 1) - 1;
-  return reach < 0 ? 0 : static_cast<int32_t>(reach / s + 1);
-}
-
-int32_t sliced(int64_t n, int64_t offset, int64_t step) {
-  return offset >= n ? 0 : static_cast<int32_t>((n - offset + step - 1) / step);
-}
-
-// Size of what becomes of a convolution's sums.
-Size pooled(const Pooling &by, Size sums) {
-  if (by.kernel.height == 0) return sums;
-  return {windowed(sums.height, by.kernel.height, by.stride.height,
-                   by.padding.height, 1),
-          windowed(sums.width, by.kernel.width, by.stride.width,
-                   by.padding.width, 1)};
-}
-
-// The window of a convolution or a max-pool; null for other operators.
-const Window *window_of(const Op &op) {
-  if (op.is<Convolution>()) return &op.as<Convolution>().window;
-  if (op.is<MaxPool>()) return &op.as<MaxPool>().window;
-  return nullptr;
-}
-
-// Size of an operator's output; sizes are those of all before it.
-Size output_size(const Program &program, int position, const Size *sizes) {
-  const Node &node = program.nodes[static_cast<size_t>(position)];
-  const Op &op = node.op;
-  const Size &x = sizes[op.inputs[0]];
-  if (const Window *window = window_of(op)) {
-    return pooled(node.pooling, windowed(*window, x));
-  }
-  if (op.is<Mean>()) return {1, 1};
-  if (op.is<Upsample>()) return sizes[op.inputs[1]];
-  if (op.is<Slice>()) {
-    const Slice &slice = op.as<Slice>();
-    return {sliced(x.height, slice.offset.height, slice.step.height),
-            sliced(x.width, slice.offset.width, slice.step.width)};
-  }
-  return x;
-}
-
 bool has_pixels(const Size &size) {
-  return 0 < size.height && size.height <= kMaxSide && 0 < size.width &&
-         size.width <= kMaxSide;
+  const auto fits = [](int32_t side) {
+    return kTensorSide.least <= side && side <= kTensorSide.most;
+  };
+  return fits(size.height) && fits(size.width);
 }
 
-// Whether an operator can take inputs of these sizes.
-bool fits(const Program &program, int position, const Size *sizes) {
-  const Node &node = program.nodes[static_cast<size_t>(position)];
-  const Op &op = node.op;
-  const Size &size = sizes[position];
-  bool right = has_pixels(size);
-  if (node.pooling.kernel.height > 0) {
-    right = right &&
-            has_pixels(windowed(*window_of(op), sizes[op.inputs[0]]));
-  }
-  if (!right || op.is<Upsample>()) return right;
-  const bool gate = op.is<Multiply>();
-  for (const int input : op.inputs) {
-    const Size &found = sizes[input];
-    const bool one = gate && same(found, {1, 1});
-    if (op.inputs.size() > 1 && !one && !same(found, size)) return false;
-  }
-  return true;
-}
-
-struct Living {
+// A tensor in memory, and the last root that reads it.
+struct Allocation {
   int64_t start, end;
   int last_use;
 };
 
-// Memory of some size, and the tensors that live in it in their order.
-struct Region {
-  int64_t size;
-  std::vector<Living> living;
+// Memory of some size, and the tensors that are in it, in their order.
+class Memory {
+ public:
+  explicit Memory(int64_t size) : size_(size) {}
 
   // Returns where so many bytes are free, or -1 if they are nowhere.
-  int64_t place(int64_t need, int last_use) {
+  int64_t allocate(int64_t bytes, int last_use) {
     int64_t at = 0;
-    auto before = living.begin();
-    for (; before != living.end(); ++before) {
-      if (at + need <= before->start) break;
-      at = std::max(at, before->end);
+    auto next = allocations_.begin();
+    for (; next != allocations_.end(); ++next) {
+      if (at + bytes <= next->start) break;
+      at = std::max(at, next->end);
     }
-    if (at + need > size) return -1;
-    living.insert(before, {at, at + need, last_use});
+    if (at + bytes > size_) return -1;
+    allocations_.insert(next, {at, at + bytes, last_use});
     return at;
   }
 
-  void forget(int position) {
-    const auto dead = [&](const Living &x) { return x.last_use <= position; };
-    living.erase(std::remove_if(living.begin(), living.end(), dead),
-                 living.end());
+  // Frees what no root behind a position reads.
+  void free_until(int position) {
+    const auto is_dead = [&](const Allocation &x) {
+      return x.last_use <= position;
+    };
+    allocations_.erase(
+        std::remove_if(allocations_.begin(), allocations_.end(), is_dead),
+        allocations_.end());
   }
+
+ private:
+  int64_t size_;
+  std::vector<Allocation> allocations_;
 };
 
 int64_t bytes_of(const Op &op, const Size &size) {
@@ -114,21 +62,21 @@ int64_t bytes_of(const Op &op, const Size &size) {
          static_cast<int64_t>(bytes_of(op.grid.type()));
 }
 
-// Where tensors lie while a program runs.
-class Placer {
+// Places tensors while a program's roots are gone through in their order.
+class Planner {
  public:
-  Placer(const Program &program, Plan *plan)
-      : program_(program), plan_(plan), own_{kMaxArena, {}} {
+  Planner(const Program &program, Plan *plan)
+      : program_(program), plan_(*plan), arena_(kMaxArena) {
     for (const int output : program.outputs) {
       const Node &node = program.nodes[static_cast<size_t>(output)];
       const bool is_known = std::any_of(
-          lent_.begin(), lent_.end(),
-          [&](const Lent &each) { return each.position == output; });
+          donors_.begin(), donors_.end(),
+          [&](const Donor &each) { return each.position == output; });
       if (node.is_placed || is_known) continue;
       const Size &size = plan->sizes[static_cast<size_t>(output)];
-      // It may begin anywhere in a line.
+      // Its first whole line begins up to a line behind its start.
       const int64_t bytes = bytes_of(node.op, size) - kCacheLine;
-      lent_.push_back({output, node.root, {bytes, {}}});
+      donors_.push_back({output, node.root, Memory(bytes)});
     }
   }
 
@@ -137,62 +85,69 @@ class Placer {
     const size_t i = static_cast<size_t>(position);
     const Node &node = program_.nodes[i];
     if (!node.is_stored || !node.is_placed) return true;
-    const int64_t need = whole_lines(bytes_of(node.op, plan_->sizes[i]) + kSlack);
-    for (Lent &each : lent_) {
+    const int64_t bytes =
+        whole_lines(bytes_of(node.op, plan_.sizes[i]) + kSlack);
+    for (Donor &each : donors_) {
       if (node.last_use >= each.root) continue;
-      plan_->offsets[i] = each.region.place(need, node.last_use);
-      plan_->lenders[i] = each.position;
-      if (plan_->offsets[i] >= 0) return true;
+      plan_.offsets[i] = each.memory.allocate(bytes, node.last_use);
+      plan_.donors[i] = each.position;
+      if (plan_.offsets[i] >= 0) return true;
     }
-    plan_->lenders[i] = -1;
-    plan_->offsets[i] = own_.place(need, node.last_use);
-    plan_->peak = std::max(plan_->peak, plan_->offsets[i] + need);
-    return plan_->offsets[i] >= 0;
+    plan_.donors[i] = -1;
+    plan_.offsets[i] = arena_.allocate(bytes, node.last_use);
+    plan_.peak = std::max(plan_.peak, plan_.offsets[i] + bytes);
+    return plan_.offsets[i] >= 0;
   }
 
-  // Frees what nothing behind a position reads.
-  void forget(int position) {
-    for (Lent &each : lent_) each.region.forget(position);
-    own_.forget(position);
+  void free_until(int position) {
+    for (Donor &each : donors_) each.memory.free_until(position);
+    arena_.free_until(position);
   }
 
  private:
-  // The memory of an output that is made at a root's position.
-  struct Lent {
+  // An output of the program and the position of the root that makes it.
+  struct Donor {
     int position, root;
-    Region region;
+    Memory memory;
   };
 
   const Program &program_;
-  Plan *plan_;
-  std::vector<Lent> lent_;
-  Region own_;
+  Plan &plan_;
+  std::vector<Donor> donors_;
+  Memory arena_;
 };
 
 }  // namespace
 
-Size windowed(const Window &window, Size x) {
-  return {windowed(x.height, window.kernel.height, window.stride.height,
-                   window.padding.height, window.dilation.height),
-          windowed(x.width, window.kernel.width, window.stride.width,
-                   window.padding.width, window.dilation.width)};
+bool infer_sizes(const Program &program, Size input, std::vector<Size> *sizes) {
+  sizes->assign(program.nodes.size(), {});
+  for (size_t i = 0; i < sizes->size(); ++i) {
+    const Node &node = program.nodes[i];
+    std::vector<Size> inputs;
+    for (const int read : node.op.inputs) {
+      inputs.push_back((*sizes)[static_cast<size_t>(read)]);
+    }
+    if (i == 0) inputs.push_back(input);
+    Size &size = (*sizes)[i];
+    size = node.op.info->size(node.op, inputs);
+    if (!has_pixels(size)) return false;
+    const Pooling &by = node.pooling;
+    if (by.kernel.height == 0) continue;
+    size = windowed({by.kernel, by.stride, by.padding, {1, 1}}, size);
+    if (!has_pixels(size)) return false;
+  }
+  return true;
 }
 
 bool make_plan(const Program &program, const Isa &isa, Size input,
                Plan *plan) {
   const size_t count = program.nodes.size();
   plan->input = input;
-  plan->sizes.assign(count, {});
   plan->offsets.assign(count, 0);
+  plan->donors.assign(count, -1);
   plan->peak = plan->scratch = 0;
-  plan->lenders.assign(count, -1);
-  for (size_t i = 0; i < count; ++i) {
-    const int position = static_cast<int>(i);
-    plan->sizes[i] = i == 0 ? input
-                            : output_size(program, position, plan->sizes.data());
-    if (!fits(program, position, plan->sizes.data())) return false;
-  }
-  Placer placer(program, plan);
+  if (!infer_sizes(program, input, &plan->sizes)) return false;
+  Planner planner(program, plan);
   for (size_t i = 0; i < count; ++i) {
     const int position = static_cast<int>(i);
     const Node &root = program.nodes[i];
@@ -202,11 +157,11 @@ bool make_plan(const Program &program, const Isa &isa, Size input,
       if (scratch > kMaxArena) return false;
       plan->scratch = std::max(plan->scratch, scratch);
     }
-    if (!placer.place(position)) return false;
+    if (!planner.place(position)) return false;
     for (const int post_op : root.post_ops) {
-      if (!placer.place(post_op)) return false;
+      if (!planner.place(post_op)) return false;
     }
-    placer.forget(position);
+    planner.free_until(position);
   }
   return true;
 }

@@ -13,14 +13,25 @@ constexpr size_t kMaxFused = 16;
 // Whether an operator can be the root of a fused one.
 bool can_be_root(const Op &op);
 
-// Pools an image's convolution before its sums are rounded, where max-pools
-// follow the rounding: a sum that is not less is not less when it is rounded,
-// or not more, for negative multipliers, whose weights change their sign. The
-// largest tensors of many networks are then never made.
-//
-// Brings operators into an order in which what is added to a convolution's
-// sums is there before the convolution runs, and lets it take along the
-// operators that follow it code by code: its sums need no memory then.
+// What reads each operator.
+std::vector<std::vector<int>> readers_of(const Program &program);
+
+// Moves max-pools of an image's convolution in front of the requantisations of
+// its sums: a larger sum is never rounded to a smaller code, or never to a
+// larger one where multipliers are negative, of which the weights change their
+// signs. The largest tensors of many networks are then never made. Returns
+// which operators nothing reads any more (hoist.cpp).
+std::vector<bool> hoist_max_pools(Program *program);
+
+// Brings operators into an order in which what is added to the sums of a
+// convolution is there before it runs. Drops some operators (order.cpp).
+void reorder(Program *program, const std::vector<bool> &is_dropped);
+
+// Lets convolutions and elementwise operators take along the elementwise ones
+// that follow them, so that sums need no memory (fuse.cpp).
+void fuse(Program *program);
+
+// All three.
 void schedule(Program *program);
 
 }  // namespace aqd

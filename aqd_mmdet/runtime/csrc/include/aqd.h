@@ -1,19 +1,19 @@
 /* Runs compiled detectors (model.aqd) on integers alone: from bytes to boxes,
  * or a network by itself.
  *
- * What it computes is docs/integer_contract.md, to the last bit. Nothing is
- * thrown across this border and there is no global state.
+ * What it computes is docs/integer_contract.md, to the last bit. It throws no
+ * exceptions, has no global state and reads nothing of the environment.
  *
  * Threads. Any number of threads may use a model at a time, and each call gives
  * the same integers as alone. Weights are shared, and never change after
  * aqd_load; each call has a workspace for what it writes.
  *
  * At most as many calls run at a time as the model has threads, or as the
- * machine has processors, if these are more. Further ones wait, and have their
- * turns in the order in which they came. The model keeps the workspaces for
- * later calls: there are as many as calls that ever ran at a time, and each is
- * as large as its largest image needed. The model's threads help calls while
- * these are fewer than the threads; so the cores are not asked for more.
+ * machine has processors, if these are more. Further calls wait, first come,
+ * first served. The model keeps the workspaces for later calls: there are as
+ * many as calls that ever ran at a time, and each is as large as its largest
+ * image needed. The model's threads help while there are fewer calls than
+ * threads, so that no more cores are used than there are threads.
  *
  * aqd_free comes after all other calls with its model.
  *
@@ -47,18 +47,32 @@ enum aqd_status {
   AQD_NO_MEMORY = 3
 };
 
-/* Reads a model from the content of a file, which is copied. A call runs on so
- * many threads, the caller's included; results do not depend on it.
+/* How a model runs. Results depend on none of it. */
+typedef struct aqd_options {
+  size_t size;     /* sizeof(aqd_options): later versions may have more */
+  int32_t threads; /* of a call, the caller's included; 1 or more */
+  const char *isa; /* one of aqd_isa_name; NULL for the best */
+} aqd_options;
+
+/* The sets of instructions that this machine can run (portable, avx2, avxvnni,
+ * avx512, amx, neon, wasm), the best first: how many there are, and each by
+ * name; NULL if there is no such one. */
+AQD_API int aqd_isa_count(void);
+AQD_API const char *aqd_isa_name(int index);
+
+/* Reads a model from the content of a file, which is copied. Without options
+ * (NULL) it runs on one thread, by the best instructions.
  *
  * On failure *model is NULL, and message (capacity bytes, always ended by a
- * zero) holds one line that names what is wrong. Where the networks can be run
- * but boxes cannot be made of what they give, a model is made all the same,
- * and message says why aqd_detect will refuse it; else it is empty.
+ * zero) holds one line that says where something is wrong, what was expected
+ * and what was found. Options that cannot be had are AQD_BAD_INPUT.
  *
- * The environment's AQD_ISA (portable, avx2, avxvnni, avx512, amx, neon,
- * wasm) forces kernels; all give the same integers. */
-AQD_API int aqd_load(const void *content, size_t length, int threads,
-                     aqd_model **model, char *message, size_t capacity);
+ * Where the networks can be run but boxes cannot be made of what they give, a
+ * model is made all the same, and message says why aqd_detect will refuse it;
+ * else it is empty. */
+AQD_API int aqd_load(const void *content, size_t length,
+                     const aqd_options *options, aqd_model **model,
+                     char *message, size_t capacity);
 
 AQD_API void aqd_free(aqd_model *model);
 
@@ -100,15 +114,16 @@ AQD_API int aqd_output_count(const aqd_model *model, int program);
 /* Channels, height and width of an output for an input's height and width. It
  * waits for its turn as calls that run something do. */
 AQD_API int aqd_output_shape(aqd_model *model, int program, int output,
-                     int32_t height, int32_t width, int32_t shape[3]);
+                             int32_t height, int32_t width, int32_t shape[3]);
 
 /* Runs a program on a batch of inputs of one size.
  *
  * input: count x height x width x channels; uint8_t pixels for the network,
  * int32_t averages of regions for a second stage.
  * outputs: for each output a buffer of count x height x width x channels. */
-AQD_API int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
-            int32_t height, int32_t width, int32_t *const *outputs);
+AQD_API int aqd_run(aqd_model *model, int program, const void *input,
+                    int32_t count, int32_t height, int32_t width,
+                    int32_t *const *outputs);
 
 #ifdef __cplusplus
 }

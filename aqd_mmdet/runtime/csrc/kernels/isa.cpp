@@ -1,8 +1,5 @@
 #include "kernels/isa.h"
 
-#include <cstdlib>
-#include <cstring>
-
 #include "kernels/instruction_sets.h"
 
 namespace aqd {
@@ -29,17 +26,12 @@ const Isa *const kAll[] = {
 
 }  // namespace
 
-const Isa *choose_isa(std::string *message) {
-  const char *asked = std::getenv("AQD_ISA");
-  std::string names;
+std::vector<const Isa *> available_isas() {
+  std::vector<const Isa *> found;
   for (const Isa *isa : kAll) {
-    if (!isa->is_there()) continue;
-    if (asked == nullptr || std::strcmp(asked, isa->name) == 0) return isa;
-    names += names.empty() ? isa->name : std::string(", ") + isa->name;
+    if (isa->is_there()) found.push_back(isa);
   }
-  *message = std::string("AQD_ISA=") + asked +
-             " is not what this machine has: " + names;
-  return nullptr;
+  return found;
 }
 
 }  // namespace aqd

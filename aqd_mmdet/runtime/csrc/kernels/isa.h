@@ -10,7 +10,7 @@ namespace aqd {
 
 // Kernels of one set. What they do not prepare is left to portable ones.
 struct Isa {
-  const char *name;  // in AQD_ISA
+  const char *name;  // as callers choose it
   bool (*is_there)();
   // Makes what its kernels read, and says by Packed::has_kernel which fused
   // operators it runs.
@@ -22,8 +22,7 @@ struct Isa {
                     ThreadPool *pool);
 };
 
-// Returns the set that AQD_ISA names, or the best that this machine has; null
-// and what is wrong if there is none of that name.
-const Isa *choose_isa(std::string *message);
+// The sets that this machine can run, the best first.
+std::vector<const Isa *> available_isas();
 
 }  // namespace aqd

@@ -3,56 +3,9 @@
 #include "kernels/reference.h"
 
 #include <algorithm>
-#include <type_traits>
-
-#include "graph/memory_plan.h"
 
 namespace aqd {
 namespace {
-
-template <typename T>
-struct Tag {
-  using type = T;
-};
-
-// Calls a function with the tag of a tensor's type.
-template <typename F>
-void with_type(Type type, F f) {
-  switch (type) {
-    case Type::kU8:
-      return f(Tag<uint8_t>());
-    case Type::kI8:
-      return f(Tag<int8_t>());
-    case Type::kI16:
-      return f(Tag<int16_t>());
-    case Type::kI32:
-      return f(Tag<int32_t>());
-  }
-}
-
-// Calls a function with typed pointers to an input's and the output's codes.
-template <typename F>
-void with_types(const Tensor &x, const Tensor &out, F f) {
-  with_type(x.type, [&](auto from) {
-    with_type(out.type, [&](auto to) {
-      f(static_cast<const typename decltype(from)::type *>(x.data),
-        static_cast<typename decltype(to)::type *>(out.data));
-    });
-  });
-}
-
-void image(const ImageOp &op, const Tensor &x, const Tensor &out) {
-  const uint8_t *from = static_cast<const uint8_t *>(x.data);
-  with_type(out.type, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    T *to = static_cast<T *>(out.data);
-    for (size_t i = 0; i < out.plane(); ++i) {
-      for (const int32_t mean : op.means) {
-        *to++ = static_cast<T>(*from++ - mean);
-      }
-    }
-  });
-}
 
 // Requantises the codes of one pixel.
 void requantize(const Op &op, const int32_t *from, int32_t *to) {
@@ -89,12 +42,6 @@ void add_tap(int32_t groups, int32_t ins, int32_t outs, const T *codes,
       for (int32_t o = 0; o < outs_per_group; ++o) sum[o] += code * w[o];
     }
   }
-}
-
-// Copies codes of one pixel to int32, or from there.
-template <typename From, typename To>
-void copy_codes(const From *from, int32_t count, To *to) {
-  for (int32_t c = 0; c < count; ++c) to[c] = static_cast<To>(from[c]);
 }
 
 void load_pixel(const Tensor &x, int64_t pixel, int32_t *to) {
@@ -185,16 +132,17 @@ void convolve_pixel(const FusedOp &fused, int64_t row, int64_t column,
   }
 }
 
-// Raises largest codes of a pixel to those of another one.
+// Replaces codes by those of another pixel that are larger.
 template <typename T>
-void raise(const T *__restrict codes, int32_t channels, T *__restrict largest) {
+void take_largest(const T *__restrict codes, int32_t channels,
+                  T *__restrict largest) {
   for (int32_t c = 0; c < channels; ++c) {
     largest[c] = std::max(largest[c], codes[c]);
   }
 }
 
 template <typename From, typename To>
-void raise(const From *codes, int32_t channels, To *largest) {
+void take_largest(const From *codes, int32_t channels, To *largest) {
   for (int32_t c = 0; c < channels; ++c) {
     largest[c] = std::max(largest[c], static_cast<To>(codes[c]));
   }
@@ -220,107 +168,9 @@ void sum_pixel(const FusedOp &fused, int64_t row, int64_t column,
       if (z < 0 || z >= size.width) continue;
       other->assign(static_cast<size_t>(fused.channels), 0);
       convolve_pixel<T>(fused, y, z, other->data());
-      raise(other->data(), fused.channels, to);
+      take_largest(other->data(), fused.channels, to);
     }
   }
-}
-
-void max_pool(const Op &op, const Tensor &x, const Tensor &out,
-              ThreadPool *threads) {
-  const Window &w = op.as<MaxPool>().window;
-  const int64_t height = x.size.height, width = x.size.width;
-  threads->run(out.size.height, [&](int64_t row, int) {
-    with_types(x, out, [&](auto *from, auto *to) {
-      using To = std::remove_reference_t<decltype(*to)>;
-      to += row * out.size.width * out.channels;
-      for (int64_t column = 0; column < out.size.width; ++column) {
-        std::fill(to, to + out.channels, static_cast<To>(op.grid.low));
-        for (int64_t v = 0; v < w.kernel.height; ++v) {
-          const int64_t y = row * w.stride.height - w.padding.height +
-                            v * w.dilation.height;
-          if (y < 0 || y >= height) continue;
-          for (int64_t u = 0; u < w.kernel.width; ++u) {
-            const int64_t z = column * w.stride.width - w.padding.width +
-                              u * w.dilation.width;
-            if (z < 0 || z >= width) continue;
-            raise(from + (y * width + z) * x.channels, out.channels, to);
-          }
-        }
-        to += out.channels;
-      }
-    });
-  });
-}
-
-// Products of codes; y may have one code a map.
-void multiply(const Tensor &x, const Tensor &y, const Tensor &out) {
-  const int32_t next = y.plane() == 1 ? 0 : out.channels;
-  with_types(x, out, [&](auto *from, auto *to) {
-    using To = std::remove_reference_t<decltype(*to)>;
-    with_type(y.type, [&](auto tag) {
-      using Y = typename decltype(tag)::type;
-      const Y *other = static_cast<const Y *>(y.data);
-      for (size_t i = 0; i < out.plane(); ++i, other += next) {
-        for (int32_t c = 0; c < out.channels; ++c) {
-          *to++ = static_cast<To>(int32_t{*from++} * other[c]);
-        }
-      }
-    });
-  });
-}
-
-void mean(const Tensor &x, const Tensor &out) {
-  const int64_t count = static_cast<int64_t>(x.plane());
-  with_types(x, out, [&](auto *from, auto *to) {
-    using To = std::remove_reference_t<decltype(*to)>;
-    for (int32_t c = 0; c < out.channels; ++c) {
-      int64_t sum = 0;
-      for (int64_t i = 0; i < count; ++i) sum += from[i * out.channels + c];
-      const int64_t above = sum * (2 << kMeanBits) + count;
-      // Floored, where C++ cuts off.
-      int64_t q = above / (2 * count);
-      if (above % (2 * count) < 0) --q;
-      to[c] = static_cast<To>(q);
-    }
-  });
-}
-
-void lookup(const Lookup &op, const Tensor &x, const Tensor &out) {
-  with_types(x, out, [&](auto *from, auto *to) {
-    using To = std::remove_reference_t<decltype(*to)>;
-    for (size_t i = 0; i < x.count(); ++i) {
-      to[i] = static_cast<To>(op.table[static_cast<size_t>(from[i] - op.first)]);
-    }
-  });
-}
-
-void upsample(const Tensor &x, const Tensor &out) {
-  const int64_t height = x.size.height, width = x.size.width;
-  with_types(x, out, [&](auto *from, auto *to) {
-    for (int64_t row = 0; row < out.size.height; ++row) {
-      const auto *line =
-          from + row * height / out.size.height * width * x.channels;
-      for (int64_t column = 0; column < out.size.width; ++column) {
-        const int64_t nearest = column * width / out.size.width;
-        copy_codes(line + nearest * x.channels, x.channels, to);
-        to += x.channels;
-      }
-    }
-  });
-}
-
-void slice(const Slice &op, const Tensor &x, const Tensor &out) {
-  with_types(x, out, [&](auto *from, auto *to) {
-    for (int64_t row = 0; row < out.size.height; ++row) {
-      const int64_t y = op.offset.height + row * op.step.height;
-      for (int64_t column = 0; column < out.size.width; ++column) {
-        const int64_t z = op.offset.width + column * op.step.width;
-        const auto *codes = from + (y * x.size.width + z) * x.channels;
-        copy_codes(codes + op.first, out.channels, to);
-        to += out.channels;
-      }
-    }
-  });
 }
 
 // Puts a tensor's channels among those of a tensor as wide or wider.
@@ -339,7 +189,8 @@ void put(const Tensor &x, int32_t first, const Tensor &out) {
 
 void widen(const Tensor &x, int32_t *out) {
   with_type(x.type, [&](auto tag) {
-    const auto *from = static_cast<const typename decltype(tag)::type *>(x.data);
+    using T = typename decltype(tag)::type;
+    const T *from = static_cast<const T *>(x.data);
     std::copy(from, from + x.count(), out);
   });
 }
@@ -361,24 +212,141 @@ void run_fused(const FusedOp &fused) {
   }
 }
 
-void run_op(const Op &op, const Tensor *const *inputs, const Tensor &output,
-            ThreadPool *pool) {
-  const Tensor &x = *inputs[0];
-  if (op.is<ImageOp>()) return image(op.as<ImageOp>(), x, output);
-  if (op.is<RegionOp>()) return put(x, 0, output);
-  if (op.is<MaxPool>()) return max_pool(op, x, output, pool);
-  if (op.is<Multiply>()) return multiply(x, *inputs[1], output);
-  if (op.is<Mean>()) return mean(x, output);
-  if (op.is<Lookup>()) return lookup(op.as<Lookup>(), x, output);
-  if (op.is<Upsample>()) return upsample(x, output);
-  if (op.is<Slice>()) return slice(op.as<Slice>(), x, output);
-  if (op.is<Concatenate>()) {
-    int32_t first = 0;
-    for (size_t i = 0; i < op.inputs.size(); ++i) {
-      put(*inputs[i], first, output);
-      first += inputs[i]->channels;
+void run_image(const Op &op, const Tensor *const *inputs, const Tensor &out,
+               ThreadPool *) {
+  const uint8_t *from = static_cast<const uint8_t *>(inputs[0]->data);
+  with_type(out.type, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    T *to = static_cast<T *>(out.data);
+    for (size_t i = 0; i < out.plane(); ++i) {
+      for (const int32_t mean : op.as<ImageOp>().means) {
+        *to++ = static_cast<T>(*from++ - mean);
+      }
     }
+  });
+}
+
+void run_region(const Op &, const Tensor *const *inputs, const Tensor &out,
+                ThreadPool *) {
+  put(*inputs[0], 0, out);
+}
+
+void run_max_pool(const Op &op, const Tensor *const *inputs, const Tensor &out,
+                  ThreadPool *threads) {
+  const Window &w = op.as<MaxPool>().window;
+  const Tensor &x = *inputs[0];
+  const int64_t height = x.size.height, width = x.size.width;
+  threads->run(out.size.height, [&](int64_t row, int) {
+    with_types(x, out, [&](auto *from, auto *to) {
+      using To = std::remove_reference_t<decltype(*to)>;
+      to += row * out.size.width * out.channels;
+      for (int64_t column = 0; column < out.size.width; ++column) {
+        std::fill(to, to + out.channels, static_cast<To>(op.grid.low));
+        for (int64_t v = 0; v < w.kernel.height; ++v) {
+          const int64_t y = row * w.stride.height - w.padding.height +
+                            v * w.dilation.height;
+          if (y < 0 || y >= height) continue;
+          for (int64_t u = 0; u < w.kernel.width; ++u) {
+            const int64_t z = column * w.stride.width - w.padding.width +
+                              u * w.dilation.width;
+            if (z < 0 || z >= width) continue;
+            take_largest(from + (y * width + z) * x.channels, out.channels, to);
+          }
+        }
+        to += out.channels;
+      }
+    });
+  });
+}
+
+void run_multiply(const Op &, const Tensor *const *inputs, const Tensor &out,
+                  ThreadPool *) {
+  const Tensor &x = *inputs[0], &y = *inputs[1];
+  const int32_t next = y.plane() == 1 ? 0 : out.channels;
+  with_types(x, out, [&](auto *from, auto *to) {
+    using To = std::remove_reference_t<decltype(*to)>;
+    with_type(y.type, [&](auto tag) {
+      using Y = typename decltype(tag)::type;
+      const Y *other = static_cast<const Y *>(y.data);
+      for (size_t i = 0; i < out.plane(); ++i, other += next) {
+        for (int32_t c = 0; c < out.channels; ++c) {
+          *to++ = static_cast<To>(int32_t{*from++} * other[c]);
+        }
+      }
+    });
+  });
+}
+
+void run_mean(const Op &, const Tensor *const *inputs, const Tensor &out,
+              ThreadPool *) {
+  const int64_t count = static_cast<int64_t>(inputs[0]->plane());
+  with_types(*inputs[0], out, [&](auto *from, auto *to) {
+    using To = std::remove_reference_t<decltype(*to)>;
+    for (int32_t c = 0; c < out.channels; ++c) {
+      int64_t sum = 0;
+      for (int64_t i = 0; i < count; ++i) sum += from[i * out.channels + c];
+      const int64_t above = sum * (2 << kMeanBits) + count;
+      // Rounded down, where C++ rounds towards 0.
+      int64_t q = above / (2 * count);
+      if (above % (2 * count) < 0) --q;
+      to[c] = static_cast<To>(q);
+    }
+  });
+}
+
+void run_lookup(const Op &op, const Tensor *const *inputs, const Tensor &out,
+                ThreadPool *) {
+  const Lookup &lookup = op.as<Lookup>();
+  with_types(*inputs[0], out, [&](auto *from, auto *to) {
+    using To = std::remove_reference_t<decltype(*to)>;
+    for (size_t i = 0; i < out.count(); ++i) {
+      const int32_t index = from[i] - lookup.first;
+      to[i] = static_cast<To>(lookup.table[static_cast<size_t>(index)]);
+    }
+  });
+}
+
+void run_upsample(const Op &, const Tensor *const *inputs, const Tensor &out,
+                  ThreadPool *) {
+  const Tensor &x = *inputs[0];
+  const int64_t height = x.size.height, width = x.size.width;
+  with_types(x, out, [&](auto *from, auto *to) {
+    for (int64_t row = 0; row < out.size.height; ++row) {
+      const auto *line =
+          from + row * height / out.size.height * width * x.channels;
+      for (int64_t column = 0; column < out.size.width; ++column) {
+        const int64_t nearest = column * width / out.size.width;
+        copy_codes(line + nearest * x.channels, x.channels, to);
+        to += x.channels;
+      }
+    }
+  });
+}
+
+void run_concatenate(const Op &op, const Tensor *const *inputs,
+                     const Tensor &out, ThreadPool *) {
+  int32_t first = 0;
+  for (size_t i = 0; i < op.inputs.size(); ++i) {
+    put(*inputs[i], first, out);
+    first += inputs[i]->channels;
   }
+}
+
+void run_slice(const Op &op, const Tensor *const *inputs, const Tensor &out,
+               ThreadPool *) {
+  const Slice &by = op.as<Slice>();
+  const Tensor &x = *inputs[0];
+  with_types(x, out, [&](auto *from, auto *to) {
+    for (int64_t row = 0; row < out.size.height; ++row) {
+      const int64_t y = by.offset.height + row * by.step.height;
+      for (int64_t column = 0; column < out.size.width; ++column) {
+        const int64_t z = by.offset.width + column * by.step.width;
+        const auto *codes = from + (y * x.size.width + z) * x.channels;
+        copy_codes(codes + by.first, out.channels, to);
+        to += out.channels;
+      }
+    }
+  });
 }
 
 }  // namespace aqd

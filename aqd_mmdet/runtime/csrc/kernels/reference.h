@@ -1,32 +1,14 @@
-// One function for each operator: docs/integer_contract.md, section 3.
+// Fused operators, and portable kernels for them.
 
 #pragma once
 
 #include <vector>
 
 #include "graph/program.h"
+#include "kernels/tensor.h"
 #include "thread_pool.h"
 
 namespace aqd {
-
-// A tensor of one image: height x width x channels codes, without gaps.
-//
-// Channels are innermost: what a convolution reads for one output is then a
-// few long runs, and what it writes is one.
-struct Tensor {
-  void *data = nullptr;
-  Type type = Type::kI32;
-  int32_t channels = 0;
-  Size size;
-
-  size_t plane() const {
-    return static_cast<size_t>(size.height) * static_cast<size_t>(size.width);
-  }
-  size_t count() const { return plane() * static_cast<size_t>(channels); }
-};
-
-// Memory behind a tensor that kernels may read, and ignore.
-constexpr int64_t kSlack = 128;
 
 // An operator of a fused one, which is run for a few codes at a time.
 struct PostOp {
@@ -67,10 +49,25 @@ struct TileCoord {
 
 void run_fused(const FusedOp &fused);
 
-// Runs an operator that is not of a fused one. Inputs and output have the sizes
-// that a plan gives; the input of the first one is what the program is given.
-void run_op(const Op &op, const Tensor *const *inputs, const Tensor &output,
-            ThreadPool *pool);
+// Operators that are not fused (OpInfo::run in graph/ops.h).
+void run_image(const Op &op, const Tensor *const *inputs, const Tensor &out,
+               ThreadPool *);
+void run_region(const Op &, const Tensor *const *inputs, const Tensor &out,
+                ThreadPool *);
+void run_max_pool(const Op &op, const Tensor *const *inputs, const Tensor &out,
+                  ThreadPool *threads);
+void run_multiply(const Op &, const Tensor *const *inputs, const Tensor &out,
+                  ThreadPool *);
+void run_mean(const Op &, const Tensor *const *inputs, const Tensor &out,
+              ThreadPool *);
+void run_lookup(const Op &op, const Tensor *const *inputs, const Tensor &out,
+                ThreadPool *);
+void run_upsample(const Op &, const Tensor *const *inputs, const Tensor &out,
+                  ThreadPool *);
+void run_concatenate(const Op &op, const Tensor *const *inputs,
+                     const Tensor &out, ThreadPool *);
+void run_slice(const Op &op, const Tensor *const *inputs, const Tensor &out,
+               ThreadPool *);
 
 // Codes as int32.
 void widen(const Tensor &x, int32_t *out);

@@ -1,0 +1,352 @@
+// What is known of each kind of operators: how it is read and proven, and how
+// large its output is.
+
+#include "graph/ops.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "format/reader.h"
+#include "kernels/reference.h"
+
+namespace aqd {
+namespace {
+
+// Expects that the output holds all codes of a range.
+void expect_holds(const OpSource &from, const Op &op, int64_t low,
+                  int64_t high) {
+  from.reader.expect(holds(op.grid, low, high),
+                     "a range that holds the codes " + text(low, high),
+                     text(op.grid));
+}
+
+void expect_holds_inputs(const OpSource &from, const Op &op) {
+  const Grid &grid = from.x().grid;
+  from.reader.expect(holds(op.grid, grid.low, grid.high),
+                     "a range that holds the codes " + text(grid) +
+                     " of its input",
+                     text(op.grid));
+}
+
+// Expects that an input has no codes beyond a magnitude.
+void expect_small(const OpSource &from, const Op &input, int64_t limit) {
+  from.reader.expect(holds({static_cast<int32_t>(-limit),
+                            static_cast<int32_t>(limit)},
+                           input.grid.low, input.grid.high),
+                     "an input with codes in " + text(-limit, limit),
+                     text(input.grid));
+}
+
+void expect_channels(const OpSource &from, const Op &op, int64_t expected,
+                     const char *whose) {
+  from.reader.expect(op.channels == expected,
+                     "the " + text(expected) + " channels of " + whose,
+                     text(op.channels));
+}
+
+void expect_channels_of_inputs(const OpSource &from, const Op &op) {
+  for (const Op *input : from.inputs) {
+    expect_channels(from, op, input->channels, "its input");
+  }
+}
+
+Size size_of_x(const Op &, const std::vector<Size> &inputs) {
+  for (const Size &each : inputs) {
+    if (!same(each, inputs[0])) return {};
+  }
+  return inputs[0];
+}
+
+// Image
+
+void read_image(const OpSource &from, Op *op) {
+  ImageOp image;
+  for (const JsonNode *mean : from.reader.items(from.json, "mean")) {
+    image.means.push_back(
+        static_cast<int32_t>(from.reader.integer(*mean, kImageMean)));
+  }
+  const int64_t count = static_cast<int64_t>(image.means.size());
+  from.reader.expect(count == op->channels,
+                     "a mean of each of " + text(op->channels) + " channels",
+                     text(count));
+  expect_holds(from, *op, -255, 255);
+  op->params = std::move(image);
+}
+
+// Region
+
+void read_region(const OpSource &, Op *op) { op->params = RegionOp(); }
+
+// Convolution
+
+Window read_window(const OpSource &from) {
+  return {from.reader.pair(from.json, "kernel", kWindowKernel),
+          from.reader.pair(from.json, "stride", kWindowStride),
+          from.reader.pair(from.json, "padding", kWindowPadding),
+          from.reader.pair(from.json, "dilation", kWindowDilation)};
+}
+
+std::string sides_of(const std::vector<int64_t> &shape) {
+  std::string all;
+  for (const int64_t side : shape) {
+    all += (all.empty() ? "" : " x ") + text(side);
+  }
+  return all;
+}
+
+void read_weights_of(const OpSource &from, const Op &op, Convolution *conv) {
+  Reader &reader = from.reader;
+  const Op &x = from.x();
+  const std::string_view name = reader.string(from.json, "weights");
+  for (Weights &each : from.weights) {
+    if (each.name == name) conv->weights = &each;
+  }
+  if (!reader.expect(conv->weights != nullptr, "weights of the program",
+                     quoted(name))) {
+    return;
+  }
+  const int64_t groups = conv->groups;
+  const bool fits = x.channels % groups == 0 && op.channels % groups == 0;
+  reader.expect(fits, "groups that divide the channels " + text(x.channels) +
+                " and " + text(op.channels),
+                text(groups));
+  const Size &kernel = conv->window.kernel;
+  const std::vector<int64_t> shape = {op.channels, x.channels / groups,
+                                      kernel.height, kernel.width};
+  reader.expect(conv->weights->shape == shape, "weights of " + sides_of(shape),
+                sides_of(conv->weights->shape));
+}
+
+void read_convolution(const OpSource &from, Op *op) {
+  Reader &reader = from.reader;
+  const Op &x = from.x();
+  Convolution conv;
+  conv.window = read_window(from);
+  conv.groups = reader.int32(from.json, "groups", {1, x.channels});
+  read_weights_of(from, *op, &conv);
+  reader.expect(op->grid.low == -kInt32 && op->grid.high == kInt32,
+                "the range " + text(-kInt32, kInt32), text(op->grid));
+  reader.expect(holds(x.grid, 0, 0), "an input whose range holds 0",
+                text(x.grid));
+  // So that a product with a weight fits 24 bits.
+  expect_small(from, x, 1 << 15);
+  if (!reader.ok()) return;
+  conv.input_magnitude = magnitude(x.grid);
+  int64_t largest = 0;
+  for (size_t c = 0; c < conv.weights->sums.size(); ++c) {
+    largest = std::max(largest, conv.bound(c));
+  }
+  reader.expect(largest <= kInt32, "accumulators that fit 31 bits",
+                "values up to " + text(largest));
+  op->params = std::move(conv);
+}
+
+Size size_of_convolution(const Op &op, const std::vector<Size> &inputs) {
+  return windowed(op.as<Convolution>().window, inputs[0]);
+}
+
+// MaxPool
+
+void read_max_pool(const OpSource &from, Op *op) {
+  MaxPool pool;
+  const Window &w = pool.window = read_window(from);
+  const auto sees = [](int32_t padding, int32_t kernel, int32_t dilation) {
+    return 2 * padding <= dilation * (kernel - 1) + 1;
+  };
+  from.reader.expect(
+      sees(w.padding.height, w.kernel.height, w.dilation.height) &&
+          sees(w.padding.width, w.kernel.width, w.dilation.width),
+      "a padding of at most half the window", text(w.padding));
+  expect_channels_of_inputs(from, *op);
+  expect_holds_inputs(from, *op);
+  op->params = pool;
+}
+
+Size size_of_max_pool(const Op &op, const std::vector<Size> &inputs) {
+  return windowed(op.as<MaxPool>().window, inputs[0]);
+}
+
+// Requantize
+
+// Whether (a * m + b) >> s fits 32 bits for all |a * m + b| <= most.
+//
+// Vector kernels shift numbers of 64 bits, keep the lower 32 of each and clamp
+// these as signed ones, which is right from -2^31 to 2^31 - 1. The highest is
+// most >> s. Where it fits, most is less than 2^(31 + s), and the lowest, which
+// is -most / 2^s rounded down, is not below -2^31.
+bool fits_int32(int64_t most, int shift) { return most >> shift <= INT32_MAX; }
+
+void read_requantize(const OpSource &from, Op *op) {
+  Reader &reader = from.reader;
+  const Op &x = from.x();
+  expect_channels_of_inputs(from, *op);
+  Requantize made;
+  Multipliers &table = made.multipliers;
+  table = reader.multipliers(reader.child(from.json, "multipliers"),
+                             op->channels);
+  if (!reader.ok()) return;
+  for (size_t c = 0; c < static_cast<size_t>(op->channels); ++c) {
+    const size_t k = table.m.size() > 1 ? c : 0;
+    const int64_t largest = x.is<Convolution>() ? x.as<Convolution>().bound(c)
+                                                : magnitude(x.grid);
+    const int64_t product = largest * std::abs(int64_t{table.m[k]});
+    const int64_t b = table.b[k];
+    const bool fits =
+        b != INT64_MIN && std::abs(b) <= INT64_MAX - product;
+    if (!reader.expect(fits, "products plus biases that fit 63 bits",
+                       "more in channel " + text(static_cast<int64_t>(c)))) {
+      return;
+    }
+    if (!fits_int32(product + std::abs(b), table.s[k])) made.fits_int32 = false;
+  }
+  op->params = std::move(made);
+}
+
+// Add, of which the sum fits int32 before it is clamped
+
+void read_add(const OpSource &from, Op *op) {
+  expect_channels_of_inputs(from, *op);
+  for (const Op *input : from.inputs) expect_small(from, *input, 1 << 30);
+  op->params = Add();
+}
+
+// Multiply: y may have one code a channel, a gate
+
+void read_multiply(const OpSource &from, Op *op) {
+  const Grid &x = from.x().grid, &y = from.y().grid;
+  int64_t products[4], *next = products;
+  for (const int64_t p : {x.low, x.high}) {
+    for (const int64_t q : {y.low, y.high}) *next++ = p * q;
+  }
+  expect_channels_of_inputs(from, *op);
+  expect_holds(from, *op, *std::min_element(products, products + 4),
+               *std::max_element(products, products + 4));
+  op->params = Multiply();
+}
+
+Size size_of_multiply(const Op &, const std::vector<Size> &inputs) {
+  const bool is_gate = same(inputs[1], {1, 1});
+  return is_gate || same(inputs[0], inputs[1]) ? inputs[0] : Size{};
+}
+
+// Mean
+
+void read_mean(const OpSource &from, Op *op) {
+  const Grid &x = from.x().grid;
+  expect_channels_of_inputs(from, *op);
+  // So that the sum of a map of 2^32 pixels fits 63 bits.
+  expect_small(from, from.x(), 1 << 15);
+  expect_holds(from, *op, x.low * (int64_t{1} << kMeanBits),
+               x.high * (int64_t{1} << kMeanBits));
+  op->params = Mean();
+}
+
+Size size_of_mean(const Op &, const std::vector<Size> &) { return {1, 1}; }
+
+// Lookup
+
+void read_lookup(const OpSource &from, Op *op) {
+  Reader &reader = from.reader;
+  const Grid &grid = from.x().grid;
+  Lookup lookup;
+  std::vector<int64_t> shape;
+  expect_channels_of_inputs(from, *op);
+  lookup.table = reader.int32s(from.json, "table", 1, &shape);
+  lookup.first = reader.int32(from.json, "first", {grid.low, grid.low});
+  if (!reader.ok()) return;
+  const int64_t count = int64_t{grid.high} - grid.low + 1;
+  if (!reader.expect(shape[0] == count,
+                     "a value for each of the codes " + text(grid),
+                     text(shape[0]) + " values")) {
+    return;
+  }
+  const auto ends =
+      std::minmax_element(lookup.table.begin(), lookup.table.end());
+  expect_holds(from, *op, *ends.first, *ends.second);
+  op->params = std::move(lookup);
+}
+
+// Upsample: to the size of y
+
+void read_upsample(const OpSource &from, Op *op) {
+  expect_channels(from, *op, from.x().channels, "its input");
+  expect_holds_inputs(from, *op);
+  op->params = Upsample();
+}
+
+Size size_of_upsample(const Op &, const std::vector<Size> &inputs) {
+  return inputs[1];
+}
+
+// Concatenate
+
+void read_concatenate(const OpSource &from, Op *op) {
+  int64_t channels = 0;
+  for (const Op *input : from.inputs) {
+    channels += input->channels;
+    expect_holds(from, *op, input->grid.low, input->grid.high);
+  }
+  expect_channels(from, *op, channels, "its inputs");
+  op->params = Concatenate();
+}
+
+// Slice
+
+void read_slice(const OpSource &from, Op *op) {
+  Slice slice;
+  slice.first = from.reader.int32(
+      from.json, "first", {0, int64_t{from.x().channels} - op->channels});
+  slice.offset = from.reader.pair(from.json, "offset", kSliceOffset);
+  slice.step = from.reader.pair(from.json, "step", kSliceStep);
+  expect_holds_inputs(from, *op);
+  op->params = slice;
+}
+
+Size size_of_slice(const Op &op, const std::vector<Size> &inputs) {
+  const auto sliced = [](int64_t n, int64_t offset, int64_t step) {
+    const int64_t rest = std::max<int64_t>(n - offset, 0);
+    return static_cast<int32_t>((rest + step - 1) / step);
+  };
+  const Slice &by = op.as<Slice>();
+  return {sliced(inputs[0].height, by.offset.height, by.step.height),
+          sliced(inputs[0].width, by.offset.width, by.step.width)};
+}
+
+constexpr OpInfo kOps[] = {
+    {"Image", 1, read_image, size_of_x, run_image},
+    {"Region", 1, read_region, size_of_x, run_region},
+    {"Convolution", 1, read_convolution, size_of_convolution, nullptr},
+    {"MaxPool", 1, read_max_pool, size_of_max_pool, run_max_pool},
+    {"Requantize", 1, read_requantize, size_of_x, nullptr},
+    {"Add", 2, read_add, size_of_x, nullptr},
+    {"Multiply", 2, read_multiply, size_of_multiply, run_multiply},
+    {"Mean", 1, read_mean, size_of_mean, run_mean},
+    {"Lookup", 1, read_lookup, size_of_x, run_lookup},
+    {"Upsample", 2, read_upsample, size_of_upsample, run_upsample},
+    {"Concatenate", 0, read_concatenate, size_of_x, run_concatenate},
+    {"Slice", 1, read_slice, size_of_slice, run_slice},
+};
+
+}  // namespace
+
+const OpInfo *find_op(std::string_view kind) {
+  for (const OpInfo &each : kOps) {
+    if (kind == each.kind) return &each;
+  }
+  return nullptr;
+}
+
+Size windowed(const Window &window, Size input) {
+  const auto count = [](int64_t n, int64_t kernel, int64_t stride,
+                        int64_t padding, int64_t dilation) {
+    const int64_t reach = n + 2 * padding - dilation * (kernel - 1) - 1;
+    return static_cast<int32_t>(reach < 0 ? 0 : reach / stride + 1);
+  };
+  const Window &w = window;
+  return {count(input.height, w.kernel.height, w.stride.height,
+                w.padding.height, w.dilation.height),
+          count(input.width, w.kernel.width, w.stride.width, w.padding.width,
+                w.dilation.width)};
+}
+
+}  // namespace aqd

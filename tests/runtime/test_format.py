@@ -1,0 +1,236 @@
+"""The engine's reader of files: limits, and what it refuses in which words."""
+
+import ctypes
+import json
+import re
+
+import pytest
+
+from aqd_mmdet.program import file
+from aqd_mmdet.program import ops as ir
+from aqd_mmdet.program.detector import Anchors, Sigmoid
+from aqd_mmdet.runtime import engine
+from tests.factories import ROOT
+from tests.program.test_file import detector
+from tests.runtime.conftest import CSRC
+from tests.runtime.random_detectors import random_detector
+from tests.runtime.test_engine import load, sections, signed
+
+# Rows of the format's table that are no fields, and the engine's names.
+OTHERS = {
+    '`Multipliers.b`, but of `Requantize`': 'MultipliersB',
+    'length of `labels`': 'Labels',
+    'sides of an image, in pixels': 'ImageSide',
+    'longer side of an image, divided by the shorter': 'ImageRatio',
+    'sides of a tensor while a program runs': 'TensorSide',
+}
+ANY = {'length of `ops`', 'length of `stages`'}
+
+
+def documented() -> dict[str, tuple[int, int]]:
+    text = (ROOT / 'docs/file_format.md').read_text()
+    table = text.split('| field | least | most |\n|---|---|---|\n')[1]
+    found = {}
+    for row in table.split('\n\n')[0].splitlines():
+        name, *ends = (cell.strip() for cell in row.strip('|').split('|'))
+        if name in ANY:
+            continue
+        if name not in OTHERS:
+            parts = name.strip('`').split('.')
+            key = ''.join(part[0].upper() + part[1:] for part in parts)
+        else:
+            key = OTHERS[name]
+        low, high = (eval(end.replace('^', '**')) for end in ends)
+        found[key] = (low, high)
+    return found
+
+
+def in_the_engine() -> dict[str, tuple[int, int]]:
+    text = (CSRC / 'format/limits.h').read_text().replace('int64_t{1}', '1')
+    names = {'kInt32': 2**31 - 1}
+    return {
+        name: (eval(low, names.copy()), eval(high, names.copy()))
+        for name, low, high in re.findall(
+            r'constexpr Limits k(\w+) = \{([^,]+),\s*([^}]+)\};', text
+        )
+    }
+
+
+def test_limits_are_those_of_the_format():
+    assert len(documented()) > 40
+    assert in_the_engine() == documented()
+
+
+def changed(old: str, new: str) -> bytes:
+    """A file whose structure has another text in one place."""
+    text, data = sections(file.to_bytes(detector()))
+    assert text.decode().count(old) >= 1, old
+    return signed(text.decode().replace(old, new, 1).encode(), data)
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'message'),
+    [
+        ('"stride":8', '"stride":0100', 'section JSON: expected JSON, found'),
+        ('"stride":8', '"stride":-08', 'section JSON: expected JSON, found'),
+        ('"labels":["', '"labels":["\\q', 'section JSON: expected JSON'),
+        ('"labels":["', '"labels":["\xff', None),
+        (
+            '"stride":8',
+            '"stride":8,"stride":8',
+            "the network: expected each key once, found 'stride' twice",
+        ),
+        (
+            '"stride":8',
+            '"stride":8,"pace":1',
+            "the network: expected keys of the format alone, found 'pace'",
+        ),
+        (
+            '"stride":8',
+            '"kind":"Program","stride":8',
+            "the network: expected keys of the format alone, found 'kind'",
+        ),
+        (
+            '"groups":1',
+            '"groups":1,"first":0',
+            "operator c: expected keys of the format alone, found 'first'",
+        ),
+        (
+            '"stride":8',
+            '"stride":9999',
+            'the network: expected stride: an integer in 1..4096, found 9999',
+        ),
+        (
+            '"groups":1',
+            '"groups":2',
+            'operator c: expected groups that divide the channels 3 and 2, '
+            'found 2',
+        ),
+        (
+            '"lo":-255,"hi":255',
+            '"lo":-1,"hi":255',
+            'operator p: expected a range that holds the codes -255..255, '
+            'found -1..255',
+        ),
+        (
+            '"inputs":["p"]',
+            '"inputs":["q"]',
+            "operator c: expected inputs made before it, found 'q'",
+        ),
+        (
+            '"bits":2',
+            '"bits":2.0',
+            'weights c: expected bits: an integer in 2..8, found a number '
+            'that is no integer of 64 bits',
+        ),
+        ('"scale":0.25', '"scale":"a"', "scale: a number, found 'a'"),
+        # Of boxes.
+        (
+            '"overlap":32768',
+            '"overlap":32768,"more":null',
+            "postprocess: expected keys of the format alone, found 'more'",
+        ),
+        (
+            '"bgr":',
+            '"rgb":true,"bgr":',
+            "preprocess: expected keys of the format alone, found 'rgb'",
+        ),
+    ],
+)
+def test_what_is_refused_is_a_sentence(old, new, message):
+    status, told = load(changed(old, new))
+    if message is None:
+        assert (status, told) == (0, '')
+        return
+    assert message in told
+    assert re.fullmatch(r'.+: expected .+, found .+', told)
+
+
+def test_bytes_that_are_no_text_are_no_json():
+    text, data = sections(file.to_bytes(detector()))
+    for wrong in (b'\xff', b'\xc0\x80', b'\xed\xa0\x80', b'\xf4\x90\x80\x80'):
+        broken = text.replace(b'"labels":["', b'"labels":["' + wrong)
+        status, told = load(signed(broken, data))
+        assert (status, told[:30]) == (1, 'section JSON: expected JSON, f')
+
+
+def test_keys_and_names_may_be_written_with_escapes():
+    text, data = sections(file.to_bytes(detector()))
+    text = text.replace(b'"groups"', b'"\\u0067roups"')
+    text = text.replace(b'"output":"c"', b'"output":"\\u0063"')
+    assert load(signed(text, data)) == (0, '')
+
+
+def test_a_large_scale_is_a_number():
+    assert load(changed('"scale":0.25', '"scale":' + '9' * 40)) == (0, '')
+
+
+def test_a_stage_of_other_outputs_is_refused():
+    made = random_detector(2, Anchors, Sigmoid, 1)
+    content = file.to_bytes(made)
+    assert load(content) == (0, '')
+    text, data = sections(content)
+    tree = json.loads(text)
+    ops = tree['regions']['stages'][0]['program']['ops']
+    means = [op for op in ops if op['kind'] == 'Mean']
+    bins = tree['regions']['stages'][0]['bins']
+    windows = [op for op in ops if op.get('kernel') == [bins, bins]]
+    if means:
+        # What follows has a code for each bin then.
+        means[0].update(
+            kind='MaxPool', kernel=[1, 1], stride=[1, 1], padding=[0, 0],
+            dilation=[1, 1],
+        )  # fmt: skip
+    else:
+        windows[0].update(padding=[1, 1])
+    status, told = load(signed(json.dumps(tree).encode(), data))
+    assert status == 0
+    assert told.startswith('stage 0: expected outputs of 1 x 1, found ')
+
+
+def test_options_are_checked():
+    content = file.to_bytes(detector())
+
+    def load_with(size=None, threads=1, isa=None) -> tuple[int, str]:
+        options = engine._Options(
+            ctypes.sizeof(engine._Options) if size is None else size,
+            threads,
+            isa,
+        )
+        model, told = ctypes.c_void_p(), ctypes.create_string_buffer(300)
+        status = engine.library().aqd_load(
+            content, ctypes.c_size_t(len(content)), ctypes.byref(options),
+            ctypes.byref(model), told, ctypes.c_size_t(300),
+        )  # fmt: skip
+        engine.library().aqd_free(model)
+        return status, told.value.decode()
+
+    names = engine.instruction_sets()
+    assert names[-1] == 'portable'
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert load_with(isa=name.encode()) == (0, '')
+    assert load_with(isa=b'sse9') == (
+        2,
+        "options: isa: expected one of this machine's "
+        f"({', '.join(names)}), found 'sse9'",
+    )
+    assert load_with(threads=0)[1].endswith('expected 1 or more, found 0')
+    assert load_with(size=4)[1].startswith('options: expected a size of ')
+
+
+def test_the_engine_reads_no_environment():
+    sources = [*CSRC.glob('**/*.cpp'), *CSRC.glob('**/*.h')]
+    assert len(sources) > 30
+    for source in sources:
+        assert 'getenv' not in source.read_text(), source
+        named = re.search(r'\baqd_\w', source.read_text())
+        if source.parts[-1] not in ('c_api.cpp', 'aqd.h'):
+            assert named is None, source
+
+
+def test_operators_of_the_format_are_those_of_the_engine():
+    text = (CSRC / 'graph/ops.cpp').read_text()
+    table = text[text.index('kOps[] = {') :]
+    kinds = re.findall(r'^    \{"(\w+)", \d', table, re.MULTILINE)
+    assert kinds == [op.__name__ for op in ir.OPERATORS]
