@@ -8,10 +8,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <utility>
 #include <vector>
 
 #include "kernels/epilogue.h"
+#include "kernels/microkernel.h"
 #include "kernels/packing.h"
 #include "kernels/padding.h"
 #include "kernels/tuning.h"
@@ -27,31 +27,6 @@ struct DirectConv {
   int64_t pixel_step;      // bytes from an output pixel's window to the next
   int64_t k_per_spill;
 };
-
-// Accumulators of MR pixels and NR vectors, in registers.
-template <class Mac, int MR, int NR>
-using AccRegisters = typename Mac::Acc[NR][MR];
-
-// So many steps of K. Moves both pointers on.
-template <class Simd, class Mac, int MR, int NR>
-AQD_TARGET AQD_INLINE void accumulate(int64_t k_steps, int64_t pixel_step,
-                                      const uint8_t *&codes,
-                                      const int8_t *&weights,
-                                      AccRegisters<Mac, MR, NR> &acc) {
-  constexpr int64_t kBytes = 4 * Simd::kShape.lanes;
-  const int8_t *end = weights + k_steps * NR * kBytes;
-  for (; weights < end; codes += 4, weights += NR * kBytes) {
-    typename Mac::Weights w[NR];
-#pragma GCC unroll 8
-    for (int v = 0; v < NR; ++v) w[v] = Mac::load(weights + v * kBytes);
-#pragma GCC unroll 8
-    for (int p = 0; p < MR; ++p) {
-      const auto x = Mac::broadcast(codes + p * pixel_step);
-#pragma GCC unroll 8
-      for (int v = 0; v < NR; ++v) acc[v][p] = Mac::add(acc[v][p], x, w[v]);
-    }
-  }
-}
 
 // From int32 in memory, vector x pixel x lane, and to it.
 template <class Simd, class Mac, int MR, int NR, int kStride>
@@ -78,15 +53,9 @@ AQD_TARGET AQD_INLINE void end_acc(const AccRegisters<Mac, MR, NR> &acc,
   }
 }
 
-template <class Simd>
-using Microkernel = void (*)(const DirectConv &, const int32_t *acc_init,
-                             const uint8_t *codes, const int8_t *weights,
-                             const Epilogue<Simd> &, TileCoord,
-                             AccTile<Simd> *);
-
 // MR pixels x NR vectors of output channels, and their epilogue.
 template <class Simd, class Mac, int MR, int NR>
-AQD_TARGET void microkernel(const DirectConv &conv, const int32_t *acc_init,
+AQD_TARGET void direct_microkernel(const DirectConv &conv, const int32_t *acc_init,
                             const uint8_t *codes, const int8_t *weights,
                             const Epilogue<Simd> &epilogue, TileCoord tile,
                             AccTile<Simd> *values) {
@@ -127,27 +96,12 @@ AQD_TARGET void microkernel(const DirectConv &conv, const int32_t *acc_init,
   }
 }
 
-// The microkernels for up to kMr pixels and NR vectors.
 template <class Simd, class Mac>
-class Microkernels {
- public:
-  Microkernel<Simd> operator()(int64_t pixels, int64_t vectors) const {
-    return all_[(vectors - 1) * kMr + pixels - 1];
+struct DirectMicrokernels {
+  template <int MR, int NR>
+  static constexpr auto get() {
+    return direct_microkernel<Simd, Mac, MR, NR>;
   }
-
- private:
-  static constexpr int kMr = Simd::kMr, kCount = kMr * Simd::kShape.nr;
-
-  template <int... i>
-  constexpr explicit Microkernels(std::integer_sequence<int, i...>)
-      : all_{microkernel<Simd, Mac, i % kMr + 1, i / kMr + 1>...} {}
-
- public:
-  constexpr Microkernels()
-      : Microkernels(std::make_integer_sequence<int, kCount>()) {}
-
- private:
-  Microkernel<Simd> all_[kCount];
 };
 
 // Rows of the output from one on.
@@ -157,7 +111,7 @@ AQD_TARGET void direct_rows(const FusedOp &fused, const PackedDirect &packed,
                             const Epilogue<Simd> &epilogue,
                             const uint8_t *windows, int64_t row_bytes,
                             RowRange rows) {
-  static constexpr Microkernels<Simd, Mac> kMicrokernels;
+  using Kernels = DirectMicrokernels<Simd, Mac>;
   constexpr int kLanes = Simd::kShape.lanes, kNr = Simd::kShape.nr;
   const int8_t *weights = packed.weights.data()->bytes;
   const int64_t vectors = vectors_of(fused.channels, kLanes);
@@ -175,8 +129,9 @@ AQD_TARGET void direct_rows(const FusedOp &fused, const PackedDirect &packed,
           block = block_vectors(vectors - i, kNr);
           const TileCoord tile = {rows.top + row, c, static_cast<int>(pixels), i};
           epilogue.prefetch(tile, block);
-          kMicrokernels(pixels, block)(
-              conv, packed.acc_init.data() + i * kLanes,
+          const auto run =
+              microkernel_for<Kernels, Simd::kMr, kNr>(pixels, block);
+          run(conv, packed.acc_init.data() + i * kLanes,
               windows + row * step + c * conv.pixel_step, weights + i * each,
               epilogue, tile, &values);
         }

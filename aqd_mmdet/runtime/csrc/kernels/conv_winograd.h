@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/epilogue.h"
+#include "kernels/microkernel.h"
 #include "kernels/packing.h"
 #include "kernels/tuning.h"
 #include "kernels/winograd_transforms.h"
@@ -201,49 +202,31 @@ class WinogradConv {
   AQD_TARGET static void multiply(const uint8_t *inputs, int64_t tile_bytes,
                                   int64_t k_steps, const int8_t *weights,
                                   int32_t *to) {
-    typename Mac::Acc acc[T][V];
+    AccRegisters<Mac, T, V> acc;
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
       const int32_t *init =
           reinterpret_cast<const int32_t *>(weights + kBytes * v);
 #pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) acc[t][v] = Mac::begin(init);
+      for (int t = 0; t < T; ++t) acc[v][t] = Mac::begin(init);
     }
     weights += kBytes * V;
-    for (int64_t k = 0; k < k_steps; ++k, inputs += 4, weights += kBytes * V) {
-      typename Mac::Weights w[V];
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) w[v] = Mac::load(weights + kBytes * v);
-#pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) {
-        const auto x = Mac::broadcast(inputs + t * tile_bytes);
-#pragma GCC unroll 8
-        for (int v = 0; v < V; ++v) acc[t][v] = Mac::add(acc[t][v], x, w[v]);
-      }
-    }
+    accumulate<Simd, Mac, T, V>(k_steps, tile_bytes, inputs, weights, acc);
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {
-        Mac::end(acc[t][v], to + (t * V + v) * kLanes);
+        Mac::end(acc[v][t], to + (t * V + v) * kLanes);
       }
     }
   }
 
-  using Multiply = void (*)(const uint8_t *, int64_t, int64_t, const int8_t *,
-                            int32_t *);
-
-  // The microkernel for a number of tiles and of vectors.
-  template <int V = kNr, int T = kMr>
-  static Multiply multiply_for(int64_t tiles, int64_t vectors) {
-    if constexpr (V > 1) {
-      if (vectors < V) return multiply_for<V - 1, T>(tiles, vectors);
+  struct Microkernels {
+    template <int T, int V>
+    static constexpr auto get() {
+      return WinogradConv::multiply<T, V>;
     }
-    if constexpr (T > 1) {
-      if (tiles < T) return multiply_for<V, T - 1>(tiles, vectors);
-    }
-    return multiply<T, V>;
-  }
+  };
 
   // Accumulators of a block of output channels at all points.
   void multiply(const WinogradShare &share, int64_t vector, int64_t block,
@@ -258,9 +241,10 @@ class WinogradConv {
       for (int64_t part = 0; part < parts; ++part) {
         const int64_t first = share.tiles * part / parts;
         const int64_t end = share.tiles * (part + 1) / parts;
-        multiply_for(end - first, block)(inputs + first * point_bytes_,
-                                         point_bytes_, k_steps_, weights,
-                                         acc + first * block * kLanes);
+        const auto run =
+            microkernel_for<Microkernels, kMr, kNr>(end - first, block);
+        run(inputs + first * point_bytes_, point_bytes_, k_steps_, weights,
+            acc + first * block * kLanes);
       }
       weights += block * (1 + k_steps_) * kBytes;
     }
