@@ -4,7 +4,6 @@
 
 #include "kernels/simd_avx512.h"
 
-#include "kernels/conv_lut.h"
 #include "kernels/lut_epilogue.h"
 #include "kernels/lut_indices.h"
 

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "kernels/epilogue.h"
+#include "kernels/lut_indices.h"
 #include "kernels/lut_pack.h"
-#include "kernels/lut_tile.h"
 
 namespace aqd {
 

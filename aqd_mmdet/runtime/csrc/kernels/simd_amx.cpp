@@ -15,7 +15,6 @@
 
 #include "kernels/simd_avx512.h"
 
-#include "kernels/conv_amx.h"
 #include "kernels/conv_direct.h"
 
 #define AQD_AMX                                                       \

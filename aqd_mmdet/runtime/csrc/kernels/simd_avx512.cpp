@@ -4,8 +4,6 @@
 
 #include "kernels/simd_avx512.h"
 
-#include "kernels/conv_amx.h"
-#include "kernels/conv_lut.h"
 #include "kernels/kernels.h"
 
 namespace aqd {

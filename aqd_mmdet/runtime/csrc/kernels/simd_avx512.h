@@ -211,9 +211,21 @@ struct Avx512 : SimdDefaults {
     }
   }
 
-  // By LUT or AMX.
+  // By lookups or AMX.
   static void run_other(const FusedOp &fused, const PackedConv &packed,
                         uint8_t *scratch, int64_t step, ThreadPool *pool);
 };
+
+// LUT convolutions (lut_tables.h), and whether this machine has the lookups of 64
+// bytes (VBMI) that they take.
+bool has_lut();
+void convolve_lut(const FusedOp &fused, const PackedLut &packed,
+                  uint8_t *scratch, int64_t step, ThreadPool *pool);
+
+// Convolutions of bytes by the tiles of AMX, and whether this machine has them
+// and the system lets us use them.
+bool has_amx();
+void convolve_amx(const FusedOp &fused, const PackedAmx &packed,
+                  uint8_t *scratch, int64_t step, ThreadPool *pool);
 
 }  // namespace aqd
