@@ -12,7 +12,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from aqd_mmdet.compiler.fold import Folded, fold
-from aqd_mmdet.compiler.trace import Trace, trace
+from aqd_mmdet.compiler.graph import Trace
+from aqd_mmdet.compiler.trace import trace
 from aqd_mmdet.engine.calibration import calibrate
 from aqd_mmdet.program.fixed_point import FixedPoint
 from aqd_mmdet.quantizers.quantizer import Quantizer

@@ -1,8 +1,12 @@
-"""Every module can be the first one that is imported."""
+"""Imports: the order of the packages, and modules that stand alone."""
 
+import ast
 import os
 import pkgutil
+import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,11 +19,104 @@ MODULES = sorted(
     if '_engine' not in module.name  # a library for ctypes, no module
 )
 
+ROOT = Path(aqd_mmdet.__file__).parent
+# Each room, or module beside the rooms, imports those above it in this list.
+ORDER = [
+    'errors',
+    'files',
+    'options',
+    'patches',
+    'progress',
+    'program',
+    'runtime',
+    'config',
+    'registry',
+    'quantizers',
+    'layers',
+    'compiler',
+    'models',
+    'visualization',
+    'datasets',
+    'engine',
+    'benchmark',
+]
+
+
+def imported(path: Path) -> Iterator[tuple[str, ...]]:
+    """Yield the modules of the package that a file imports, at any place.
+
+    Args:
+        path: The file.
+
+    Yields:
+        tuple: Names from the package down, without the package's own.
+    """
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name.split('.') for alias in node.names]
+            yield from (tuple(n[1:]) for n in names if n[0] == ROOT.name)
+        elif isinstance(node, ast.ImportFrom):
+            module = (
+                tuple((node.module or '').split('.')) if node.module else ()
+            )
+            if node.level:
+                module = (*package[: len(package) + 1 - node.level], *module)
+            elif module[:1] == (ROOT.name,):
+                module = module[1:]
+            else:
+                continue
+            # `from .. import x` names a module by x.
+            yield from ((*module, alias.name) for alias in node.names)
+
+
+def test_every_room_has_its_place():
+    names = {p.stem for p in ROOT.iterdir() if p.suffix == '.py' or p.is_dir()}
+    assert names - {'__init__', '__pycache__'} == set(ORDER)
+
+
+@pytest.mark.parametrize(
+    'path', sorted(ROOT.rglob('*.py')), ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_imports_point_down(path):
+    room = path.relative_to(ROOT).parts[0].removesuffix('.py')
+    if room == '__init__':
+        assert not list(imported(path))
+        return
+    lower = ORDER[: ORDER.index(room) + 1]
+    for target in imported(path):
+        assert target[0] in lower, f'{room} imports {".".join(target)}'
+
+
+@pytest.mark.parametrize(
+    'room, allowed', [('program', {'numpy'}), ('runtime', {'numpy', 'PIL'})]
+)
+def test_what_ships_needs_little(room, allowed):
+    names = [m for m in MODULES if m.split('.')[1] == room]
+    code = f"""
+import sys
+for name in {names}:
+    __import__(name)
+print(*{{m.split('.')[0] for m in sys.modules}} - sys.stdlib_module_names)
+"""
+    # Without the site's own modules, which start before any code.
+    before, after = (
+        subprocess.run(
+            [sys.executable, '-c', text],
+            cwd=ROOT.parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for text in (code.replace(str(names), '[]'), code)
+    )
+    assert set(after) - set(before) == {'aqd_mmdet', *allowed}
+
 
 @pytest.mark.parametrize('name', MODULES)
 def test_alone(name):
-    # A copy of this process that has forgotten the package: a fresh one would
-    # take seconds to import PyTorch.
+    # A fork of this process without the package's modules. A new process would
+    # need seconds to import PyTorch.
     child = os.fork()
     if child == 0:
         code = 1
@@ -39,7 +136,7 @@ def test_alone(name):
 
 
 def _forget_registrations() -> None:
-    """Let the package's registries be made again."""
+    """Remove the package's registries, so that they can be created again."""
     import torch
     from mmengine import registry
 
@@ -50,7 +147,7 @@ def _forget_registrations() -> None:
 
 
 class _Operator:
-    """Stands for an operator that this process has registered already."""
+    """A substitute for an operator, which a process can register only once."""
 
     def __init__(self, function: object) -> None:
         self.function = function

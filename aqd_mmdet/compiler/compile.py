@@ -13,6 +13,7 @@ from ..program.check import check_detector
 from ..program.detector import CompiledDetector, PreProcess
 from ..program.fixed_point import FixedPoint
 from .fold import Folded, fold
+from .graph import Trace
 from .heads import read_postprocess
 from .images import image_mean, read_preprocess
 from .regions import (
@@ -21,12 +22,7 @@ from .regions import (
     read_regions,
     region_networks,
 )
-from .trace import Trace, trace
-
-
-def fixed_point_of(detector: nn.Module) -> FixedPoint:
-    """Return the integer side that a detector's config gave it."""
-    return getattr(detector, 'fixed_point', FixedPoint())
+from .trace import trace
 
 
 @dataclass(frozen=True)
@@ -46,8 +42,14 @@ class Compilation:
     regions: tuple[RegionNetwork, ...]
 
 
+DEFAULT = FixedPoint()
+
+
 def compile_detector(
-    detector: nn.Module, cfg: Config, say: Callable[[str], None] = print
+    detector: nn.Module,
+    cfg: Config,
+    say: Callable[[str], None] = print,
+    fixed_point: FixedPoint = DEFAULT,
 ) -> Compilation:
     """Compile a detector with all that precedes and follows its network.
 
@@ -55,17 +57,17 @@ def compile_detector(
         detector: Built from the config, its checkpoint loaded.
         cfg: The config.
         say: Told what is being done.
+        fixed_point: Width of multipliers, of the config's ``model.integer``.
 
     Raises:
         UserError: Naming what cannot be an integer.
     """
-    fixed_point = fixed_point_of(detector)
     say('capturing the graph')
-    captured = trace(detector)
+    network_trace = trace(detector)
     say('folding it into integers')
     pre: Any = detector.data_preprocessor
     stride = int(pre.pad_size_divisor)
-    folded = fold(captured, image_mean(pre), stride, fixed_point)
+    folded = fold(network_trace, image_mean(pre), stride, fixed_point)
     networks = region_networks(
         detector, capture_regions(detector), fixed_point
     )
@@ -93,7 +95,7 @@ def compile_detector(
         check_detector(compiled)
     except UserError as error:
         raise UserError(f'the compiled detector: {error}') from None
-    return Compilation(compiled, captured, folded, networks)
+    return Compilation(compiled, network_trace, folded, networks)
 
 
 def read_test_preprocess(pre: Any, cfg: Config) -> PreProcess:
@@ -120,17 +122,17 @@ def read_test_preprocess(pre: Any, cfg: Config) -> PreProcess:
             f'{where} ({type_name(outer)}) has a pipeline of its own behind '
             'that of its images: a program has none'
         )
-    found: dict[PreProcess, str] = {}
+    datasets_by_frame: dict[PreProcess, str] = {}
     for name, dataset in datasets.items():
         try:
             frame = read_preprocess(pre, dataset.pipeline)
         except UserError as error:
             raise UserError(f'{name}: {error}') from None
-        found.setdefault(frame, name)
-    if len(found) > 1:
-        first, other, *_ = found.values()
+        datasets_by_frame.setdefault(frame, name)
+    if len(datasets_by_frame) > 1:
+        first, other, *_ = datasets_by_frame.values()
         raise UserError(
             f'{first} and {other} bring images to the network in different '
             'ways: a program has one; give them the same pipeline'
         )
-    return next(iter(found))
+    return next(iter(datasets_by_frame))

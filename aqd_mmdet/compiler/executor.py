@@ -1,11 +1,11 @@
 """A program in PyTorch: for evaluation and training, not for shipping.
 
-Equal to the reference to the last bit, and faster: a convolution runs in
-float32 where the bound of its sums is below 2^24, in float64 elsewhere, so
-that every partial sum is exact in any order.
+Equal to the reference to the last bit, and faster. Most operators compute
+with tensors what they compute with arrays; here are those that PyTorch has
+faster functions for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,11 @@ _DTYPES = {
     'int8': torch.int8,
     'int16': torch.int16,
     'int32': torch.int32,
+    'int64': torch.int64,
 }
+# Called with each operator and its output; what it returns, if anything,
+# stands in the output's place from there on.
+See = Callable[[ir.Op, Tensor], Tensor | None]
 
 
 class Executor:
@@ -36,85 +40,80 @@ class Executor:
         self, program: ir.Program, device: torch.device | str = 'cpu'
     ) -> None:
         self.program = program
+        self.device = device
         self.last = program.last_uses()
         self.constants: dict[str, tuple[Tensor, ...]] = {}
-        weights: dict[str, Tensor] = {}
-        sources = {op.output: op for op in program.ops}
+        # Levels share weights; they are kept in the type that adds them.
+        weights: dict[tuple[str, torch.dtype], Tensor] = {}
+        grids = {op.output: op.grid for op in program.ops}
         for op in program.ops:
             if isinstance(op, ir.Convolution):
-                if op.weights not in weights:
-                    weights[op.weights] = torch.from_numpy(
-                        program.weights[op.weights].codes
-                    ).to(device)
-                grid = sources[op.inputs[0]].grid
-                limit = max(abs(grid.lo), abs(grid.hi))
-                # As a count of units: weights have at most 2^31 of them.
-                total = weights[op.weights].long().abs().sum((1, 2, 3)).max()
-                exact = int(total) * limit < FLOAT32_EXACT
-                kind = torch.float32 if exact else torch.float64
-                self.constants[op.output] = (weights[op.weights].to(kind),)
-            elif isinstance(op, ir.Requantize):
-                table = op.multipliers
-                self.constants[op.output] = tuple(
-                    torch.from_numpy(x).long().to(device)[:, None, None]
-                    for x in (table.m, table.b, table.s)
-                )
-            elif isinstance(op, ir.Lookup):
-                codes = torch.from_numpy(op.table)
-                self.constants[op.output] = (codes.to(device),)
+                dtype = self._exact_type(op, grids[op.inputs[0]])
+                key = (op.weights, dtype)
+                if key not in weights:
+                    (codes,) = self._tensors(op)
+                    weights[key] = codes.to(dtype)
+                self.constants[op.output] = (weights[key],)
+            else:
+                self.constants[op.output] = self._tensors(op)
+
+    def _tensors(self, op: ir.Op) -> tuple[Tensor, ...]:
+        return tuple(
+            torch.from_numpy(x).to(self.device)
+            for x in op.constants(self.program.weights)
+        )
+
+    def _exact_type(self, op: ir.Convolution, grid: ir.Grid) -> torch.dtype:
+        """Return the float in which every partial sum is an integer."""
+        total = self.program.weights[op.weights].magnitudes.max()
+        exact = total * grid.magnitude < FLOAT32_EXACT
+        return torch.float32 if exact else torch.float64
 
     @torch.no_grad()
-    def run(
-        self,
-        image: Tensor,
-        see: Callable[[ir.Op, Tensor], Tensor | None] | None = None,
-    ) -> dict[str, Tensor]:
+    def run(self, image: Tensor, see: See | None = None) -> dict[str, Tensor]:
         """Run the program; result as of the reference's.
 
         Args:
             image: Pixels, uint8 (N, C, H, W).
-            see: Called with each operator and its output; what it returns,
-                if anything, stands in the output's place from there on.
+            see: Shown each operator and its output.
+
+        Raises:
+            UserError: If an operator does not take inputs of their sizes.
         """
+        height, width = image.shape[2:]
+        self.program.sizes((height, width))
+        tensors = {'image': image}
         # Under autocast a convolution of float32 would run in 16 bits.
         with torch.autocast(image.device.type, enabled=False):
-            return self._run(image, see)
-
-    def _run(
-        self,
-        image: Tensor,
-        see: Callable[[ir.Op, Tensor], Tensor | None] | None,
-    ) -> dict[str, Tensor]:
-        tensors = {'image': image}
-        for position, op in enumerate(self.program.ops):
-            values = EXECUTE[type(op)](op, tensors, self.constants)
-            tensors[op.output] = values.to(_DTYPES[op.grid.dtype.name])
-            instead = None if see is None else see(op, tensors[op.output])
-            if instead is not None:
-                tensors[op.output] = instead
-            for name in {*op.inputs, op.output}:
-                if self.last.get(name, -1) <= position:
-                    del tensors[name]
+            for position, op in enumerate(self.program.ops):
+                values = self.run_op(op, [tensors[n] for n in op.inputs])
+                other = None if see is None else see(op, values)
+                tensors[op.output] = values if other is None else other
+                for name in {*op.inputs, op.output}:
+                    if self.last.get(name, -1) <= position:
+                        del tensors[name]
         return {name: tensors[name] for name in self.program.output_names()}
 
+    def run_op(self, op: ir.Op, inputs: Sequence[Tensor]) -> Tensor:
+        """Run one operator of the program on codes (N, C, H, W)."""
+        constants = self.constants[op.output]
+        run = _FASTER.get(type(op))
+        if run is not None:
+            values = run(op, inputs, constants)
+        elif op.arithmetic is None:
+            values = op.run(inputs, constants)
+        else:
+            wide = _DTYPES[op.arithmetic]
+            values = op.run([x.to(wide) for x in inputs], constants)
+        return values.to(_DTYPES[op.grid.dtype.name])
 
-Tensors = dict[str, Tensor]
-Constants = dict[str, tuple[Tensor, ...]]
 
-
-def _image(op: ir.Image, t: Tensors, _: Constants) -> Tensor:
-    pixels = t[op.inputs[0]].to(torch.int16)
-    return pixels - pixels.new_tensor(op.mean)[:, None, None]
-
-
-def _region(op: ir.Region, t: Tensors, _: Constants) -> Tensor:
-    return t[op.inputs[0]]
-
-
-def _convolution(op: ir.Convolution, t: Tensors, c: Constants) -> Tensor:
-    (weights,) = c[op.output]
+def _convolution(
+    op: ir.Convolution, inputs: Sequence[Tensor], constants: Sequence[Tensor]
+) -> Tensor:
+    (weights,) = constants
     return F.conv2d(
-        t[op.inputs[0]].to(weights.dtype),
+        inputs[0].to(weights.dtype),
         weights,
         None,
         op.stride,
@@ -124,71 +123,23 @@ def _convolution(op: ir.Convolution, t: Tensors, c: Constants) -> Tensor:
     )
 
 
-def _requantize(op: ir.Requantize, t: Tensors, c: Constants) -> Tensor:
-    m, b, s = c[op.output]
-    wide = t[op.inputs[0]].long().mul(m).add_(b)
-    return wide.bitwise_right_shift_(s).clamp_(op.grid.lo, op.grid.hi)
-
-
-def _max_pool(op: ir.MaxPool, t: Tensors, _: Constants) -> Tensor:
+def _max_pool(
+    op: ir.MaxPool, inputs: Sequence[Tensor], constants: Sequence[Tensor]
+) -> Tensor:
     # Codes have at most 16 bits, which float32 holds exactly.
-    x = t[op.inputs[0]].float()
+    x = inputs[0].float()
     return F.max_pool2d(x, op.kernel, op.stride, op.padding, op.dilation)
 
 
-def _add(op: ir.Add, t: Tensors, _: Constants) -> Tensor:
-    x, y = (t[name].int() for name in op.inputs)
-    return (x + y).clamp_(op.grid.lo, op.grid.hi)
-
-
-def _multiply(op: ir.Multiply, t: Tensors, _: Constants) -> Tensor:
-    x, y = (t[name].int() for name in op.inputs)
-    return x * y
-
-
-def _mean(op: ir.Mean, t: Tensors, _: Constants) -> Tensor:
-    x = t[op.inputs[0]].long()
-    count = x.shape[2] * x.shape[3]
-    total = x.sum((2, 3), keepdim=True) << (ir.MEAN_BITS + 1)
-    return (total + count).div_(2 * count, rounding_mode='floor')
-
-
-def _lookup(op: ir.Lookup, t: Tensors, c: Constants) -> Tensor:
-    return c[op.output][0][t[op.inputs[0]].long() - op.first]
-
-
-def _upsample(op: ir.Upsample, t: Tensors, _: Constants) -> Tensor:
-    x, like = (t[name] for name in op.inputs)
-    rows, columns = (
-        torch.arange(like.shape[axis], device=x.device)
-        * x.shape[axis]
-        // like.shape[axis]
-        for axis in (2, 3)
-    )
-    return x[:, :, rows[:, None], columns]
-
-
-def _concatenate(op: ir.Concatenate, t: Tensors, _: Constants) -> Tensor:
+def _concatenate(
+    op: ir.Concatenate, inputs: Sequence[Tensor], constants: Sequence[Tensor]
+) -> Tensor:
     dtype = _DTYPES[op.grid.dtype.name]
-    return torch.cat([t[name].to(dtype) for name in op.inputs], 1)
+    return torch.cat([x.to(dtype) for x in inputs], 1)
 
 
-def _slice(op: ir.Slice, t: Tensors, _: Constants) -> Tensor:
-    x = t[op.inputs[0]][:, op.first : op.first + op.channels]
-    return x[:, :, op.offset[0] :: op.step[0], op.offset[1] :: op.step[1]]
-
-
-EXECUTE: dict[type, Callable[..., Tensor]] = {
-    ir.Image: _image,
-    ir.Region: _region,
+_FASTER: dict[type, Callable[..., Tensor]] = {
     ir.Convolution: _convolution,
-    ir.Requantize: _requantize,
     ir.MaxPool: _max_pool,
-    ir.Add: _add,
-    ir.Multiply: _multiply,
-    ir.Mean: _mean,
-    ir.Lookup: _lookup,
-    ir.Upsample: _upsample,
     ir.Concatenate: _concatenate,
-    ir.Slice: _slice,
 }

@@ -15,16 +15,13 @@ from ..program.detector import (
     RegionStage,
 )
 from ..program.fixed_point import FixedPoint, real_multipliers
+from .box_coders import check_deltas, to_q16
 from .box_selection import read_test_cfg
+from .curves import exponential, exponential_below_zero
 from .fold import Folded, fold_regions
-from .heads import (
-    check_deltas,
-    exponential,
-    exponential_below_zero,
-    owner_of,
-    to_q16,
-)
-from .trace import Trace, region_extractors, region_heads, trace_regions
+from .graph import Trace
+from .heads import owner_of
+from .trace import region_extractors, region_heads, trace_regions
 
 ROI_HEADS = ('StandardRoIHead', 'CascadeRoIHead')
 # Outputs of the program before the maps that regions are read from: logits
@@ -80,15 +77,15 @@ def region_networks(
     """
     return tuple(
         RegionNetwork(
-            captured,
+            trace,
             fold_regions(
-                captured,
+                trace,
                 reader.extractor.out_channels,
                 reader.input_quantizer,
                 fixed_point,
             ),
         )
-        for reader, captured in zip(
+        for reader, trace in zip(
             region_extractors(detector), traces, strict=True
         )
     )
@@ -115,8 +112,8 @@ def read_regions(
     owner = owner_of(roi_head, ('predict_bbox', '_refine_roi'))
     if owner not in ROI_HEADS:
         raise UserError(
-            f'roi_head ({type(roi_head).__name__}) finds its boxes in the way '
-            f'of {owner}: the program has that of {", ".join(ROI_HEADS)}'
+            f'roi_head ({type(roi_head).__name__}) finds its boxes as '
+            f'{owner} does: the program has {", ".join(ROI_HEADS)}'
         )
     cfg = read_test_cfg(
         'model.test_cfg.rcnn',
@@ -159,9 +156,9 @@ def _stage(
     coder = head.bbox_coder
     if owner != 'BBoxHead' or type(coder).__name__ != 'DeltaXYWHBBoxCoder':
         raise UserError(
-            f'roi_head.bbox_head ({type(head).__name__}) finds its boxes in '
-            f'the way of {owner}, coded by {type(coder).__name__}: the '
-            'program has that of BBoxHead, DeltaXYWHBBoxCoder'
+            f'roi_head.bbox_head ({type(head).__name__}) finds its boxes as '
+            f'{owner} does, coded by {type(coder).__name__}: the program has '
+            'BBoxHead, DeltaXYWHBBoxCoder'
         )
     check_deltas(coder)
     if head.custom_cls_channels:
@@ -171,8 +168,8 @@ def _stage(
         )
     align = extractor.roi_layers[0]
     rows, columns = align.output_size
-    right = type(align).__name__ == 'RoIAlign' and align.aligned
-    if not right or align.pool_mode != 'avg' or rows != columns:
+    is_aligned = type(align).__name__ == 'RoIAlign' and align.aligned
+    if not is_aligned or align.pool_mode != 'avg' or rows != columns:
         raise UserError(
             'roi_head.bbox_roi_extractor: the program has RoIAlign, aligned, '
             f'of averages, square; found {align}'

@@ -1,178 +1,30 @@
 """Captures a network as a graph in which quantised layers are opaque.
 
-PyTorch's exporter sees ATen operators, and our layers as operators of their
-own that carry the layer's name: whoever reads the graph finds codes
+PyTorch's exporter sees ATen operators, and each of our layers as one
+operator that carries the layer's name: whoever reads the graph finds codes
 and steps in the layer. Sizes stay symbolic, so one graph serves all images.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.wrap import wrap_with_autocast
-from torch.fx import GraphModule, Node
+from torch.fx import Node
 from torch.utils._pytree import tree_unflatten
 
 from ..errors import UserError
-from ..layers.activation import QuantActivation
-from ..layers.add import QuantAdd
-from ..layers.multiply import QuantMultiply
-from ..layers.pool import QuantAvgPool, QuantMean
 from ..layers.regions import QuantRoIExtractor
-from ..layers.weighted import QuantConv2d, QuantLinear
+from ..patches import patched
+from .graph import Trace, layer_operator
+from .lowering import LAYER_RULES
 
 # Two of the coarsest stride of mmdet's pyramids: the exporter takes sizes of
 # one for constants, and no level may have a side of one.
 TRACE_SIZE = (256, 384)
-
-
-@torch.library.custom_op('aqd::convolution', mutates_args=())
-def convolution(
-    x: Tensor,
-    name: str,
-    channels: int,
-    kernel: list[int],
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-) -> Tensor:
-    """Stand for the layer ``name``; only ever traced."""
-    raise NotImplementedError
-
-
-@convolution.register_fake
-def _(
-    x: Tensor,
-    name: str,
-    channels: int,
-    kernel: list[int],
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-) -> Tensor:
-    size = [
-        (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip(
-            x.shape[2:], kernel, stride, padding, dilation, strict=True
-        )
-    ]
-    return x.new_empty(x.shape[0], channels, *size)
-
-
-@torch.library.custom_op('aqd::addition', mutates_args=())
-def addition(x: Tensor, y: Tensor, name: str) -> Tensor:
-    """Stand for the adder ``name``; only ever traced."""
-    raise NotImplementedError
-
-
-@addition.register_fake
-def _(x: Tensor, y: Tensor, name: str) -> Tensor:
-    return torch.empty_like(x)
-
-
-@torch.library.custom_op('aqd::activation', mutates_args=())
-def activation(x: Tensor, name: str) -> Tensor:
-    """Stand for the activation ``name``; only ever traced."""
-    raise NotImplementedError
-
-
-@activation.register_fake
-def _(x: Tensor, name: str) -> Tensor:
-    return torch.empty_like(x)
-
-
-@torch.library.custom_op('aqd::product', mutates_args=())
-def product(x: Tensor, y: Tensor, name: str) -> Tensor:
-    """Stand for the product ``name``; only ever traced."""
-    raise NotImplementedError
-
-
-@product.register_fake
-def _(x: Tensor, y: Tensor, name: str) -> Tensor:
-    return x * y
-
-
-@torch.library.custom_op('aqd::average', mutates_args=())
-def average(x: Tensor, name: str, kernel: list[int]) -> Tensor:
-    """Stand for the pooling ``name``; only ever traced.
-
-    Args:
-        x: Map.
-        name: Of the layer.
-        kernel: Its kernel, stride and padding, six numbers; none for a whole
-            map.
-    """
-    raise NotImplementedError
-
-
-@average.register_fake
-def _(x: Tensor, name: str, kernel: list[int]) -> Tensor:
-    size = [1, 1]
-    if kernel:
-        size = [
-            (n + 2 * p - k) // s + 1
-            for n, k, s, p in zip(
-                x.shape[2:], kernel[:2], kernel[2:4], kernel[4:], strict=True
-            )
-        ]
-    return x.new_empty(*x.shape[:2], *size)
-
-
-@torch.library.custom_op('aqd::linear', mutates_args=())
-def linear(x: Tensor, name: str, channels: int) -> Tensor:
-    """Stand for the layer ``name``; only ever traced."""
-    raise NotImplementedError
-
-
-@linear.register_fake
-def _(x: Tensor, name: str, channels: int) -> Tensor:
-    return x.new_empty(x.shape[0], channels)
-
-
-@torch.library.custom_op('aqd::rounding', mutates_args=())
-def rounding(x: Tensor, name: str) -> Tensor:
-    """Stand for the input of the layer ``name``; only ever traced."""
-    raise NotImplementedError
-
-
-@rounding.register_fake
-def _(x: Tensor, name: str) -> Tensor:
-    return torch.empty_like(x)
-
-
-CONVOLUTION = torch.ops.aqd.convolution.default
-ADDITION = torch.ops.aqd.addition.default
-ACTIVATION = torch.ops.aqd.activation.default
-PRODUCT = torch.ops.aqd.product.default
-AVERAGE = torch.ops.aqd.average.default
-LINEAR = torch.ops.aqd.linear.default
-ROUNDING = torch.ops.aqd.rounding.default
-
-
-@dataclass(frozen=True)
-class Trace:
-    """A captured network.
-
-    Attributes:
-        module: Its graph; it shares its parameters with the network.
-        outputs: Nodes of the output, grouped as the network returned them.
-        detector: The network that was captured.
-    """
-
-    module: GraphModule
-    outputs: tuple[tuple[Node, ...], ...]
-    detector: nn.Module
-
-    def tensor(self, node: Node) -> Tensor:
-        """Return the parameter or buffer that a node of the graph names."""
-        owner: Any = self.module
-        for part in str(node.target).split('.'):
-            owner = getattr(owner, part)
-        return owner
 
 
 class _Network(nn.Module):
@@ -191,7 +43,9 @@ class _Network(nn.Module):
         return (
             *detector.rpn_head(features),
             *(
-                tuple(map(reader.features, features[: reader.num_inputs]))
+                tuple(
+                    map(reader.input_quantizer, features[: reader.num_inputs])
+                )
                 for reader in extractors
             ),
         )
@@ -208,8 +62,8 @@ def region_extractors(detector: nn.Module) -> list[Any]:
     roi_head: Any = getattr(detector, 'roi_head', None)
     if roi_head is None:
         return []
-    found = roi_head.bbox_roi_extractor
-    return list(found) if isinstance(found, nn.ModuleList) else [found]
+    modules = roi_head.bbox_roi_extractor
+    return list(modules) if isinstance(modules, nn.ModuleList) else [modules]
 
 
 def region_heads(detector: nn.Module) -> list[Any]:
@@ -217,8 +71,8 @@ def region_heads(detector: nn.Module) -> list[Any]:
     roi_head: Any = getattr(detector, 'roi_head', None)
     if roi_head is None:
         return []
-    found = roi_head.bbox_head
-    return list(found) if isinstance(found, nn.ModuleList) else [found]
+    modules = roi_head.bbox_head
+    return list(modules) if isinstance(modules, nn.ModuleList) else [modules]
 
 
 def trace(detector: nn.Module, for_training: bool = False) -> Trace:
@@ -272,6 +126,8 @@ def _capture(
             exported = torch.export.export(
                 network, (x,), dynamic_shapes=(dynamic,), strict=False
             )
+    except UserError:
+        raise
     except Exception as error:  # the exporter raises many kinds
         reason = (str(error).strip().splitlines() or [''])[0]
         raise UserError(
@@ -343,85 +199,20 @@ def _inline_autocast(module: Any) -> None:
     module.recompile()
 
 
-def _convolve(layer: QuantConv2d, name: str, x: Tensor) -> Tensor:
-    padding: Any = layer.padding
-    if isinstance(padding, str) or layer.padding_mode != 'zeros':
-        raise UserError(
-            f'{name}: padding={padding!r}, {layer.padding_mode}: a program '
-            'pads with zeros, by a number of pixels'
-        )
-    return convolution(
-        x,
-        name,
-        layer.out_channels,
-        list(layer.kernel_size),
-        list(layer.stride),
-        list(padding),
-        list(layer.dilation),
-    )
-
-
-def _add(layer: QuantAdd, name: str, x: Tensor, y: Tensor) -> Tensor:
-    return addition(x, y, name)
-
-
-def _activate(layer: QuantActivation, name: str, x: Tensor) -> Tensor:
-    return activation(x, name)
-
-
-def _multiply(layer: QuantMultiply, name: str, x: Tensor, y: Tensor) -> Tensor:
-    return product(x, y, name)
-
-
-def _average(layer: QuantAvgPool, name: str, x: Tensor) -> Tensor:
-    sizes = (*layer.kernel_size, *layer.stride, *layer.padding)
-    return average(x, name, list(sizes))
-
-
-def _mean(layer: QuantMean, name: str, x: Tensor) -> Tensor:
-    return average(x, name, [])
-
-
-def _connect(layer: QuantLinear, name: str, x: Tensor) -> Tensor:
-    if x.ndim != 2:
-        raise UserError(
-            f'{name}: it reads a tensor of {x.ndim} dimensions; a program '
-            'has linear layers of whole regions and maps alone'
-        )
-    return linear(x, name, layer.out_features)
-
-
-def _round(layer: QuantRoIExtractor, name: str, x: Tensor) -> Tensor:
-    return rounding(x, name)
-
-
-_STANDS: dict[type, Callable] = {
-    QuantConv2d: _convolve,
-    QuantAdd: _add,
-    QuantActivation: _activate,
-    QuantMultiply: _multiply,
-    QuantAvgPool: _average,
-    QuantMean: _mean,
-    QuantLinear: _connect,
-}
-
-
 @contextmanager
 def _opaque(detector: nn.Module) -> Iterator[None]:
-    """Let quantised layers be called as opaque operators."""
-    changed: list[tuple[Any, str]] = []
-    for name, layer in detector.named_modules():
-        stand = _STANDS.get(type(layer))
-        if stand is not None:
-            changed.append((layer, 'forward'))
-        elif isinstance(layer, QuantRoIExtractor):
-            stand = _round
-            changed.append((layer, 'features'))
-        else:
-            continue
-        setattr(*changed[-1], partial(stand, layer, name))
-    try:
+    """Let the layers that have rules be called as opaque operators."""
+    with ExitStack() as stack:
+        for name, layer in detector.named_modules():
+            if type(layer) in LAYER_RULES:
+                forward = partial(_stand_in, layer, name)
+                stack.enter_context(patched(layer, forward=forward))
         yield
-    finally:
-        for layer, method in changed:
-            delattr(layer, method)
+
+
+def _stand_in(layer: Any, name: str, *inputs: Tensor) -> Tensor:
+    try:
+        shape = layer.output_shape(*(x.shape for x in inputs))
+    except UserError as error:
+        raise UserError(f'{name}: {error}') from None
+    return layer_operator(inputs, name, shape)

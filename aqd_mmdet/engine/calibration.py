@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -16,12 +16,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, IterableDataset
 
 from ..errors import UserError
-from ..layers.add import QuantAdd
 from ..layers.weighted import QuantizedLayer
 from ..models.quantized_detector import detector_of, quantized_layers
-from ..quantizers.quantizer import Quantizer
+from ..patches import patched
+from ..quantizers.quantizer import (
+    Quantizer,
+    Rounding,
+    RoundingHook,
+    WeightQuantizer,
+)
 from ..quantizers.start import Start, start_clip
 from ..registry import HOOKS
+from .checkpoint import use_safe_loader
 
 
 class _RunningMean:
@@ -44,12 +50,15 @@ class _RunningMean:
         self.total = quantizer.clip.new_zeros(())
         self.count = 0
 
-    def __call__(self, x: Tensor) -> None:
-        if not x.numel():  # a second stage that was given no region
-            return
+    def __call__(self, x: Tensor, rounding: Rounding) -> Tensor:
+        """Observe ``x`` and return it as it is."""
         grid = self.quantizer.grid
-        below = not isinstance(self.quantizer, QuantAdd) and grid.lo == 0
-        if below and x.detach().amin() < 0:
+        # The branches of an adder are rounded to a grid of their own; a second
+        # stage may be given no region.
+        if rounding.grid != grid or not x.numel():
+            return x
+        unsigned = grid.lo == 0 and not rounding.cuts_negatives
+        if unsigned and x.detach().amin() < 0:
             raise UserError(
                 f'{self.name} reads values below zero, but its codes are '
                 f"unsigned: give it act_grid='signed' by a rule of the recipe "
@@ -57,6 +66,7 @@ class _RunningMean:
             )
         self.total += self.start(x, grid, self.normalized)
         self.count += 1
+        return x
 
     def mean(self) -> Tensor | None:
         """Return the average, or None if nothing was seen."""
@@ -91,6 +101,10 @@ class CalibrationHook(Hook):
             )
         self.batches = batches
         self.start = start_clip(start)
+
+    def before_run(self, runner: Runner) -> None:
+        """Let checkpoints be read safely by MMDetection's own tools, too."""
+        use_safe_loader()
 
     def before_train(self, runner: Runner) -> None:
         """Calibrate the runner's model on its training data."""
@@ -143,12 +157,12 @@ def sample_batches(loader: DataLoader, count: int, seed: int) -> list[Any]:
     batch_sampler: Any = loader.batch_sampler  # of its own, or PyTorch's
     size: int = loader.batch_size or batch_sampler.batch_size
     generator = torch.Generator().manual_seed(seed)
-    wanted = count * size * get_world_size()
+    total = count * size * get_world_size()
     drawn: list[int] = []
-    while len(drawn) < wanted:
+    while len(drawn) < total:
         drawn += torch.randperm(len(dataset), generator=generator).tolist()
-    mine = drawn[get_rank() : wanted : get_world_size()]
-    batches = [mine[i : i + size] for i in range(0, len(mine), size)]
+    shard = drawn[get_rank() : total : get_world_size()]
+    batches = [shard[i : i + size] for i in range(0, len(shard), size)]
     return list(
         DataLoader(
             dataset,
@@ -252,35 +266,31 @@ def _observed(
     detector: nn.Module, layers: dict[str, QuantizedLayer], start: Start
 ) -> Iterator[dict[Quantizer, _RunningMean]]:
     """Let all quantisers pass values unchanged and observe them."""
-    of_weights = {layer.weight_quantizer for layer in layers.values()}
     normalized = {
         layer.input_quantizer: layer.normalize for layer in layers.values()
     }
     observers = {}
-    for name, module in detector.named_modules():
-        if not isinstance(module, Quantizer):
-            continue
-        if module in of_weights:
-            module.observer = _ignore
-            continue
-        observers[module] = _RunningMean(
-            name.removesuffix('.input_quantizer'),
-            module,
-            start,
-            normalized.get(module, False),
-        )
-    for quantizer, observer in observers.items():
-        quantizer.observer = observer
-    try:
+    with ExitStack() as stack:
+        for name, module in detector.named_modules():
+            hook: RoundingHook
+            if isinstance(module, WeightQuantizer):
+                hook = _unchanged
+            elif isinstance(module, Quantizer):
+                hook = observers[module] = _RunningMean(
+                    name.removesuffix('.input_quantizer'),
+                    module,
+                    start,
+                    normalized.get(module, False),
+                )
+            else:
+                continue
+            stack.enter_context(patched(module, hook=hook))
         yield observers
-    finally:
-        for module in detector.modules():
-            if isinstance(module, Quantizer):
-                module.observer = None
 
 
-def _ignore(x: Tensor) -> None:
-    """Observe nothing: weights are only passed unchanged."""
+def _unchanged(x: Tensor, rounding: Rounding) -> Tensor:
+    """Round nothing and observe nothing."""
+    return x
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..compiler.compile import fixed_point_of
 from ..errors import UserError
 from ..models.integer_aware import IntegerNetwork, integer_aware
 from ..models.quantized_detector import detector_of, quantized_layers
@@ -19,18 +18,32 @@ class IntegerAwareHook(Hook):
     """Runs a quantised detector's network as its integer program.
 
     In every validation and test, so that the AP that is reported is the
-    program's; and in training from the epoch (in loops that count
-    iterations: the iteration) that the recipe's integer side names
-    (``aware_from``), with the norms' statistics frozen, since they are
-    constants of the program.
+    program's; and in training from an epoch on, if one is given, with the
+    norms' statistics frozen, since they are constants of the program.
 
     The program is made of the weights at the first image, so that hooks that
     exchange weights for a validation, as EMAHook does, may stand before or
     behind this one. A detector that is not quantised, or of which parts stay
     float, is validated in float; the log says why.
+
+    Args:
+        from_epoch: First epoch, from 1, that trains on the program's codes
+            (in loops that count iterations: the first iteration), or None to
+            train in the float simulation throughout.
+
+    Raises:
+        UserError: If it is anything else.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, from_epoch: int | None = None) -> None:
+        if from_epoch is not None and (
+            type(from_epoch) is not int or from_epoch < 1
+        ):
+            raise UserError(
+                f'from_epoch={from_epoch!r} of IntegerAwareHook: expected an '
+                'epoch, from 1, or None'
+            )
+        self.from_epoch = from_epoch
         # For boxes and for losses.
         self._networks: dict[bool, IntegerNetwork] = {}
         self._stack = ExitStack()
@@ -64,7 +77,7 @@ class IntegerAwareHook(Hook):
         validate between two of them and have one epoch alone.
         """
         if not self._trains:
-            start = fixed_point_of(detector_of(runner.model)).aware_from
+            start = self.from_epoch
             if start is None or _position(runner) < start:
                 return
             self._trains = self._enter(runner, training=True)
@@ -109,7 +122,7 @@ class IntegerAwareHook(Hook):
 
 
 def _position(runner: Runner) -> int:
-    """Return what `aware_from` counts: epochs, or iterations where the loop
+    """Return what `from_epoch` counts: epochs, or iterations where the loop
     has no epochs, from 1."""
     if isinstance(runner.train_loop, IterBasedTrainLoop):
         return runner.iter + 1

@@ -1,13 +1,27 @@
-from .activation import QuantActivation
-from .add import QuantAdd
+from .activation import ACTIVATION, QuantActivation
+from .add import ADD, QuantAdd
 from .conv_module import QuantConvModule
+from .kinds import Kind
 from .multi_level_norm import MultiLevelBN, tag_levels, track_levels
-from .multiply import QuantMultiply
-from .pool import QuantAvgPool, QuantMean, QuantPool
-from .regions import QuantRoIExtractor
-from .weighted import QuantConv2d, QuantizedLayer, QuantLinear
+from .multiply import MULTIPLY, QuantMultiply
+from .pool import AVG_POOL, MEAN, QuantAvgPool, QuantMean, QuantPool
+from .regions import ROI_EXTRACTOR, QuantRoIExtractor
+from .weighted import CONV, LINEAR, QuantConv2d, QuantizedLayer, QuantLinear
+
+# All that a recipe can choose, besides norms of levels.
+KINDS: tuple[Kind, ...] = (
+    CONV,
+    LINEAR,
+    ADD,
+    MULTIPLY,
+    ACTIVATION,
+    AVG_POOL,
+    MEAN,
+    ROI_EXTRACTOR,
+)
 
 __all__ = [
+    'KINDS',
     'MultiLevelBN',
     'QuantActivation',
     'QuantAdd',

@@ -1,5 +1,6 @@
 """Activations that are no clamp, on an integer grid: SiLU, LeakyReLU, ..."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from mmcv.cnn.bricks import HSigmoid, HSwish, Swish
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from ..quantizers.grid import build_grid, check_bits
 from ..quantizers.quantizer import Quantizer
 from ..registry import MODELS
+from .kinds import Replacement
 
 # Functions of one number. A ReLU is a clamp, which costs nothing.
 FUNCTIONS: tuple[type, ...] = (
@@ -24,6 +26,16 @@ FUNCTIONS: tuple[type, ...] = (
     HSwish,
     HSigmoid,
 )
+
+
+@dataclass(frozen=True)
+class ActivationOptions:
+    """How an activation that is no clamp is quantised; see QuantActivation."""
+
+    bits: int = 8
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits)
 
 
 @MODELS.register_module()
@@ -49,3 +61,16 @@ class QuantActivation(Quantizer):
     def forward(self, x: Tensor) -> Tensor:
         """Return the function of the rounded ``x``, in its shape."""
         return self.function(super().forward(x))
+
+
+def _is_function(module: nn.Module) -> bool:
+    return type(module) in FUNCTIONS
+
+
+def _build(
+    module: nn.Module, options: ActivationOptions, bits: int
+) -> QuantActivation:
+    return QuantActivation(module, options.bits)
+
+
+ACTIVATION = Replacement('act', ActivationOptions, _is_function, _build)

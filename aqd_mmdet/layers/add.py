@@ -1,12 +1,39 @@
 """Additions on an integer grid: residuals and feature pyramids."""
 
+import ast
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from ..quantizers.fake_quantize import fake_quantize, quantize, step_size
+from ..quantizers.fake_quantize import step_size
 from ..quantizers.grid import Grid, build_grid, check_bits
-from ..quantizers.quantizer import Quantizer
+from ..quantizers.quantizer import Quantizer, Rounding
 from ..registry import MODELS
+from .kinds import Operation
+
+
+@dataclass(frozen=True)
+class AddOptions:
+    """How the additions of a module are quantised; see QuantAdd."""
+
+    bits: int = 8
+    signed: bool = False
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits, wide=True)
+
+
+class Saturation(Rounding):
+    """Of a sum of rounded values, all that is left to do."""
+
+    cuts_negatives = True
+
+    def __call__(self, x: Tensor) -> Tensor:
+        step = step_size(self.clip, self.grid)
+        return x.clamp(self.grid.lo * step, self.grid.hi * step)
 
 
 @MODELS.register_module()
@@ -29,31 +56,20 @@ class QuantAdd(Quantizer):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
         """Return the rounded and saturated sum of two equal shapes."""
-        if self.observer is not None:
-            self.observer(x + y)
-            return x + y
-        return self.saturated_sum(self.rounded(x), self.rounded(y))
+        left, right = (self.rounded(z, self._branch()) for z in (x, y))
+        total = left + right
+        return self.rounded(total, Saturation(self, self.clip, self.grid))
 
-    def rounded(self, x: Tensor) -> Tensor:
-        """Return one operand, rounded to the grid of branches."""
-        self.need_start()
-        return fake_quantize(x, self._branch_clip(), self.branch_grid())
+    def output_shape(  # type: ignore[override]
+        self, x: Sequence[int], y: Sequence[int]
+    ) -> Sequence[int]:
+        """Return the shape of the sum for those of both operands."""
+        return x
 
-    @torch.no_grad()
-    def branch_codes(self, x: Tensor) -> Tensor:
-        """Return the int32 codes that :meth:`rounded` rounds ``x`` to."""
-        self.need_start()
-        grid = self.branch_grid()
-        return quantize(x, self._branch_clip(), grid).to(torch.int32)
-
-    def saturated_sum(self, x: Tensor, y: Tensor) -> Tensor:
-        """Add two rounded operands; saturation is what is left to do."""
-        step = step_size(self.clip, self.grid)
-        return (x + y).clamp(self.grid.lo * step, self.grid.hi * step)
-
-    def _branch_clip(self) -> Tensor:
+    def _branch(self) -> Rounding:
         # The branches share the step of the sum's grid, not its range.
-        return self.clip * (self.branch_grid().hi / self.grid.hi)
+        grid = self.branch_grid()
+        return Rounding(self, self.clip * (grid.hi / self.grid.hi), grid)
 
     def branch_grid(self) -> Grid:
         """Return the grid that both branches are rounded to."""
@@ -66,3 +82,22 @@ class QuantAdd(Quantizer):
     def codes(self, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
         """Return the int32 codes of the sum."""
         return super().codes(self.forward(x, y))
+
+
+def _can_add(x: Tensor, y: Tensor) -> bool:
+    return x.shape == y.shape and y.is_floating_point()
+
+
+def _build(options: AddOptions) -> QuantAdd:
+    return QuantAdd(options.bits, options.signed)
+
+
+ADD = Operation(
+    rule='add',
+    options=AddOptions,
+    child='adds',
+    sign=ast.Add,
+    functions=(operator.add, operator.iadd),
+    applies=_can_add,
+    build=_build,
+)

@@ -1,5 +1,8 @@
 """Averages on integer grids: pooling by windows, and of whole maps."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -7,6 +10,22 @@ from ..errors import UserError
 from ..quantizers.grid import build_grid, check_bits
 from ..quantizers.quantizer import Quantizer
 from ..registry import MODELS
+from .kinds import Replacement
+from .shapes import windows
+
+
+@dataclass(frozen=True)
+class PoolOptions:
+    """How averages are quantised: of windows, of maps, of regions.
+
+    See QuantAvgPool, QuantMean, QuantRoIExtractor.
+    """
+
+    bits: int = 8
+    grid: str = 'unsigned'
+
+    def __post_init__(self) -> None:
+        build_grid(self.grid, check_bits(self.bits))
 
 
 class QuantPool(nn.Module):
@@ -81,6 +100,13 @@ class QuantAvgPool(QuantPool):
         """Return the averages of rounded values."""
         return F.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
 
+    def output_shape(self, x: Sequence[int]) -> Sequence[int]:
+        """Return the shape of the averages for that of the map."""
+        return (
+            *x[:2],
+            *windows(x[2:], self.kernel_size, self.stride, self.padding),
+        )
+
 
 @MODELS.register_module()
 class QuantMean(QuantPool):
@@ -96,3 +122,33 @@ class QuantMean(QuantPool):
     def average(self, x: Tensor) -> Tensor:
         """Return the averages of rounded values, (N, C, 1, 1)."""
         return x.mean((2, 3), keepdim=True)
+
+    def output_shape(self, x: Sequence[int]) -> Sequence[int]:
+        """Return the shape of the averages for that of the map."""
+        return (*x[:2], 1, 1)
+
+
+def _is_window(module: nn.Module) -> bool:
+    return type(module) is nn.AvgPool2d
+
+
+def _build_windows(
+    pool: nn.AvgPool2d, options: PoolOptions, bits: int
+) -> QuantAvgPool:
+    return QuantAvgPool.from_float(pool, options.bits, options.grid)
+
+
+def _is_whole(module: nn.Module) -> bool:
+    return isinstance(module, nn.AdaptiveAvgPool2d) and (
+        module.output_size in (1, (1, 1))
+    )
+
+
+def _build_mean(
+    module: nn.Module, options: PoolOptions, bits: int
+) -> QuantMean:
+    return QuantMean(options.bits, options.grid)
+
+
+AVG_POOL = Replacement('pool', PoolOptions, _is_window, _build_windows)
+MEAN = Replacement('pool', PoolOptions, _is_whole, _build_mean)

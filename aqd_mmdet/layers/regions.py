@@ -2,11 +2,14 @@
 
 from typing import Any
 
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor, nn
 
 from ..quantizers.grid import build_grid, check_bits
 from ..quantizers.quantizer import Quantizer
 from ..registry import MODELS
+from .kinds import Replacement
+from .pool import PoolOptions
 
 
 @MODELS.register_module()
@@ -38,10 +41,21 @@ class QuantRoIExtractor(nn.Module):
         extractor: Any = self.extractor
         return extractor.featmap_strides
 
-    def features(self, x: Tensor) -> Tensor:
-        """Return one map (N, C, H, W), rounded."""
-        return self.input_quantizer(x)
-
     def forward(self, feats: Any, rois: Tensor, *args: Any) -> Tensor:
         """Return the features of regions; arguments as of mmdet's."""
-        return self.extractor(tuple(map(self.features, feats)), rois, *args)
+        return self.extractor(
+            tuple(map(self.input_quantizer, feats)), rois, *args
+        )
+
+
+def _is_extractor(module: nn.Module) -> bool:
+    return type(module) is SingleRoIExtractor
+
+
+def _build(
+    extractor: nn.Module, options: PoolOptions, bits: int
+) -> QuantRoIExtractor:
+    return QuantRoIExtractor(extractor, options.bits, options.grid)
+
+
+ROI_EXTRACTOR = Replacement('pool', PoolOptions, _is_extractor, _build)

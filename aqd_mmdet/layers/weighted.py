@@ -4,21 +4,65 @@ AQD, sections 3.1 and 3.2: each layer owns the quantiser of its input, so two
 layers that read one tensor each round it to a grid of their own.
 """
 
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import UserError
 from ..quantizers.grid import MAX_BITS, build_grid, check_bits, weight_grid
-from ..quantizers.quantizer import ImageQuantizer, Quantizer
+from ..quantizers.quantizer import (
+    ImageQuantizer,
+    Quantizer,
+    WeightQuantizer,
+)
 from ..registry import MODELS
+from .kinds import Replacement
+from .shapes import windows
 
 # Keeps a layer whose weights are all equal from dividing by zero.
 MIN_STD = 2.0**-20
 
 
+@dataclass(frozen=True)
+class ConvOptions:
+    """How a convolution or linear layer is quantised; see QuantConv2d.
+
+    Widths that are None are the detector's own ``bits``.
+    """
+
+    weight_bits: int | None = None
+    act_bits: int | None = None
+    act_grid: str = 'unsigned'
+    normalize: bool | None = None
+    per_channel: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ('weight_bits', 'act_bits'):
+            if getattr(self, name) is not None:
+                check_bits(getattr(self, name), name)
+        if self.act_grid != 'image':
+            build_grid(self.act_grid, 8)
+
+    def arguments(self, bits: int) -> dict[str, Any]:
+        """Return arguments of QuantConv2d, for a detector's bits."""
+        return asdict(self) | dict(
+            weight_bits=self.weight_bits or bits,
+            act_bits=self.act_bits or bits,
+        )
+
+
 class QuantizedLayer(nn.Module):
     """What QuantConv2d and QuantLinear share: two quantisers and a norm.
+
+    It stands before the float layer among the bases of a class.
+
+    Args:
+        weight_bits, act_bits, act_grid, normalize, per_channel: As of
+            QuantConv2d.
+        *args, **kwargs: As of the float layer.
 
     Attributes:
         weight_quantizer: Rounds the (normalised) weights.
@@ -29,30 +73,33 @@ class QuantizedLayer(nn.Module):
     """
 
     weight: Tensor
-    weight_quantizer: Quantizer
+    bias: Any  # a parameter, or None
+    weight_quantizer: WeightQuantizer
     input_quantizer: Quantizer | ImageQuantizer
     normalize: bool
 
-    def add_quantizers(
+    def __init__(
         self,
-        weight_bits: int,
-        act_bits: int,
-        act_grid: str,
-        normalize: bool,
-        per_channel: bool,
+        *args: Any,
+        weight_bits: int = MAX_BITS,
+        act_bits: int = MAX_BITS,
+        act_grid: str = 'unsigned',
+        normalize: bool | None = None,
+        per_channel: bool = False,
+        **kwargs: Any,
     ) -> None:
-        """Give the layer its quantisers; arguments as of QuantConv2d."""
+        super().__init__(*args, **kwargs)  # of the float layer
+        self.normalize = self.bias is None if normalize is None else normalize
         bits = check_bits(weight_bits, 'weight_bits')
         shape = (self.weight.shape[0], *[1] * (self.weight.ndim - 1))
-        self.weight_quantizer = Quantizer(
-            weight_grid(bits), shape if per_channel else (), normalize
+        self.weight_quantizer = WeightQuantizer(
+            weight_grid(bits), shape if per_channel else (), self.normalize
         )
         if act_grid == 'image':
             self.input_quantizer = ImageQuantizer()
         else:
             bits = check_bits(act_bits, 'act_bits')
             self.input_quantizer = Quantizer(build_grid(act_grid, bits))
-        self.normalize = normalize
 
     def normalized_weight(self) -> Tensor:
         """Return the weights as the quantiser reads them.
@@ -83,7 +130,7 @@ def _move_parameters(source: nn.Module, target: nn.Module) -> None:
 
 
 @MODELS.register_module()
-class QuantConv2d(nn.Conv2d, QuantizedLayer):
+class QuantConv2d(QuantizedLayer, nn.Conv2d):
     """A convolution whose weights and input are rounded to integer grids.
 
     As ``conv_cfg`` in any config::
@@ -101,23 +148,6 @@ class QuantConv2d(nn.Conv2d, QuantizedLayer):
         per_channel: Whether each output channel has its own clip value.
         *args, **kwargs: As of ``torch.nn.Conv2d``.
     """
-
-    def __init__(
-        self,
-        *args: Any,
-        weight_bits: int = MAX_BITS,
-        act_bits: int = MAX_BITS,
-        act_grid: str = 'unsigned',
-        normalize: bool | None = None,
-        per_channel: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        if normalize is None:
-            normalize = self.bias is None
-        self.add_quantizers(
-            weight_bits, act_bits, act_grid, normalize, per_channel
-        )
 
     @classmethod
     def from_float(cls, conv: nn.Conv2d, **quantization: Any) -> 'QuantConv2d':
@@ -148,9 +178,25 @@ class QuantConv2d(nn.Conv2d, QuantizedLayer):
             self.input_quantizer(x), self.quantized_weight(), self.bias
         )
 
+    def output_shape(self, x: Sequence[int]) -> Sequence[int]:
+        """Return the shape of the output for that of the input.
+
+        Raises:
+            UserError: If the padding is none of zeros, by a number of pixels.
+        """
+        if isinstance(self.padding, str) or self.padding_mode != 'zeros':
+            raise UserError(
+                f'padding={self.padding!r}, {self.padding_mode}: a program '
+                'pads with zeros, by a number of pixels'
+            )
+        size = windows(
+            x[2:], self.kernel_size, self.stride, self.padding, self.dilation
+        )
+        return (x[0], self.out_channels, *size)
+
 
 @MODELS.register_module()
-class QuantLinear(nn.Linear, QuantizedLayer):
+class QuantLinear(QuantizedLayer, nn.Linear):
     """A fully connected layer whose weights and input are rounded.
 
     Args:
@@ -158,23 +204,6 @@ class QuantLinear(nn.Linear, QuantizedLayer):
             QuantConv2d.
         *args, **kwargs: As of ``torch.nn.Linear``.
     """
-
-    def __init__(
-        self,
-        *args: Any,
-        weight_bits: int = MAX_BITS,
-        act_bits: int = MAX_BITS,
-        act_grid: str = 'unsigned',
-        normalize: bool | None = None,
-        per_channel: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        if normalize is None:
-            normalize = self.bias is None
-        self.add_quantizers(
-            weight_bits, act_bits, act_grid, normalize, per_channel
-        )
 
     @classmethod
     def from_float(
@@ -200,3 +229,41 @@ class QuantLinear(nn.Linear, QuantizedLayer):
         return F.linear(
             self.input_quantizer(x), self.quantized_weight(), self.bias
         )
+
+    def output_shape(self, x: Sequence[int]) -> Sequence[int]:
+        """Return the shape of the output for that of the input.
+
+        Raises:
+            UserError: If the input is no row of each region.
+        """
+        if len(x) != 2:
+            raise UserError(
+                f'it reads a tensor of {len(x)} dimensions; a program has '
+                'linear layers of whole regions and maps alone'
+            )
+        return (x[0], self.out_features)
+
+
+def _is_conv(module: nn.Module) -> bool:
+    # Exact types only: a subclass may compute something else.
+    return type(module) is nn.Conv2d
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return type(module) is nn.Linear
+
+
+def _build_conv(
+    conv: nn.Conv2d, options: ConvOptions, bits: int
+) -> QuantConv2d:
+    return QuantConv2d.from_float(conv, **options.arguments(bits))
+
+
+def _build_linear(
+    linear: nn.Linear, options: ConvOptions, bits: int
+) -> QuantLinear:
+    return QuantLinear.from_float(linear, **options.arguments(bits))
+
+
+CONV = Replacement('conv', ConvOptions, _is_conv, _build_conv)
+LINEAR = Replacement('conv', ConvOptions, _is_linear, _build_linear)

@@ -1,6 +1,6 @@
 """Finding layers that are passed by: their weights are used, they are not."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ class _Uses(TorchFunctionMode):
 
 
 @contextmanager
-def find_bypassed(model: nn.Module, kinds: tuple) -> Iterator[set[str]]:
+def find_bypassed(layers: Mapping[str, nn.Module]) -> Iterator[set[str]]:
     """Watch for layers whose owner computes with their weights by itself.
 
     TOOD's heads multiply the weights of a convolution by an attention before
@@ -34,15 +34,14 @@ def find_bypassed(model: nn.Module, kinds: tuple) -> Iterator[set[str]]:
     run, and nothing would be quantised there.
 
     Args:
-        model: Any model; it is run inside the context.
-        kinds: Exact classes of the layers.
+        layers: The layers by name, each with a weight; their model is run
+            inside the context.
 
     Yields:
         set: Names of such layers, filled when the context ends.
     """
-    layers = {n: m for n, m in model.named_modules() if type(m) in kinds}
     called: set[str] = set()
-    found: set[str] = set()
+    bypassed: set[str] = set()
     handles = []
     for name, layer in layers.items():
 
@@ -56,8 +55,8 @@ def find_bypassed(model: nn.Module, kinds: tuple) -> Iterator[set[str]]:
         weights[id(weight)] = name
     try:
         with _Uses(weights) as uses:
-            yield found
-        found |= uses.used - called
+            yield bypassed
+        bypassed |= uses.used - called
     finally:
         for handle in handles:
             handle.remove()

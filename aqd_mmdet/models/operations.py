@@ -9,30 +9,29 @@ write by hand, but for any model.
 
 import ast
 import inspect
-import operator
 import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..layers import KINDS
+from ..layers.kinds import Operation
+from ..patches import patched
 
-# The child that holds the layers of an operation, by the operation.
-CHILDREN: dict[type[ast.operator], str] = {ast.Add: 'adds', ast.Mult: 'muls'}
-OPERATORS = {
-    'adds': (operator.add, operator.iadd),
-    'muls': (operator.mul, operator.imul),
+OPERATIONS = {
+    kind.child: kind for kind in KINDS if isinstance(kind, Operation)
 }
-# Of a module, for each child, the positions of the signs among their kind.
+CHILDREN = {kind.sign: kind.child for kind in OPERATIONS.values()}
+# Of a module, for each child that holds layers, the positions of the signs
+# among their kind.
 Sites = dict[str, set[int]]
-
-
 # Makes the call from the child, the sign's position among all of its kind in
 # the function, whether it is in place, and its operands; None leaves the sign.
 Rewrite = Callable[[str, int, bool, ast.expr, ast.expr], ast.expr | None]
@@ -47,7 +46,7 @@ class _Calls(ast.NodeTransformer):
 
     def __init__(self, call: Rewrite) -> None:
         self.call = call
-        self.counts = dict.fromkeys(OPERATORS, 0)
+        self.counts = dict.fromkeys(OPERATIONS, 0)
 
     def _replace(
         self, sign: ast.operator, in_place: bool, x: ast.expr, y: ast.expr
@@ -113,19 +112,14 @@ def _owner(cls: type) -> type | None:
     return None
 
 
-def _is_operation(child: str, x: object, y: object) -> bool:
+def _is_operation(kind: Operation, x: object, y: object) -> bool:
     """Say whether two operands are maps that a layer shall take."""
     if not (isinstance(x, Tensor) and isinstance(y, Tensor)):
         return False
     if isinstance(x, nn.Parameter) or isinstance(y, nn.Parameter):
         return False
-    if not (x.ndim == y.ndim == 4 and x.is_floating_point()):
-        return False
-    if child == 'muls':
-        # An attention's gates may have one value for a whole map.
-        whole = (x.shape[2:] == (1, 1)) != (y.shape[2:] == (1, 1))
-        return x.shape[:2] == y.shape[:2] and (whole or x.shape == y.shape)
-    return x.shape == y.shape and y.is_floating_point()
+    maps = x.ndim == y.ndim == 4 and x.is_floating_point()
+    return maps and kind.applies(x, y)
 
 
 def _call(function: str, *args: ast.expr) -> ast.Call:
@@ -133,9 +127,13 @@ def _call(function: str, *args: ast.expr) -> ast.Call:
     return ast.Call(target, list(args), [])
 
 
-@cache
-def _probe_class(cls: Any) -> type | None:
-    """Return a subclass that reports which signs see maps."""
+# Given a module, the child, the sign's position, whether it is in place and
+# its operands, returns its value.
+Probe = Callable[[nn.Module, str, int, bool, Any, Any], Any]
+
+
+def _probed_forward(cls: type, probe: Probe) -> FunctionType | None:
+    """Return a class's ``forward`` whose signs call a probe, if it has any."""
     owner = _owner(cls)
     if owner is None:
         return None
@@ -153,23 +151,10 @@ def _probe_class(cls: Any) -> type | None:
     if forward.__code__.co_varnames[:1] != ('self',):
         return None
     try:
-        new = _recompile(forward, owner, transformer, {'_aqd_probe': _probe})
+        new = _recompile(forward, owner, transformer, {'_aqd_probe': probe})
     except (OSError, SyntaxError):
         return None
-    if not any(transformer.counts.values()):
-        return None
-    return type(cls.__name__, (cls,), {'forward': new})
-
-
-_seen: dict[nn.Module, Sites] | None = None
-
-
-def _probe(
-    module: nn.Module, child: str, site: int, in_place: bool, x: Any, y: Any
-) -> Any:
-    if _seen is not None and _is_operation(child, x, y):
-        _seen[module].setdefault(child, set()).add(site)
-    return OPERATORS[child][in_place](x, y)
+    return new if any(transformer.counts.values()) else None
 
 
 @contextmanager
@@ -184,21 +169,32 @@ def find_operations(model: nn.Module) -> Iterator[dict[nn.Module, Sites]]:
         positions of the signs in its ``forward`` that had two maps as
         operands.
     """
-    global _seen
-    probed = []
-    for module in model.modules():
-        cls: Any = type(module)
-        probe = _probe_class(cls)
-        if probe is not None:
-            probed.append((module, cls))
-            module.__class__ = probe
-    _seen = defaultdict(dict)
-    try:
-        yield _seen
-    finally:
-        _seen = None
-        for module, original in probed:
-            module.__class__ = original
+    sites: dict[nn.Module, Sites] = defaultdict(dict)
+
+    def probe(
+        module: nn.Module,
+        child: str,
+        site: int,
+        in_place: bool,
+        x: Any,
+        y: Any,
+    ) -> Any:
+        kind = OPERATIONS[child]
+        if _is_operation(kind, x, y):
+            sites[module].setdefault(child, set()).add(site)
+        return kind.functions[in_place](x, y)
+
+    forwards = {
+        cls: _probed_forward(cls, probe)
+        for cls in {type(module) for module in model.modules()}
+    }
+    with ExitStack() as stack:
+        for module in model.modules():
+            forward = forwards[type(module)]
+            if forward is not None:
+                bound = MethodType(forward, module)
+                stack.enter_context(patched(module, forward=bound))
+        yield sites
 
 
 @cache
@@ -208,14 +204,16 @@ def _calling_class(
     """Return a subclass whose signs at ``sites`` are calls of layers."""
     owner = _owner(cls)
     assert owner is not None
-    wanted = dict(sites)
+    sites_by_child = dict(sites)
 
     def call(
         child: str, site: int, in_place: bool, x: ast.expr, y: ast.expr
     ) -> ast.expr | None:
-        if site not in wanted.get(child, ()):
+        if site not in sites_by_child.get(child, ()):
             return None
-        return _call(f'self.{child}[{wanted[child].index(site)}]', x, y)
+        return _call(
+            f'self.{child}[{sites_by_child[child].index(site)}]', x, y
+        )
 
     forward: Any = vars(owner)['forward']
     new = _recompile(forward, owner, _Calls(call), {})

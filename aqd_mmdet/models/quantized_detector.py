@@ -5,38 +5,30 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
-from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..errors import UserError
-from ..layers.activation import FUNCTIONS, QuantActivation
-from ..layers.add import QuantAdd
+from ..layers import KINDS
 from ..layers.batch_norm import guard_batch_norms
-from ..layers.multi_level_norm import MultiLevelBN, track_levels
-from ..layers.multiply import QuantMultiply
-from ..layers.pool import QuantAvgPool, QuantMean
-from ..layers.regions import QuantRoIExtractor
-from ..layers.weighted import QuantConv2d, QuantizedLayer, QuantLinear
+from ..layers.kinds import Operation, Replacement
+from ..layers.multi_level_norm import MultiLevelBN, NormOptions, track_levels
+from ..layers.weighted import CONV, LINEAR, QuantizedLayer
 from ..options import Options
 from ..program.fixed_point import FixedPoint
 from ..quantizers.grid import check_bits
 from ..registry import MODELS
 from .bypass import find_bypassed
-from .operations import find_operations, replace_operations, run_once
-from .recipe import (
-    FLOAT,
-    ActChoice,
-    AddChoice,
-    ConvChoice,
-    MulChoice,
-    NormChoice,
-    PoolChoice,
-    choose,
-    read_recipe,
+from .operations import (
+    OPERATIONS,
+    Sites,
+    find_operations,
+    replace_operations,
+    run_once,
 )
+from .recipe import FLOAT, OPTIONS, Rule, choose, read_recipe
 
 # One pass over a blank image finds the operations and counts the levels; 128
 # is the coarsest stride of mmdet's pyramids, so that no level is empty.
@@ -96,6 +88,15 @@ def read_integer(integer: Any) -> FixedPoint:
     return FixedPoint(**values)
 
 
+def fixed_point_of(detector: nn.Module) -> FixedPoint:
+    """Return how a detector's program stands for real numbers.
+
+    Args:
+        detector: Of :func:`QuantizedDetector`; any other has the defaults.
+    """
+    return getattr(detector, 'fixed_point', FixedPoint())
+
+
 def quantize_detector(
     model: nn.Module, recipe: Sequence[dict], bits: int | str
 ) -> None:
@@ -108,66 +109,32 @@ def quantize_detector(
     rules = read_recipe(recipe)
     if bits != FLOAT:
         check_bits(bits)
-    with (
-        find_bypassed(model, tuple(_FLOAT_LAYERS)) as bypassed,
-        find_operations(model) as sites,
-    ):
-        levels = _count_levels(model)
     named = dict(model.named_modules())
     weighted = {
         name: module
         for name, module in named.items()
-        if type(module) in _FLOAT_LAYERS
+        if any(kind.applies(module) for kind in (CONV, LINEAR))
     }
-    adding = {n: m for n, m in named.items() if 'adds' in sites.get(m, ())}
-    multiplying = {
-        n: m for n, m in named.items() if 'muls' in sites.get(m, ())
-    }
-    norms = {n: m for n, m in named.items() if isinstance(m, Norm)}
-    functions = {n: m for n, m in named.items() if type(m) in FUNCTIONS}
-    pools = {n: m for n, m in named.items() if _is_average(m)}
+    with (
+        find_bypassed(weighted) as bypassed,
+        find_operations(model) as sites,
+    ):
+        levels = _count_levels(model)
     # All rules are checked before the first layer is exchanged, also those
     # that a float detector does not follow: one recipe serves all widths.
-    convs = choose(rules, 'conv', weighted)
-    for name in sorted(bypassed):
-        if isinstance(convs.get(name), ConvChoice):
-            raise UserError(
-                f'{name} is never called: its owner computes with its weights '
-                'by itself, so that nothing would be quantised there; leave '
-                f"it alone by a last rule, dict(modules='{name}', float=True)"
-            )
-    adds = choose(rules, 'add', adding)
-    muls = choose(rules, 'mul', multiplying)
-    acts = choose(rules, 'act', functions)
-    averages = choose(rules, 'pool', pools)
-    replacements = choose(rules, 'norm', norms)
-    for name, choice in replacements.items():
-        if isinstance(choice, NormChoice):
-            head = name.split('.')[0]
-            norm = norms[name]
-            _replace(model, norm, _levelled(norm, choice, levels.get(head)))
-    if bits != FLOAT:
-        for name, choice in convs.items():
-            if isinstance(choice, ConvChoice):
-                conv = weighted[name]
-                _replace(model, conv, _quantized(conv, choice, bits))
-        for name, choice in acts.items():
-            if isinstance(choice, ActChoice):
-                act = functions[name]
-                _replace(model, act, QuantActivation(act, choice.bits))
-        for name, choice in averages.items():
-            if isinstance(choice, PoolChoice):
-                pool = pools[name]
-                _replace(model, pool, _average(pool, choice))
-        for name, module in named.items():
-            make: dict[str, Callable[[], nn.Module]] = {}
-            add, mul = adds.get(name), muls.get(name)
-            if isinstance(add, AddChoice):
-                make['adds'] = partial(QuantAdd, add.bits, add.signed)
-            if isinstance(mul, MulChoice):
-                make['muls'] = partial(QuantMultiply, mul.bits, mul.grid)
-            if make:
-                replace_operations(module, sites[module], make)
+    chosen = _choose(rules, named, sites)
+    for name in sorted(bypassed & chosen[CONV.rule].keys()):
+        raise UserError(
+            f'{name} is never called: its owner computes with its weights '
+            'by itself, so that nothing would be quantised there; leave '
+            f"it alone by a last rule, dict(modules='{name}', float=True)"
+        )
+    for name, options in chosen['norm'].items():
+        norm, counted = named[name], levels.get(name.split('.')[0])
+        _replace(model, norm, _levelled(norm, options, counted))
+    if isinstance(bits, int):
+        _replace_modules(model, named, chosen, bits)
+        _replace_operations(named, chosen, sites)
     guard_batch_norms(model)
     heads = [
         child
@@ -176,6 +143,67 @@ def quantize_detector(
     ]
     if heads:
         track_levels(getattr(model, 'neck', None), heads)
+
+
+# By the key of rules, the options of each module that they choose for.
+Chosen = dict[str, dict[str, Any]]
+
+
+def _choose(
+    rules: Sequence[Rule],
+    named: dict[str, nn.Module],
+    sites: dict[nn.Module, Sites],
+) -> Chosen:
+    """Return what a recipe chooses for all modules of a detector."""
+    candidates: dict[str, dict[str, nn.Module]] = {k: {} for k in OPTIONS}
+    for name, module in named.items():
+        if isinstance(module, Norm):
+            candidates['norm'][name] = module
+        for kind in KINDS:
+            if isinstance(kind, Operation):
+                applies = kind.child in sites.get(module, ())
+            else:
+                assert isinstance(kind, Replacement)
+                applies = kind.applies(module)
+            if applies:
+                candidates[kind.rule][name] = module
+    return {
+        rule: choose(rules, rule, modules)
+        for rule, modules in candidates.items()
+    }
+
+
+def _replace_modules(
+    model: nn.Module, named: dict[str, nn.Module], chosen: Chosen, bits: int
+) -> None:
+    """Put layers into the places of modules."""
+    for rule, options in chosen.items():
+        kinds = [
+            kind
+            for kind in KINDS
+            if isinstance(kind, Replacement) and kind.rule == rule
+        ]
+        for name, choice in options.items():
+            module = named[name]
+            for kind in kinds:
+                if kind.applies(module):
+                    _replace(model, module, kind.build(module, choice, bits))
+                    break
+
+
+def _replace_operations(
+    named: dict[str, nn.Module],
+    chosen: Chosen,
+    sites: dict[nn.Module, Sites],
+) -> None:
+    """Put layers into the places of signs."""
+    for name, module in named.items():
+        make: dict[str, Callable[[], nn.Module]] = {}
+        for child, kind in OPERATIONS.items():
+            if name in chosen[kind.rule]:
+                make[child] = partial(kind.build, chosen[kind.rule][name])
+        if make:
+            replace_operations(module, sites[module], make)
 
 
 def _count_levels(model: nn.Module) -> dict[str, int]:
@@ -203,53 +231,8 @@ def _count_levels(model: nn.Module) -> dict[str, int]:
     return levels
 
 
-def _from_conv(layer: nn.Module, **options: Any) -> QuantizedLayer:
-    assert isinstance(layer, nn.Conv2d)
-    return QuantConv2d.from_float(layer, **options)
-
-
-def _from_linear(layer: nn.Module, **options: Any) -> QuantizedLayer:
-    assert isinstance(layer, nn.Linear)
-    return QuantLinear.from_float(layer, **options)
-
-
-# Exact types only: a subclass may compute something else.
-_FLOAT_LAYERS: dict[type, Callable[..., QuantizedLayer]] = {
-    nn.Conv2d: _from_conv,
-    nn.Linear: _from_linear,
-}
-
-
-def _quantized(
-    layer: nn.Module, choice: ConvChoice, bits: int | str
-) -> QuantizedLayer:
-    return _FLOAT_LAYERS[type(layer)](
-        layer,
-        weight_bits=choice.weight_bits or bits,
-        act_bits=choice.act_bits or bits,
-        act_grid=choice.act_grid,
-        normalize=choice.normalize,
-        per_channel=choice.per_channel,
-    )
-
-
-def _is_average(module: nn.Module) -> bool:
-    whole = isinstance(module, nn.AdaptiveAvgPool2d) and (
-        module.output_size in (1, (1, 1))
-    )
-    return whole or type(module) in (nn.AvgPool2d, SingleRoIExtractor)
-
-
-def _average(module: nn.Module, choice: PoolChoice) -> nn.Module:
-    if isinstance(module, nn.AvgPool2d):
-        return QuantAvgPool.from_float(module, choice.bits, choice.grid)
-    if isinstance(module, SingleRoIExtractor):
-        return QuantRoIExtractor(module, choice.bits, choice.grid)
-    return QuantMean(choice.bits, choice.grid)
-
-
 def _levelled(
-    norm: nn.Module, choice: NormChoice, counted: int | None
+    norm: nn.Module, choice: NormOptions, counted: int | None
 ) -> nn.Module:
     if isinstance(norm, MultiLevelBN):
         return norm

@@ -13,112 +13,25 @@ A recipe is a list of rules, most special last. Each names modules by globs
     ]
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any
 
 from ..errors import UserError, nearest
-from ..quantizers.grid import build_grid, check_bits
+from ..layers import KINDS
+from ..layers.multi_level_norm import NormOptions
 
 FLOAT = 'float'
 
 
-@dataclass(frozen=True)
-class ConvChoice:
-    """How a convolution or linear layer is quantised; see QuantConv2d.
-
-    Widths that are None are the detector's own ``bits``.
-    """
-
-    weight_bits: int | None = None
-    act_bits: int | None = None
-    act_grid: str = 'unsigned'
-    normalize: bool | None = None
-    per_channel: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ('weight_bits', 'act_bits'):
-            if getattr(self, name) is not None:
-                check_bits(getattr(self, name), name)
-        if self.act_grid != 'image':
-            build_grid(self.act_grid, 8)
-
-
-@dataclass(frozen=True)
-class AddChoice:
-    """How the additions of a module are quantised; see QuantAdd."""
-
-    bits: int = 8
-    signed: bool = False
-
-    def __post_init__(self) -> None:
-        check_bits(self.bits, wide=True)
-
-
-@dataclass(frozen=True)
-class ActChoice:
-    """How an activation that is no clamp is quantised; see QuantActivation."""
-
-    bits: int = 8
-
-    def __post_init__(self) -> None:
-        check_bits(self.bits)
-
-
-@dataclass(frozen=True)
-class MulChoice:
-    """How the products of a module are quantised; see QuantMultiply."""
-
-    bits: int = 8
-    grid: str = 'signed'
-
-    def __post_init__(self) -> None:
-        build_grid(self.grid, check_bits(self.bits))
-
-
-@dataclass(frozen=True)
-class PoolChoice:
-    """How averages are quantised: of windows, of maps, of regions.
-
-    See QuantAvgPool, QuantMean, QuantRoIExtractor.
-    """
-
-    bits: int = 8
-    grid: str = 'unsigned'
-
-    def __post_init__(self) -> None:
-        build_grid(self.grid, check_bits(self.bits))
-
-
-@dataclass(frozen=True)
-class NormChoice:
-    """A norm becomes one for each level of the pyramid; see MultiLevelBN.
-
-    ``num_levels`` that is None is the number of feature maps that the head
-    is called with.
-    """
-
-    num_levels: int | None = None
-
-
-CHOICES = {
-    'conv': ConvChoice,
-    'add': AddChoice,
-    'mul': MulChoice,
-    'act': ActChoice,
-    'pool': PoolChoice,
-    'norm': NormChoice,
+# Classes of what a rule says, by its key.
+OPTIONS: Mapping[str, type] = {
+    **{kind.rule: kind.options for kind in KINDS},
+    'norm': NormOptions,
 }
-Choice = (
-    ConvChoice
-    | AddChoice
-    | MulChoice
-    | ActChoice
-    | PoolChoice
-    | NormChoice
-    | str
-)
+# An instance of one of these classes, or the word ``float``.
+Choice = Any
 
 
 @dataclass(frozen=True)
@@ -130,7 +43,7 @@ class Rule:
         modules: Globs over dotted module names; the rule speaks of a module
             if one of them matches.
         type: If given, the class name (or a base's) that a module must have.
-        kind: One of :data:`CHOICES`, or ``float``.
+        kind: One of :data:`OPTIONS`, or ``float``.
         choice: What shall stand there; the word ``float`` for that kind.
     """
 
@@ -168,7 +81,7 @@ def _read_choice(kind: str, options: Any, where: str) -> Choice:
         return FLOAT
     if not isinstance(options, dict):
         raise UserError(f'{where}: {kind}={options!r} is not a dict')
-    make = CHOICES[kind]
+    make = OPTIONS[kind]
     known = [field.name for field in fields(make)]
     for option in options:
         if option not in known:
@@ -199,14 +112,14 @@ def read_recipe(recipe: Any) -> tuple[Rule, ...]:
         where = f'rule {position} of the recipe'
         if not isinstance(entry, dict):
             raise UserError(f'{where}: {entry!r} is not a dict')
-        known = ['modules', 'type', *CHOICES, FLOAT]
+        known = ['modules', 'type', *OPTIONS, FLOAT]
         for key in entry:
             if key not in known:
                 raise UserError(
                     f'{where}: no key is called {key!r} '
                     f'({nearest(str(key), known)})'
                 )
-        kinds = [key for key in entry if key in CHOICES or key == FLOAT]
+        kinds = [key for key in entry if key in OPTIONS or key == FLOAT]
         if len(kinds) != 1:
             raise UserError(
                 f'{where} must say exactly one of '
@@ -229,12 +142,12 @@ def choose(
 
     Args:
         rules: The recipe.
-        kind: One of :data:`CHOICES`; rules of floats count as well.
+        kind: One of :data:`OPTIONS`; rules of floats count as well.
         modules: All modules that can be chosen for, by name.
 
     Returns:
-        dict: A choice for each module that a rule of this kind speaks of,
-        the word ``float`` where it is to be left alone.
+        dict: The options for each module that a rule of this kind speaks of
+        and that no later rule leaves alone.
 
     Raises:
         UserError: If a rule of this kind matches no module.
@@ -248,4 +161,4 @@ def choose(
             hint = nearest(rule.modules[0], modules)
             raise UserError(f'{rule} matches no module with a {kind} ({hint})')
         chosen.update((name, rule.choice) for name in names)
-    return chosen
+    return {n: options for n, options in chosen.items() if options != FLOAT}

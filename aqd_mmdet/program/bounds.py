@@ -3,13 +3,9 @@
 from dataclasses import dataclass
 from math import log2
 
-import numpy as np
-
 from ..errors import UserError
-from . import ops as ir
-
-ACCUMULATOR_BITS = 31
-WIDE_BITS = 63
+from .op import Magnitude
+from .program import Program
 
 
 @dataclass(frozen=True)
@@ -28,7 +24,7 @@ class Bound:
     slack: float
 
 
-def prove(program: ir.Program) -> tuple[Bound, ...]:
+def prove(program: Program) -> tuple[Bound, ...]:
     """Bound every accumulator and every product of a program.
 
     Args:
@@ -37,34 +33,21 @@ def prove(program: ir.Program) -> tuple[Bound, ...]:
     Raises:
         UserError: Naming the first layer that could overflow.
     """
-    # Largest magnitudes of each tensor, per channel or one for all.
-    largest: dict[str, np.ndarray] = {}
-    # Pyramid levels share weights.
-    sums = {
-        name: np.abs(weights.codes).sum((1, 2, 3), np.int64).astype(object)
-        for name, weights in program.weights.items()
-    }
+    largest: dict[str, Magnitude] = {}
     bounds = []
     for op in program.ops:
-        limit = max(abs(op.grid.lo), abs(op.grid.hi))
-        largest[op.output] = np.array([limit], object)
-        if isinstance(op, ir.Convolution):
-            found = sums[op.weights] * largest[op.inputs[0]].max()
-            largest[op.output] = found
-            bits = ACCUMULATOR_BITS
-        elif isinstance(op, ir.Requantize):
-            table = op.multipliers
-            m, b = (np.abs(x.astype(object)) for x in (table.m, table.b))
-            found = largest[op.inputs[0]] * m + b
-            bits = WIDE_BITS
-        else:
+        inputs = [largest[name] for name in op.inputs if name in largest]
+        largest[op.output] = op.largest(inputs, program.weights)
+        bound = op.bound(inputs, program.weights)
+        if bound is None:
             continue
-        worst = int(found.max())
-        slack = bits - log2(worst) if worst else float(bits)
+        magnitude, bits = bound
+        worst = int(magnitude.max())
         if worst >= 2**bits:
             raise UserError(
-                f'{op.output}: values up to {worst} do not fit {bits} bits; '
-                'use fewer bits or channels there'
+                f'{op.where}: expected values that fit {bits} bits, found '
+                f'values up to {worst}; use fewer bits or channels there'
             )
+        slack = bits - log2(worst) if worst else float(bits)
         bounds.append(Bound(op.output, worst, slack))
     return tuple(bounds)

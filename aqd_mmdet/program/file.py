@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from math import prod
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -20,6 +21,7 @@ from ..files import write_whole
 from . import ops as ir
 from .check import check_detector
 from .detector import CompiledDetector, Decoder, Scores
+from .limits import LIMITS, MAX_INTEGER, expect, expect_within
 
 # As PNG's: a transfer that changes line ends or strips bit 8 is noticed.
 MAGIC = b'\x89AQD\r\n\x1a\n'
@@ -30,8 +32,9 @@ TAGS = (b'JSON', b'DATA')
 ALIGNMENT = 8
 # Classes that stand where an annotation names a base or a choice.
 KINDS = (*ir.OPERATORS, *get_args(Decoder), *get_args(Scores))
-DTYPES = ('uint8', 'int16', 'int32', 'int64')
-MAX_INTEGER = 2**63
+DTYPES = ('uint8', 'int32', 'int64')
+# Python refuses to read longer integers; of a real number they are infinite.
+MAX_DIGITS = 400
 
 
 class _Data:
@@ -120,11 +123,12 @@ class _Reader:
                 return None if node is None else self.read(*kinds, node, where)
             return self.choice(kinds, node, where)
         if is_dataclass(hint):
-            return self.record(hint, node, where)
+            names = {f.name for f in fields(hint)}
+            return self.record(hint, _object(node, names, where), where)
         if origin is tuple:
             return self.items(get_args(hint), node, where)
         if origin is Mapping:
-            _need(isinstance(node, dict), where, 'an object')
+            expect(type(node) is dict, where, 'an object', _shown(node))
             child = get_args(hint)[1]
             return {
                 key: self.read(child, value, f'{where}.{key}')
@@ -132,31 +136,38 @@ class _Reader:
             }
         return _plain(hint, node, where)
 
-    def record(self, cls: Any, node: Any, where: str) -> Any:
+    def record(self, cls: Any, node: dict, where: str) -> Any:
         hints = get_type_hints(cls)
-        names = [f.name for f in fields(cls)]
-        _need(isinstance(node, dict), where, 'an object')
-        given = set(node) - {'kind'}
-        _need(given == set(names), where, f'the keys {", ".join(names)}')
         return cls(
             **{
-                name: self.read(hints[name], node[name], f'{where}.{name}')
-                for name in names
+                f.name: self.read(
+                    hints[f.name], node[f.name], f'{where}.{f.name}'.strip('.')
+                )
+                for f in fields(cls)
             }
         )
 
     def choice(self, classes: tuple, node: Any, where: str) -> Any:
-        kind = node.get('kind') if isinstance(node, dict) else None
         kinds = {cls.__name__: cls for cls in classes}
-        cls = kinds.get(kind) if isinstance(kind, str) else None
-        _need(cls is not None, where, f'a kind of {", ".join(kinds)}')
-        return self.record(cls, node, where)
+        kind = node.get('kind') if type(node) is dict else None
+        cls = kinds.get(kind) if type(kind) is str else None
+        expect(
+            cls is not None,
+            f'{where}.kind',
+            f'one of {", ".join(kinds)}',
+            _shown(kind),
+        )
+        assert cls is not None
+        names = {f.name for f in fields(cls)} | {'kind'}
+        return self.record(cls, _object(node, names, where), where)
 
     def items(self, hints: tuple, node: Any, where: str) -> tuple:
-        _need(isinstance(node, list), where, 'a list')
+        expect(type(node) is list, where, 'a list', _shown(node))
         if hints[1:] == (...,):
             hints = (hints[0],) * len(node)
-        _need(len(node) == len(hints), where, f'{len(hints)} items')
+        expect(
+            len(node) == len(hints), where, f'{len(hints)} items', len(node)
+        )
         return tuple(
             self.read(hint, child, f'{where}.{index}')
             for index, (hint, child) in enumerate(
@@ -164,63 +175,172 @@ class _Reader:
             )
         )
 
+    def shape(self, node: Any, where: str, name: str) -> tuple[int, ...]:
+        shape = self.items((int, ...), node, where)
+        for side in shape:
+            expect_within(LIMITS[name], where, side, side)
+        return shape
+
     def array(self, node: Any, where: str) -> np.ndarray:
-        keys = {'dtype', 'shape', 'at'}
-        right = isinstance(node, dict) and set(node) == keys
-        _need(right, where, 'an array')
-        _need(node['dtype'] in DTYPES, where, f'one of {", ".join(DTYPES)}')
-        shape = self.items((int, ...), node['shape'], f'{where}.shape')
+        _object(node, {'dtype', 'shape', 'at'}, where)
+        name = node['dtype']
+        expect(
+            name in DTYPES, f'{where}.dtype', ', '.join(DTYPES), _shown(name)
+        )
+        shape = self.shape(node['shape'], f'{where}.shape', 'Array.shape')
         at = _plain(int, node['at'], f'{where}.at')
-        dtype = np.dtype(node['dtype']).newbyteorder('<')
-        count = _count(shape, where)
-        end = at + count * dtype.itemsize
-        inside = 0 <= at <= end <= len(self.data) and at % ALIGNMENT == 0
-        _need(inside, where, f'numbers inside the {len(self.data)} bytes')
+        dtype = np.dtype(name).newbyteorder('<')
+        end = at + prod(shape) * dtype.itemsize
+        expect(
+            0 <= at <= end <= len(self.data) and at % ALIGNMENT == 0,
+            where,
+            f'numbers inside the {len(self.data)} bytes of DATA, from a '
+            f'multiple of {ALIGNMENT}',
+            f'bytes {at} to {end}',
+        )
         content = np.frombuffer(self.data[at:end], dtype).reshape(shape)
-        return content.astype(node['dtype'])
+        return content.astype(name)
 
     def weights(self, node: Any, where: str) -> ir.Weights:
-        keys = {'bits', 'shape', 'packed'}
-        right = isinstance(node, dict) and set(node) == keys
-        _need(right, where, 'weights')
+        _object(node, {'bits', 'shape', 'packed'}, where)
         bits = _plain(int, node['bits'], f'{where}.bits')
-        _need(2 <= bits <= 8, where, '2 to 8 bits')
-        shape = self.items((int, ...), node['shape'], f'{where}.shape')
-        count = _count(shape, where)
-        packed = self.array(node['packed'], where)
-        size = -(-count * bits // 8)
-        right = packed.dtype == np.uint8 and packed.shape == (size,)
-        _need(right, where, f'{size} packed bytes')
-        # At 8 bits a level is none.
-        right = bits < 8 or packed.max(initial=0) < 255
-        _need(right, where, 'codes of its grid')
+        expect_within(LIMITS['Weights.bits'], f'{where}.bits', bits, bits)
+        shape = self.shape(node['shape'], f'{where}.shape', 'Weights.shape')
+        expect(len(shape) == 4, f'{where}.shape', '4 axes', len(shape))
+        packed = self.array(node['packed'], f'{where}.packed')
+        size = -(-prod(shape) * bits // 8)
+        expect(
+            packed.dtype == np.uint8 and packed.shape == (size,),
+            f'{where}.packed',
+            f'uint8 ({size})',
+            f'{packed.dtype} {packed.shape}',
+        )
+        expect(
+            bits < 8 or packed.max() < 255,
+            f'{where}.packed',
+            'levels of 8 bits up to 254',
+            255,
+        )
         return ir.Weights(bits, shape, packed)
 
 
-def _need(right: bool, where: str, what: str) -> None:
-    if not right:
-        raise UserError(f'{where or "its structure"} is not {what}')
+def _shown(node: Any) -> str:
+    """Return a node in a few words."""
+    if isinstance(node, (dict, list)):
+        return f'{"an object" if isinstance(node, dict) else "a list"}'
+    text = json.dumps(node)
+    return text if len(text) <= 40 else f'{text[:37]}...'
+
+
+def _object(node: Any, names: set[str], where: str) -> dict:
+    """Return a node if it is an object of exactly these keys."""
+    expect(type(node) is dict, where or 'JSON', 'an object', _shown(node))
+    odd = sorted(names ^ node.keys())
+    expect(
+        not odd,
+        where or 'JSON',
+        f'the keys {", ".join(sorted(names))}',
+        f'{odd[0]!r} {"missing" if odd[0] in names else "besides"}'
+        if odd
+        else '',
+    )
+    return node
 
 
 def _plain(hint: Any, node: Any, where: str) -> Any:
     if hint is float and type(node) in (int, float):
         return float(node)
-    _need(type(node) is hint, where, f'of type {hint.__name__}')
+    expect(type(node) is hint, where, f'type {hint.__name__}', _shown(node))
     if hint is int:
-        _need(abs(node) < MAX_INTEGER, where, 'an integer of 64 bits')
+        expect(abs(node) <= MAX_INTEGER, where, 'an integer of 64 bits', node)
     return node
 
 
-def _count(shape: tuple[int, ...], where: str) -> int:
-    count = 1
-    for side in shape:
-        _need(0 <= side < 2**31, where, 'an array of such a shape')
-        count *= side
-    return count
+def _number(text: str) -> int | float:
+    return int(text) if len(text) < MAX_DIGITS else float(text)
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f'{name} is not a number')
+    raise ValueError(f'{name} is no number')
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    node = dict(pairs)
+    if len(node) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f'the key {twice!r} is there twice in an object')
+    return node
+
+
+def _parse(text: bytes) -> Any:
+    """Return the structure in a section of JSON.
+
+    Raises:
+        UserError: If it is not JSON in UTF-8 without a byte order mark, or
+            an object has a key twice.
+    """
+    try:
+        return json.loads(
+            text.decode('utf-8'),
+            parse_constant=_refuse_constant,
+            parse_int=_number,
+            object_pairs_hook=_unique,
+        )
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f'section JSON: expected JSON in UTF-8, found {error}'
+        ) from None
+
+
+def _sections(content: bytes) -> list[memoryview]:
+    """Return the contents of a file's sections.
+
+    Raises:
+        UserError: If it is no whole file of this version.
+    """
+    whole = len(content) >= HEADER.size
+    magic, version, count = (
+        HEADER.unpack_from(content) if whole else (content[:8], VERSION, 0)
+    )
+    expect(magic == MAGIC, 'its first bytes', 'those of an .aqd file', magic)
+    expect(whole, 'its header', f'{HEADER.size} bytes', len(content))
+    expect(
+        version == VERSION,
+        'its version',
+        f'{VERSION}, which this release reads',
+        f'{version}: compile it again',
+    )
+    expect(count == len(TAGS), 'it', f'{len(TAGS)} sections', count)
+    at = HEADER.size + count * SECTION.size
+    expect(
+        len(content) >= at, 'its table of sections', f'{at} bytes',
+        len(content),
+    )  # fmt: skip
+    payloads = []
+    for number, expected in enumerate(TAGS):
+        tag, checksum, length = SECTION.unpack_from(
+            content, HEADER.size + number * SECTION.size
+        )
+        name = expected.decode()
+        expect(tag == expected, f'section {number}', name, tag)
+        rest = len(content) - at
+        expect(
+            length <= rest, f'section {name}', f'{length} bytes',
+            f'{rest}: the file is cut off',
+        )  # fmt: skip
+        payload = memoryview(content)[at : at + length]
+        found = zlib.crc32(payload)
+        expect(
+            found == checksum,
+            f'section {name}',
+            f'a checksum of {checksum:08x}',
+            f'{found:08x}: the file is damaged',
+        )
+        payloads.append(payload)
+        at += length
+    expect(at == len(content), 'its length', f'{at} bytes', len(content))
+    return payloads
 
 
 def from_bytes(content: bytes) -> CompiledDetector:
@@ -229,42 +349,14 @@ def from_bytes(content: bytes) -> CompiledDetector:
     Raises:
         UserError: If anything in it is not as docs/file_format.md says.
     """
-    view = memoryview(content)
-    whole = len(content) >= HEADER.size
-    magic, version, count = (
-        HEADER.unpack_from(content) if whole else (content[:8], VERSION, 0)
-    )
-    _need(magic == MAGIC, 'it', 'an .aqd file (its first bytes are others)')
-    _need(whole, 'it', 'whole: the header is cut off')
-    _need(
-        version == VERSION, f'version {version}',
-        f'{VERSION}, which this release reads: compile it again',
-    )  # fmt: skip
-    _need(count == len(TAGS), 'it', f'of {len(TAGS)} sections')
-    at = HEADER.size + count * SECTION.size
-    _need(len(content) >= at, 'it', 'whole: its table is cut off')
-    payloads = []
-    for number, expected in enumerate(TAGS):
-        tag, checksum, length = SECTION.unpack_from(
-            content, HEADER.size + number * SECTION.size
-        )
-        name = expected.decode()
-        _need(tag == expected, f'section {number}', name)
-        _need(length <= len(content) - at, f'section {name}', 'whole')
-        payload = view[at : at + length]
-        right = zlib.crc32(payload) == checksum
-        _need(right, f'section {name}', 'undamaged: its checksum is another')
-        payloads.append(payload)
-        at += length
-    _need(at == len(content), 'it', 'at its end where its sections end')
+    text, data = _sections(content)
+    tree = _parse(bytes(text))
     try:
-        tree = json.loads(bytes(payloads[0]), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f'section JSON is not JSON ({error})') from None
-    try:
-        detector = _Reader(payloads[1]).read(CompiledDetector, tree, '')
+        detector = _Reader(data).read(CompiledDetector, tree, '')
     except RecursionError:
-        raise UserError('its structure is nested too deep') from None
+        raise UserError(
+            'section JSON: expected values at most 64 deep, found more'
+        ) from None
     check_detector(detector)
     return detector
 

@@ -8,12 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import UserError
-
-# At this shift a multiplier that has lost all its bits is wrong by less than
-# 2^-48, and 2^31 accumulated units by less than 2^-16 of a step.
-MAX_SHIFT = 47
-# The bias, with its shift, must leave a bit of 63 to the product.
-MAX_BIAS = 2.0**62
+from .limits import MAX_BIAS, MAX_SHIFT, expect
 
 
 @dataclass(frozen=True)
@@ -23,18 +18,11 @@ class FixedPoint:
     Attributes:
         multiplier_bits: Width of a multiplier's mantissa, 2 to 31. 24 were
             chosen by measurement: see docs/integer_contract.md, section 2.
-        aware_from: First epoch (from 1) that trains on the program's codes,
-            or None to train in float throughout.
     """
 
     multiplier_bits: int = 24
-    aware_from: int | None = None
 
     def __post_init__(self) -> None:
-        if self.aware_from is not None and type(self.aware_from) is not int:
-            raise UserError(
-                f'aware_from={self.aware_from!r}: give an epoch, or None'
-            )
         bits = self.multiplier_bits
         if type(bits) is not int or not 2 <= bits <= 31:
             raise UserError(
@@ -55,6 +43,29 @@ class Multipliers:
     m: np.ndarray
     b: np.ndarray
     s: np.ndarray
+
+
+def check_multipliers(table: Multipliers, channels: int, where: str) -> None:
+    """Raise if multipliers are not of their types and number.
+
+    Args:
+        table: The multipliers.
+        channels: Channels that they are for.
+        where: Whose they are, for the message.
+
+    Raises:
+        UserError: If they are not.
+    """
+    for name, dtype in (('m', np.int32), ('b', np.int64), ('s', np.uint8)):
+        array = getattr(table, name)
+        expect(
+            array.dtype == dtype and array.shape in ((channels,), (1,)),
+            f'{where}: {name}',
+            f'{np.dtype(dtype)} of {channels} channels or one',
+            f'{array.dtype} {array.shape}',
+        )
+    lengths = (len(table.m), len(table.b), len(table.s))
+    expect(len(set(lengths)) == 1, where, 'as many of m, b and s', lengths)
 
 
 def real_multipliers(

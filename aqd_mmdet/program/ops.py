@@ -1,142 +1,201 @@
 """The integer program: typed, immutable, independent of image size.
 
-An operator is one dataclass here, one function in every executor, and one
-paragraph in docs/integer_contract.md, section 3.
+An operator is one dataclass here: its fields in the file, the conditions that
+they must meet, its bound, and what it computes. docs/integer_contract.md,
+section 3, has a paragraph for each.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
-from .fixed_point import Multipliers
-from .packing import first_and_stride, pack, unpack
+from .fixed_point import Multipliers, check_multipliers
+from .op import (
+    INT32,
+    Array,
+    Arrays,
+    Bound,
+    Constants,
+    Grid,
+    Magnitudes,
+    Op,
+    Ops,
+    Size,
+    Sizes,
+    WeightsByName,
+)
+from .program import Output, Program
+from .weights import Weights
+from .window_ops import MAX_SUMMAND, Convolution, MaxPool, Window
 
-Size = tuple[int, int]
+__all__ = [
+    'INT32',
+    'MAX_SUMMAND',
+    'MEAN_BITS',
+    'OPERATORS',
+    'Add',
+    'Concatenate',
+    'Convolution',
+    'Grid',
+    'Image',
+    'Lookup',
+    'MaxPool',
+    'Mean',
+    'Multiply',
+    'Op',
+    'Output',
+    'Program',
+    'Region',
+    'Requantize',
+    'Size',
+    'Slice',
+    'Upsample',
+    'Weights',
+    'Window',
+]
 
-
-@dataclass(frozen=True)
-class Grid:
-    """The codes that a tensor may hold: all integers ``lo..hi``."""
-
-    lo: int
-    hi: int
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The smallest of the contract's integer types that holds them."""
-        for kind in (np.uint8, np.int8, np.int16, np.int32):
-            info = np.iinfo(kind)
-            if info.min <= self.lo and self.hi <= info.max:
-                return np.dtype(kind)
-        raise ValueError(f'codes {self.lo}..{self.hi} do not fit int32')
-
-
+PRODUCT_BITS = 63
 # Of a mean, of a map or a region: far below what the 8 bits of its reader
 # tell apart.
 MEAN_BITS = 8
-INT32 = Grid(-(2**31) + 1, 2**31 - 1)
-
-
-@dataclass(frozen=True)
-class Op:
-    """What all operators have.
-
-    Attributes:
-        output: Name of the tensor that it makes.
-        inputs: Names of the tensors that it reads.
-        channels: Channels of its output.
-        grid: Codes that its output may hold.
-    """
-
-    output: str
-    inputs: tuple[str, ...]
-    channels: int
-    grid: Grid
-
-    def size(self, sizes: Mapping[str, Size]) -> Size:
-        """Return height and width of the output, those of inputs given."""
-        return sizes[self.inputs[0]]
+# The sum of two of these fits int32 before it is clamped.
+MAX_TERM = 2**30
 
 
 @dataclass(frozen=True)
 class Image(Op):
     """Pixels minus their channel's integer mean."""
 
+    arithmetic = 'int16'
+
     mean: tuple[int, ...]
+
+    def check(self, inputs: Ops, weights: WeightsByName) -> None:
+        self.expect(
+            len(self.mean) == self.channels,
+            f'a mean of each of its {self.channels} channels',
+            len(self.mean),
+        )
+        self.expect(
+            self.grid.holds(Grid(-255, 255)),
+            'a range that holds -255..255',
+            self.grid,
+        )
+
+    def constants(self, weights: WeightsByName) -> Constants:
+        return (np.array(self.mean, np.int16)[:, None, None],)
+
+    def run(self, inputs: Arrays, constants: Arrays) -> Array:
+        return inputs[0] - constants[0]
 
 
 @dataclass(frozen=True)
 class Region(Op):
     """Averages of a region, with ``MEAN_BITS`` fractional bits."""
 
+    def check(self, inputs: Ops, weights: WeightsByName) -> None:
+        """What it is given are no tensors of the program."""
 
-@dataclass(frozen=True)
-class Window(Op):
-    """An operator that reads a window of its input for each output."""
-
-    kernel: Size
-    stride: Size
-    padding: Size
-    dilation: Size
-
-    def size(self, sizes: Mapping[str, Size]) -> Size:
-        height, width = (
-            (n + 2 * p - d * (k - 1) - 1) // s + 1
-            for n, k, s, p, d in zip(
-                sizes[self.inputs[0]],
-                self.kernel,
-                self.stride,
-                self.padding,
-                self.dilation,
-                strict=True,
-            )
-        )
-        return height, width
-
-
-@dataclass(frozen=True)
-class Convolution(Window):
-    """Sums of products of codes and weights, in int32.
-
-    Attributes:
-        weights: Name of the weights; several may share them.
-        groups: Groups of channels.
-    """
-
-    weights: str
-    groups: int
-
-
-@dataclass(frozen=True)
-class MaxPool(Window):
-    """The largest code of each window."""
+    def run(self, inputs: Arrays, constants: Arrays) -> Array:
+        return inputs[0]
 
 
 @dataclass(frozen=True)
 class Requantize(Op):
     """The one rounding: codes of another grid, per channel or per tensor."""
 
+    arithmetic = 'int64'
+
     multipliers: Multipliers
+
+    def check(self, inputs: Ops, weights: WeightsByName) -> None:
+        super().check(inputs, weights)
+        check_multipliers(self.multipliers, self.channels, self.where)
+
+    def bound(self, inputs: Magnitudes, weights: WeightsByName) -> Bound:
+        m, b = (
+            np.abs(x.astype(object))
+            for x in (self.multipliers.m, self.multipliers.b)
+        )
+        return inputs[0] * m + b, PRODUCT_BITS
+
+    def constants(self, weights: WeightsByName) -> Constants:
+        table = self.multipliers
+        return tuple(
+            x.astype(np.int64)[:, None, None]
+            for x in (table.m, table.b, table.s)
+        )
+
+    def run(self, inputs: Arrays, constants: Arrays) -> Array:
+        m, b, s = constants
+        wide = inputs[0] * m
+        wide += b
+        wide >>= s
+        return wide.clip(self.grid.lo, self.grid.hi)
 
 
 @dataclass(frozen=True)
 class Add(Op):
     """The sum of two tensors of one step, saturated."""
 
+    arity = 2
+    arithmetic = 'int32'
+
+    def size(self, sizes: Sizes) -> Size:
+        return self.same_size(sizes)
+
+    def check(self, inputs: Ops, weights: WeightsByName) -> None:
+        super().check(inputs, weights)
+        for x in inputs:
+            self.expect_codes(x, MAX_TERM)
+
+    def run(self, inputs: Arrays, constants: Arrays) -> Array:
+        x, y = inputs
+        return (x + y).clip(self.grid.lo, self.grid.hi)
+
 
 @dataclass(frozen=True)
 class Multiply(Op):
     """The product of two tensors; the second may have one value a map."""
+
+    arity = 2
+    arithmetic = 'int32'
+
+    def size(self, sizes: Sizes) -> Size:
+        x, y = self.inputs
+        return sizes[x] if sizes[y] == (1, 1) else self.same_size(sizes)
+
+    def check(self, inputs: Ops, weights: WeightsByName) -> None:
+        super().check(inputs, weights)
+        x, y = (op.grid for op in inputs)
+        ends = [a * b for a in (x.lo, x.hi) for b in (y.lo, y.hi)]
+        self.expect_range(Grid(min(ends), max(ends)))
+
+    def run(self, inputs: Arrays, constants: Arrays) -> Array:
+        x, y = inputs
+        return x * y
 
 
 @dataclass(frozen=True)
 class Mean(Op):
     """The average of each map, with ``MEAN_BITS`` fractional bits."""
 
-    def size(self, sizes: Mapping[str, Size]) -> Size:
+    arithmetic = 'int64'
+
+    def size(self, sizes: Sizes) -> Size:
         return 1, 1
+
+    def check(self, inputs: Ops, weights: WeightsByName) -> None:
+        super().check(inputs, weights)
+        self.expect_codes(inputs[0], MAX_SUMMAND)
+        self.expect_range(inputs[0].grid.scaled(2**MEAN_BITS))
+
+    def run(self, inputs: Arrays, constants: Arrays) -> Array:
+        (x,) = inputs
+        count = prod(x.shape[2:])
+        total = x.sum(axis=(2, 3), keepdims=True) << (MEAN_BITS + 1)
+        return (total + count) // (2 * count)
 
 
 @dataclass(frozen=True)
@@ -148,21 +207,82 @@ class Lookup(Op):
         first: The input's lowest code.
     """
 
+    arithmetic = 'int64'
+
     table: np.ndarray
     first: int
+
+    def check(self, inputs: Ops, weights: WeightsByName) -> None:
+        super().check(inputs, weights)
+        grid, table = inputs[0].grid, self.table
+        self.expect(
+            self.first == grid.lo,
+            f'a table from {grid.lo}, the lowest code of its input',
+            self.first,
+        )
+        self.expect(
+            table.dtype == np.int32
+            and table.shape == (grid.hi - grid.lo + 1,),
+            f'a table of int32 for the codes {grid} of its input',
+            f'{table.dtype} {table.shape}',
+        )
+        codes = Grid(int(table.min()), int(table.max()))
+        self.expect(
+            self.grid.holds(codes),
+            f'a range that holds the codes {codes} of its table',
+            self.grid,
+        )
+
+    def constants(self, weights: WeightsByName) -> Constants:
+        return (self.table,)
+
+    def run(self, inputs: Arrays, constants: Arrays) -> Array:
+        return constants[0][inputs[0] - self.first]
 
 
 @dataclass(frozen=True)
 class Upsample(Op):
     """Nearest neighbour, to the size of the second input."""
 
-    def size(self, sizes: Mapping[str, Size]) -> Size:
+    arity = 2
+
+    def size(self, sizes: Sizes) -> Size:
         return sizes[self.inputs[1]]
+
+    def check(self, inputs: Ops, weights: WeightsByName) -> None:
+        super().check(inputs[:1], weights)
+        self.expect_range(inputs[0].grid)
+
+    def run(self, inputs: Arrays, constants: Arrays) -> Array:
+        x, like = inputs
+        rows, columns = (
+            np.arange(like.shape[axis]) * x.shape[axis] // like.shape[axis]
+            for axis in (2, 3)
+        )
+        return x[:, :, rows[:, None], columns]
 
 
 @dataclass(frozen=True)
 class Concatenate(Op):
     """All inputs' channels, one after another."""
+
+    arity = None
+
+    def size(self, sizes: Sizes) -> Size:
+        return self.same_size(sizes)
+
+    def check(self, inputs: Ops, weights: WeightsByName) -> None:
+        total = sum(x.channels for x in inputs)
+        self.expect(
+            self.channels == total,
+            f'the {total} channels of its inputs',
+            self.channels,
+        )
+        for x in inputs:
+            self.expect_range(x.grid)
+
+    def run(self, inputs: Arrays, constants: Arrays) -> Array:
+        return np.concatenate(inputs, 1)
 
 
 @dataclass(frozen=True)
@@ -179,7 +299,7 @@ class Slice(Op):
     offset: Size
     step: Size
 
-    def size(self, sizes: Mapping[str, Size]) -> Size:
+    def size(self, sizes: Sizes) -> Size:
         height, width = (
             -(-(n - o) // s)
             for n, o, s in zip(
@@ -188,8 +308,22 @@ class Slice(Op):
         )
         return height, width
 
+    def check(self, inputs: Ops, weights: WeightsByName) -> None:
+        (x,) = inputs
+        self.expect(
+            0 <= self.first <= x.channels - self.channels,
+            f'{self.channels} of the {x.channels} channels of its input',
+            f'those from {self.first}',
+        )
+        self.expect_range(x.grid)
 
-OPERATORS = (
+    def run(self, inputs: Arrays, constants: Arrays) -> Array:
+        x = inputs[0][:, self.first : self.first + self.channels]
+        (row, column), (down, across) = self.offset, self.step
+        return x[:, :, row::down, column::across]
+
+
+OPERATORS: tuple[type[Op], ...] = (
     Image,
     Region,
     Convolution,
@@ -203,165 +337,3 @@ OPERATORS = (
     Concatenate,
     Slice,
 )
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The integer weights of a layer, packed as in a file.
-
-    They are many, and the engine has its own: codes are unpacked when they
-    are read.
-
-    Attributes:
-        bits: Width of a level, 2 to 8.
-        shape: O, I / groups, kH, kW.
-        packed: uint8, levels by :func:`~.packing.pack`.
-    """
-
-    bits: int
-    shape: tuple[int, ...]
-    packed: np.ndarray
-
-    @classmethod
-    def of(cls, codes: np.ndarray, bits: int) -> 'Weights':
-        """Return codes, as :attr:`codes` has them, packed."""
-        first, stride = first_and_stride(bits)
-        levels = (codes.astype(np.int16) - first) // stride
-        return cls(bits, codes.shape, pack(levels, bits))
-
-    @property
-    def codes(self) -> np.ndarray:
-        """int8 (O, I / groups, kH, kW), -127 to 127; odd below 8 bits."""
-        first, stride = first_and_stride(self.bits)
-        levels = unpack(self.packed, self.bits, prod(self.shape))
-        table = (np.arange(2**self.bits) * stride + first).astype(np.int8)
-        return table[levels].reshape(self.shape)
-
-
-@dataclass(frozen=True)
-class Output:
-    """What leaves the network: one kind of map, all levels of one scale.
-
-    Attributes:
-        tensors: Names, from the finest level to the coarsest.
-        scale: Real value of one unit. Nothing is computed with it; it is for
-            people, and for whoever derives thresholds.
-    """
-
-    tensors: tuple[str, ...]
-    scale: float
-
-
-@dataclass(frozen=True)
-class Program:
-    """A network on integers.
-
-    Attributes:
-        ops: In an order in which they can be run.
-        weights: By name.
-        outputs: In the order of the head's outputs.
-        stride: Sides of the image must be multiples of it.
-    """
-
-    ops: tuple[Op, ...]
-    weights: Mapping[str, Weights]
-    outputs: tuple[Output, ...]
-    stride: int
-
-    def output_names(self) -> tuple[str, ...]:
-        """Return the names of all tensors that leave the network."""
-        return tuple(name for out in self.outputs for name in out.tensors)
-
-    def sizes(self, image: Size) -> dict[str, Size]:
-        """Return height and width of every tensor for an image's."""
-        sizes: dict[str, Size] = {'image': image}
-        for op in self.ops:
-            sizes[op.output] = op.size(sizes)
-        return sizes
-
-    def last_uses(self) -> dict[str, int]:
-        """Return the position of the operator that last reads each tensor."""
-        last = {
-            name: position
-            for position, op in enumerate(self.ops)
-            for name in op.inputs
-        }
-        return last | dict.fromkeys(self.output_names(), len(self.ops))
-
-
-@dataclass(frozen=True)
-class MemoryPlan:
-    """Where each tensor lies in one arena, for one image.
-
-    Attributes:
-        offsets: First byte of each tensor.
-        peak: Size of the arena in bytes.
-    """
-
-    offsets: Mapping[str, int]
-    peak: int
-
-
-# Tensors start where a cache line does.
-ALIGNMENT = 64
-
-
-def tensor_bytes(op: Op, size: Size) -> int:
-    """Return the bytes of an operator's output for its height and width."""
-    count = op.channels * size[0] * size[1] * op.grid.dtype.itemsize
-    return -(-count // ALIGNMENT) * ALIGNMENT
-
-
-def plan_memory(program: Program, image: Size) -> MemoryPlan:
-    """Give each tensor a place that no living one occupies, first fit.
-
-    Args:
-        program: The program.
-        image: Height and width of the network's image.
-    """
-    sizes = program.sizes(image)
-    last = program.last_uses()
-    living: list[tuple[int, int, str]] = []  # first byte, end, name
-    offsets: dict[str, int] = {}
-    peak = 0
-    for position, op in enumerate(program.ops):
-        need = tensor_bytes(op, sizes[op.output])
-        at = 0
-        for start, end, _ in sorted(living):
-            if at + need <= start:
-                break
-            at = max(at, end)
-        offsets[op.output] = at
-        living.append((at, at + need, op.output))
-        peak = max(peak, at + need)
-        living = [x for x in living if last.get(x[2], -1) > position]
-    return MemoryPlan(offsets, peak)
-
-
-def listing(program: Program) -> Iterator[str]:
-    """Yield a program as lines that people read."""
-    for op in program.ops:
-        grid = op.grid
-        yield (
-            f'{op.output}[{op.channels}] {grid.lo}..{grid.hi} = '
-            f'{type(op).__name__.lower()}({", ".join(op.inputs)})'
-            f'{_details(program, op)}'
-        )
-    for out in program.outputs:
-        yield f'output {", ".join(out.tensors)}, unit {out.scale:.6g}'
-
-
-def _details(program: Program, op: Op) -> str:
-    parts = []
-    for field in fields(op)[4:]:
-        value = getattr(op, field.name)
-        if isinstance(value, Multipliers):
-            low, high = value.s.min(), value.s.max()
-            parts.append(f'{len(value.m)} multipliers, shift {low}..{high}')
-        elif field.name == 'weights':
-            parts.append(f'{value} {program.weights[value].bits} bits')
-        elif field.name == 'table':
-            parts.append(f'table of {len(value)}')
-        else:
-            parts.append(f'{field.name} {value}')
-    return f'  # {"; ".join(parts)}' if parts else ''

@@ -1,6 +1,6 @@
 """Quantisers as modules: a grid and its learned clip value."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,84 @@ from .fake_quantize import fake_quantize, quantize, round_half_up, step_size
 from .grid import Grid
 
 
-class Quantizer(nn.Module):
+class Rounding:
+    """One rounding of a quantiser, to be done or replaced by a hook.
+
+    Args:
+        quantizer: Whose clip value it is.
+        clip: Largest real value of the grid, broadcastable to what is
+            rounded.
+        grid: The number system.
+    """
+
+    # Whether values below the grid are meant to be cut off.
+    cuts_negatives = False
+
+    def __init__(
+        self, quantizer: 'RoundingModule', clip: Tensor, grid: Grid
+    ) -> None:
+        self.quantizer = quantizer
+        self.clip = clip
+        self.grid = grid
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return ``x`` rounded, in its shape and type."""
+        self.quantizer.need_start()
+        return fake_quantize(x, self.clip, self.grid)
+
+    @torch.no_grad()
+    def codes(self, x: Tensor) -> Tensor:
+        """Return the int32 codes that ``x`` is rounded to."""
+        self.quantizer.need_start()
+        return quantize(x, self.clip, self.grid).to(torch.int32)
+
+    @property
+    def step(self) -> Tensor:
+        """Real value of one unit of code."""
+        return self.quantizer.step
+
+
+class PixelRounding(Rounding):
+    """Rounds to whole pixels, without a gradient."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return round_half_up(x.detach().clamp(self.grid.lo, self.grid.hi))
+
+    @torch.no_grad()
+    def codes(self, x: Tensor) -> Tensor:
+        return self(x).to(torch.int32)
+
+
+# Given values and what would round them, returns what goes on in their place.
+RoundingHook = Callable[[Tensor, Rounding], Tensor]
+
+
+class RoundingModule(nn.Module):
+    """What rounds values, and lets a hook do it instead.
+
+    Attributes:
+        grid: The number system.
+        hook: While set, it is called at each rounding.
+    """
+
+    grid: Grid
+    hook: RoundingHook | None = None
+
+    def rounded(self, x: Tensor, rounding: Rounding) -> Tensor:
+        """Return what goes on in the place of ``x``."""
+        return rounding(x) if self.hook is None else self.hook(x, rounding)
+
+    @property
+    def step(self) -> Tensor:
+        """Real value of one unit of code."""
+        raise NotImplementedError
+
+    def need_start(self) -> None:
+        """Raise if nothing can be rounded yet."""
+        raise NotImplementedError
+
+
+class Quantizer(RoundingModule):
     """Rounds a tensor to a grid with a learned clip value (AQD, section 3.1).
 
     The state dict says which grid the clip value was learned for. One of
@@ -30,7 +107,6 @@ class Quantizer(nn.Module):
             state dict. Until then nothing can be rounded.
         format: The grid as numbers, int32 ``(lo, hi, stride, normalized)``,
             kept in the state dict.
-        observer: While set, values pass unchanged and are shown to it.
     """
 
     started: Tensor
@@ -50,32 +126,25 @@ class Quantizer(nn.Module):
         self.register_buffer(
             'format', torch.tensor(numbers, dtype=torch.int32)
         )
-        self.observer: Callable[[Tensor], None] | None = None
         # What `started` was when it was last looked at: on a GPU each look
         # waits for all that was launched before.
         self._is_started = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``x`` rounded to the grid's values, same shape and type."""
-        if self.observer is not None:
-            self.observer(x)
-            return x
-        return self.rounded(x)
-
-    def rounded(self, x: Tensor) -> Tensor:
-        """Return what :meth:`forward` rounds ``x`` to.
+        """Return ``x`` rounded to the grid's values, same shape and type.
 
         Raises:
             UserError: If it has no clip value yet.
         """
-        self.need_start()
-        return fake_quantize(x, self.clip, self.grid)
+        return self.rounded(x, Rounding(self, self.clip, self.grid))
 
-    @torch.no_grad()
+    def output_shape(self, x: Sequence[int]) -> Sequence[int]:
+        """Return the shape of the output for that of the input."""
+        return x
+
     def codes(self, x: Tensor) -> Tensor:
         """Return the int32 codes that :meth:`forward` rounds ``x`` to."""
-        self.need_start()
-        return quantize(x, self.clip, self.grid).to(torch.int32)
+        return Rounding(self, self.clip, self.grid).codes(x)
 
     @property
     def step(self) -> Tensor:
@@ -109,10 +178,10 @@ class Quantizer(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, *args: Any
     ) -> None:
-        found = state_dict.get(f'{prefix}format')
+        saved_format = state_dict.get(f'{prefix}format')
         self._is_started = False
-        if found is not None and not torch.equal(
-            found.to(self.format), self.format
+        if saved_format is not None and not torch.equal(
+            saved_format.to(self.format), self.format
         ):
             # A clip value of 8 bits lies where one of 2 would cut off most.
             state_dict[f'{prefix}format'] = self.format
@@ -130,7 +199,11 @@ class Quantizer(nn.Module):
         return f'bits={grid.bits}, codes={grid.lo}..{grid.hi}'
 
 
-class ImageQuantizer(nn.Module):
+class WeightQuantizer(Quantizer):
+    """Rounds the weights of a layer."""
+
+
+class ImageQuantizer(RoundingModule):
     """Stands where a stem reads raw pixels minus an integer mean.
 
     The pixels are codes already, of step 1; what is left to do is to round
@@ -142,17 +215,16 @@ class ImageQuantizer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return integral pixel values; no gradient flows to the image."""
-        return round_half_up(x.detach().clamp(self.grid.lo, self.grid.hi))
-
-    def rounded(self, x: Tensor) -> Tensor:
-        """Return integral pixel values."""
-        return self.forward(x)
+        return self.rounded(x, PixelRounding(self, self.step, self.grid))
 
     def codes(self, x: Tensor) -> Tensor:
         """Return the int32 codes of pixels minus mean."""
-        return self.forward(x).to(torch.int32)
+        return PixelRounding(self, self.step, self.grid).codes(x)
 
     @property
     def step(self) -> Tensor:
         """Real value of one unit of code: 1."""
         return torch.ones(())
+
+    def need_start(self) -> None:
+        """Do nothing: pixels need no clip value."""

@@ -4,11 +4,12 @@ import numpy as np
 
 from ..errors import UserError
 from ..program.detector import PreProcess
+from ..program.limits import MAX_SIDE
 
 POSITION_BITS = 11
 # One side of an image, and the ratio of both: beyond them it is a mistake,
 # and the resized image would have a side of nothing.
-MAX_SIDE, MAX_RATIO = 16384, 200
+MAX_RATIO = 200
 
 
 def check_image(image: object, name: str = 'image') -> np.ndarray:

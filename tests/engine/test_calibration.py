@@ -34,7 +34,7 @@ def test_all_clip_values_start(build):
     for name, quantizer in quantizers(model).items():
         assert quantizer.started, name
         assert quantizer.clip.item() > 0, name
-        assert quantizer.observer is None, name
+        assert quantizer.hook is None, name
 
 
 def test_it_is_deterministic(build):

@@ -126,7 +126,7 @@ def test_training_on_integers_outlasts_validations(
 
         monkeypatch.setattr(IntegerNetwork, method, run)
     cfg = config(digits, tmp_path)
-    cfg.model.integer = dict(aware_from=2)
+    cfg.default_hooks.integer_aware.from_epoch = 2
     if by_epoch:
         cfg.train_cfg.update(max_epochs=3, val_interval=1)
         cfg.train_dataloader.batch_size = 24

@@ -134,7 +134,7 @@ def test_a_step_changes_the_program(model):
         (dict(multiplier_bit=16), 'nearest: multiplier_bits'),
         (dict(width=16), 'model.integer.width=16: .* no such option'),
         (dict(multiplier_bits=99), 'multiplier_bits=99'),
-        (dict(aware_from='last'), "aware_from='last'"),
+        (dict(aware_from=2), 'aware_from'),
     ],
 )
 def test_impossible_integer_sides(integer, message):

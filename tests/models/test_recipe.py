@@ -2,13 +2,10 @@ import pytest
 from torch import nn
 
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.models.recipe import (
-    AddChoice,
-    ConvChoice,
-    NormChoice,
-    choose,
-    read_recipe,
-)
+from aqd_mmdet.layers.add import AddOptions
+from aqd_mmdet.layers.multi_level_norm import NormOptions
+from aqd_mmdet.layers.weighted import ConvOptions
+from aqd_mmdet.models.recipe import choose, read_recipe
 
 
 def modules():
@@ -28,9 +25,8 @@ def test_last_match_wins():
         ]
     )
     assert choose(rules, 'conv', modules()) == {
-        'backbone.conv1': ConvChoice(weight_bits=8),
-        'neck.lateral': 'float',
-        'head.fc': ConvChoice(),
+        'backbone.conv1': ConvOptions(weight_bits=8),
+        'head.fc': ConvOptions(),
     }
 
 
@@ -50,8 +46,8 @@ def test_kinds():
             dict(modules='x', norm=dict(num_levels=3)),
         ]
     )
-    assert rules[0].choice == AddChoice(16, True)
-    assert rules[1].choice == NormChoice(3)
+    assert rules[0].choice == AddOptions(16, True)
+    assert rules[1].choice == NormOptions(3)
 
 
 @pytest.mark.parametrize(

@@ -127,8 +127,8 @@ def test_regions_are_those_of_the_simulation(name):
     # Two shared layers and two outputs that read one tensor, per stage.
     assert len(layers) == 3 * len(made.regions)
     for found in layers:
-        assert found.worst_alike <= 1
-        assert found.equal_alike >= 0.9999 * found.count
+        assert found.worst_per_layer <= 1
+        assert found.equal_per_layer >= 0.9999 * found.count
 
 
 @pytest.mark.parametrize('name', NAMES[:2])
@@ -165,7 +165,7 @@ def test_masks_are_said_to_stay_float():
 
 def test_training_on_integers_is_refused():
     model = calibrated(narrow('faster-rcnn'))
-    with pytest.raises(UserError, match='aware_from'):
+    with pytest.raises(UserError, match='from_epoch'):
         IntegerNetwork(model, training=True)
 
 
@@ -190,11 +190,11 @@ def test_other_ways_of_a_second_stage_are_named():
 @pytest.mark.parametrize(
     'change, message',
     [
-        (dict(features=0), 'a map of each stride'),
-        (dict(features=9), 'between'),
-        (dict(strides=(4, 8, 16)), 'a map of each stride'),
-        (dict(bins=6), 'one int32 a region'),
-        (dict(samples=-1), 'between'),
+        (dict(features=0), 'strides: expected one of each of the 5 maps'),
+        (dict(features=9), 'features: expected an index of the'),
+        (dict(strides=(4, 8, 16)), 'strides: expected one of each'),
+        (dict(bins=6), 'expected 1 to 65536, found 0'),
+        (dict(samples=-1), 'samples: expected 0 to 64, found -1'),
     ],
 )
 def test_files_with_another_second_stage_are_refused(change, message):

@@ -39,10 +39,10 @@ def test_bounds_are_those_of_the_weights():
 def test_an_accumulator_that_could_overflow_is_refused():
     # 66311 * 127 * 255 is just below 2^31, one more channel is above.
     assert prove(program(66311, 127))
-    with pytest.raises(UserError, match=r'^a: values up to .* 31 bits'):
+    with pytest.raises(UserError, match=r'^operator a: .* 31 bits, found'):
         prove(program(66312, 127))
 
 
 def test_a_product_that_could_overflow_is_refused():
-    with pytest.raises(UserError, match=r'^q: .* 63 bits'):
+    with pytest.raises(UserError, match=r'^operator q: .* 63 bits'):
         prove(program(60000, 127, m=2**31 - 1, b=2**62 + 2**61))

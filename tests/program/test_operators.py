@@ -49,8 +49,7 @@ def integers(data, shape: tuple[int, ...], lo: int, hi: int, dtype: Any):
 def check(op: ir.Op, inputs: list[np.ndarray], weights: dict) -> None:
     """Run one operator in all of them."""
     program = ir.Program((op,), weights, (), 1)
-    tensors = dict(zip(op.inputs, inputs, strict=True))
-    found = reference.EXECUTE[type(op)](op, tensors, program)
+    found = reference.run_op(op, inputs, program)
     executor = Executor(_with_sources(op, inputs, weights))
     faster = executor_op(executor, op, inputs)
     for n in range(len(inputs[0])):
@@ -147,13 +146,7 @@ def _with_sources(op: ir.Op, inputs, weights) -> ir.Program:
 
 
 def executor_op(executor: Executor, op: ir.Op, inputs) -> torch.Tensor:
-    from aqd_mmdet.compiler import executor as module
-
-    tensors = {
-        n: torch.from_numpy(x) for n, x in zip(op.inputs, inputs, strict=True)
-    }
-    values = module.EXECUTE[type(op)](op, tensors, executor.constants)
-    return values.to(torch.int64)
+    return executor.run_op(op, [torch.from_numpy(x) for x in inputs]).long()
 
 
 @given(data=st.data(), kernel=pairs, stride=pairs, padding=pairs)
@@ -401,7 +394,7 @@ def test_means_round_ties_upwards():
     x = np.zeros((1, 2, 16, 32), np.int16)
     x[0, 0, 0, 0], x[0, 1, 0, 0] = 1, -1
     op = ir.Mean('y', ('x',), 2, ir.Grid(-256, 256))
-    found = reference.EXECUTE[ir.Mean](op, {'x': x}, None)
+    found = reference.run_op(op, [x], ir.Program((op,), {}, (), 1))
     assert found.reshape(-1).tolist() == [1, 0]
     check(op, [x], {})
 

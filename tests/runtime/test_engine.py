@@ -346,6 +346,7 @@ def test_what_python_reads_the_engine_reads():
         try:
             read = file.from_bytes(changed)
         except UserError:
+            assert message, seed
             continue
         accepted += 1
         assert (status, message) == (0, '')

@@ -12,7 +12,8 @@ from mmdet.structures.bbox import distance2bbox
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 
-from aqd_mmdet.compiler.heads import _curve, read_postprocess
+from aqd_mmdet.compiler.curves import sample
+from aqd_mmdet.compiler.heads import read_postprocess
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.detector import (
     PointLevel,
@@ -316,7 +317,7 @@ def test_distances_are_mmdets(seed):
     distances = real_multipliers(scale * stride * 4096, 0.0, FixedPoint())
     scores = Sigmoid(
         real_multipliers(1.0, 0.0, FixedPoint()),
-        _curve(lambda x: x, 16 << 16, 10, 1),
+        sample(lambda x: x, 16 << 16, 10, 1),
     )
     post = PostProcess(
         Points((level,), (distances,)),

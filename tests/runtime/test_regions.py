@@ -11,11 +11,8 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 
-from aqd_mmdet.compiler.heads import (
-    exponential,
-    exponential_below_zero,
-    read_postprocess,
-)
+from aqd_mmdet.compiler.curves import exponential, exponential_below_zero
+from aqd_mmdet.compiler.heads import read_postprocess
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.detector import Regions, RegionStage
 from aqd_mmdet.program.fixed_point import FixedPoint, real_multipliers

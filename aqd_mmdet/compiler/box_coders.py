@@ -1,0 +1,130 @@
+"""How box codes become boxes: mmdet's coders, as integers."""
+
+from collections.abc import Callable
+from math import log
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from ..program import ops as ir
+from ..program.detector import (
+    GEOMETRY_BITS,
+    AnchorLevel,
+    Anchors,
+    Decoder,
+    PointLevel,
+    Points,
+)
+from ..program.fixed_point import FixedPoint, Multipliers, real_multipliers
+from .curves import ONE, exponential
+from .select_outputs import select_outputs
+
+# A program, which may be given other outputs, and what decodes them.
+Coded = tuple[ir.Program, Decoder]
+
+
+def delta_anchors(
+    head: Any, program: ir.Program, fixed_point: FixedPoint
+) -> Coded:
+    coder = head.bbox_coder
+    check_deltas(coder)
+    limit = round(abs(log(16 / 1000)) * ONE)
+    out = program.outputs[1]
+    decoder = Anchors(
+        tuple(
+            anchors(head.prior_generator, i) for i in range(len(out.tensors))
+        ),
+        real_multipliers(
+            out.scale * np.array(coder.stds) * ONE,
+            np.array(coder.means) * ONE,
+            fixed_point,
+        ),
+        limit,
+        exponential(limit),
+    )
+    return program, decoder
+
+
+def _distance_points(
+    head: Any, program: ir.Program, fixed_point: FixedPoint
+) -> Coded:
+    if not head.bbox_coder.clip_border:
+        raise UserError('bbox_coder: a program has clip_border')
+    levels = points(head.prior_generator)
+    # The head's maps are in pixels already.
+    unit = program.outputs[1].scale * 2**GEOMETRY_BITS
+    distances = (real_multipliers(unit, 0.0, fixed_point),) * len(levels)
+    return program, Points(levels, distances)
+
+
+def _tblr_anchors(
+    head: Any, program: ir.Program, fixed_point: FixedPoint
+) -> Coded:
+    """Top, bottom, left, right, in sides of the anchor."""
+    coder, generator = head.bbox_coder, head.prior_generator
+    if not coder.clip_border or generator.num_base_priors[0] != 1:
+        raise UserError(
+            'bbox_coder: a program has clip_border, and one anchor a place'
+        )
+    program = select_outputs(
+        program, [(0, 'logits', None), (1, 'boxes', [2, 0, 3, 1])]
+    )
+    unit = program.outputs[1].scale * 2**GEOMETRY_BITS
+    top, bottom, left, right = np.broadcast_to(coder.normalizer, 4)
+    factors = np.array([left, top, right, bottom])
+    levels, distances = [], []
+    for number, stride in enumerate(generator.strides):
+        level = anchors(generator, number)
+        centre, size = level.base[0, :2], level.base[0, 2:]
+        levels.append(
+            PointLevel(_stride(stride), (int(centre[1]), int(centre[0])))
+        )
+        sides = np.tile(size / 2**GEOMETRY_BITS, 2)
+        distances.append(
+            real_multipliers(unit * factors * sides, 0.0, fixed_point)
+        )
+    return program, Points(tuple(levels), tuple(distances))
+
+
+CODERS: dict[str, Callable[..., Coded]] = {
+    'DeltaXYWHBBoxCoder': delta_anchors,
+    'DistancePointBBoxCoder': _distance_points,
+    'TBLRBBoxCoder': _tblr_anchors,
+}
+
+
+def _stride(stride: Any) -> tuple[int, int]:
+    across, down = stride
+    return int(down), int(across)
+
+
+def points(generator: Any) -> tuple[PointLevel, ...]:
+    one = generator.offset * 2**GEOMETRY_BITS
+    return tuple(
+        PointLevel((down, across), (round(one * down), round(one * across)))
+        for down, across in map(_stride, generator.strides)
+    )
+
+
+def anchors(generator: Any, level: int) -> AnchorLevel:
+    edges = generator.base_anchors[level].double().numpy()
+    low, high = edges[:, :2], edges[:, 2:]
+    base = np.concatenate([(low + high) / 2, high - low], 1)
+    return AnchorLevel(
+        _stride(generator.strides[level]),
+        np.floor(base * 2**GEOMETRY_BITS + 0.5).astype(np.int32),
+    )
+
+
+def check_deltas(coder: Any) -> None:
+    """Raise if a DeltaXYWHBBoxCoder does what a program does not."""
+    if coder.add_ctr_clamp or not coder.clip_border:
+        raise UserError(
+            'bbox_coder: a program has no add_ctr_clamp, and clip_border'
+        )
+
+
+def to_q16(scale: float, fixed_point: FixedPoint) -> Multipliers:
+    """Return the multipliers from units of a scale to Q16."""
+    return real_multipliers(scale * ONE, 0.0, fixed_point)

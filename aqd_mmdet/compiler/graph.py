@@ -1,0 +1,82 @@
+"""A captured network: a graph in which quantised layers are opaque."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+
+@torch.library.custom_op('aqd::layer', mutates_args=())
+def layer_operator(
+    inputs: Sequence[Tensor], name: str, shape: Sequence[int]
+) -> Tensor:
+    """Stand for a call of the layer ``name``; only ever traced.
+
+    Args:
+        inputs: Its operands.
+        name: In the detector.
+        shape: Of its output.
+    """
+    raise NotImplementedError
+
+
+@layer_operator.register_fake
+def _(inputs: Sequence[Tensor], name: str, shape: Sequence[int]) -> Tensor:
+    return inputs[0].new_empty(shape)
+
+
+LAYER = torch.ops.aqd.layer.default
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """A call of a layer in a graph.
+
+    Attributes:
+        node: The call.
+        name: Of the layer in the detector.
+        inputs: Its operands.
+    """
+
+    node: Node
+    name: str
+    inputs: tuple[Node, ...]
+
+
+def layer_call(node: Node) -> LayerCall | None:
+    """Return the call of a layer that a node is, None if it is another."""
+    if node.target != LAYER:
+        return None
+    inputs: Any = node.args[0]
+    return LayerCall(node, str(node.args[1]), tuple(inputs))
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A captured network.
+
+    Attributes:
+        module: Its graph; it shares its parameters with the network.
+        outputs: Nodes of the output, grouped as the network returned them.
+        detector: The network that was captured.
+    """
+
+    module: GraphModule
+    outputs: tuple[tuple[Node, ...], ...]
+    detector: nn.Module
+
+    @cached_property
+    def layers(self) -> Mapping[str, Any]:
+        """The layers of the network by name."""
+        return dict(self.detector.named_modules())
+
+    def tensor(self, node: Node) -> Tensor:
+        """Return the parameter or buffer that a node of the graph names."""
+        owner: Any = self.module
+        for part in str(node.target).split('.'):
+            owner = getattr(owner, part)
+        return owner

@@ -1,0 +1,27 @@
+"""Additions of two maps on one step."""
+
+import numpy as np
+
+from ...layers.add import QuantAdd
+from ...program import ops as ir
+from ..builder import Builder, program_grid
+from ..graph import LayerCall
+from ..values import Affine, TracedSize
+from .rules import lowers
+
+
+@lowers(QuantAdd)
+def lower_add(builder: Builder, call: LayerCall, layer: QuantAdd) -> Affine:
+    step = float(layer.step)
+    branch = program_grid(layer.branch_grid())
+    x, y = (
+        builder.quantize(
+            builder.values[node], step, branch, f'{call.name}.{operand}'
+        )
+        for node, operand in zip(call.inputs, 'xy', strict=True)
+    )
+    builder.codes[call.node] = (x, y)
+    channels = builder.op(x).channels
+    op = ir.Add(call.name, (x, y), channels, program_grid(layer.grid))
+    size = TracedSize.of(call.node)
+    return Affine(builder.emit(op, size), size, np.array([step]), np.zeros(1))

@@ -1,0 +1,23 @@
+"""Maps that leave the program, rounded, for regions to be read from."""
+
+import numpy as np
+
+from ...quantizers.quantizer import Quantizer
+from ..builder import Builder
+from ..graph import LayerCall
+from ..values import Affine, TracedSize
+from .rules import lowers
+
+
+@lowers(Quantizer)
+def lower_quantizer(
+    builder: Builder, call: LayerCall, layer: Quantizer
+) -> Affine:
+    """A quantiser outside of any other layer, as QuantRoIExtractor has it."""
+    (x,) = call.inputs
+    name = call.name.removesuffix('.input_quantizer')
+    codes, step = builder.read(x, layer, f'{name}.in')
+    builder.codes[call.node] = (codes,)
+    return Affine(
+        codes, TracedSize.of(call.node), np.array([step]), np.zeros(1)
+    )

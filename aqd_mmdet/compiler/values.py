@@ -1,0 +1,130 @@
+"""What stands for a tensor of the graph while a program is made.
+
+Between two quantisers a network is affine in each channel, cut off by
+activations: an accumulator's real value, its batch norm, a ReLU. Such values
+are kept as formulas over tensors of the program, and where a quantiser reads
+one, the formula becomes one requantisation. Operators that only move values
+(pooling, upsampling, slices) wait for the quantiser too: rounding commutes
+with them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from ..program import ops as ir
+
+
+@dataclass(frozen=True)
+class TracedSize:
+    """Height and width in the captured graph.
+
+    Attributes:
+        symbols: As expressions of the image's.
+        numbers: Their values when the graph was captured.
+    """
+
+    symbols: str
+    numbers: ir.Size
+
+    @classmethod
+    def of(cls, node: Node) -> 'TracedSize':
+        """Return the size of a node's tensor, 1 x 1 without such axes."""
+        shape = node.meta['val'].shape
+        height, width = shape[2:] if len(shape) > 2 else (1, 1)
+        # Of a symbol, the value that it had; of a number, itself.
+        numbers = [
+            n.node.hint if isinstance(n, torch.SymInt) else n
+            for n in (height, width)
+        ]
+        return cls(f'{height} x {width}', pair(numbers))
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """``clamp(source * scale + offset, low, high)``, in real numbers.
+
+    Attributes:
+        source: Tensor of the program.
+        size: Its height and width.
+        scale: float64 (C,) or (1,).
+        offset: float64 (C,) or (1,).
+        low: What activations cut off below.
+        high: What they cut off above.
+    """
+
+    source: str
+    size: TracedSize
+    scale: np.ndarray
+    offset: np.ndarray
+    low: float = -inf
+    high: float = inf
+
+    @property
+    def clamped(self) -> bool:
+        """Whether an activation has been applied."""
+        return self.low > -inf or self.high < inf
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A function of one code.
+
+    Attributes:
+        source: Tensor of the program.
+        size: Its height and width.
+        values: float64, the real value of each of the source's codes.
+    """
+
+    source: str
+    size: TracedSize
+    values: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Movement:
+    """A value whose elements are those of others, elsewhere.
+
+    Attributes:
+        values: What is moved.
+        emit: Adds the operator to the program, given the tensors of codes;
+            returns its output.
+    """
+
+    values: tuple['Value', ...]
+    emit: Callable[[tuple[str, ...]], str]
+
+
+Value = Affine | Table | Movement
+
+
+def clamped(value: Value, low: float, high: float) -> Value:
+    """Return a value cut off at both ends."""
+    if isinstance(value, Movement):
+        inner = tuple(clamped(v, low, high) for v in value.values)
+        return Movement(inner, value.emit)
+    if isinstance(value, Table):
+        return replace(value, values=np.clip(value.values, low, high))
+    new_low, new_high = (
+        min(max(x, low), high) for x in (value.low, value.high)
+    )
+    return replace(value, low=new_low, high=new_high)
+
+
+def pair(x: Any) -> ir.Size:
+    """Return two numbers as they stand in a program."""
+    first, second = x
+    return int(first), int(second)
+
+
+def real(x: Any) -> np.ndarray:
+    """Return a step, parameter or number as float64 of one dimension."""
+    if isinstance(x, Tensor):
+        x = x.detach().double().cpu().numpy()
+    return np.asarray(x, np.float64).reshape(-1)

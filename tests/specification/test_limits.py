@@ -1,0 +1,226 @@
+"""Both readers hold files to the table of limits in the file format.
+
+Of each limit, one number of a file is set to either end and to one beyond. A
+file with an end in it is one that both readers read, wherever no condition
+binds the number to another one; one beyond is what both refuse.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import is_dataclass, replace
+from functools import cache
+from itertools import islice
+from typing import Any, get_type_hints
+
+import numpy as np
+import pytest
+
+from aqd_mmdet.errors import UserError
+from aqd_mmdet.program import file
+from aqd_mmdet.program import ops as ir
+from aqd_mmdet.program.detector import (
+    Anchors,
+    Bins,
+    Cells,
+    CompiledDetector,
+    Exponents,
+    Points,
+    Product,
+    Sigmoid,
+    Softmax,
+)
+from tests.program.test_file import curve, detector
+from tests.runtime.random_detectors import BYTES, random_detector
+from tests.runtime.test_engine import load, sections, signed
+from tests.specification import records
+from tests.specification.documents import table
+
+LIMITS = {
+    field: (least, most)
+    for field, least, most in table('## 9. Limits', '| field |')
+    if '.' in field
+}
+# Ends that no file has whose other numbers stay as they are.
+BOUND = {
+    ('`Array.shape`', 'least'),
+    ('`Array.shape`', 'most'),
+    ('`Weights.shape`', 'least'),
+    ('`Weights.shape`', 'most'),
+    ('`Op.channels`', 'most'),
+    ('`Bins.bins`', 'most'),
+}
+
+
+def number(text: str) -> int:
+    return int(eval(text.replace('^', '**')))  # such as '-2^31 + 1'
+
+
+@cache
+def files() -> list[bytes]:
+    """Small files, with all that the table names."""
+    made = [detector(), roomy(), regions()]
+    made += [
+        random_detector(seed, decoder, Product, wild=True)
+        for decoder in (Anchors, Cells, Points, Exponents, Bins)
+        for seed in range(8)
+    ]
+    made += [random_detector(seed, Anchors, Softmax, 1) for seed in range(4)]
+    return [file.to_bytes(each) for each in made]
+
+
+def roomy() -> CompiledDetector:
+    """With a window and a frame that leave room, and a curve of one limit."""
+    made = random_detector(1, Anchors, Sigmoid)
+    pool = ir.MaxPool(
+        'pool', ('p',), 3, made.program.ops[0].grid, (255, 255), (1, 1),
+        (0, 0), (255, 255),
+    )  # fmt: skip
+    ops = (*made.program.ops, pool)
+    exp = replace(curve([1] * 4), first=-1)
+    post = made.postprocess
+    return replace(
+        made,
+        program=replace(made.program, ops=ops),
+        preprocess=replace(made.preprocess, short=1, long=2**14),
+        postprocess=replace(
+            post,
+            margin=0,
+            decoder=replace(post.decoder, limit=1, exp=exp),
+        ),
+    )
+
+
+def regions() -> CompiledDetector:
+    """A second stage that takes any number of bins, as it averages them."""
+    seed = next(
+        seed
+        for seed in range(99)
+        if random_detector(seed, Anchors, Sigmoid, 1).regions.stages[0].bins
+        == 1
+    )
+    made = random_detector(seed, Anchors, Sigmoid, 1)
+    stage = made.regions.stages[0]
+    first, codes, *others = stage.program.ops
+    ops = (
+        first,
+        codes,
+        ir.Mean('mean', ('codes',), 2, first.grid),
+        replace(codes, output='means', inputs=('mean',), grid=BYTES),
+        *(
+            replace(op, inputs=('means',)) if 'codes' in op.inputs else op
+            for op in others
+        ),
+    )
+    stage = replace(stage, program=replace(stage.program, ops=ops))
+    how = replace(made.regions, stages=(stage,), exp=curve([1] * 3))
+    return replace(made, regions=how)
+
+
+BY_KEYS = {
+    frozenset(get_type_hints(kind)): kind
+    for kind in vars(records).values()
+    if is_dataclass(kind) and not issubclass(kind, records.Kinds)
+}
+
+
+def nodes(tree: Any, outer: str = '') -> Iterator[tuple[set[str], Any]]:
+    """Each record of a structure, with the names of what it is.
+
+    These are the names of its class and of those above it. Multipliers have
+    that of the record around them as well.
+    """
+    if isinstance(tree, list):
+        for each in tree:
+            yield from nodes(each, outer)
+    if not isinstance(tree, dict):
+        return
+    kind = getattr(records, tree.get('kind', ''), None)
+    kind = kind or BY_KEYS.get(frozenset(tree))
+    names = {each.__name__ for each in kind.__mro__} if kind else {outer}
+    if set(tree) == {'dtype', 'shape', 'at'}:
+        names = {'Array'}
+    yield {*names, outer}, tree
+    for value in tree.values():
+        yield from nodes(value, kind.__name__ if kind else outer)
+
+
+def changed(content: bytes, field: str, value: int) -> Iterator[bytes | None]:
+    """The file with one of such fields set to a value, for each of them.
+
+    None stands for a value that the field's type does not hold.
+    """
+    text, data = sections(content)
+    tree = json.loads(text)
+    record, key, _, but = re.fullmatch(
+        r'`(\w+)\.(\w+)`(, but of `(\w+)`)?', field
+    ).groups()
+    for names, node in nodes(tree):
+        if record not in names or key not in node or but in names:
+            continue
+        old, behind = node[key], b''
+        if isinstance(old, dict):  # an array, whose numbers are in DATA
+            if not holds(old['dtype'], value):
+                yield None
+                continue
+            behind = bytes(-len(data) % 8)
+            node[key] = {**old, 'at': len(data) + len(behind)}
+            behind += np.full(old['shape'], value, old['dtype']).tobytes()
+        else:
+            node[key] = [value] * len(old) if isinstance(old, list) else value
+        yield signed(json.dumps(tree).encode(), data + behind)
+        node[key] = old
+
+
+def holds(dtype: str, value: int) -> bool:
+    info = np.iinfo(dtype)
+    return bool(info.min <= value <= info.max)
+
+
+def verdict(content: bytes) -> bool:
+    """Whether both readers read it; they agree."""
+    try:
+        file.from_bytes(content)
+        read, message = True, ''
+    except UserError as error:
+        read, message = False, str(error)
+    assert (load(content) == (0, '')) == read, message
+    return read
+
+
+def pairs(field: str, inside: int, beyond: int) -> Iterator[tuple]:
+    """Files with a number at its limit, and with the same one beyond it."""
+    for content in files():
+        yield from zip(
+            changed(content, field, inside),
+            changed(content, field, beyond),
+            strict=True,
+        )
+
+
+@pytest.mark.parametrize('field', LIMITS)
+@pytest.mark.parametrize('end', ['least', 'most'])
+def test_limits(field, end):
+    limit = number(LIMITS[field][end == 'most'])
+    beyond = limit + (1 if end == 'most' else -1)
+    found = pairs(field, limit, beyond)
+    if (field, end) in BOUND:
+        for inside, outside in islice(found, 60):
+            assert not verdict(inside) and not verdict(outside)
+        return
+    for inside, outside in found:
+        assert outside is None or not verdict(outside)
+        if verdict(inside):
+            return
+    pytest.fail('no file has a number at this end')
+
+
+@pytest.mark.parametrize('name', ['labels', 'ops', 'stages'])
+def test_lists_that_may_not_be_empty(name):
+    lists = [row[0] for row in table('## 9. Limits', '| field |')]
+    assert f'length of `{name}`' in lists
+    text, data = sections(files()[2])
+    tree = json.loads(text)
+    node = next(node for _, node in nodes(tree) if name in node)
+    node[name] = []
+    assert not verdict(signed(json.dumps(tree).encode(), data))
