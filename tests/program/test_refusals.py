@@ -19,9 +19,9 @@ def by_name(refusal: Refusal) -> str:
 
 def engine_refuses(content: bytes) -> str:
     """Return what the engine says of a file, nothing if it accepts it."""
-    status, said = load(content)
-    assert said or not status
-    return said
+    status, message = load(content)
+    assert message or not status
+    return message
 
 
 def python_refuses(content: bytes) -> str:
