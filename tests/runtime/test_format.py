@@ -126,8 +126,8 @@ def changed(old: str, new: str) -> bytes:
         (
             '"bits":2',
             '"bits":2.0',
-            'weights c.bits: expected 2 to 8, found a number that is no integer '
-            'of 64 bits',
+            'weights c.bits: expected 2 to 8, found a number that is no '
+            'integer of 64 bits',
         ),
         (
             '"scale":0.25',
