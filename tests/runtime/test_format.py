@@ -10,11 +10,10 @@ from aqd_mmdet.program import file
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.detector import Anchors, Sigmoid
 from aqd_mmdet.runtime import engine
-from tests.factories import ROOT
-from tests.program.test_file import detector
-from tests.runtime.conftest import CSRC
-from tests.runtime.random_detectors import random_detector
-from tests.runtime.test_engine import load, sections, signed
+from tests.damage import load, sections, signed
+from tests.factories import ROOT, detector
+from tests.native import CSRC
+from tests.random_detectors import random_detector
 
 # Rows of the format's table that are no fields, and the engine's names.
 OTHERS = {
