@@ -8,7 +8,8 @@ from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import file, limits
 from tests.damage import load
 from tests.factories import detector
-from tests.refusals import ACCEPTED, REFUSALS, Refusal, setting
+from tests.refusals import ACCEPTED, REFUSALS
+from tests.refusals.changes import Refusal, setting
 
 CONTENT = file.to_bytes(detector())
 
@@ -44,7 +45,8 @@ def test_python_refuses(refusal):
 
 @pytest.mark.parametrize('refusal', REFUSALS, ids=by_name)
 def test_the_engine_refuses(refusal):
-    assert engine_refuses(refusal.change(CONTENT))
+    said = engine_refuses(refusal.change(CONTENT))
+    assert re.fullmatch(r'.+: expected .+, found .+', said), said
 
 
 @pytest.mark.parametrize('change', ACCEPTED, ids=by_name)
