@@ -6,16 +6,16 @@ import re
 
 import pytest
 
-from aqd_mmdet.program import file
+from aqd_mmdet.program import file, limits
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.detector import Anchors, Sigmoid
-from aqd_mmdet.program.limits import LIMITS
+from aqd_mmdet.program.limits import LIMITS, MAX_SIDE
 from aqd_mmdet.runtime import engine
-from tests.factories import ROOT
-from tests.program.test_file import detector
-from tests.runtime.conftest import CSRC
-from tests.runtime.random_detectors import random_detector
-from tests.runtime.test_engine import load, sections, signed
+from aqd_mmdet.runtime.preprocess import MAX_RATIO
+from tests.damage import load, sections, signed
+from tests.factories import ROOT, detector
+from tests.native import CSRC
+from tests.random_detectors import random_detector
 
 # Rows of the format's table that are no fields, and the engine's names.
 OTHERS = {
@@ -244,3 +244,20 @@ def test_operators_of_the_format_are_those_of_the_engine():
     table = text[text.index('kOps[] = {') :]
     kinds = re.findall(r'^    \{"(\w+)", \d', table, re.MULTILINE)
     assert kinds == [op.__name__ for op in ir.OPERATORS]
+
+
+def test_limits_are_those_of_python():
+    named = {
+        ''.join(part[0].upper() + part[1:] for part in name.split('.')): (
+            limit.least,
+            limit.most,
+        )
+        for name, limit in limits.LIMITS.items()
+        if '.' in name
+    }
+    side, labels = limits.TENSOR_SIDE, limits.LIMITS['length of labels']
+    named['TensorSide'] = side.least, side.most
+    named['Labels'] = labels.least, labels.most
+    named['ImageSide'] = 1, MAX_SIDE
+    named['ImageRatio'] = 1, MAX_RATIO
+    assert in_the_engine() == named
