@@ -58,7 +58,8 @@ def test_kinds():
         ([dict(norm=dict(type='BN'))], "norm has no option 'type'"),
         (
             [dict(modules='*')],
-            'must say exactly one of conv, add, mul, act, pool, norm, float',
+            'must say exactly one of conv, add, mul, act, pool, group_norm, '
+            'norm, float',
         ),
         ([dict(conv={}, add={})], 'it says conv, add'),
         ([dict(module='*', conv={})], "'module' .*nearest: modules"),

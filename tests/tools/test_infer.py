@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from aqd_mmdet.program import file
-from tests.factories import error_line, run_tool
-from tests.program.test_file import detector
+from tests.factories import detector, error_line, run_tool
 
 USER = b'a picture of the user'
 

@@ -147,8 +147,8 @@ class PostProcessReader : public PartReader {
                                           const char *key) {
     auto found = reader_.items(node, key);
     const size_t count = post_.decoder.levels.size();
-    reader_.expect(found.size() == count,
-                   std::string(key) + ": " + number(count) + ", as levels",
+    reader_.expect(reader_.child(node, key), found.size() == count,
+                   number(count) + ", as there are levels",
                    number(found.size()));
     return reader_.ok() ? found : std::vector<const JsonNode *>();
   }
@@ -198,13 +198,13 @@ class PostProcessReader : public PartReader {
 
 void read_labels(const JsonNode &root, Reader *reader,
                  std::vector<std::string> *labels) {
-  reader->at("labels");
+  reader->at("JSON");
   for (const JsonNode *label : reader->items(root, "labels")) {
     labels->emplace_back(reader->string(*label));
   }
   const int64_t count = static_cast<int64_t>(labels->size());
   reader->expect(kLabels.least <= count && count <= kLabels.most,
-                 "as many as " + text(kLabels.least, kLabels.most),
+                 text(kLabels.least) + " to " + text(kLabels.most) + " labels",
                  text(count));
 }
 
@@ -254,7 +254,7 @@ void read_detector(const JsonNode &root, const std::vector<Program> &programs,
   if (!reader->ok()) return;
   read_preprocess(reader->child(root, "preprocess"), made->post.margin,
                   programs[0].nodes[0].op.channels, reader, &made->pre);
-  reader->at("the file");
+  reader->at("JSON");
   reader->child(root, "program");  // which was read before
   reader->done(root);
 }
