@@ -1,17 +1,12 @@
 """How layers and operators become integers: a file for each kind of layer."""
 
-# Importing a module registers its rules.
-from . import activation, add, aten, conv, multiply, pool, rois
+import importlib
+import pkgutil
+
 from .rules import LAYER_RULES, OPERATOR_RULES
 
-__all__ = [
-    'LAYER_RULES',
-    'OPERATOR_RULES',
-    'activation',
-    'add',
-    'aten',
-    'conv',
-    'multiply',
-    'pool',
-    'rois',
-]
+__all__ = ['LAYER_RULES', 'OPERATOR_RULES']
+
+# Importing a module registers its rules.
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f'{__name__}.{_module.name}')

@@ -159,6 +159,14 @@ struct OpSource {
   const Op &y() const { return *inputs[1]; }
 };
 
+// Computes the output of an operator for one image.
+using RunOp = void(const Op &op, const Tensor *const *inputs,
+                   const Tensor &output, ThreadPool *pool);
+
+// Portable kernels of operators that can stand alone (kernels/reference.cpp).
+RunOp run_image, run_region, run_max_pool, run_multiply, run_mean, run_lookup,
+    run_upsample, run_concatenate, run_slice;
+
 // All that is known of a kind of operators.
 struct OpInfo {
   const char *kind;  // in the file
@@ -170,8 +178,7 @@ struct OpInfo {
   Size (*size)(const Op &op, const std::vector<Size> &inputs);
   // Runs it on an image; null for operators that are always fused
   // (kernels/reference.h).
-  void (*run)(const Op &op, const Tensor *const *inputs, const Tensor &output,
-              ThreadPool *pool);
+  RunOp *run;
 };
 
 // The kind of a name; null if there is none.

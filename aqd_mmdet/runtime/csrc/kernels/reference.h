@@ -49,26 +49,6 @@ struct TileCoord {
 
 void run_fused(const FusedOp &fused);
 
-// Operators that are not fused (OpInfo::run in graph/ops.h).
-void run_image(const Op &op, const Tensor *const *inputs, const Tensor &out,
-               ThreadPool *);
-void run_region(const Op &, const Tensor *const *inputs, const Tensor &out,
-                ThreadPool *);
-void run_max_pool(const Op &op, const Tensor *const *inputs, const Tensor &out,
-                  ThreadPool *threads);
-void run_multiply(const Op &, const Tensor *const *inputs, const Tensor &out,
-                  ThreadPool *);
-void run_mean(const Op &, const Tensor *const *inputs, const Tensor &out,
-              ThreadPool *);
-void run_lookup(const Op &op, const Tensor *const *inputs, const Tensor &out,
-                ThreadPool *);
-void run_upsample(const Op &, const Tensor *const *inputs, const Tensor &out,
-                  ThreadPool *);
-void run_concatenate(const Op &op, const Tensor *const *inputs,
-                     const Tensor &out, ThreadPool *);
-void run_slice(const Op &op, const Tensor *const *inputs, const Tensor &out,
-               ThreadPool *);
-
 // Codes as int32.
 void widen(const Tensor &x, int32_t *out);
 
