@@ -265,8 +265,8 @@ def test_a_trained_detector_is_compiled(compiled_run):
     report = json.loads(path.with_suffix('.json').read_text())
     assert report['sizes']['packed'] == path.stat().st_size
     assert report['codes'] > 1e6
-    assert report['equal_alike'] >= 0.9999
-    assert report['worst_alike'] <= 1
+    assert report['equal_per_layer'] >= 0.9999
+    assert report['worst_per_layer'] <= 1
     layers = {layer['name']: layer for layer in report['layers']}
     assert layers['backbone.layer1.0.conv1']['weight_codes'] == 4
     assert layers['backbone.layer1.0.conv1']['input_codes'] == 4
@@ -335,6 +335,6 @@ def test_fcos_is_trained_compiled_and_evaluated(digits, tmp_path):
     )
     assert result.returncode == 0, result.stderr[-3000:]
     report = json.loads((tmp_path / 'model.json').read_text())
-    assert report['equal_alike'] >= 0.9999
-    assert report['worst_alike'] <= 1
+    assert report['equal_per_layer'] >= 0.9999
+    assert report['worst_per_layer'] <= 1
     assert report['metrics']['coco/bbox_mAP'] >= 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from ..errors import UserError
-from ..runtime import engine
+from ..runtime import engine as runtime
 
 WIDTHS = (8, 4, 3, 2)
 # Widths to measure on instruction sets other than the best one. The kernels of
@@ -60,7 +60,7 @@ class EngineSpec:
 
 def instruction_sets() -> tuple[str, ...]:
     """Return the engine's sets of instructions here, the best first."""
-    sets = engine.instruction_sets()
+    sets = runtime.instruction_sets()
     if not sets:
         raise UserError(
             'the engine is not built: pip install the package where there is '

@@ -101,10 +101,13 @@ def _load_local(filename: str, map_location: Any) -> dict[str, Any]:
     return read_checkpoint(filename, map_location)
 
 
-# mmengine reads every local file by this from now on, resuming included: of
-# the two stacks one fails to resume, the other falls back to a load that runs
-# a file's code.
-CheckpointLoader.register_scheme('', _load_local, force=True)
+def use_safe_loader() -> None:
+    """Let mmengine read every local file by :func:`read_checkpoint`.
+
+    Resuming included: of the two stacks one fails to resume, the other falls
+    back to a load that runs a file's code.
+    """
+    CheckpointLoader.register_scheme('', _load_local, force=True)
 
 
 def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
@@ -159,28 +162,28 @@ def check_checkpoint(
     checkpoint = read_checkpoint(path)
     if labels is not None:
         _check_labels(path, checkpoint, labels)
-    found = state_dict_of(checkpoint)
+    state = state_dict_of(checkpoint)
     for name, module in model.named_modules():
         if isinstance(module, MultiLevelBN):
-            found = module.expand_shared(found, f'{name}.')
+            state = module.expand_shared(state, f'{name}.')
     expected = model.state_dict()
-    missing = [n for n in expected if n not in found]
+    missing = [n for n in expected if n not in state]
     if for_training:
         missing = sorted(set(missing) - quantizer_names(model))
-    extra = [n for n in found if n not in expected]
+    extra = [n for n in state if n not in expected]
     wrong = [
         n
         for n, tensor in expected.items()
-        if n in found
-        and tensor.shape != found[n].shape
+        if n in state
+        and tensor.shape != state[n].shape
         and not (
             for_training
             and n.split('.')[0] not in FEATURE_PARTS
-            and tensor.shape[1:] == found[n].shape[1:]
+            and tensor.shape[1:] == state[n].shape[1:]
         )
     ]
-    _check_formats(path, found, expected, for_training)
-    for name, tensor in found.items():
+    _check_formats(path, state, expected, for_training)
+    for name, tensor in state.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise UserError(
                 f'checkpoint {path}: {name} has values that are not finite: '
@@ -218,7 +221,7 @@ def _check_labels(
 
 def _check_formats(
     path: str | Path,
-    found: dict[str, Tensor],
+    state: dict[str, Tensor],
     expected: dict[str, Tensor],
     for_training: bool,
 ) -> None:
@@ -230,7 +233,7 @@ def _check_formats(
     silent = [
         n
         for n in formats
-        if n not in found and n.replace('.format', '.clip') in found
+        if n not in state and n.replace('.format', '.clip') in state
     ]
     if silent:
         raise UserError(
@@ -241,7 +244,7 @@ def _check_formats(
     others = [
         n
         for n in formats
-        if n in found and found[n].tolist() != expected[n].tolist()
+        if n in state and state[n].tolist() != expected[n].tolist()
     ]
     if not others:
         return
@@ -249,7 +252,7 @@ def _check_formats(
     difference = (
         f'{len(others)} of its quantisers have another grid than in the '
         f'config, such as {first.removesuffix(".format")}: '
-        f'{_described(found[first])} there, {_described(expected[first])} here'
+        f'{_described(state[first])} there, {_described(expected[first])} here'
     )
     if not for_training:
         raise UserError(

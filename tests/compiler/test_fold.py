@@ -76,9 +76,9 @@ def test_codes_are_the_simulations_where_layers_are_fed_alike(
     # The stem's input is the image itself.
     assert set(agreements) == read
     total = sum(a.count for a in agreements.values())
-    equal = sum(a.equal_alike for a in agreements.values())
+    equal = sum(a.equal_per_layer for a in agreements.values())
     assert equal / total >= 0.9999
-    assert max(a.worst_alike for a in agreements.values()) <= 1
+    assert max(a.worst_per_layer for a in agreements.values()) <= 1
 
 
 def test_weights_are_stored_once_for_all_levels(compiled):

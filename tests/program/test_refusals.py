@@ -1,17 +1,16 @@
 """Both readers refuse the same files, and say why."""
 
 import ast
-import ctypes
 import re
 
 import pytest
 
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import file, limits
-from aqd_mmdet.runtime import engine
 from tests.factories import ROOT
 from tests.program.test_file import CONTENT
 from tests.refusals import ACCEPTED, REFUSALS, Refusal, setting
+from tests.runtime.test_engine import load
 
 
 def by_name(refusal: Refusal) -> str:
@@ -20,19 +19,9 @@ def by_name(refusal: Refusal) -> str:
 
 def engine_refuses(content: bytes) -> str:
     """Return what the engine says of a file, nothing if it accepts it."""
-    model, message = ctypes.c_void_p(), ctypes.create_string_buffer(300)
-    status = engine.library().aqd_load(
-        content,
-        ctypes.c_size_t(len(content)),
-        1,
-        ctypes.byref(model),
-        message,
-        ctypes.c_size_t(300),
-    )
-    engine.library().aqd_free(model)
-    said = message.value.decode(errors='replace')
-    assert said or not status
-    return said
+    status, message = load(content)
+    assert message or not status
+    return message
 
 
 def python_refuses(content: bytes) -> str:

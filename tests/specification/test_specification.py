@@ -137,6 +137,49 @@ def test_second_stages(stages, scores):
     assert expected <= set(seen[: 20 * stages])
 
 
+@pytest.mark.parametrize('scores', kinds('### Scores'))
+def test_ranks_that_are_the_threshold(scores):
+    made = random_detector(0, Anchors, SCORE[scores])
+    image = noise(0, 20, 30)
+    read = reader.read(file.to_bytes(made))
+    pixels, size = network.network_image(read.preprocess, 4, image)
+    raw = network.run(read.program, pixels)
+    post = made.postprocess
+    last = executor.candidates(read, raw, size)[-1]
+    limits = [replace(post, threshold=int(last.chosen))]
+    if scores == 'Product':
+        least = replace(post.scores, least=int(raw[2][0].max()))
+        limits.append(replace(post, scores=least, threshold=-(2**48)))
+    for limit in limits:
+        assert check(replace(made, postprocess=limit), image)[1] > 0
+
+
+def test_scores_of_a_second_stage_that_are_the_threshold():
+    made = random_detector(3, Anchors, Sigmoid, 1)
+    image = noise(3, 20, 30)
+    read = reader.read(file.to_bytes(made))
+    lowest = int(executor.detect(read, image).scores[-1])
+    how = replace(made.regions, threshold=lowest)
+    assert check(replace(made, regions=how), image)[1] > 0
+
+
+@pytest.mark.parametrize('overlap, fewer', [(2**16, False), (2**16 - 1, True)])
+def test_boxes_that_are_the_same(overlap, fewer):
+    """All boxes are the whole image; none is more than all of another."""
+    made = random_detector(0, Anchors, Sigmoid)
+    post = made.postprocess
+    wide = np.array([0, 0, 2**24, 2**24], np.int32)
+    levels = tuple(
+        replace(each, base=np.broadcast_to(wide, each.base.shape))
+        for each in post.decoder.levels
+    )
+    how = replace(post.decoder, levels=levels)
+    post = replace(post, decoder=how, margin=0, overlap=overlap, keep=50)
+    image = noise(0, 20, 30)
+    found = check(replace(made, postprocess=post), image)[1]
+    assert found > 0 and (found <= len(made.labels)) == fewer
+
+
 def test_a_second_stage_may_read_fewer_levels():
     made = random_detector(0, Anchors, Sigmoid, 1)
     assert len(made.postprocess.decoder.levels) > 1

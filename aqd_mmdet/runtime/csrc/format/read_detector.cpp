@@ -178,7 +178,7 @@ class PostProcessReader : public PartReader {
     }
     const int64_t classes =
         post_.classes + (post_.scores.kind == ScoreKind::kSoftmax ? 1 : 0);
-    const int64_t channels[] = {classes, 4 * post_.decoder.bins, 1};
+    const int64_t channels[] = {classes, int64_t{4} * post_.decoder.bins, 1};
     for (size_t i = 0; i < kinds * count; ++i) {
       const Op &op = output_of(network_, i);
       const int64_t priors = post_.decoder.levels[i % count].priors();
