@@ -166,12 +166,29 @@ def check_checkpoint(
     for name, module in model.named_modules():
         if isinstance(module, MultiLevelBN):
             state = module.expand_shared(state, f'{name}.')
-    expected = model.state_dict()
+    _check_formats(path, state, model.state_dict(), for_training)
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(
+                f'checkpoint {path}: {name} has values that are not finite: '
+                'its training went wrong; take an earlier one'
+            )
+    _check_names(path, state, model, for_training)
+
+
+def _check_names(
+    path: str | Path,
+    state: dict[str, Tensor],
+    model: nn.Module,
+    for_training: bool,
+) -> None:
+    """Raise if names or shapes of a checkpoint are not those of a model."""
+    expected, of_quantizers = model.state_dict(), quantizer_names(model)
     missing = [n for n in expected if n not in state]
     if for_training:
-        missing = sorted(set(missing) - quantizer_names(model))
+        missing = sorted(set(missing) - of_quantizers)
     extra = [n for n in state if n not in expected]
-    wrong = [
+    reshaped = [
         n
         for n, tensor in expected.items()
         if n in state
@@ -182,15 +199,8 @@ def check_checkpoint(
             and tensor.shape[1:] == state[n].shape[1:]
         )
     ]
-    _check_formats(path, state, expected, for_training)
-    for name, tensor in state.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise UserError(
-                f'checkpoint {path}: {name} has values that are not finite: '
-                'its training went wrong; take an earlier one'
-            )
-    quantized_only = bool(missing) and set(missing) <= quantizer_names(model)
-    if quantized_only and not extra and not wrong:
+    quantized_only = bool(missing) and set(missing) <= of_quantizers
+    if quantized_only and not extra and not reshaped:
         raise UserError(
             f'checkpoint {path} is of the float detector: it has no clip '
             'values. Train this config from it (load_from), or test it with '
@@ -199,7 +209,7 @@ def check_checkpoint(
     for what, names in (
         ('lacks', missing),
         ('has besides', extra),
-        ('has in another shape', wrong),
+        ('has in another shape', reshaped),
     ):
         if names:
             raise UserError(
