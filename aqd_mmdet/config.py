@@ -1,4 +1,4 @@
-"""Reading configs: files, the classes they name, datasets and labels."""
+"""Reads configs: files, registered classes, datasets and labels."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,11 +17,11 @@ def read_config(path: str, options: dict | None = None) -> Config:
     """Read a config file.
 
     Args:
-        path: The config.
-        options: Overrides of ``--cfg-options``.
+        path: The config file.
+        options: Overrides from ``--cfg-options``.
 
     Raises:
-        UserError: If it, or one it inherits from, is missing or not valid.
+        UserError: If the file or one of its bases is missing or invalid.
     """
     if not Path(path).is_file():
         raise UserError(f'config {path}: no such file')
@@ -31,25 +31,26 @@ def read_config(path: str, options: dict | None = None) -> Config:
             cfg.merge_from_dict(options)
     except UserError:
         raise
-    except Exception as error:  # a config is code: anything can go wrong
+    except Exception as error:  # a config is code and can raise anything
         reason = (str(error).strip().splitlines() or [''])[0]
         raise UserError(
             f'config {path}: {type(error).__name__}: {reason}'
         ) from None
     if 'model' not in cfg:
         raise UserError(
-            f'config {path}: it has no model; inherit from one of configs/aqd'
+            f'config {path}: it has no model; inherit from a config of '
+            'configs/aqd'
         )
     return cfg
 
 
 def class_of(registry: Registry, kind: Any) -> Any:
-    """Return the class that a ``type`` of a config names, None if none.
+    """Return the class that a config's ``type`` names, or None.
 
     Args:
-        registry: Where it is registered.
-        kind: Its name, as mmengine looks it up; or, in configs of the newer
-            style, the class itself.
+        registry: Registry of the class.
+        kind: Registered name; in configs of mmengine's newer style, the class
+            itself.
     """
     if not isinstance(kind, str):
         return kind
@@ -58,22 +59,22 @@ def class_of(registry: Registry, kind: Any) -> Any:
 
 
 def type_name(node: Mapping) -> str:
-    """Return the name of a dict's ``type``, without a scope."""
+    """Return the name of a dict's ``type`` without its scope."""
     kind = node.get('type', '')
     name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
     return name.split('.')[-1]
 
 
 def datasets_of(node: Any, where: str) -> Iterator[tuple[str, Any]]:
-    """Yield the datasets in a config that read annotations themselves.
+    """Yield the datasets of a config, unwrapped.
 
     Args:
-        node: Config of a dataset, or of one that wraps others
-            (ConcatDataset, RepeatDataset, ClassBalancedDataset, ...).
-        where: How the config calls it.
+        node: Config of a dataset or of a wrapper (ConcatDataset,
+            RepeatDataset, ClassBalancedDataset, ...).
+        where: Dotted path of the node in the config.
 
     Yields:
-        tuple: Name and config of each.
+        tuple: Dotted path and config of each dataset that reads annotations.
     """
     if isinstance(node, Mapping):
         cls = class_of(DATASETS, node['type']) if 'type' in node else None
@@ -92,18 +93,19 @@ def classes_of(dataset: Any, where: str) -> tuple[str, ...]:
     """Return the class names of a dataset's config.
 
     Args:
-        dataset: Of :func:`datasets_of`.
-        where: How the config calls it.
+        dataset: A config that :func:`datasets_of` yields.
+        where: Its dotted path.
 
     Raises:
-        UserError: If they are not a list of different names, or of a file.
+        UserError: If ``classes`` is neither a sequence of distinct names nor
+            a file of them.
     """
     metainfo = dataset.get('metainfo') or {}
     for key in metainfo:
         if key != 'classes' and str(key).lower() == 'classes':
             raise UserError(
-                f'{where}.metainfo.{key}: MMDetection reads it by the name '
-                "'classes' alone; rename it"
+                f'{where}.metainfo.{key}: MMDetection ignores this key; '
+                "rename it to 'classes'"
             )
     classes = metainfo.get('classes')
     if classes is None:
@@ -112,8 +114,8 @@ def classes_of(dataset: Any, where: str) -> tuple[str, ...]:
     if isinstance(classes, str):
         if not Path(classes).is_file():
             raise UserError(
-                f'{where}.metainfo.classes={classes!r} is one string and no '
-                'file, in which MMDetection would find parts of names: '
+                f'{where}.metainfo.classes={classes!r} is neither a file nor '
+                'a sequence of names: for a single class '
                 f'write ({classes!r},)'
             )
         classes = list_from_file(classes)
@@ -126,44 +128,47 @@ def classes_of(dataset: Any, where: str) -> tuple[str, ...]:
     for name in classes:
         if list(classes).count(name) > 1:
             raise UserError(
-                f'{where}.metainfo.classes names {name!r} twice: a class has '
-                'one label'
+                f'{where}.metainfo.classes names {name!r} twice: give each '
+                'class one label'
             )
     return tuple(classes)
 
 
 def labels_of(cfg: Config, split: str) -> tuple[str, ...] | None:
-    """Return the class names that a split's labels are numbered by.
-
-    None if no dataset of it is one of mmengine's, which alone have names.
+    """Return the class names of a split in the order of its labels.
 
     Args:
         cfg: The whole config.
         split: ``train``, ``val`` or ``test``.
 
+    Returns:
+        tuple: Class names; None if the split has no dataset that derives from
+        mmengine's ``BaseDataset``, because other datasets have no names.
+
     Raises:
-        UserError: If its datasets do not agree.
+        UserError: If the datasets of the split disagree.
     """
     where = f'{split}_dataloader.dataset'
     loader = cfg.get(f'{split}_dataloader') or {}
-    found: dict[tuple[str, ...], str] = {}
+    first_use: dict[tuple[str, ...], str] = {}
     for name, dataset in datasets_of(loader.get('dataset'), where):
-        found.setdefault(classes_of(dataset, name), name)
-    if not found:
+        first_use.setdefault(classes_of(dataset, name), name)
+    if not first_use:
         return None
-    same_labels({name: classes for classes, name in found.items()})
-    return next(iter(found))
+    same_labels({name: classes for classes, name in first_use.items()})
+    return next(iter(first_use))
 
 
 def same_labels(labels: dict[str, tuple[str, ...]]) -> None:
-    """Check that labels mean the same everywhere.
+    """Check that each label means the same class everywhere.
 
     Args:
-        labels: Class names in the order of labels, by where they stand.
+        labels: For each source (a dataset's path, a checkpoint, ...), its
+            class names in the order of labels.
 
     Raises:
-        UserError: Naming the two places that do not agree, and the first
-            label that differs.
+        UserError: With two sources that disagree and the first label that
+            differs.
     """
     (first, expected), *others = labels.items()
     for where, classes in others:

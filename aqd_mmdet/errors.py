@@ -1,4 +1,4 @@
-"""Mistakes of a user, told in one line."""
+"""Errors that a user can correct, reported in one line."""
 
 import errno
 import functools
@@ -14,15 +14,16 @@ EXIT_CODE = 2
 class UserError(ValueError):
     """A bad config, checkpoint, image, annotation or model file.
 
-    The message is one line that names the thing, what was expected and what
-    to do. It derives from ``ValueError`` and takes one string, because
-    mmengine and the data loader re-raise errors as ``type(e)(message)``.
+    The message is one line. It names the object, what was expected, what was
+    found and what to do. The class derives from ``ValueError`` and takes one
+    string, because mmengine and the data loader re-raise errors as
+    ``type(e)(message)``.
     """
 
     def line(self) -> str:
-        """Return the message as first raised, without wrappers' text."""
+        """Return the original message without text that wrappers added."""
         origin: BaseException = self
-        # `from None` marks a message that was made from another on purpose.
+        # `raise ... from None` replaces the earlier message on purpose.
         while (
             isinstance(origin.__context__, UserError)
             and not origin.__suppress_context__
@@ -33,11 +34,11 @@ class UserError(ValueError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint with the known names closest to a wrong one.
+    """Return a hint with the valid names that are closest to a wrong one.
 
     Args:
-        name: The name that was not found.
-        known: All names that would have been right.
+        name: The wrong name.
+        known: All valid names.
     """
     names = sorted(set(known))
     close = get_close_matches(name, names, n=3, cutoff=0.4) or names[:3]
@@ -45,15 +46,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def fail(message: str) -> None:
-    """Print one line of error and leave with the exit code of a mistake."""
+    """Print an error in one line and exit with code 2."""
     print(f'error: {message}', file=sys.stderr, flush=True)
     raise SystemExit(EXIT_CODE)
 
 
 def one_line(main: Callable[[], None]) -> Callable[[], None]:
-    """Turn a tool's errors of use into one line and exit code 2.
+    """Decorate a tool so that user errors end it with one line and code 2.
 
-    Errors that are not a user's keep their traceback.
+    Other errors keep their traceback.
 
     Args:
         main: The tool's entry point.
@@ -61,8 +62,8 @@ def one_line(main: Callable[[], None]) -> Callable[[], None]:
 
     @functools.wraps(main)
     def wrapper() -> None:
-        # On a full disk every line of a log would give a traceback of its
-        # own; what is written beside the log raises, and is told below.
+        # On a full disk, each log record would print its own traceback.
+        # Writes of other files still raise, and are reported below.
         logging.raiseExceptions = False
         try:
             main()

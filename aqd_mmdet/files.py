@@ -1,15 +1,15 @@
-"""Files that are whole, or the earlier ones."""
+"""Writes files atomically."""
 
 import os
 from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file; an earlier one stays until the new one is complete.
+    """Write a file. An earlier one stays until the new one is complete.
 
     Args:
-        path: Where to.
-        content: All of it.
+        path: File to write.
+        content: The whole content.
     """
     part = path.with_name(path.name + '.part')
     with part.open('wb') as file:

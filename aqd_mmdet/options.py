@@ -1,4 +1,4 @@
-"""Options of a config: what is known is read, the rest is refused."""
+"""Reads the options of a config dict and refuses unknown ones."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,18 +9,18 @@ _MISSING = object()
 
 
 class Options:
-    """One dict of a config, of which every key must be understood.
+    """A config dict whose keys must all be understood.
 
-    A key that nobody reads would be passed over without a word, and the
-    result would be another one than the config describes. So whoever reads a
-    dict takes each key that it knows, and :meth:`finish` refuses the others.
+    If a key were ignored silently, the program would differ from the config.
+    A reader therefore takes each key that it knows, and :meth:`finish`
+    refuses the others.
 
     Args:
-        where: How the config calls the dict, for messages.
+        where: Dotted path of the dict in the config, for messages.
         options: The dict.
 
     Raises:
-        UserError: If it is no dict.
+        UserError: If ``options`` is not a dict.
     """
 
     def __init__(self, where: str, options: Any) -> None:
@@ -35,10 +35,10 @@ class Options:
 
         Args:
             name: The key.
-            default: What a missing key means; without one, it is an error.
+            default: Value of a missing key.
 
         Raises:
-            UserError: If the key is missing and has no default.
+            UserError: If the key is missing and there is no default.
         """
         self._known.add(name)
         value = self._options.get(name, default)
@@ -46,37 +46,36 @@ class Options:
             raise UserError(f'{self.where} has no {name}: give one')
         return value
 
-    def expect(self, name: str, *possible: Any) -> Any:
-        """Return the value of a key that only a few values are possible for.
+    def expect(self, name: str, *allowed: Any) -> Any:
+        """Return the value of a key if the integer program supports it.
 
         Args:
             name: The key.
-            *possible: Values that the program has; the first one is what a
-                missing key means.
+            *allowed: Values that the program supports. The first one is the
+                default of a missing key.
 
         Raises:
             UserError: If the value is another one.
         """
-        value = self.take(name, possible[0])
-        # True == 1, but a config that says 1 pixel does not say "yes".
-        same = [p for p in possible if p == value and _kind(p) == _kind(value)]
-        if not same:
-            allowed = ' or '.join(repr(p) for p in possible)
+        value = self.take(name, allowed[0])
+        # True equals 1 in Python, but a flag is not a number of pixels.
+        if not any(x == value and _kind(x) == _kind(value) for x in allowed):
+            choices = ' or '.join(repr(x) for x in allowed)
             raise UserError(
                 f'{self.where}.{name}={value!r}: the integer program has '
-                f'{allowed} only'
+                f'{choices} only'
             )
         return value
 
     def ignore(self, *names: str) -> None:
-        """Say that some keys do not change what the program computes."""
+        """Accept keys that do not change what the program computes."""
         self._known.update(names)
 
     def finish(self) -> None:
-        """Refuse the keys that nobody took.
+        """Refuse the keys that were neither taken nor ignored.
 
         Raises:
-            UserError: Naming the first such key.
+            UserError: With the name of the first such key.
         """
         for name in self._options:
             if name not in self._known:

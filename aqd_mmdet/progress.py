@@ -1,4 +1,4 @@
-"""How far a long run is: a bar on a terminal, few lines elsewhere."""
+"""Progress of a long run: a bar on a terminal, a few lines elsewhere."""
 
 import sys
 from collections.abc import Iterable
@@ -6,65 +6,66 @@ from typing import Any
 
 from tqdm import tqdm
 
-# Between two lines there are at least so many seconds and such a share of all
-# turns: a log of hours has ten lines, one of a minute has two.
+# Shortest time and smallest share of all steps between two lines. A run of
+# hours then has ten lines in its log, a run of a minute has two.
 SECONDS, SHARE = 30.0, 0.1
 
 
 def progress(
-    turns: Iterable[Any] | None = None,
+    steps: Iterable[Any] | None = None,
     total: int | None = None,
     unit: str = 'step',
     **options: Any,
 ) -> tqdm:
-    """Return tqdm's bar, on what the tool prints its results to.
+    """Return a tqdm bar that writes to standard output.
 
-    In a file or a pipe, where a bar would be a line for every turn, it is a
-    line now and then and one at the end.
+    In a file or a pipe, a bar would take a line for every step. There, a line
+    is written now and then, and one at the end.
 
     Args:
-        turns: What is done one after another; without it, call ``update``.
-        total: How many there are, if ``turns`` cannot tell.
-        unit: What one is called.
-        options: Others of tqdm: ``desc``, ``disable``.
+        steps: Iterable to wrap. Without it, call ``update`` after each step.
+        total: Number of steps, if ``steps`` has no length.
+        unit: Name of a step, in the singular.
+        options: Further options of tqdm, such as ``desc`` and ``disable``.
     """
     options |= dict(total=total, unit=unit, file=sys.stdout)
     if sys.stdout.isatty():
-        return tqdm(turns, **options)
-    # Every turn is looked at, however fast the last ones were.
-    return _Lines(turns, mininterval=0, miniters=1, **options)
+        return tqdm(steps, **options)
+    # tqdm skips steps while they are fast; _Lines needs to see each one.
+    return _Lines(steps, mininterval=0, miniters=1, **options)
 
 
 class _Lines(tqdm):
-    """A bar that is written as lines."""
+    """A tqdm bar that writes lines instead of a bar."""
 
-    told, told_at = 0, 0.0
+    # State at the last line: number of steps, and seconds since the start.
+    line_steps, line_seconds = 0, 0.0
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        """Write a line if enough was done since the last."""
-        at = self.format_dict['elapsed']
-        done = self.n - self.told
-        if not done or at - self.told_at < SECONDS:
+        """Write a line if the last one is long enough ago."""
+        elapsed = self.format_dict['elapsed']
+        done = self.n - self.line_steps
+        if not done or elapsed - self.line_seconds < SECONDS:
             return
         if self.total and (done < SHARE * self.total or self.n >= self.total):
             return
-        self.told, self.told_at = self.n, at
-        self._tell(at)
+        self.line_steps, self.line_seconds = self.n, elapsed
+        self._write_line(elapsed)
 
     def close(self) -> None:
-        """Write the last line, if anything was done."""
-        # As tqdm's own, which is called again when the bar is forgotten, or
-        # when it was not made.
+        """Write the last line, unless there were no steps."""
+        # tqdm calls this again from its destructor, even if the constructor
+        # failed. Its own method has the same guard.
         if getattr(self, 'disable', True):
             return
         self.disable = True
         self._decr_instances(self)
         if self.n:
-            self._tell(self.format_dict['elapsed'])
+            self._write_line(self.format_dict['elapsed'])
 
-    def _tell(self, elapsed: float) -> None:
-        about = self.desc.removesuffix(': ')
-        line = f'{about}: ' if about else ''
+    def _write_line(self, elapsed: float) -> None:
+        description = self.desc.removesuffix(': ')
+        line = f'{description}: ' if description else ''
         line += f'{self.n}/{self.total}' if self.total else f'{self.n}'
         line += f' {self.unit}s, {self.format_interval(elapsed)} elapsed'
         if self.total and self.n < self.total:

@@ -1,7 +1,7 @@
-"""The registries of this package, children of mmengine's.
+"""The registries of this package, children of mmengine's registries.
 
-Everything registered here is usable by its scoped name in any config of any
-OpenMMLab package: ``dict(type='aqd_mmdet.QuantConv2d', ...)``.
+Configs of any OpenMMLab package can name everything that is registered here
+by its scoped name: ``dict(type='aqd_mmdet.QuantConv2d', ...)``.
 """
 
 try:
@@ -14,9 +14,10 @@ try:
     from mmengine.registry import Registry
 except ModuleNotFoundError as error:
     raise ImportError(
-        f'aqd_mmdet trains with MMDetection 3, but there is no {error.name}: '
-        'pip install onedl-mmengine onedl-mmcv onedl-mmdetection (maintained '
-        'forks), or mmengine mmcv mmdet; not both'
+        'aqd_mmdet trains with MMDetection 3, but '
+        f'{error.name} is not installed: pip install onedl-mmengine '
+        'onedl-mmcv onedl-mmdetection (maintained forks), or mmengine mmcv '
+        'mmdet; not both'
     ) from error
 
 SCOPE = 'aqd_mmdet'
@@ -27,7 +28,7 @@ TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope=SCOPE)
 WEIGHT_INITIALIZERS = Registry(
     'weight initializer', parent=MMENGINE_INITIALIZERS, scope=SCOPE
 )
-# Number systems: functions from a bit width to a Grid.
+# Grids of codes: functions from a bit width to a Grid.
 GRIDS = Registry('grid', scope=SCOPE)
-# Rules for the clip value that training starts from.
+# Functions that return the clip value at the start of training.
 STARTS = Registry('start', scope=SCOPE)

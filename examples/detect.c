@@ -1,10 +1,11 @@
-/* Finds objects in a picture by a compiled detector, with integers alone:
+/* Finds the objects in a picture with a compiled detector. It computes with
+ * integers only.
  *
  *   cc detect.c $(pkg-config --cflags --libs aqd) -o detect
  *   ./detect model.aqd picture.ppm
  *
- * prints a line for each: label, score in per mille, and the left, upper,
- * right and lower edge in pixels. */
+ * It prints a line for each object: label, score in per mille, and the left,
+ * upper, right and lower edge of its box in pixels. */
 
 #include <aqd.h>
 #include <stdio.h>
@@ -15,7 +16,8 @@ static int fail(const char *what, const char *name) {
   return 2;
 }
 
-/* Returns the content of a file, or NULL. */
+/* Returns the content of a file with a final '\0', or NULL on failure. The
+ * caller frees it. */
 static unsigned char *read_file(const char *name, size_t *length) {
   FILE *file = fopen(name, "rb");
   unsigned char *content = NULL;
@@ -32,7 +34,8 @@ static unsigned char *read_file(const char *name, size_t *length) {
   return content;
 }
 
-/* Prints 256ths of a pixel, which are not below 0, with two decimals. */
+/* Prints a non-negative coordinate in 1/256 pixel as pixels with two decimals.
+ */
 static void print_pixels(int32_t edge) {
   const int32_t hundredths = edge / 256 * 100 + (edge % 256 * 100 + 128) / 256;
   printf(" %d.%02d", (int)(hundredths / 100), (int)(hundredths % 100));
@@ -51,7 +54,7 @@ int main(int argc, char **argv) {
     return fail(message, argv[1]);
   }
   free(content);
-  /* P6, width, height and 255, then one space and the pixels. */
+  /* A PPM file has "P6", width, height, 255, one white space and the pixels. */
   unsigned char *image = read_file(argv[2], &length);
   if (image == NULL) return fail("cannot be read", argv[2]);
   sscanf((const char *)image, "P6 %d %d %d%*c%n", &width, &height, &largest,
@@ -62,23 +65,24 @@ int main(int argc, char **argv) {
     return fail("not a whole P6 picture of 8 bits without comments", argv[2]);
   }
   const int32_t limit = aqd_max_detections(model);
-  aqd_detection *found = malloc((size_t)limit * sizeof *found + 1);
-  if (found == NULL) return fail("no memory", argv[1]);
+  aqd_detection *detections = malloc((size_t)limit * sizeof *detections + 1);
+  if (detections == NULL) return fail("out of memory", argv[1]);
   if (aqd_detect(model, image + at, height, width, (ptrdiff_t)(3 * columns),
-                 found, limit, &count)) {
-    return fail("not an image that the detector takes", argv[2]);
+                 detections, limit, &count)) {
+    return fail("not an image that the detector accepts", argv[2]);
   }
   for (int32_t i = 0; i < count; ++i) {
-    const aqd_detection *each = &found[i];
-    printf("%s %d", aqd_label(model, each->label),
-           (int)((each->score * INT64_C(1000) + (1 << 23)) >> 24));
-    print_pixels(each->x0);
-    print_pixels(each->y0);
-    print_pixels(each->x1);
-    print_pixels(each->y1);
+    const aqd_detection *detection = &detections[i];
+    /* A score of 1 is 2^24. */
+    printf("%s %d", aqd_label(model, detection->label),
+           (int)((detection->score * INT64_C(1000) + (1 << 23)) >> 24));
+    print_pixels(detection->x0);
+    print_pixels(detection->y0);
+    print_pixels(detection->x1);
+    print_pixels(detection->y1);
     printf("\n");
   }
-  free(found);
+  free(detections);
   free(image);
   aqd_free(model);
   return 0;

@@ -1,4 +1,4 @@
-"""Fixtures: the embedded dataset, small, and detectors of its configs."""
+"""Fixtures: a small embedded dataset and detectors of the digits configs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +16,13 @@ from tests.factories import Compiled, compile_narrow, digits_config
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the file that takes longest, while others run beside it."""
+    """Run the longest file first, so that other processes work beside it."""
     items.sort(key=lambda item: 'test_end_to_end' not in item.nodeid)
 
 
 @pytest.fixture(autouse=True, scope='session')
 def _registered() -> None:
-    """For fixtures of whole modules, which come before those of tests."""
+    """Register mmdet's modules before the fixtures of modules need them."""
     register_all_modules()
 
 
@@ -57,7 +57,7 @@ def build() -> Callable[..., nn.Module]:
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the package writes to the log."""
+    """Lines that the package writes to the log."""
     lines: list[str] = []
     for module in (batch_norm, calibration, checkpoint):
         monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""What several test modules make: configs, detectors, runs of tools."""
+"""What several test modules need: configs, detectors, runs of tools."""
 
 import os
 import subprocess
@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
@@ -15,9 +16,21 @@ from aqd_mmdet.compiler.fold import Folded, fold
 from aqd_mmdet.compiler.graph import Trace
 from aqd_mmdet.compiler.trace import trace
 from aqd_mmdet.engine.calibration import calibrate
-from aqd_mmdet.program.fixed_point import FixedPoint
+from aqd_mmdet.program import file
+from aqd_mmdet.program import ops as ir
+from aqd_mmdet.program.detector import (
+    AnchorLevel,
+    Anchors,
+    CompiledDetector,
+    Curve,
+    PostProcess,
+    PreProcess,
+    Sigmoid,
+)
+from aqd_mmdet.program.fixed_point import FixedPoint, Multipliers
 from aqd_mmdet.quantizers.quantizer import Quantizer
 from aqd_mmdet.quantizers.start import mse_clip
+from aqd_mmdet.runtime.engine import Engine
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / 'configs'
@@ -133,3 +146,79 @@ def compile_narrow(
                 module.clip.mul_(1 + 0.03 * torch.rand(()))
     captured = trace(model)
     return Compiled(model, captured, fold(captured, MEAN, 32, FixedPoint()))
+
+
+def table(channels: int) -> Multipliers:
+    return Multipliers(
+        np.full(channels, 5, np.int32),
+        np.full(channels, 4, np.int64),
+        np.full(channels, 3, np.uint8),
+    )
+
+
+def curve(values: list[int]) -> Curve:
+    return Curve(np.array(values, np.int32), -(2**24), 24)
+
+
+def detector() -> CompiledDetector:
+    """A detector of one level, as small as one can be."""
+    one = (1, 1)
+
+    def conv(name: str, channels: int) -> ir.Convolution:
+        return ir.Convolution(
+            name, ('p',), channels, ir.INT32, one, one, (0, 0), one, name, 1
+        )
+
+    ops = (
+        ir.Image('p', ('image',), 3, ir.Grid(-255, 255), (124, 116, 104)),
+        conv('c', 2),
+        conv('b', 4),
+        ir.Requantize('cls', ('c',), 2, ir.INT32, table(1)),
+        ir.Requantize('box', ('b',), 4, ir.INT32, table(4)),
+    )
+    rng = np.random.default_rng(0)
+    weights = {
+        'c': ir.Weights.of(
+            rng.choice([-3, -1, 1, 3], (2, 3, 1, 1)).astype(np.int8), 2
+        ),
+        'b': ir.Weights.of(
+            rng.integers(-127, 128, (4, 3, 1, 1)).astype(np.int8), 8
+        ),
+    }
+    outputs = (ir.Output(('cls',), 0.25), ir.Output(('box',), 0.125))
+    base = np.array([[0, 0, 4096, 8192]], np.int32)
+    post = PostProcess(
+        Anchors(
+            (AnchorLevel((8, 8), base),), table(4), 1000, curve([2**16] * 3)
+        ),
+        Sigmoid(table(1), curve([0, 2**23, 2**24])),
+        -7,
+        1000,
+        1000,
+        0,
+        32768,
+        100,
+    )
+    return CompiledDetector(
+        ir.Program(ops, weights, outputs, 8),
+        PreProcess(160, 160, False, (1, 2, 3), False, False),
+        post,
+        None,
+        ('cat', 'dög'),
+    )
+
+
+def engine_of(compiled: CompiledDetector, threads: int = 1) -> Engine:
+    return Engine(compiled, file.to_bytes(compiled), threads)
+
+
+def read_back(compiled: CompiledDetector) -> CompiledDetector:
+    """The detector in its file, which proves that one may be like it."""
+    return file.from_bytes(file.to_bytes(compiled))
+
+
+def noise(seed: int, *size: int) -> np.ndarray:
+    """Pixels of few values, so that ranks tie."""
+    rng = np.random.default_rng(seed)
+    few = np.array([0, 255, *rng.integers(0, 256, rng.integers(1, 6))])
+    return few[rng.integers(0, len(few), (*size, 3))].astype(np.uint8)

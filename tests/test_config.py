@@ -1,4 +1,4 @@
-"""Configs: files, classes that they name, datasets and labels."""
+"""Configs: files, registered classes, datasets and labels."""
 
 import pytest
 from mmengine.config import Config
@@ -76,24 +76,24 @@ LEAF = dict(type='CocoDataset', metainfo=dict(classes=('a', 'b')))
     ],
 )
 def test_datasets_in_wrappers(node, names):
-    found = list(datasets_of(node, 'd'))
-    assert [name for name, _ in found] == names
-    assert all(dataset is LEAF for _, dataset in found)
+    datasets = list(datasets_of(node, 'd'))
+    assert [name for name, _ in datasets] == names
+    assert all(config is LEAF for _, config in datasets)
 
 
 def dataset(classes) -> dict:
     return dict(type='CocoDataset', metainfo=dict(classes=classes))
 
 
-def test_classes_of_a_file(tmp_path):
+def test_classes_from_a_file(tmp_path):
     path = tmp_path / 'classes.txt'
     path.write_text('apple\npear\n')
     assert classes_of(dataset(str(path)), 'd') == ('apple', 'pear')
 
 
 def test_classes_of_the_datasets_type():
-    found = classes_of(dict(type='CocoDataset'), 'd')
-    assert (len(found), found[0]) == (80, 'person')
+    classes = classes_of(dict(type='CocoDataset'), 'd')
+    assert (len(classes), classes[0]) == (80, 'person')
 
 
 @pytest.mark.parametrize(
@@ -105,12 +105,12 @@ def test_classes_of_the_datasets_type():
         (dataset(7), 'expected a tuple of names'),
         (
             dict(type='CocoDataset', metainfo=dict(CLASSES=('a',))),
-            "by the name 'classes' alone",
+            "rename it to 'classes'",
         ),
         (dict(type='BaseDetDataset'), 'classes=None'),
     ],
 )
-def test_what_are_no_classes(config, message):
+def test_bad_classes(config, message):
     with pytest.raises(UserError, match=message) as caught:
         classes_of(config, 'test_dataloader.dataset')
     assert 'test_dataloader.dataset' in str(caught.value)
@@ -133,7 +133,7 @@ def test_labels_of_a_split():
         (('a',), ('a', 'b'), "label 1 is missing by x, but 'b' by y"),
     ],
 )
-def test_labels_that_do_not_agree(one, other, message):
+def test_labels_that_disagree(one, other, message):
     same_labels(dict(x=one, y=one))
     with pytest.raises(UserError, match=message):
         same_labels(dict(x=one, y=other))

@@ -17,8 +17,8 @@ def test_exit_code_and_one_line(capsys):
     assert capsys.readouterr().err == 'error: the thing is wrong\n'
 
 
-def test_wrappers_text_is_left_out():
-    # As mmengine's registry and the data loader's workers re-raise.
+def test_text_of_wrappers_is_removed():
+    # mmengine's registry and the data loader's workers re-raise like this.
     try:
         try:
             raise UserError('the thing is wrong')

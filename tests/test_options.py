@@ -10,11 +10,11 @@ dicts = st.dictionaries(st.sampled_from(KEYS), st.integers())
 
 
 @given(dicts, st.sets(st.sampled_from(KEYS)))
-def test_every_key_that_nobody_read_is_refused(given_options, known):
-    options = Options('here', given_options)
+def test_unread_keys_are_refused(config, known):
+    options = Options('here', config)
     for name in sorted(known):
-        assert options.take(name, None) == given_options.get(name)
-    unread = set(given_options) - known
+        assert options.take(name, None) == config.get(name)
+    unread = set(config) - known
     if not unread:
         options.finish()
         return
@@ -23,7 +23,7 @@ def test_every_key_that_nobody_read_is_refused(given_options, known):
     assert str(caught.value).split('=')[0].split('.')[1] in unread
 
 
-def test_values_that_a_program_has():
+def test_values_that_the_program_supports():
     options = Options('pad', dict(mode='edge', whole=1, size=3.0))
     assert options.expect('fill', 0, 1) == 0
     assert options.expect('size', 1, 3) == 3
@@ -33,12 +33,12 @@ def test_values_that_a_program_has():
         options.expect('whole', False, True)
 
 
-def test_a_key_without_a_default_is_needed():
+def test_a_key_without_a_default_is_required():
     with pytest.raises(UserError, match=r'nms has no iou_threshold'):
         Options('nms', dict(iou_thr=0.5)).take('iou_threshold')
 
 
-@pytest.mark.parametrize('thing', [None, 3, 'x', [1]])
-def test_what_is_no_dict(thing):
+@pytest.mark.parametrize('value', [None, 3, 'x', [1]])
+def test_not_a_dict(value):
     with pytest.raises(UserError, match='expected a dict'):
-        Options('nms', thing)
+        Options('nms', value)

@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, few lines in a file or a pipe."""
+"""Progress: a bar on a terminal, a few lines in a file or a pipe."""
 
 import fcntl
 import os
@@ -23,7 +23,7 @@ LOOP = (
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that pass when a test says so."""
+    """A clock that only the test advances, in seconds."""
     now = [0.0]
     monkeypatch.setattr(module._Lines, '_time', lambda self: now[0], False)
     monkeypatch.setattr('tqdm.std.time', lambda: now[0])
@@ -47,16 +47,16 @@ def test_a_pipe_gets_one_line_of_a_short_run():
 
 
 def test_a_terminal_gets_a_bar():
-    own, theirs = pty.openpty()
-    # A fresh one has no columns, and a bar of none is nothing.
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack('4H', 24, 80, 0, 0))
+    master, terminal = pty.openpty()
+    # A new terminal has no columns, so a bar would have no width.
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack('4H', 24, 80, 0, 0))
     subprocess.run(
-        [sys.executable, '-c', LOOP], cwd=ROOT, stdout=theirs, check=True
+        [sys.executable, '-c', LOOP], cwd=ROOT, stdout=terminal, check=True
     )
-    os.close(theirs)
-    shown = os.read(own, 4096).decode()
-    os.close(own)
-    assert '\r' in shown and '50/50' in shown and '100%' in shown
+    os.close(terminal)
+    output = os.read(master, 4096).decode()
+    os.close(master)
+    assert '\r' in output and '50/50' in output and '100%' in output
 
 
 def test_a_slow_run_gets_a_line_for_each_tenth(clock, capsys):
@@ -73,14 +73,14 @@ def test_a_slow_run_gets_a_line_for_each_tenth(clock, capsys):
     assert lines[-1] == 'case 1: 1000/1000 turns, 16:40:00 elapsed'
 
 
-def test_a_fast_run_gets_a_line_in_half_a_minute(clock, capsys):
+def test_a_fast_run_gets_a_line_every_half_minute(clock, capsys):
     for _ in progress(range(100)):
         clock[0] += 1
     counts = [line.split()[0] for line in lines_of(capsys)]
     assert counts == ['30/100', '60/100', '90/100', '100/100']
 
 
-def test_without_a_total_time_alone_counts(clock, capsys):
+def test_lines_without_a_total_depend_on_time_alone(clock, capsys):
     for _ in progress(iter(range(100)), unit='row'):
         clock[0] += 1
     lines = lines_of(capsys)
@@ -89,8 +89,8 @@ def test_without_a_total_time_alone_counts(clock, capsys):
     assert len(lines) == 4
 
 
-def test_turns_of_many_are_counted(clock, capsys):
-    """As the benchmark counts: several at once, or none."""
+def test_updates_by_several_steps(clock, capsys):
+    """The benchmark advances by several steps at once, or by none."""
     with progress(total=12) as bar:
         for step in (5, 0, 0, 7, 0):
             clock[0] += 40
@@ -99,7 +99,7 @@ def test_turns_of_many_are_counted(clock, capsys):
     assert counts == ['5/12', '12/12']
 
 
-def test_a_run_that_stops_says_how_far_it_was(clock, capsys):
+def test_the_last_line_of_a_failed_run(clock, capsys):
     with pytest.raises(KeyError), progress(total=10) as bar:
         bar.update(4)
         raise KeyError
@@ -108,7 +108,7 @@ def test_a_run_that_stops_says_how_far_it_was(clock, capsys):
 
 
 @pytest.mark.parametrize('options', [dict(disable=True), {}])
-def test_nothing_done_is_no_line(capsys, options):
+def test_no_line_without_steps(capsys, options):
     list(progress([], **options))
     if options:
         list(progress([1, 2], **options))

@@ -1,4 +1,4 @@
-"""Measure the engine beside others, interleaved: tables, JSON, a picture."""
+"""Compare the engine's speed with other engines: tables, JSON, a picture."""
 
 import argparse
 import os
@@ -13,7 +13,7 @@ from aqd_mmdet.benchmark.engines import (
     need_packages,
 )
 from aqd_mmdet.benchmark.machine import Energy, describe
-from aqd_mmdet.benchmark.measure import rows
+from aqd_mmdet.benchmark.measure import Row, rows
 from aqd_mmdet.benchmark.prepare import Models
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.progress import progress
@@ -30,32 +30,37 @@ def main() -> None:
         nargs='+',
         default=[],
         metavar='CASE',
-        help=f'all, unless named: {", ".join(case.name for case in CASES)}',
+        help='cases to measure; default: all of '
+        f'{", ".join(case.name for case in CASES)}',
     )
     parser.add_argument(
         '--engines',
         nargs='+',
         default=[],
         metavar='ENGINE',
-        help='all that this machine can run, unless named; a wrong name '
-        'lists them',
+        help='engines to measure; default: all that this machine can run; a '
+        'wrong name shows similar ones',
     )
     parser.add_argument(
         '--threads',
         type=int,
         default=len(os.sched_getaffinity(0)),
-        help='of each engine; the default is the number of cores',
+        help='threads of each engine; default: the number of cores',
     )
     parser.add_argument(
-        '--rounds', type=int, default=11, help='turns of each engine'
+        '--rounds',
+        type=int,
+        default=11,
+        help='turns of each engine; default: 11',
     )
     benchmark(parser.parse_args())
 
 
 def benchmark(args: argparse.Namespace) -> None:
-    """Measure case after case; each is written when it is done."""
-    if args.threads < 1 or args.rounds < 1:
-        raise UserError('--threads and --rounds: 1 or more')
+    """Measure all cases; write the report after each of them."""
+    for name in ('threads', 'rounds'):
+        if getattr(args, name) < 1:
+            raise UserError(f'--{name} {getattr(args, name)}: give 1 or more')
     machine = describe()
     by_name = {case.name: case for case in CASES}
     cases = [by_name[x] for x in select(args.cases, by_name, '--cases')]
@@ -67,7 +72,7 @@ def benchmark(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     log = args.out / 'benchmark.log'
     log.write_text('')
-    found: list = []
+    results: list[Row] = []
     total = len(cases) * len(engines) * args.rounds
     with (
         tempfile.TemporaryDirectory(dir=args.out) as folder,
@@ -77,7 +82,7 @@ def benchmark(args: argparse.Namespace) -> None:
             ROOT / 'configs', Path(folder), bar.set_description_str
         )
         for case in cases:
-            found += rows(
+            results += rows(
                 case,
                 engines,
                 models,
@@ -87,16 +92,16 @@ def benchmark(args: argparse.Namespace) -> None:
                 bar.set_description_str,
                 bar.update,
             )
-            made = report.Report(
+            summary = report.Report(
                 machine,
                 args.threads,
                 Energy().missing,
                 tuple(cases),
                 tuple(engines),
-                tuple(found),
+                tuple(results),
             )
-            paths = report.write(made, args.out)
-    print(report.document(made))
+            paths = report.write(summary, args.out)
+    print(report.document(summary))
     print('\n'.join(map(str, paths)))
 
 

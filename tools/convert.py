@@ -6,10 +6,12 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS
+from torch import nn
 
 from aqd_mmdet.compiler import report, verify
-from aqd_mmdet.compiler.compile import compile_detector
+from aqd_mmdet.compiler.compile import Compilation, compile_detector
 from aqd_mmdet.config import labels_of
 from aqd_mmdet.engine import launch, preflight
 from aqd_mmdet.engine.checkpoint import (
@@ -27,7 +29,7 @@ from aqd_mmdet.progress import progress
 from aqd_mmdet.runtime.images import read_image
 from aqd_mmdet.runtime.preprocess import check_image, prepare
 
-# Of every report that this tool writes.
+# Keys of the reports that this tool writes.
 FIELDS = {field.name for field in fields(report.Report)}
 
 
@@ -63,85 +65,121 @@ def main() -> None:
 
 
 def convert(args: argparse.Namespace) -> None:
-    """Compile, verify, write, report."""
-    if args.out.suffix != '.aqd':
-        raise UserError(
-            f'--out {args.out}: give a name that ends in .aqd; the report '
-            'goes beside it, as .json'
-        )
-    beside = args.out.with_suffix('.json')
-    check_report(beside)
-    if not args.out.parent.is_dir():
-        raise UserError(f'--out {args.out}: no folder {args.out.parent}')
+    """Compile a detector, verify and evaluate it, write program and report."""
+    report_path = args.out.with_suffix('.json')
+    check_outputs(args.out, report_path)
     cfg = launch.read_config(args)
     if args.evaluate:
         preflight.check_data(cfg, ['test'])
-    for path in args.verify:  # before minutes of work
+    # Compiling takes minutes, so unreadable images are refused before it.
+    for path in args.verify:
         check_image(read_image(path), f'image {path}')
+    detector = load_detector(cfg, args.checkpoint)
+    compilation = compile_detector(
+        detector, cfg, say, fixed_point_of(detector)
+    )
+    compiled = compilation.compiled
+    agreements = compare(compilation, args.verify)
+    file.save(compiled, args.out)
+    metrics = {}
+    if args.evaluate:
+        use_compiled(cfg, args.out)
+        metrics = launch.build_runner(cfg).test()
+    float32_bytes = report.float32_bytes(detector)
+    summary = report.make_report(
+        compiled.programs,
+        agreements,
+        report.Sizes(
+            float32_bytes, float32_bytes // 2, args.out.stat().st_size
+        ),
+        metrics,
+    )
+    content = f'{json.dumps(asdict(summary), indent=1)}\n'
+    write_whole(report_path, content.encode())
+    if args.print:
+        for program in compiled.programs:
+            print('\n'.join(listing(program)))
+    print('\n'.join(report.lines(summary)))
+    print(f'{args.out}\n{report_path}')
+
+
+def check_outputs(out: Path, report_path: Path) -> None:
+    """Raise if the program or its report cannot or must not be written.
+
+    Args:
+        out: File of the program.
+        report_path: File of the report.
+
+    Raises:
+        UserError: If the suffix is wrong, the folder is missing or another
+            file would be replaced by the report.
+    """
+    if out.suffix != '.aqd':
+        raise UserError(
+            f'--out {out}: give a name that ends in .aqd; the report gets '
+            'the same name with .json'
+        )
+    check_report(report_path)
+    if not out.parent.is_dir():
+        raise UserError(
+            f'--out {out}: there is no folder {out.parent}; create it or '
+            'choose another --out'
+        )
+
+
+def check_report(path: Path) -> None:
+    """Raise if the report would replace a file of another kind.
+
+    Args:
+        path: File of the report.
+    """
+    if not path.exists():
+        return
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or not content.keys() >= FIELDS:
+        raise UserError(
+            f'{path} exists and is no report of this tool, which would '
+            'replace it: move it or choose another --out'
+        )
+
+
+def load_detector(cfg: Config, checkpoint: str) -> nn.Module:
+    """Return the detector of a config with the weights of a checkpoint."""
     say('building the detector')
     detector = MODELS.build(cfg.model).eval()
     labels = labels_of(cfg, 'test')
-    check_checkpoint(
-        args.checkpoint, detector, for_training=False, labels=labels
-    )
+    check_checkpoint(checkpoint, detector, for_training=False, labels=labels)
     preflight.check_label_order(cfg, 'test')
-    detector.load_state_dict(state_dict_of(read_checkpoint(args.checkpoint)))
-    made_of = compile_detector(detector, cfg, say, fixed_point_of(detector))
-    compiled, program = made_of.compiled, made_of.compiled.program
+    detector.load_state_dict(state_dict_of(read_checkpoint(checkpoint)))
+    return detector
+
+
+def compare(
+    compilation: Compilation, images: list[Path]
+) -> dict[str, verify.Agreement]:
+    """Compare the program's codes with the float simulation on images."""
+    compiled, program = compilation.compiled, compilation.compiled.program
     agreements = verify.new_agreements()
     mean = program.ops[0].mean  # type: ignore[attr-defined]
     for path in progress(
-        args.verify, desc='comparing', unit='image', disable=not args.verify
+        images, desc='comparing', unit='image', disable=not images
     ):
         image = read_image(path, compiled.preprocess.oriented)
         array, size = prepare(image, compiled.preprocess, program.stride)
         pixels = torch.from_numpy(array)
         normalised = pixels - torch.tensor(mean).float()[:, None, None]
         verify.compare(
-            made_of.trace, made_of.folded, pixels, normalised, agreements
+            compilation.trace,
+            compilation.folded,
+            pixels,
+            normalised,
+            agreements,
         )
-        verify.compare_regions(made_of, pixels, size, agreements)
-    file.save(compiled, args.out)
-    metrics = {}
-    if args.evaluate:
-        use_compiled(cfg, args.out)
-        metrics = launch.build_runner(cfg).test()
-    size_of_float = report.float32_bytes(detector)
-    made = report.make_report(
-        compiled.programs,
-        agreements,
-        report.Sizes(
-            size_of_float,
-            size_of_float // 2,
-            args.out.stat().st_size,
-        ),
-        metrics,
-    )
-    write_whole(beside, f'{json.dumps(asdict(made), indent=1)}\n'.encode())
-    if args.print:
-        for each in compiled.programs:
-            print('\n'.join(listing(each)))
-    print('\n'.join(report.lines(made)))
-    print(f'{args.out}\n{beside}')
-
-
-def check_report(path: Path) -> None:
-    """Raise if a file of another kind is where the report is written to.
-
-    Args:
-        path: Of the report.
-    """
-    if not path.exists():
-        return
-    try:
-        kept = json.loads(path.read_bytes())
-    except ValueError:
-        kept = None
-    if not isinstance(kept, dict) or not kept.keys() >= FIELDS:
-        raise UserError(
-            f'{path} is there and is no report of this tool, which would '
-            'replace it: move it or choose another --out'
-        )
+        verify.compare_regions(compilation, pixels, size, agreements)
+    return agreements
 
 
 if __name__ == '__main__':

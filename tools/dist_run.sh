@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Start one process per device: dist_run.sh TOOL CONFIG DEVICES [arguments]
+# Start a tool with one process per device:
+#   tools/dist_run.sh TOOL CONFIG DEVICES [arguments]
 set -eu
 tools=$(cd "$(dirname "$0")" && pwd)
 if [[ ! ${3:-} =~ ^[1-9][0-9]*$ ]]; then
-    echo "error: the number of devices is missing or not a number" >&2
+    echo "error: DEVICES=${3:-}: give the number of devices, 1 or more" >&2
     exit 2
 fi
 export PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}"

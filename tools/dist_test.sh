@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Evaluate on several devices (CPU processes where there is no GPU):
+# Evaluate on several devices (GPUs; without GPUs, CPU processes):
 #   tools/dist_test.sh CONFIG CHECKPOINT DEVICES [arguments of tools/test.py]
-# Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT on each.
+# On several machines, set NNODES, NODE_RANK, MASTER_ADDR and PORT on each.
 exec "$(dirname "$0")/dist_run.sh" test.py "$1" "$3" "$2" "${@:4}"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train on several devices (CPU processes where there is no GPU):
+# Train on several devices (GPUs; without GPUs, CPU processes):
 #   tools/dist_train.sh CONFIG DEVICES [arguments of tools/train.py]
-# Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT on each.
+# On several machines, set NNODES, NODE_RANK, MASTER_ADDR and PORT on each.
 exec "$(dirname "$0")/dist_run.sh" train.py "$1" "$2" "${@:3}"

@@ -21,15 +21,14 @@ from aqd_mmdet.runtime import Detector
 from aqd_mmdet.runtime.fonts import Names, write_names
 from aqd_mmdet.runtime.images import draw, read_image
 
-# What is taken from a folder: what training reads as well.
+# Suffixes of the pictures in a folder, as in training.
 SUFFIXES = (
     '.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif',
     '.ppm', '.pgm', '.pbm', '.jp2', '.avif',
 )  # fmt: skip
-# A text chunk of the pictures that are drawn here; others are not replaced.
+# PNG text chunk that marks this tool's own pictures. Only these are replaced.
 MARK = ('Software', 'aqd_mmdet')
-# Of names in a message.
-SHOWN = 5
+MAX_NAMES = 5  # class names in a message
 
 
 @one_line
@@ -40,33 +39,36 @@ def main() -> None:
         'images',
         type=Path,
         nargs='+',
-        help='image files, and folders, of which the pictures are taken; a '
-        'file that is named twice is drawn once',
+        help='image files, or folders of images; a file that is named twice '
+        'is drawn once',
     )
     parser.add_argument(
         '--out',
         type=Path,
         default=Path('detections'),
-        help='folder to draw to; pictures that were drawn by this tool are '
-        'replaced, others never',
+        help="folder for the drawn pictures; only this tool's own pictures "
+        'are replaced',
     )
     parser.add_argument(
-        '--score', type=float, default=0.3, help='least score that is drawn'
+        '--score',
+        type=float,
+        default=0.3,
+        help='lowest score to draw; default: 0.3',
     )
     parser.add_argument(
         '--font',
         type=Path,
-        help='file of a font that has the characters of the class names; '
-        'those of the system are searched as well',
+        help="font file with the characters of the class names; the system's "
+        'fonts are searched, too',
     )
     infer(parser.parse_args())
 
 
 def infer(args: argparse.Namespace) -> None:
-    """Check everything, then draw picture after picture."""
+    """Check all arguments, then draw the pictures."""
     if not 0 <= args.score <= 1:
         raise UserError(f'--score {args.score:g}: give a number from 0 to 1')
-    # A name of a file need not be text that the output's encoding has.
+    # File names can have bytes that the output's encoding cannot represent.
     sys.stdout.reconfigure(errors='backslashreplace')
     detector = Detector(args.model)
     oriented = detector.compiled.preprocess.oriented
@@ -75,52 +77,52 @@ def infer(args: argparse.Namespace) -> None:
     targets = targets_of(images, args.out)
     check_targets(images, targets)
     make_folders(args.out, targets)
-    tell_missing(names, detector.labels)
+    report_missing(names, detector.labels)
     for number, (path, target) in enumerate(
         zip(images, targets, strict=True), 1
     ):
         image = read_image(path, oriented)
-        found = detector(image, f'image {path}')
-        shown = int((found.scores >= args.score * 2**SCORE_BITS).sum())
-        picture = draw(image, found, names.texts, args.score, names.fonts)
+        detections = detector(image, f'image {path}')
+        count = int((detections.scores >= args.score * 2**SCORE_BITS).sum())
+        picture = draw(image, detections, names.texts, args.score, names.fonts)
         save(picture, target)
         print(
-            f'{number}/{len(images)} {path}: {shown} objects, {target}',
+            f'{number}/{len(images)} {path}: {count} objects, {target}',
             flush=True,
         )
 
 
 def gather(paths: Iterable[Path]) -> list[Path]:
-    """Return the image files; a folder's own pictures stand for it.
+    """Return the image files; replace each folder with its pictures.
 
     Raises:
         UserError: If a file is missing or a folder has no pictures.
     """
-    found: list[Path] = []
+    images: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += pictures_in(path)
+            images += pictures_in(path)
         elif path.is_file():
-            found.append(path)
+            images.append(path)
         else:
             raise UserError(f'image {path}: no such file or folder')
-    return found
+    return images
 
 
 def pictures_in(folder: Path) -> list[Path]:
     """Return a folder's pictures in the order of their names.
 
-    Hidden files are none, and pictures that were drawn here are passed over,
-    so that a folder can be its own --out.
+    Hidden files are skipped. Pictures that this tool drew are skipped, too,
+    so that --out can be the same folder.
 
     Raises:
-        UserError: If there are none.
+        UserError: If the folder cannot be read or has no pictures.
     """
     try:
         files = sorted(path for path in folder.iterdir() if path.is_file())
     except OSError as error:
         raise UserError(
-            f'folder {folder}: it cannot be read ({error.strerror})'
+            f'folder {folder}: cannot be read ({error.strerror})'
         ) from None
     pictures = [
         path
@@ -132,21 +134,21 @@ def pictures_in(folder: Path) -> list[Path]:
     skipped = len(files) - len(pictures)
     if not pictures:
         raise UserError(
-            f'folder {folder}: none of its {skipped} files is a picture that '
-            'this tool has not drawn; expected files (folders in it are not '
-            f'searched) that end in {", ".join(SUFFIXES)}'
+            f'folder {folder}: none of its {skipped} files is an image, '
+            "except this tool's own pictures; expected files with one of the "
+            f'suffixes {", ".join(SUFFIXES)} (subfolders are not searched)'
         )
     if skipped:
         print(
-            f'{folder}: {len(pictures)} pictures; {skipped} other files, or '
-            'drawn by this tool, are skipped',
+            f'{folder}: {len(pictures)} pictures; {skipped} other files or '
+            'pictures of this tool are skipped',
             flush=True,
         )
     return pictures
 
 
 def distinct(paths: Iterable[Path]) -> list[Path]:
-    """Return each file once, whatever ways to it were named."""
+    """Return each file once, even if several paths lead to it."""
     by_file: dict[Path, Path] = {}
     for path in paths:
         by_file.setdefault(path.resolve(), path)
@@ -154,90 +156,93 @@ def distinct(paths: Iterable[Path]) -> list[Path]:
 
 
 def targets_of(images: list[Path], out: Path) -> list[Path]:
-    """Return where each picture is drawn to: no two to the same file.
+    """Return a distinct file in the output folder for each picture.
 
-    By its name; where two would have the same, all keep the folders below
-    their common one, and those that still are the same their suffix.
+    A picture keeps its name. If two names are equal, all pictures keep their
+    folders below the common parent folder as well. Where this is not enough,
+    pictures also keep their suffixes, as in ``1.jpg.png``.
 
     Args:
-        images: Different files.
-        out: Folder of all.
+        images: Distinct image files.
+        out: Output folder.
     """
     flat = [Path(f'{path.stem}.png') for path in images]
     if not repeated(flat):
         return [out / name for name in flat]
-    # Folders without links and dots; the file's own name, if it is a link.
-    placed = [path.parent.resolve() / path.name for path in images]
+    # Resolve links in folders, but keep the name of a link to a file.
+    absolute = [path.parent.resolve() / path.name for path in images]
     try:
-        root = os.path.commonpath([path.parent for path in placed])
-    except ValueError:  # two drives of Windows
+        root = os.path.commonpath([path.parent for path in absolute])
+    except ValueError:  # on Windows, two drives have no common folder
         raise UserError(
-            'images on two drives have the same name: draw those of one '
-            'drive after the other, with another --out'
+            'images on two drives have the same name: run this tool once for '
+            'each drive, with another --out'
         ) from None
-    kept = [path.relative_to(root) for path in placed]
-    short = [path.with_name(f'{path.stem}.png') for path in kept]
-    full = [path.with_name(f'{path.name}.png') for path in kept]
-    twice = repeated(short)
+    relative = [path.relative_to(root) for path in absolute]
+    short = [path.with_name(f'{path.stem}.png') for path in relative]
+    full = [path.with_name(f'{path.name}.png') for path in relative]
+    ambiguous = repeated(short)
     names = [
-        long if key(brief) in twice else brief
+        long if key(brief) in ambiguous else brief
         for brief, long in zip(short, full, strict=True)
     ]
-    # '1.jpg', '1.png' and '1.jpg.bmp': only whole names are surely different.
+    # With '1.jpg', '1.png' and '1.jpg.bmp', short and full names still
+    # collide. Full names alone are always distinct.
     return [out / name for name in (full if repeated(names) else names)]
 
 
 def key(path: Path) -> str:
-    """Return what is the same if any file system takes two paths for one."""
+    """Return a key that is equal for paths that some file systems treat as the
+    same: those that differ in case or Unicode normalisation."""
     return unicodedata.normalize('NFC', str(path)).casefold()
 
 
 def repeated(paths: list[Path]) -> set[str]:
-    """Return the keys that more than one path has."""
+    """Return the keys that two or more paths share."""
     counts = Counter(map(key, paths))
-    return {each for each, count in counts.items() if count > 1}
+    return {name for name, count in counts.items() if count > 1}
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file is a picture that this tool drew."""
+    """Return whether this tool drew a picture."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         try:
             with Image.open(path, formats=['PNG']) as image:
                 return image.info.get(MARK[0]) == MARK[1]
-        except Exception:  # of any kind, if it is no image
+        except Exception:  # Pillow raises errors of any kind
             return False
 
 
 def check_targets(images: list[Path], targets: list[Path]) -> None:
-    """Refuse to replace what this tool did not draw.
+    """Raise if a target would replace anything but this tool's own pictures.
 
     Raises:
-        UserError: If a target is such a file, a link or a folder.
+        UserError: If a target is an input, another file, a link or a folder.
     """
     inputs = {path.resolve() for path in images}
     for target in targets:
-        # What is not whole yet has another name: files.write_whole.
+        # files.write_whole writes to the .part file first.
         for path in (target, target.with_name(f'{target.name}.part')):
             if not os.path.lexists(path):
                 continue
             if path.resolve() in inputs:
-                what = 'is one of the images'
+                obstacle = 'is one of the images'
             elif path.is_symlink() or not is_ours(path):
-                what = 'is there and was not drawn by this tool'
+                obstacle = 'exists and was not drawn by this tool'
             else:
                 continue
             raise UserError(
-                f'--out {target.parent}: {path.name} {what}: move it or '
+                f'--out {target.parent}: {path.name} {obstacle}: move it or '
                 'choose another --out'
             )
 
 
 def make_folders(out: Path, targets: list[Path]) -> None:
-    """Make the folders of targets, and see that they can be written to.
+    """Create the folders of the targets and check that they are writable.
 
     Raises:
-        UserError: If one cannot be made or written to.
+        UserError: If a folder cannot be created or written to.
     """
     for folder in sorted({target.parent for target in targets}):
         try:
@@ -254,27 +259,29 @@ def make_folders(out: Path, targets: list[Path]) -> None:
             ) from None
 
 
-def tell_missing(names: Names, labels: tuple[str, ...]) -> None:
-    """Say in one line which class names cannot be drawn."""
+def report_missing(names: Names, labels: tuple[str, ...]) -> None:
+    """Print in one line which class names cannot be drawn."""
     if not names.missing:
         return
-    shown = names.missing[:SHOWN]
-    told = ', '.join(f'#{x} {" ".join(labels[x].split())}' for x in shown)
-    more = len(names.missing) - SHOWN
+    listed = ', '.join(
+        f'#{x} {" ".join(labels[x].split())}'
+        for x in names.missing[:MAX_NAMES]
+    )
+    more = len(names.missing) - MAX_NAMES
     print(
-        f'no font has the characters of {told}'
-        f'{f" and {more} more" if more > 0 else ""}: numbers are drawn; '
-        'name a font that has them by --font FILE',
+        f'no font has the characters of {listed}'
+        f'{f" and {more} more" if more > 0 else ""}: numbers are drawn '
+        'instead; choose a font that has them with --font FILE',
         file=sys.stderr,
         flush=True,
     )
 
 
 def save(picture: Image.Image, target: Path) -> None:
-    """Write a picture that can be told from others.
+    """Write a picture with this tool's mark.
 
     Raises:
-        UserError: If it cannot be written.
+        UserError: If the file cannot be written.
     """
     mark = PngInfo()
     mark.add_text(*MARK)

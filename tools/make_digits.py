@@ -27,7 +27,7 @@ def main() -> None:
         written = write_digits(out, scenes, lambda done, _: bar.update())
     print(
         f'{out}: {scenes.train} + {scenes.val} images of {scenes.size} '
-        f'pixels{"" if written else ", there already"}'
+        f'pixels{"" if written else ", written earlier"}'
     )
 
 

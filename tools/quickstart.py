@@ -1,6 +1,6 @@
-"""The main job on the embedded dataset: train, quantise, compile, evaluate.
+"""Train, quantise, compile and evaluate a detector on the embedded dataset.
 
-A run that was stopped goes on where it was; remove the folder to start anew.
+An interrupted run resumes where it stopped. To start anew, remove the folder.
 """
 
 import argparse
@@ -31,25 +31,27 @@ from aqd_mmdet.visualization import Box, draw_comparison
 TOOLS = Path(__file__).resolve().parent
 CONFIGS = TOOLS.parent / 'configs' / 'digits'
 DATA = Path('data/digits')
-# Where precision and recall are in balance on the validation scenes.
-SHOWN_SCORE = 0.3
+# Lowest score to draw. At this threshold, precision and recall are balanced on
+# the validation scenes.
+SCORE_THRESHOLD = 0.3
 ROWS_PER_PICTURE, PICTURES = 4, 2
-# Scenes on which the program's codes are compared with the simulation's.
-COMPARED = 10
+# Number of scenes on which the program is compared with the simulation.
+VERIFY_IMAGES = 10
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one detector of the run came to.
+    """Accuracy, size and times of one detector.
 
     Attributes:
         bbox_mAP: COCO AP on the validation scenes, 0 to 1.
-        bbox_mAP_50: The same at IoU 0.5.
-        weight_bytes: All parameters, those of quantised layers at their bit
-            width, others in 4 bytes; of the integer program, its file.
-        made_seconds: Time of training, 0 where it was done before; of the
-            integer program, of compiling, comparing and evaluating it.
-        test_seconds: Time of evaluation, None where it is part of the other.
+        bbox_mAP_50: COCO AP at IoU 0.5.
+        weight_bytes: Size of the parameters: weights of quantised layers at
+            their bit width, all others at 4 bytes. For the integer program,
+            the size of its file.
+        made_seconds: Time of training; 0 if an earlier run trained it. For the
+            integer program, the time to compile, verify and evaluate it.
+        test_seconds: Time of evaluation; None for the integer program.
     """
 
     bbox_mAP: float
@@ -64,7 +66,7 @@ def say(text: str) -> None:
 
 
 def run_tool(name: str, *arguments: object) -> float:
-    """Run a tool in a process of its own and return its seconds."""
+    """Run a tool in its own process and return the elapsed seconds."""
     start = time.monotonic()
     command = [sys.executable, str(TOOLS / name), *map(str, arguments)]
     code = subprocess.run(command).returncode
@@ -76,12 +78,12 @@ def run_tool(name: str, *arguments: object) -> float:
 def train(
     config: Path, work_dir: Path, options: list[str]
 ) -> tuple[Path, float]:
-    """Train, or go on training; return the last checkpoint and seconds."""
+    """Train or resume; return the last checkpoint and the elapsed seconds."""
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(dict(o.split('=', 1) for o in options))
     last = work_dir / f'epoch_{int(cfg.train_cfg.max_epochs)}.pth'
     if last.is_file():
-        print(f'{last} is there: training was done before')
+        print(f'{last} exists: an earlier run trained the detector')
         return last, 0.0
     arguments = ['--cfg-options', *options] if options else []
     return last, run_tool(
@@ -92,14 +94,14 @@ def train(
 def evaluate(
     config: Path, checkpoint: Path, work_dir: Path
 ) -> tuple[dict, float]:
-    """Run COCO evaluation; return its metrics and seconds."""
+    """Run COCO evaluation; return the metrics and the elapsed seconds."""
     seconds = run_tool('test.py', config, checkpoint, '--work-dir', work_dir)
     newest = max(work_dir.glob('*/*.json'), key=lambda p: p.stat().st_mtime)
     return json.loads(newest.read_text()), seconds
 
 
 def weight_bytes(model: nn.Module) -> int:
-    """Return the size of a detector's parameters, packed at their widths."""
+    """Return the bytes of a detector's parameters at their bit widths."""
     bits = 32 * sum(p.numel() for p in model.parameters())
     for layer in quantized_layers(model).values():
         width = layer.weight_quantizer.grid.bits
@@ -108,7 +110,7 @@ def weight_bytes(model: nn.Module) -> int:
 
 
 def truth(annotations: dict, image_id: int) -> list[Box]:
-    """Return the annotated boxes of an image."""
+    """Return the ground-truth boxes of an image."""
     return [
         Box(*a['bbox'], a['category_id'], str(a['category_id']))
         for a in annotations['annotations']
@@ -118,15 +120,16 @@ def truth(annotations: dict, image_id: int) -> list[Box]:
 
 def detect(model: nn.Module, image: np.ndarray) -> list[Box]:
     """Return the boxes that a detector finds in an RGB image."""
-    found = inference_detector(model, image[..., ::-1]).pred_instances.cpu()
+    result = inference_detector(model, image[..., ::-1])
+    detections = result.pred_instances.cpu()
     boxes = []
     for (x0, y0, x1, y1), label, score in zip(
-        found.bboxes.tolist(),
-        found.labels.tolist(),
-        found.scores.tolist(),
+        detections.bboxes.tolist(),
+        detections.labels.tolist(),
+        detections.scores.tolist(),
         strict=True,
     ):
-        if score >= SHOWN_SCORE:
+        if score >= SCORE_THRESHOLD:
             boxes.append(
                 Box(x0, y0, x1 - x0, y1 - y0, label, f'{label} {score:.2f}')
             )
@@ -138,7 +141,7 @@ def detect_on_integers(detector: Detector, image: np.ndarray) -> list[Box]:
     boxes = []
     for corners, label, units in zip(*detector(image), strict=True):
         score = units / 2**SCORE_BITS
-        if score >= SHOWN_SCORE:
+        if score >= SCORE_THRESHOLD:
             x0, y0, x1, y1 = (corners / 2**BOX_BITS).tolist()
             name = f'{label} {score:.2f}'
             boxes.append(Box(x0, y0, x1 - x0, y1 - y0, int(label), name))
@@ -146,17 +149,17 @@ def detect_on_integers(detector: Detector, image: np.ndarray) -> list[Box]:
 
 
 def compile_to_integers(config: Path, checkpoint: Path, out: Path) -> Outcome:
-    """Compile, compare with the simulation, evaluate."""
-    images = sorted((DATA / 'val').glob('*.png'))[:COMPARED]
+    """Compile a detector, compare it with the simulation and evaluate it."""
+    images = sorted((DATA / 'val').glob('*.png'))[:VERIFY_IMAGES]
     seconds = run_tool(
         'convert.py', config, checkpoint, '--out', out / 'model.aqd',
         '--work-dir', out / 'integer_test', '--evaluate', '--verify', *images,
     )  # fmt: skip
-    made = json.loads((out / 'model.json').read_text())
+    report = json.loads((out / 'model.json').read_text())
     return Outcome(
-        made['metrics']['coco/bbox_mAP'],
-        made['metrics']['coco/bbox_mAP_50'],
-        made['sizes']['packed'],
+        report['metrics']['coco/bbox_mAP'],
+        report['metrics']['coco/bbox_mAP_50'],
+        report['sizes']['packed'],
         seconds,
         None,
     )
@@ -166,18 +169,17 @@ Find = Callable[[np.ndarray], list[Box]]
 
 
 def draw(out: Path, finders: dict[str, Find]) -> list[Path]:
-    """Draw truth and detections of some validation scenes."""
+    """Draw ground truth and detections of some validation scenes."""
     annotations = json.loads((DATA / 'val.json').read_text())
     paths = []
     for page in range(PICTURES):
-        shown = annotations['images'][page * ROWS_PER_PICTURE :][
-            :ROWS_PER_PICTURE
-        ]
+        first = page * ROWS_PER_PICTURE
+        entries = annotations['images'][first : first + ROWS_PER_PICTURE]
         images = [
             np.asarray(Image.open(DATA / 'val' / entry['file_name']))
-            for entry in shown
+            for entry in entries
         ]
-        columns = {'truth': [truth(annotations, e['id']) for e in shown]}
+        columns = {'truth': [truth(annotations, e['id']) for e in entries]}
         for title, find in finders.items():
             columns[title] = [find(image) for image in images]
         paths.append(out / f'detections_{page}.png')
@@ -198,36 +200,15 @@ def main() -> None:
     run_tool('make_digits.py', '--out', DATA)
     outcomes: dict[str, Outcome] = {}
     finders: dict[str, Find] = {}
-    previous: Path | None = None
-    for name, title in (('float', 'float'), ('w2a2', '2 bits')):
-        stem = 'fp' if name == 'float' else '2bit'
-        config = CONFIGS / f'retinanet_digits_{stem}.py'
-        say(f'training: {title}')
-        options = [f'load_from={previous}'] if previous else []
-        checkpoint, train_seconds = train(config, out / name, options)
-        say(f'COCO evaluation: {title}')
-        metrics, test_seconds = evaluate(
-            config, checkpoint, out / f'{name}_test'
-        )
-        if 'coco/bbox_mAP' not in metrics:
-            raise UserError(
-                f'{checkpoint}: the detector finds nothing; '
-                f'remove {out} and run again'
-            )
-        model = init_detector(
-            str(config),
-            str(checkpoint),
-            device='cuda' if torch.cuda.is_available() else 'cpu',
-        )
-        outcomes[name] = Outcome(
-            metrics['coco/bbox_mAP'],
-            metrics['coco/bbox_mAP_50'],
-            weight_bytes(model),
-            train_seconds,
-            test_seconds,
-        )
-        finders[title] = partial(detect, model)
-        previous = checkpoint
+    checkpoint, outcomes['float'], model = train_and_evaluate(
+        CONFIGS / 'retinanet_digits_fp.py', 'float', 'float', out, []
+    )
+    finders['float'] = partial(detect, model)
+    config = CONFIGS / 'retinanet_digits_2bit.py'
+    checkpoint, outcomes['w2a2'], model = train_and_evaluate(
+        config, 'w2a2', '2 bits', out, [f'load_from={checkpoint}']
+    )
+    finders['2 bits'] = partial(detect, model)
     say('compiling to integers')
     outcomes['integer'] = compile_to_integers(config, checkpoint, out)
     finders['integers'] = partial(
@@ -238,6 +219,52 @@ def main() -> None:
     summary = {name: asdict(o) for name, o in outcomes.items()}
     text = f'{json.dumps(summary, indent=2)}\n'
     write_whole(out / 'summary.json', text.encode())
+    print_table(outcomes)
+    for path in (*pictures, out / 'summary.json'):
+        print(path)
+    print(f'{time.monotonic() - start:.0f} s in all')
+
+
+def train_and_evaluate(
+    config: Path, name: str, title: str, out: Path, options: list[str]
+) -> tuple[Path, Outcome, nn.Module]:
+    """Train and evaluate one detector.
+
+    Args:
+        config: Its config.
+        name: Name of its folder in ``out``.
+        title: Name in messages.
+        out: Folder of the run.
+        options: Overrides for ``--cfg-options``.
+
+    Returns:
+        tuple: The checkpoint, the results and the detector.
+    """
+    say(f'training: {title}')
+    checkpoint, train_seconds = train(config, out / name, options)
+    say(f'COCO evaluation: {title}')
+    metrics, test_seconds = evaluate(config, checkpoint, out / f'{name}_test')
+    if 'coco/bbox_mAP' not in metrics:
+        raise UserError(
+            f'{checkpoint}: the detector finds no object; remove {out} and '
+            'run again'
+        )
+    model = init_detector(
+        str(config),
+        str(checkpoint),
+        device='cuda' if torch.cuda.is_available() else 'cpu',
+    )
+    outcome = Outcome(
+        metrics['coco/bbox_mAP'],
+        metrics['coco/bbox_mAP_50'],
+        weight_bytes(model),
+        train_seconds,
+        test_seconds,
+    )
+    return checkpoint, outcome, model
+
+
+def print_table(outcomes: dict[str, Outcome]) -> None:
     print(
         f'\n{"":8}{"AP":>8}{"AP50":>8}{"weights":>12}{"made in":>9}{"test":>8}'
     )
@@ -247,9 +274,6 @@ def main() -> None:
             f'{name:8}{o.bbox_mAP:8.3f}{o.bbox_mAP_50:8.3f}'
             f'{o.weight_bytes / 1024:8.0f} KiB{o.made_seconds:8.0f}s{test:>8}'
         )
-    for path in (*pictures, out / 'summary.json'):
-        print(path)
-    print(f'{time.monotonic() - start:.0f} s in all')
 
 
 if __name__ == '__main__':

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up, then train, quantise, evaluate and draw on the embedded dataset.
+# Set up the environment, then run quickstart.py with the given arguments.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash tools/setup_env.sh

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Install what tests/runtime/test_cross.py builds and runs the engine for other
-# machines with, on Debian or Ubuntu, as root: about 150 MB to load. Without
-# it those tests are skipped.
+# Install the cross compilers and emulators of tests/runtime/test_cross.py on
+# Debian or Ubuntu, as root. The download is about 150 MB. Without these packages,
+# the tests for other processors are skipped.
 set -euo pipefail
 
 packages=(
     g++-aarch64-linux-gnu qemu-user # ARM and RISC-V, emulated
     clang lld wasi-libc libc++-dev-wasm32 libclang-rt-dev-wasm32
 )
-# Whoever has node has it from anywhere.
+# node may come from elsewhere than apt.
 command -v node >/dev/null || packages+=(nodejs)
 
 installed() {
@@ -17,15 +17,15 @@ installed() {
 }
 
 if [[ $(installed) == "${#packages[@]}" ]]; then
-    echo 'other machines: their tools are here'
+    echo 'cross compilers and emulators: already installed'
     exit
 fi
 if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
-    echo "other machines: as root, where apt is: apt-get install ${packages[*]}" >&2
+    echo "error: cross compilers need root and apt; run as root: apt-get install ${packages[*]}" >&2
     exit 2
 fi
 log=$(mktemp)
-echo 'other machines: their tools (1 to 2 minutes)'
+echo 'cross compilers and emulators: installing (1 to 2 minutes)'
 {
     apt-get update &&
         DEBIAN_FRONTEND=noninteractive apt-get install --yes \

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Make a virtual environment with everything that the project needs; done
-# again, it takes a second. AQD_STACK=upstream takes OpenMMLab's own packages
-# (in .venv-upstream) instead of the maintained OneDL forks (in .venv).
-# With --python it only prints the path of the environment's python.
+# Create a virtual environment with everything that the project needs. If the
+# environment is up to date, this takes a second. AQD_STACK=upstream installs
+# OpenMMLab's own packages (in .venv-upstream) instead of the maintained OneDL
+# forks (in .venv). With --python, print only the path of the environment's
+# python.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -38,15 +39,15 @@ if [[ ${1:-} == --python ]]; then
     exit
 fi
 
-# What the environment was made from; it is good if its mark says the same.
+# The environment is up to date if it has the checksum of these files.
 csrc=aqd_mmdet/runtime/csrc
-wanted=$(cat tools/setup_env.sh setup.cfg setup.py $(find "$csrc" -type f | sort) | cksum)
-if [[ $(cat "$venv/ready" 2>/dev/null) == "$wanted" ]]; then
+checksum=$(cat tools/setup_env.sh setup.cfg setup.py $(find "$csrc" -type f | sort) | cksum)
+if [[ $(cat "$venv/ready" 2>/dev/null) == "$checksum" ]]; then
     echo "environment: $venv is ready"
     exit
 fi
 
-is_right_python() {
+is_supported_python() {
     "$1" -c 'import sys, venv, ensurepip
 sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null
 }
@@ -54,18 +55,18 @@ sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null
 find_python() {
     local candidate
     for candidate in ${PYTHON:-} python3 python3.11 python3.12 python3.10; do
-        if is_right_python "$candidate"; then
+        if is_supported_python "$candidate"; then
             command -v "$candidate"
             return
         fi
     done
-    fail 'no Python 3.10 to 3.12 with venv: install one, or name it by PYTHON=/path/to/python'
+    fail 'no Python 3.10 to 3.12 with venv: install one or set PYTHON=/path/to/python'
 }
 
 check_disk() { # FOLDER GIB
     local free
     free=$(df -Pk "$1" | awk 'NR == 2 { print int($4 / 1048576) }')
-    ((free >= $2)) || fail "$1 has $free GiB free, the set-up needs $2: make room"
+    ((free >= $2)) || fail "$1 has $free GiB free, the set-up needs $2 GiB: free some space"
 }
 
 step() { # WHAT COMMAND...
@@ -73,7 +74,7 @@ step() { # WHAT COMMAND...
     shift
     "$@" >>"$log" 2>&1 || {
         tail -n 4 "$log" >&2
-        fail "that step failed (all of it: $log); with the network and the disk in order, run the same command again"
+        fail "this step failed (see $log): check the network and the disk, then run the same command again"
     }
 }
 
@@ -81,12 +82,12 @@ has_gpu() { command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; }
 
 device=cpu
 if has_gpu; then device=cuda; fi
-# A wheel fits one version of PyTorch, with CUDA or without.
+# A wheel of mmcv works with one version of PyTorch and one device only.
 wheels=${XDG_CACHE_HOME:-$HOME/.cache}/aqd_mmdet/wheels/${torch//==/-}-$device
 
 install_torch() {
-    # The registry's default build carries CUDA; without a GPU the CPU build
-    # is a tenth of the size. uv knows where PyTorch keeps it.
+    # On Linux, PyPI's build contains CUDA. The CPU build has a tenth of its
+    # size. If no configured index has it, uv knows PyTorch's own index.
     if [[ $device == cpu && $(uname) == Linux ]]; then
         "${pip[@]}" "$torch+cpu" && return
         "${pip[@]}" uv &&
@@ -105,9 +106,9 @@ find_wheel() {
 build_mmcv() {
     local jobs
     jobs=$(getconf _NPROCESSORS_ONLN)
-    # Without isolation, or the build does not see PyTorch and silently leaves
-    # the operators out. -O1: half the time of -O2, and training does not
-    # depend on these operators' speed.
+    # An isolated build does not find PyTorch and silently omits the operators.
+    # -O1 halves the build time of -O2; training does not depend on the speed
+    # of these operators.
     MMCV_WITH_OPS=1 MAX_JOBS=$jobs CFLAGS='-g0 -O1' CXXFLAGS='-g0 -O1' \
         "$python" -m pip wheel --no-build-isolation --no-deps \
         --wheel-dir "$wheels.part" "$mmcv"
@@ -119,7 +120,7 @@ base=$(find_python)
 check_disk . 4
 if [[ ! -x $venv/bin/python ]] || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     rm -rf "$venv"
-    echo "environment: making $venv with $("$base" --version)"
+    echo "environment: creating $venv with $("$base" --version)"
     "$base" -m venv "$venv" || fail "$base cannot make a virtual environment: install its venv package"
 fi
 rm -f "$venv/ready"
@@ -135,13 +136,13 @@ if [[ -z $(find_wheel) ]]; then
     else
         command -v c++ >/dev/null || command -v g++ >/dev/null ||
             fail 'no C++ compiler: install one (Debian: apt install g++)'
-        step "mmcv's operators are compiled, once (7 to 15 minutes on 2 cores)" \
+        step "mmcv's operators, compiled once (7 to 15 minutes on 2 cores)" \
             build_mmcv
     fi
 fi
 step 'MMDetection and its requirements (1 to 3 minutes)' \
     "${pip[@]}" "$(find_wheel)" "${stack[@]}" "${build[0]}"
 step 'this package' "${pip[@]}" --no-build-isolation --editable '.[train,test]'
-step 'check' "$python" -c 'import mmdet, mmcv._ext, aqd_mmdet.models'
-echo "$wanted" >"$venv/ready"
+step 'import check' "$python" -c 'import mmdet, mmcv._ext, aqd_mmdet.models'
+echo "$checksum" >"$venv/ready"
 echo "environment: $venv is ready"

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Start one task per GPU: slurm_run.sh PARTITION JOB TOOL [arguments]
+# Start a tool under Slurm with one task per GPU:
+#   tools/slurm_run.sh PARTITION JOB TOOL [arguments]
 set -eu
 tools=$(cd "$(dirname "$0")" && pwd)
 per_node=${GPUS_PER_NODE:-8}
 export PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}"
-# SRUN_ARGS is meant to be split into words.
+# SRUN_ARGS has no quotes, because it holds several words.
 # shellcheck disable=SC2086
 exec srun -p "$1" \
     --job-name="$2" \

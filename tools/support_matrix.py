@@ -1,7 +1,8 @@
-"""Which detectors of MMDetection can be quantised: writes docs/models.md.
+"""Write docs/models.md: which detectors of MMDetection can be quantised.
 
-Each configuration is built at each width, trained for a step, evaluated,
-captured, compiled, and its program compared with integer-aware mode.
+Each config is built at each bit width, trained for one step, evaluated,
+traced and compiled. Then its program is compared with integer-aware mode, and
+the engine with the reference.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import site
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +43,14 @@ from aqd_mmdet.runtime.engine import Engine
 ROOT = Path(__file__).parent.parent
 BASES = ROOT / 'configs/_base_/models'
 WIDTHS = (8, 4, 2)
-# Large enough that the coarsest level of a pyramid has more than one pixel,
-# of which a norm can take statistics.
-TRAINED, COMPARED = 256, 64
-REGION = 7  # bins of a second stage
-# Detectors that are expected to be refused: the matrix says why.
-OTHERS = {
+# Side of the training images in pixels. It is large enough that the coarsest
+# level of the pyramid has several pixels, so its norm has statistics.
+TRAIN_SIDE = 256
+# Side of the images in comparisons, which are slow in the reference.
+COMPARE_SIDE = 64
+REGION_SIDE = 7  # bins of a region in a second stage
+# Detectors that must be refused; the matrix gives the reason.
+REFUSED = {
     'tood/tood_r50_fpn_1x_coco.py': 'TOOD',
     'ddod/ddod_r50_fpn_1x_coco.py': 'DDOD',
     'yolof/yolof_r50-c5_8xb8-1x_coco.py': 'YOLOF',
@@ -60,13 +64,13 @@ OTHERS = {
 
 @dataclass
 class Row:
-    """What a detector could do at one width.
+    """Result of one detector at one bit width.
 
     Attributes:
-        name: Of its configuration.
-        bits: Width.
-        done: Steps that it passed.
-        reason: Why it did not pass the next; empty if it passed all.
+        name: Name of the config.
+        bits: Bit width.
+        done: Steps that the detector passed.
+        reason: Why it failed the next step; empty if it passed all steps.
     """
 
     name: str
@@ -77,24 +81,24 @@ class Row:
 
 @contextmanager
 def step(row: Row, name: str) -> Iterator[None]:
-    """Count a step as passed if nothing in it fails."""
+    """Record a step as passed unless its body raises."""
     yield
     row.done.append(name)
 
 
 def check(row: Row, cfg: Config) -> Row:
-    """Take a detector through all steps.
+    """Run all steps on a detector and return its completed row.
 
     Args:
-        row: Filled in.
-        cfg: Its whole config; ``model.bits`` is set.
+        row: Name and bit width; the result is written into it.
+        cfg: The whole config; its ``model.bits`` is overwritten.
     """
     torch.manual_seed(0)
     try:
         _steps(row, cfg)
     except UserError as error:
         row.reason = str(error)
-    except Exception as error:  # of mmdet's, of any kind
+    except Exception as error:  # mmdet raises errors of any kind
         lines = str(error).strip().splitlines() or ['']
         row.reason = f'{type(error).__name__}: {lines[0]}'
     row.reason = row.reason.replace(f'{site.getsitepackages()[0]}/', '')
@@ -102,8 +106,8 @@ def check(row: Row, cfg: Config) -> Row:
 
 
 def _steps(row: Row, cfg: Config) -> None:
-    # What mmengine's loops count, and YOLOX's augmentation and TOOD's
-    # assignment ask for.
+    # YOLOX's augmentation and TOOD's assignment read these counters, which
+    # only mmengine's training loops set.
     for counter in ('iter', 'epoch'):
         MessageHub.get_current_instance().update_info(counter, 0)
     cfg.model.bits = row.bits
@@ -112,7 +116,7 @@ def _steps(row: Row, cfg: Config) -> None:
     with step(row, 'builds'):
         model = MODELS.build(cfg.model)
     with step(row, 'trains'):
-        shape = (3, TRAINED, TRAINED)
+        shape = (3, TRAIN_SIDE, TRAIN_SIDE)
         masks = any('mask' in name for name in cfg.model.get('roi_head', ()))
         data = demo_mm_inputs(2, [shape] * 2, num_classes=3, with_mask=masks)
         data = model.data_preprocessor(data, True)
@@ -120,17 +124,18 @@ def _steps(row: Row, cfg: Config) -> None:
         losses, _ = model.train().parse_losses(model(**data, mode='loss'))
         losses.backward()
         for name, parameter in model.named_parameters():
-            finite = parameter.grad is not None
-            finite = finite and bool(torch.isfinite(parameter.grad).all())
-            if parameter.requires_grad and not finite:
+            is_finite = parameter.grad is not None and bool(
+                torch.isfinite(parameter.grad).all()
+            )
+            if parameter.requires_grad and not is_finite:
                 raise UserError(f'{name} has no finite gradient')
     model.eval()
     with step(row, 'evaluates'), torch.no_grad():
-        data = demo_mm_inputs(1, [(3, TRAINED, TRAINED)])
+        data = demo_mm_inputs(1, [(3, TRAIN_SIDE, TRAIN_SIDE)])
         data = model.data_preprocessor(data, False)
         (sample,) = model(**data, mode='predict')
         if not torch.isfinite(sample.pred_instances.bboxes).all():
-            raise UserError('a box is not finite')
+            raise UserError('a box is infinite or NaN')
     with step(row, 'exports'):
         trace(model)
     with step(row, 'compiles'):
@@ -146,7 +151,7 @@ def _steps(row: Row, cfg: Config) -> None:
 
 def _compare(model: nn.Module) -> None:
     network = IntegerNetwork(model)
-    side = max(COMPARED, network.stride)
+    side = max(COMPARE_SIDE, network.stride)
     pixels = torch.randint(0, 256, (1, 3, side, side)).to(torch.uint8)
     mean = torch.tensor(network.mean).float()[:, None, None]
     aware = network.evaluate(pixels - mean)
@@ -156,7 +161,9 @@ def _compare(model: nn.Module) -> None:
         for name, values in zip(out.tensors, maps, strict=True):
             exact = torch.from_numpy(expected[name]).double() * out.scale
             if not torch.equal(values, exact.float()):
-                raise UserError(f'{name} of the program is another')
+                raise UserError(
+                    f'{name}: program and integer-aware mode differ'
+                )
     if network.regions is not None:
         _compare_regions(network.regions)
 
@@ -170,10 +177,13 @@ def _compare_regions(regions: IntegerRegions) -> None:
         values = torch.randint(low, high, shape, dtype=torch.int32)
         aware = regions.maps(number, values)
         expected = reference.run(stage.program, values.numpy())
-        for out, found in zip(stage.program.outputs, aware, strict=True):
+        for out, output in zip(stage.program.outputs, aware, strict=True):
             exact = torch.from_numpy(expected[out.tensors[0]]).double()
-            if not torch.equal(found, (exact * out.scale).float().flatten(1)):
-                raise UserError(f'stage {number} of the program is another')
+            exact = (exact * out.scale).float().flatten(1)
+            if not torch.equal(output, exact):
+                raise UserError(
+                    f'stage {number}: program and integer-aware mode differ'
+                )
 
 
 def _compare_engine(compiled: CompiledDetector) -> None:
@@ -181,15 +191,15 @@ def _compare_engine(compiled: CompiledDetector) -> None:
     for program in compiled.programs:
         first = program.ops[0]
         if isinstance(first, Image):
-            low, high, side = 0, 256, max(COMPARED, program.stride)
+            low, high, side = 0, 256, max(COMPARE_SIDE, program.stride)
         else:
-            low, high, side = first.grid.lo, first.grid.hi + 1, REGION
+            low, high, side = first.grid.lo, first.grid.hi + 1, REGION_SIDE
         values = rng.integers(low, high, (1, first.channels, side, side))
         expected = reference.run(program, values)
-        found = Engine(compiled, content, 2).run(program, values)
+        outputs = Engine(compiled, content, 2).run(program, values)
         for name, maps in expected.items():
-            if not np.array_equal(found[name], maps):
-                raise UserError(f'{name} of the engine is another')
+            if not np.array_equal(outputs[name], maps):
+                raise UserError(f'{name}: engine and reference differ')
 
 
 STEPS = (
@@ -199,23 +209,21 @@ STEPS = (
 
 
 def configurations() -> dict[str, Callable[[], Config]]:
-    """Return what reads the config of each row, by name."""
-    ours = [
+    """Return the name of each config and a function that reads it."""
+    paths = [
         *sorted(ROOT.glob('configs/aqd/*_r18_fpn_bn_1x_coco.py')),
         *sorted(ROOT.glob('configs/mix/*.py')),
     ]
-    found: dict[str, Callable[[], Config]] = {
-        path.stem: lambda path=path: Config.fromfile(path) for path in ours
+    readers: dict[str, Callable[[], Config]] = {
+        path.stem: lambda path=path: Config.fromfile(path) for path in paths
     }
-    for path, detector in OTHERS.items():
-        found[Path(path).stem] = lambda path=path, detector=detector: _other(
-            path, detector
-        )
-    return found
+    for path, detector in REFUSED.items():
+        readers[Path(path).stem] = partial(_quantised_config, path, detector)
+    return readers
 
 
-def _other(path: str, detector: str) -> Config:
-    """Return a config of mmdet with the bases of configs/mix."""
+def _quantised_config(path: str, detector: str) -> Config:
+    """Return a config of mmdet, quantised as in configs/mix."""
     text = (
         f"_base_ = ['mmdet::{path}', '{BASES}/aqd_single_stage.py']\n"
         f"model = dict(type='aqd_mmdet.QuantizedDetector', "
@@ -223,10 +231,10 @@ def _other(path: str, detector: str) -> Config:
         "act_grid='signed')), dict(modules='*', add=dict(signed=True))])\n"
     )
     cfg = Config.fromstring(text, '.py')
-    ours = Config.fromfile(BASES / 'aqd_resnet_fpn.py').aqd
-    cfg.model.data_preprocessor.update(ours.data_preprocessor)
+    base = Config.fromfile(BASES / 'aqd_resnet_fpn.py').aqd
+    cfg.model.data_preprocessor.update(base.data_preprocessor)
     if cfg.model.backbone.type == 'ResNet':
-        cfg.model.backbone.update(ours.backbone)
+        cfg.model.backbone.update(base.backbone)
     return cfg
 
 
@@ -238,7 +246,7 @@ def main() -> None:
         '--cache',
         type=Path,
         default=Path('work_dirs/support_matrix.json'),
-        help='finished rows; remove it to begin anew',
+        help='file of the finished rows; remove it to start anew',
     )
     args = parser.parse_args()
     register_all_modules()
@@ -246,18 +254,18 @@ def main() -> None:
     rows: dict[str, Any] = (
         json.loads(args.cache.read_text()) if args.cache.exists() else {}
     )
-    wanted = [
+    tasks = [
         (name, bits, read)
         for name, read in configurations().items()
         for bits in WIDTHS
     ]
-    for name, bits, read in progress(wanted, desc='detectors', unit='row'):
+    for name, bits, read in progress(tasks, desc='detectors', unit='row'):
         key = f'{name} {bits}'
         if key not in rows:
             rows[key] = asdict(check(Row(name, bits), read()))
             write_whole(args.cache, json.dumps(rows, indent=1).encode())
-    found = [Row(**rows[f'{name} {bits}']) for name, bits, _ in wanted]
-    write_whole(args.out, document(found).encode())
+    results = [Row(**rows[f'{name} {bits}']) for name, bits, _ in tasks]
+    write_whole(args.out, document(results).encode())
     print(args.out)
 
 
@@ -265,35 +273,35 @@ def document(rows: list[Row]) -> str:
     """Return the matrix as Markdown.
 
     Args:
-        rows: All widths of a configuration one after another.
+        rows: Results, with all bit widths of a config in sequence.
     """
     lines = [
         '# Detectors',
         '',
-        'Written by `tools/support_matrix.py`: no row is typed by hand. A '
-        'number is a',
-        'width in bits at which the step passed; *equal* means that the '
-        'compiled program',
-        'and integer-aware mode agreed in every integer of every output, '
-        '*engine* that',
-        'the engine in C++ and the reference did.',
+        '`tools/support_matrix.py` writes this table from its own runs. '
+        'Each cell lists the',
+        'bit widths at which a step passed. *equal*: the compiled program '
+        'and integer-aware',
+        'mode agree in every integer of every output. *engine*: the engine '
+        'in C++ and the',
+        'reference do.',
         '',
-        f'| configuration | {" | ".join(STEPS)} |',
+        f'| config | {" | ".join(STEPS)} |',
         f'|---|{"---|" * len(STEPS)}',
     ]
     names = list(dict.fromkeys(row.name for row in rows))
-    refused = []
+    failures: list[str] = []
     for name in names:
-        same = [row for row in rows if row.name == name]
+        config_rows = [row for row in rows if row.name == name]
         cells = [
-            ' '.join(str(row.bits) for row in same if passed in row.done)
-            for passed in STEPS
+            ' '.join(str(x.bits) for x in config_rows if stage in x.done)
+            for stage in STEPS
         ]
         if any(cells):
             lines.append(f'| {name} | {" | ".join(cells)} |')
-        reasons = dict.fromkeys(row.reason for row in same if row.reason)
-        refused += [f'- **{name}**: {reason}' for reason in reasons]
-    lines += ['', 'What stopped the others:', '', *refused, '']
+        reasons = dict.fromkeys(x.reason for x in config_rows if x.reason)
+        failures += [f'- **{name}**: {reason}' for reason in reasons]
+    lines += ['', 'Why the others failed:', '', *failures, '']
     return '\n'.join(lines)
 
 

@@ -1,5 +1,6 @@
-"""Evaluate a detector: mmdet's tools/test.py, with checks before."""
+"""Evaluate a detector: mmdet's tools/test.py with checks before the start."""
 
+import argparse
 from pathlib import Path
 
 from mmdet.engine.hooks.utils import trigger_visualization_hook
@@ -32,16 +33,26 @@ def main() -> None:
     parser.add_argument(
         '--tta',
         action='store_true',
-        help='see each image several times (test-time augmentation)',
+        help='detect in several versions of each image (test-time '
+        'augmentation)',
     )
-    args = parser.parse_args()
+    test(parser.parse_args())
+
+
+def test(args: argparse.Namespace) -> None:
+    """Check config, dataset and checkpoint, then evaluate.
+
+    Raises:
+        UserError: If one of them is not valid.
+    """
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         raise UserError(f'--out {args.out}: give a name that ends in .pkl')
     cfg = launch.read_config(args)
     is_compiled = args.checkpoint.endswith('.aqd')
     if is_compiled and args.tta:
         raise UserError(
-            f'--tta: {args.checkpoint} is compiled, and sees each image once'
+            f'--tta: {args.checkpoint} is a compiled detector, which has no '
+            'test-time augmentation; leave --tta out'
         )
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:

@@ -1,8 +1,10 @@
-"""Train a detector: mmdet's tools/train.py, with checks before work starts."""
+"""Train a detector: mmdet's tools/train.py with checks before the start."""
 
+import argparse
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 from aqd_mmdet.config import labels_of
@@ -28,7 +30,15 @@ def main() -> None:
         const='auto',
         help='checkpoint to resume from; without a path, the latest one',
     )
-    args = parser.parse_args()
+    train(read_config(parser.parse_args()))
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """Read the config and apply the options of the command line.
+
+    Raises:
+        UserError: If an option cannot be applied.
+    """
     cfg = launch.read_config(args)
     if args.amp:
         if not torch.cuda.is_available():
@@ -41,11 +51,11 @@ def main() -> None:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError(
                 f'config {args.config}: --auto-scale-lr needs '
-                'auto_scale_lr.base_batch_size'
+                'auto_scale_lr.base_batch_size; set it'
             )
         cfg.auto_scale_lr.enable = True
     if args.resume is not None:
-        # Without a checkpoint yet, the run starts as it would have.
+        # If there is no checkpoint yet, training starts from the beginning.
         checkpoint = (
             launch.latest_checkpoint(cfg.work_dir)
             if args.resume == 'auto'
@@ -53,6 +63,11 @@ def main() -> None:
         )
         if checkpoint is not None:
             cfg.resume, cfg.load_from = True, checkpoint
+    return cfg
+
+
+def train(cfg: Config) -> None:
+    """Check datasets, disk space and checkpoint, then train."""
     if is_main_process():
         preflight.check_data(cfg, ['train', 'val'])
     runner = launch.build_runner(cfg)

@@ -1,1 +1,1 @@
-"""Speed of the engine beside others, on one machine in one run."""
+"""Compares the engine's speed with other engines on one machine in one run."""

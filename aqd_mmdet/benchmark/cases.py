@@ -1,11 +1,12 @@
-"""What is run: whole detectors at two sizes, and single layers."""
+"""The benchmark cases: whole detectors at two sizes, and single layers."""
 
 from dataclasses import dataclass
 
 from ..errors import UserError, nearest
 from .layers import Chain
 
-# MMDetection's usual size, as its pad_size_divisor leaves it, and a small one.
+# MMDetection's usual 800x1333, padded to a multiple of the stride, and a small
+# size.
 SIZES = ((800, 1344), (320, 320))
 CONFIGS = {
     'retinanet-r18': 'aqd/retinanet_r18_fpn_bn_1x_coco.py',
@@ -21,11 +22,11 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Network:
-    """A detector from pixels to logits and box codes, 80 classes.
+    """A detector of 80 classes, from pixels to logits and box codes.
 
     Attributes:
         detector: A key of ``CONFIGS``.
-        size: Height and width of the image.
+        size: Height and width of the image in pixels.
     """
 
     detector: str
@@ -44,20 +45,28 @@ Case = Network | Chain
 CASES: tuple[Case, ...] = (
     *(Network(detector, size) for detector in CONFIGS for size in SIZES),
     Chain('conv3x3', ((256, 256),), 3, (100, 168)),
-    # Widths that differ can only be chained in turns, so this is two layers.
+    # A chain repeats its layers, so its last width must equal its first. A
+    # layer that widens needs a second one that narrows.
     Chain('conv1x1', ((256, 1024), (1024, 256)), 1, (50, 84)),
 )
 
 
-def select(names: list[str], known: dict[str, object], what: str) -> list[str]:
-    """Return the names that were asked for, or all if there are none.
+def select(
+    names: list[str], known: dict[str, object], option: str
+) -> list[str]:
+    """Return the valid names that a user chose; all if the user chose none.
 
     Args:
-        names: That were asked for.
-        known: All of them.
-        what: How to call one in a message.
+        names: Names that the user chose.
+        known: All valid names, in the order of the result.
+        option: The tool's option, for the message.
+
+    Raises:
+        UserError: If a name is unknown.
     """
     for name in names:
         if name not in known:
-            raise UserError(f'{what} {name!r}: {nearest(name, known)}')
+            raise UserError(
+                f'{option} {name!r}: unknown name ({nearest(name, known)})'
+            )
     return [name for name in known if name in names or not names]

@@ -1,4 +1,4 @@
-"""What is measured: the engine at its widths, and its peers."""
+"""The engines under measurement: ours at each bit width, and its peers."""
 
 import shutil
 from collections.abc import Sequence
@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from ..errors import UserError
-from ..runtime import engine
+from ..runtime import engine as runtime
 
 WIDTHS = (8, 4, 3, 2)
-# What is measured with instructions other than the best: their own kernels,
-# as far as there are any, are for these.
+# Widths to measure on instruction sets other than the best one. The kernels of
+# those sets differ only between these two widths.
 OTHER_WIDTHS = (8, 2)
-# oneDNN, and with it OpenVINO, reads its name for AVX-512 with VNNI here.
+# Limits oneDNN, and so OpenVINO, to AVX-512 with VNNI: no AMX tiles.
 WITHOUT_TILES = {'ONEDNN_MAX_CPU_ISA': 'AVX512_CORE_VNNI'}
 
-# Files for the peers are exported by PyTorch; the quantised one is made by
-# ONNX Runtime for OpenVINO, too.
-NEEDED = {
+# Packages that each library needs. PyTorch exports the peers' files; ONNX
+# Runtime quantises the int8 file of both peers.
+PACKAGES = {
     'aqd': (),
     'onnxruntime': ('torch', 'onnx', 'onnxruntime'),
     'openvino': ('torch', 'onnx', 'onnxruntime', 'openvino'),
@@ -28,15 +28,15 @@ NEEDED = {
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """One engine, as a worker process of its own runs it.
+    """One engine, which runs in its own worker process.
 
     Attributes:
-        name: To select it by.
-        title: For tables.
-        library: Which of :mod:`runners` loads the file.
-        model: Which file it reads: ``aqd8`` and so on, ``float.onnx``,
-            ``int8.onnx`` or ``float.pt2``.
-        environment: Variables of its process.
+        name: Name on the command line.
+        title: Name in tables.
+        library: Key of :data:`runners.LOAD`.
+        model: Kind of the model file: ``aqd8``, ``aqd4``, ``aqd3``, ``aqd2``,
+            ``float.onnx``, ``int8.onnx`` or ``float.pt2``.
+        environment: Environment variables of the process.
     """
 
     name: str
@@ -60,7 +60,7 @@ class EngineSpec:
 
 def instruction_sets() -> tuple[str, ...]:
     """Return the engine's sets of instructions here, the best first."""
-    sets = engine.instruction_sets()
+    sets = runtime.instruction_sets()
     if not sets:
         raise UserError(
             'the engine is not built: pip install the package where there is '
@@ -74,13 +74,17 @@ def all_engines(sets: Sequence[str], flags: set[str]) -> list[EngineSpec]:
 
     Args:
         sets: Instruction sets of our engine, the best first.
-        flags: The processor's.
+        flags: Flags of the processor.
     """
-    found = [
+    return [*_our_engines(sets[1:]), *_peers(flags)]
+
+
+def _our_engines(other_sets: Sequence[str]) -> list[EngineSpec]:
+    engines = [
         EngineSpec(f'aqd-{bits}', f'aqd {bits} bits', 'aqd', f'aqd{bits}')
         for bits in WIDTHS
     ]
-    found += [
+    engines += [
         EngineSpec(
             f'aqd-{bits}-{name}',
             f'aqd {bits} bits, {name}',
@@ -88,24 +92,29 @@ def all_engines(sets: Sequence[str], flags: set[str]) -> list[EngineSpec]:
             f'aqd{bits}',
             {'AQD_ISA': name},
         )
-        for name in sets[1:]
+        for name in other_sets
         # Portable kernels are the same for all widths.
         for bits in (OTHER_WIDTHS if name != 'portable' else WIDTHS[:1])
     ]
+    return engines
+
+
+def _peers(flags: set[str]) -> list[EngineSpec]:
+    engines = []
     for name, title in (
         ('onnxruntime', 'ONNX Runtime'),
         ('openvino', 'OpenVINO'),
     ):
-        found += [
+        engines += [
             EngineSpec(
                 f'{name}-float', f'{title} float32', name, 'float.onnx'
             ),
             EngineSpec(f'{name}-int8', f'{title} int8', name, 'int8.onnx'),
         ]
     if 'amx_int8' in flags:
-        # Its float32 needs no second time: it is kept from bfloat16, and
-        # tiles multiply nothing longer.
-        found.append(
+        # Float32 needs no such variant: the benchmark disables bfloat16, and
+        # AMX tiles have no float32 products.
+        engines.append(
             EngineSpec(
                 'openvino-int8-avx512',
                 'OpenVINO int8, AVX-512 VNNI',
@@ -114,11 +123,11 @@ def all_engines(sets: Sequence[str], flags: set[str]) -> list[EngineSpec]:
                 WITHOUT_TILES,
             )
         )
-    found.append(
+    engines.append(
         EngineSpec('pytorch', 'PyTorch float32', 'pytorch', 'float.pt2')
     )
     if any(map(shutil.which, ('c++', 'g++', 'clang++'))):
-        found.append(
+        engines.append(
             EngineSpec(
                 'inductor',
                 'PyTorch float32, compiled',
@@ -126,27 +135,30 @@ def all_engines(sets: Sequence[str], flags: set[str]) -> list[EngineSpec]:
                 'float.pt2',
             )
         )
-    return found
+    return engines
 
 
 def need_packages(engines: list[EngineSpec], with_detectors: bool) -> None:
-    """Raise if a package is not there that is needed.
+    """Raise if a required package is missing.
 
     Args:
-        engines: Those that were asked for.
-        with_detectors: Whether detectors are to be built.
+        engines: Engines to measure.
+        with_detectors: Whether detectors have to be built.
+
+    Raises:
+        UserError: With the name of the first missing package.
     """
-    needed = ['torch', 'mmdet'] if with_detectors else []
-    for peer in engines:
-        needed += NEEDED[peer.library]
-    for package in needed:
+    packages = ['torch', 'mmdet'] if with_detectors else []
+    for spec in engines:
+        packages += PACKAGES[spec.library]
+    for package in packages:
         if find_spec(package) is None:
+            command = (
+                'bash tools/setup_env.sh'
+                if package in ('torch', 'mmdet')
+                else "pip install 'aqd_mmdet[benchmark]'"
+            )
             raise UserError(
-                f'{package} is not installed: '
-                + (
-                    'bash tools/setup_env.sh installs it'
-                    if package in ('torch', 'mmdet')
-                    else "pip install 'aqd_mmdet[benchmark]'"
-                )
-                + ', or leave out by --engines and --cases what needs it'
+                f'{package} is not installed: run {command}, or choose other '
+                '--engines and --cases'
             )

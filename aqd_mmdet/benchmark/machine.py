@@ -1,11 +1,11 @@
-"""The machine that figures are of."""
+"""Describes the machine that runs the benchmark."""
 
 import os
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-# Those that decide which kernels there are.
+# Processor flags that decide which kernels an engine can use.
 FLAGS = (
     'avx2', 'avx_vnni', 'avx512f', 'avx512_vnni', 'avx512vbmi', 'avx512_bf16',
     'amx_int8', 'amx_bf16', 'asimd', 'asimddp', 'i8mm', 'sve',
@@ -16,14 +16,14 @@ POWERCAP = Path('/sys/class/powercap')
 
 @dataclass(frozen=True)
 class Machine:
-    """What a reader needs to know of a machine.
+    """Properties of a machine that matter to a reader of its figures.
 
     Attributes:
-        processor: Its name, as it calls itself.
-        flags: Those of ``FLAGS`` that it has.
-        cores: Processors that the system shows.
-        load: Average of the last minute when measuring began.
-        packages: Versions of what is measured.
+        processor: Model name of the processor.
+        flags: The processor's flags among ``FLAGS``.
+        cores: Number of cores that this process may use.
+        load: Load average over the minute before the benchmark.
+        packages: Version of each measured package.
     """
 
     processor: str
@@ -34,7 +34,7 @@ class Machine:
 
 
 def describe() -> Machine:
-    """Return the machine that this runs on."""
+    """Return the description of this machine."""
     fields: dict[str, str] = {}
     for line in Path('/proc/cpuinfo').read_text().splitlines():
         name, _, value = line.partition(':')
@@ -60,30 +60,32 @@ def describe() -> Machine:
 
 
 def busy_seconds() -> float:
-    """Return the seconds of processors that were not idle, of all processes
-    and, in a virtual machine, of what was stolen from it."""
+    """Return the CPU seconds of all processes since the machine started.
+
+    In a virtual machine they include the time that the host stole.
+    """
     line = Path('/proc/stat').read_text().partition('\n')[0]
     user, nice, system, _, _, *others = map(int, line.split()[1:9])
     return (user + nice + system + sum(others)) / os.sysconf('SC_CLK_TCK')
 
 
 class Energy:
-    """The counter of the processor's energy, where the kernel shows it.
+    """The processor's energy counters, where the kernel exposes them.
 
     Attributes:
-        missing: Why there is none; empty if there is.
+        missing: Why there are no counters; empty if there are.
     """
 
     def __init__(self) -> None:
         self._counters = []
-        self.missing = f'{POWERCAP} has no counter of a package'
+        self.missing = f'{POWERCAP} has no counter of a processor package'
         for folder in sorted(POWERCAP.glob('*:*')):
             name = folder / 'name'
             counter = folder / 'energy_uj'
             if not name.is_file() or 'package' not in name.read_text():
                 continue
             if not os.access(counter, os.R_OK):
-                self.missing = f'{counter} may not be read'
+                self.missing = f'no permission to read {counter}'
                 continue
             limit = int((folder / 'max_energy_range_uj').read_text())
             self._counters.append((counter, limit))
@@ -91,14 +93,14 @@ class Energy:
             self.missing = ''
 
     def read(self) -> tuple[int, ...]:
-        """Return the counters as they are."""
+        """Return the counters' values in microjoules."""
         return tuple(int(path.read_text()) for path, _ in self._counters)
 
     def joules(self, before: tuple[int, ...]) -> float | None:
-        """Return what was spent since, or None without counters.
+        """Return the energy since an earlier reading; None without counters.
 
         Args:
-            before: What :meth:`read` returned.
+            before: The earlier result of :meth:`read`.
         """
         if self.missing:
             return None

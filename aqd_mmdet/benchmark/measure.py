@@ -1,4 +1,8 @@
-"""Interleaved rounds: in each, every engine runs while the others idle."""
+"""Measures engines in interleaved rounds.
+
+In each round, every engine has one turn while the others are idle. Slow
+changes of the machine's speed then affect all engines alike.
+"""
 
 import os
 from collections.abc import Callable, Iterator
@@ -8,49 +12,51 @@ from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter, process_time, sleep
 
-from ..errors import UserError
 from .cases import Case
 from .engines import EngineSpec
 from .layers import LONG, SHORT, Chain
 from .machine import Energy, busy_seconds
-from .prepare import Models, openvino_float_convolutions
+from .prepare import Models, check_integer, openvino_float_convolutions
 from .worker import Loaded, Turn, Worker
 
-# Of one engine in one round; a run that takes longer is the only one.
+# Duration of a turn. A run that takes longer is the only one of its turn.
 TURN_S = 0.4
-# Of one engine in all rounds of a case: a slow one takes part in fewer.
+# Time of one engine in all rounds of a case. A slow engine takes part in fewer
+# rounds, but in at least LEAST_ROUNDS.
 BUDGET_S = 60.0
 LEAST_ROUNDS = 3
-# A turn in which other processes take this share of the processors from an
-# engine's is taken again, in a later round, until there were so many times
-# more turns than wanted. Before each there is a wait for a quiet machine, but
-# no longer than that.
-DISTURBED, PATIENCE = 0.05, 2
-WAIT_S, LOOK_S = 1.0, 0.2
+# A turn is disturbed if other processes take more than this share of all
+# processors from the engine. It is repeated in a later round.
+OTHERS_LIMIT = 0.05
+# Largest number of turns, as a multiple of the number of rounds.
+PATIENCE = 2
+# Longest wait for a quiet machine before a turn, and interval between checks.
+WAIT_S, CHECK_S = 1.0, 0.2
 
 
 @dataclass(frozen=True)
 class Row:
-    """One engine on one case.
+    """Figures of one engine on one case.
 
     Attributes:
-        case: Its name.
-        engine: Its name.
-        latency: Median of seconds.
-        low: First quartile.
-        high: Third quartile.
-        least: The shortest.
-        runs: How many it is the median of.
-        rounds: In how many rounds.
-        others: Share of all processors that other processes took from those
-            that the engine was told to use.
-        macs: Multiplications of a result.
-        load: Seconds from file to the first result; None for layers.
-        peak: Most memory of the process in bytes; None for layers.
-        file: Bytes of the file; of a layer, of its part.
-        busy: Processors that were busy, on average.
-        idle: The same while others had their turns.
-        joules: Of one result; None without a counter.
+        case: Name of the case.
+        engine: Name of the engine.
+        latency: Median time of a run in seconds.
+        low: First quartile in seconds.
+        high: Third quartile in seconds.
+        least: Shortest time in seconds.
+        runs: Number of runs.
+        rounds: Number of turns that the runs belong to.
+        others: Share of all processors that other processes took from the
+            engine.
+        macs: Multiply-accumulates of a result.
+        load: Seconds from file to first result; None for layers.
+        peak: Peak memory of the process in bytes; None for layers.
+        file: Size in bytes of the file, or of a layer's share of it.
+        busy: Average number of busy processors in the engine's runs.
+        idle: Average number of processors that the engine kept busy while it
+            was idle.
+        joules: Energy of a result; None without a counter.
     """
 
     case: str
@@ -72,16 +78,16 @@ class Row:
 
     @property
     def rate(self) -> float:
-        """Multiplications of a second, in 10^9."""
+        """Multiply-accumulates per second, in 10^9."""
         return self.macs / self.latency / 1e9
 
 
 def latencies(case: Case, turn: Turn) -> list[float]:
-    """Return the seconds of a case, from what a turn measured.
+    """Return the seconds of each run of a turn.
 
     Args:
-        case: A network, or a chain: then of one link.
-        turn: Of one file, or of a long and a short chain.
+        case: A network or a chain. The times of a chain are those of one link.
+        turn: A turn with one file, or with a long and a short chain.
     """
     if not isinstance(case, Chain):
         return list(turn.times[0])
@@ -93,16 +99,19 @@ def latencies(case: Case, turn: Turn) -> list[float]:
 
 
 def least(case: Case, turns: list[Turn]) -> float:
-    """Return the least seconds of a case in all turns.
+    """Return the shortest time of a case in seconds.
+
+    The time of a chain is the difference of the shortest times of both
+    lengths. The smallest difference of two runs would only mean that the short
+    chain was slow in one of them.
 
     Args:
-        case: A network, or a chain: then of one link, from the least of both
-            lengths, since the least difference would be of a slow short one.
-        turns: Of one engine.
+        case: A network or a chain.
+        turns: Turns of one engine.
     """
     lowest = [
-        min(x for turn in turns for x in turn.times[place])
-        for place in range(len(turns[0].times))
+        min(x for turn in turns for x in turn.times[file])
+        for file in range(len(turns[0].times))
     ]
     if not isinstance(case, Chain):
         return lowest[0]
@@ -118,16 +127,16 @@ def summary(values: list[float]) -> tuple[float, float, float]:
 
 
 @dataclass(frozen=True)
-class _Taken:
-    """A turn, with what was seen of it from outside.
+class _Sample:
+    """A turn with measurements from outside the worker.
 
     Attributes:
-        turn: What the worker measured.
-        others: Share of all processors that other processes took from those
-            that the engine was told to use.
-        joules: Of the whole turn; None without a counter.
-        wall: Seconds of the whole turn.
-        cpu: Seconds of processors that the worker had.
+        turn: Measurements of the worker.
+        others: Share of all processors that other processes took from the
+            engine.
+        joules: Energy of the whole turn; None without a counter.
+        wall: Elapsed seconds of the whole turn.
+        cpu: CPU seconds of the worker in the whole turn.
     """
 
     turn: Turn
@@ -138,12 +147,12 @@ class _Taken:
 
     @property
     def is_quiet(self) -> bool:
-        return self.others <= DISTURBED
+        return self.others <= OTHERS_LIMIT
 
 
 @dataclass
 class _Runner:
-    """A worker with what it has measured."""
+    """A worker and its samples so far."""
 
     engine: EngineSpec
     worker: Worker
@@ -151,50 +160,54 @@ class _Runner:
     files: list[Path]
     threads: int
     rounds: int
-    turns: list[_Taken]
+    samples: list[_Sample]
     cpu_start: float = 0.0
 
     @property
-    def quiet(self) -> list[_Taken]:
-        return [taken for taken in self.turns if taken.is_quiet]
+    def quiet(self) -> list[_Sample]:
+        return [sample for sample in self.samples if sample.is_quiet]
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it needs another turn."""
-        most = PATIENCE * self.rounds
-        return len(self.quiet) < self.rounds and len(self.turns) < most
+        """Whether the engine needs another turn."""
+        limit = PATIENCE * self.rounds
+        return len(self.quiet) < self.rounds and len(self.samples) < limit
 
     def take_turn(self, energy: Energy) -> None:
-        slow = bool(self.turns) and self.turns[-1].turn.wall > 4 * TURN_S
+        is_slow = bool(self.samples) and (
+            self.samples[-1].turn.wall > 4 * TURN_S
+        )
         wait_for_quiet(self.threads)
         begin, before = perf_counter(), energy.read()
         cpu, own, busy = self.worker.cpu(), process_time(), busy_seconds()
-        turn = self.worker.turn(TURN_S, not slow)
+        turn = self.worker.turn(TURN_S, not is_slow)
         busy = busy_seconds() - busy
         cpu, own = self.worker.cpu() - cpu, process_time() - own
         wall = perf_counter() - begin
         others = taken_away(busy - cpu - own, wall, self.threads)
-        self.turns.append(
-            _Taken(turn, others, energy.joules(before), wall, cpu)
+        self.samples.append(
+            _Sample(turn, others, energy.joules(before), wall, cpu)
         )
-        if len(self.turns) == 1:
-            most = max(LEAST_ROUNDS, int(BUDGET_S / wall))
-            self.rounds = min(self.rounds, most)
+        if len(self.samples) == 1:
+            limit = max(LEAST_ROUNDS, int(BUDGET_S / wall))
+            self.rounds = min(self.rounds, limit)
 
-    def used(self) -> list[_Taken]:
-        """Return the quiet turns, or the least disturbed if those are few."""
+    def best_samples(self) -> list[_Sample]:
+        """Return the quiet samples, or the least disturbed ones if there are
+        too few quiet ones."""
         if len(self.quiet) >= min(LEAST_ROUNDS, self.rounds):
             return self.quiet
-        return sorted(self.turns, key=lambda x: x.others)[: self.rounds]
+        return sorted(self.samples, key=lambda x: x.others)[: self.rounds]
 
 
 def taken_away(busy: float, wall: float, threads: int) -> float:
-    """Return the share of all processors that is missing to an engine.
+    """Return the share of all processors that others take from an engine.
 
     Args:
-        busy: Seconds of processors that other processes had.
-        wall: In how many seconds.
-        threads: Processors that the engine was told to use.
+        busy: CPU seconds of other processes.
+        wall: Elapsed seconds.
+        threads: Threads of the engine. Other processes take nothing away as
+            long as they leave one processor for each thread.
     """
     cores = os.cpu_count() or 1
     free = max(cores - threads, 0)
@@ -202,17 +215,17 @@ def taken_away(busy: float, wall: float, threads: int) -> float:
 
 
 def wait_for_quiet(threads: int) -> None:
-    """Return when other processes rest, or after some seconds all the same.
+    """Wait until other processes leave enough processors, at most WAIT_S.
 
     Args:
-        threads: That are to be undisturbed.
+        threads: Threads of the engine that runs next.
     """
     end = perf_counter() + WAIT_S
     while perf_counter() < end:
         busy = busy_seconds()
-        sleep(LOOK_S)
+        sleep(CHECK_S)
         busy = busy_seconds() - busy
-        if taken_away(busy, LOOK_S, threads) <= DISTURBED:
+        if taken_away(busy, CHECK_S, threads) <= OTHERS_LIMIT:
             return
 
 
@@ -226,17 +239,18 @@ def rows(
     say: Callable[[str], None],
     step: Callable[[int], object],
 ) -> list[Row]:
-    """Measure a case.
+    """Measure a case and return a row for each engine.
 
     Args:
-        case: What is run.
-        engines: What runs it.
-        models: Makes their files.
-        threads: Of each engine.
-        rounds: How often each has its turn.
-        log: Where their messages are written.
-        say: Told what is being done.
-        step: Told how many of the wanted turns are done.
+        case: The case.
+        engines: Engines to measure.
+        models: Model files of the engines.
+        threads: Threads of each engine.
+        rounds: Quiet turns of each engine.
+        log: File for the output of the workers.
+        say: Called with the current step, for a progress bar.
+        step: Called with the number of turns by which the work has advanced,
+            0 after a disturbed turn.
 
     Raises:
         UserError: If an engine fails or runs a quantised layer in float.
@@ -245,12 +259,8 @@ def rows(
     macs = models.macs(case)
     if any(e.library == 'openvino' and e.is_int8_peer for e in engines):
         for path in files['int8.onnx']:
-            found = list(openvino_float_convolutions(path))
-            if found:
-                raise UserError(
-                    f'openvino left {len(found)} convolutions of {path.name} '
-                    f'in float, {found[0]} for one'
-                )
+            floats = list(openvino_float_convolutions(path))
+            check_integer('openvino', path, floats)
     energy = Energy()
     with _runners(case, engines, files, threads, rounds, log, say) as runners:
         begin = perf_counter()
@@ -260,7 +270,8 @@ def rows(
             for runner in waiting:
                 say(f'{case.name}, {runner.engine.name}')
                 runner.take_turn(energy)
-                step(int(runner.turns[-1].is_quiet))
+                step(int(runner.samples[-1].is_quiet))
+        # Slow and disturbed engines have fewer turns than planned.
         step(rounds * len(runners) - sum(len(x.quiet) for x in runners))
         wall = perf_counter() - begin
         return [_row(case, runner, macs, wall) for runner in runners]
@@ -276,7 +287,7 @@ def _runners(
     log: Path,
     say: Callable[[str], None],
 ) -> Iterator[list[_Runner]]:
-    found = []
+    runners = []
     with ExitStack() as stack:
         messages = stack.enter_context(log.open('a'))
         for engine in engines:
@@ -286,47 +297,53 @@ def _runners(
             paths = files[engine.model]
             shape = [1, 3, *case.size]
             loaded = worker.load(engine.library, paths, shape, threads)
-            found.append(
+            runners.append(
                 _Runner(engine, worker, loaded, paths, threads, rounds, [])
             )
-        yield found
+        yield runners
 
 
 def _row(case: Case, runner: _Runner, macs: int, wall: float) -> Row:
-    used = runner.used()
-    values = [x for taken in used for x in latencies(case, taken.turn)]
+    samples = runner.best_samples()
+    values = [x for sample in samples for x in latencies(case, sample.turn)]
     middle, low, high = summary(values)
     sizes = [path.stat().st_size for path in runner.files]
     is_chain = isinstance(case, Chain)
-    in_runs = sum(taken.turn.wall for taken in used)
-    outside = wall - sum(taken.wall for taken in runner.turns)
-    idle = runner.worker.cpu() - runner.cpu_start
-    idle -= sum(taken.cpu for taken in runner.turns)
+    run_wall = sum(sample.turn.wall for sample in samples)
+    run_cpu = sum(sample.turn.cpu for sample in samples)
+    idle_wall = wall - sum(sample.wall for sample in runner.samples)
+    idle_cpu = runner.worker.cpu() - runner.cpu_start
+    idle_cpu -= sum(sample.cpu for sample in runner.samples)
     return Row(
-        case.name,
-        runner.engine.name,
-        middle,
-        low,
-        high,
-        least(case, [taken.turn for taken in used]),
-        len(values),
-        len(used),
-        sum(taken.others for taken in used) / len(used),
-        macs,
-        None if is_chain else runner.loaded.seconds,
-        None if is_chain else runner.loaded.peak,
-        (sizes[0] - sizes[1]) // (LONG - SHORT) if is_chain else sizes[0],
-        sum(taken.turn.cpu for taken in used) / in_runs,
-        max(idle, 0.0) / max(outside, 1e-9),
-        None if is_chain else _joules(used, len(values)),
+        case=case.name,
+        engine=runner.engine.name,
+        latency=middle,
+        low=low,
+        high=high,
+        least=least(case, [sample.turn for sample in samples]),
+        runs=len(values),
+        rounds=len(samples),
+        others=sum(sample.others for sample in samples) / len(samples),
+        macs=macs,
+        load=None if is_chain else runner.loaded.seconds,
+        peak=None if is_chain else runner.loaded.peak,
+        file=(
+            (sizes[0] - sizes[1]) // (LONG - SHORT) if is_chain else sizes[0]
+        ),
+        busy=run_cpu / run_wall,
+        idle=max(idle_cpu, 0.0) / max(idle_wall, 1e-9),
+        joules=None if is_chain else _joules(samples, len(values)),
     )
 
 
-def _joules(used: list[_Taken], results: int) -> float | None:
-    """Return the joules of a result; warm-up and rest have their share."""
+def _joules(samples: list[_Sample], results: int) -> float | None:
+    """Return the energy of a result, without the share of warm-up and pause.
+
+    The shares are proportional to time.
+    """
     total = 0.0
-    for taken in used:
-        if taken.joules is None:
+    for sample in samples:
+        if sample.joules is None:
             return None
-        total += taken.joules * taken.turn.wall / taken.wall
+        total += sample.joules * sample.turn.wall / sample.wall
     return total / results

@@ -1,8 +1,8 @@
-"""Makes the files that engines load: of one network in all forms.
+"""Exports each benchmark network to the model files of all engines.
 
-Weights are random, clip values and norms calibrated on random images: speed
-depends on neither, but everything is on the grid that training would leave
-it on.
+Weights are random; clip values and norms are calibrated on random images. The
+speed does not depend on these values, and all codes are on the same grids as
+after training.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,20 +17,21 @@ from ..program import ops as ir
 from .cases import CONFIGS, Case
 from .layers import LONG, SHORT, Chain, chain_detector
 
-# Of calibration: large enough that every level has statistics.
-CALIBRATED = 256
-# Random images for ONNX Runtime's ranges.
-READ = 2
+# Side of the calibration images in pixels. It is large enough that the
+# coarsest level of the pyramid has several pixels, so its norm has statistics.
+CALIBRATION_SIDE = 256
+# Number of random images from which ONNX Runtime computes activation ranges.
+ONNX_IMAGES = 2
 
 
 @dataclass
 class Models:
-    """Makes files in a folder, and keeps those that serve again.
+    """Model files in a folder; each is written when it is first needed.
 
     Attributes:
-        configs: The folder of configs.
-        folder: Where files go.
-        say: Told what is being done.
+        configs: Folder of the configs.
+        folder: Folder of the model files.
+        say: Called with the current step, for a progress bar.
     """
 
     configs: Path
@@ -39,15 +40,20 @@ class Models:
     _detectors: dict[tuple[str, Any], Any] = field(default_factory=dict)
 
     def files(self, case: Case, model: str) -> list[Path]:
-        """Return the files of a case: one, or a long and a short chain's."""
+        """Return the files of a case: one of a network, two of a chain.
+
+        Args:
+            case: The case. A chain has a long and a short file, in this order.
+            model: Kind of the file; see :attr:`EngineSpec.model`.
+        """
         if isinstance(case, Chain):
             return [
                 self._file(f'{case.name}-{links}', case, model, links)
                 for links in (LONG, SHORT)
             ]
-        # Compiled detectors take all sizes.
-        ours = model.startswith('aqd')
-        name = case.detector if ours else case.name
+        # A compiled detector accepts all sizes, an exported one a single size.
+        is_ours = model.startswith('aqd')
+        name = case.detector if is_ours else case.name
         return [self._file(name, case, model, 1)]
 
     def _file(self, name: str, case: Case, model: str, links: int) -> Path:
@@ -55,7 +61,7 @@ class Models:
         path = self.folder / f'{name}-{model}{suffix}'
         if path.exists():
             return path
-        self.say(f'making {path.name}')
+        self.say(f'writing {path.name}')
         if suffix:
             bits = int(model.removeprefix('aqd'))
             if isinstance(case, Chain):
@@ -77,16 +83,16 @@ class Models:
         return path
 
     def _detector(self, name: str, bits: Any) -> Any:
-        """Return a detector with its config, built once and calibrated."""
+        """Return a calibrated detector and its config."""
         if (name, bits) not in self._detectors:
-            # One at a time: they are large.
+            # Keep only one detector, because they are large.
             self._detectors.clear()
             path = self.configs / CONFIGS[name]
             self._detectors[name, bits] = _build(path, bits)
         return self._detectors[name, bits]
 
     def macs(self, case: Case) -> int:
-        """Return how many multiplications one result takes."""
+        """Return the multiply-accumulates of one result."""
         if isinstance(case, Chain):
             return case.macs
         (path,) = self.files(case, 'aqd8')
@@ -117,7 +123,7 @@ def _build(config: Path, bits: Any) -> Any:
     cfg.model.bits = bits
     cfg.model.backbone.init_cfg = None
     detector: Any = MODELS.build(cfg.model)
-    images = torch.randn(2, 3, CALIBRATED, CALIBRATED)
+    images = torch.randn(2, 3, CALIBRATION_SIDE, CALIBRATION_SIDE)
     calibrate(detector, [dict(inputs=images)], mse_clip)
     return detector.eval(), cfg
 
@@ -132,7 +138,7 @@ def _compile(detector: Any, cfg: Any) -> Any:
 
 
 def _maps(detector: Any) -> Any:
-    """Return a detector as a module from an image to a list of maps."""
+    """Wrap a detector in a module that returns its output maps as one list."""
     from torch import Tensor, nn
 
     class Maps(nn.Module):
@@ -141,8 +147,8 @@ def _maps(detector: Any) -> Any:
             self.detector = detector
 
         def forward(self, image: Tensor) -> list[Tensor]:
-            kinds = self.detector(image, mode='tensor')
-            return [level for levels in kinds for level in levels]
+            outputs = self.detector(image, mode='tensor')
+            return [level for levels in outputs for level in levels]
 
     return Maps().eval()
 
@@ -162,16 +168,19 @@ def _chain_module(chain: Chain, links: int) -> Any:
 
 
 def _export(network: Any, path: Path, shape: tuple[int, ...]) -> None:
-    """Write a float network for one size, which serves its readers best."""
+    """Write a float network for one input size.
+
+    The peers optimise fixed sizes better than dynamic ones.
+    """
     import torch
 
     image = torch.randn(shape)
     with torch.no_grad():
         if path.suffix == '.pt2':
-            made = torch.export.export(network, (image,), strict=False)
-            torch.export.save(made, path)
+            exported = torch.export.export(network, (image,), strict=False)
+            torch.export.save(exported, path)
             return
-        # The older exporter needs no package beside torch.
+        # dynamo=False, because the newer exporter needs onnxscript.
         torch.onnx.export(
             network,
             (image,),
@@ -183,7 +192,7 @@ def _export(network: Any, path: Path, shape: tuple[int, ...]) -> None:
 
 
 def _quantize(source: Path, path: Path, shape: tuple[int, ...]) -> None:
-    """Quantise an ONNX file by ONNX Runtime, so that it reads bytes."""
+    """Quantise an ONNX file with ONNX Runtime; its input becomes uint8."""
     import numpy as np
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize
@@ -195,7 +204,7 @@ def _quantize(source: Path, path: Path, shape: tuple[int, ...]) -> None:
         def __init__(self) -> None:
             rng = np.random.default_rng(0)
             self.images = iter(
-                rng.standard_normal((READ, *shape)).astype(np.float32)
+                rng.standard_normal((ONNX_IMAGES, *shape)).astype(np.float32)
             )
 
         def get_next(self) -> Any:
@@ -217,37 +226,54 @@ def _quantize(source: Path, path: Path, shape: tuple[int, ...]) -> None:
     )
     folded.unlink()
     model = onnx.load(path)
-    _read_bytes(model.graph)
+    _use_uint8_input(model.graph)
     onnx.checker.check_model(model)
     onnx.save(model, path)
-    found = list(float_convolutions(path))
-    if found:
+    check_integer('onnxruntime', path, list(float_convolutions(path)))
+
+
+def check_integer(library: str, path: Path, floats: list[str]) -> None:
+    """Raise if a library runs convolutions of a quantised file in float.
+
+    Args:
+        library: Name of the library.
+        path: The quantised file.
+        floats: Names of the convolutions that run in float.
+
+    Raises:
+        UserError: If there are any.
+    """
+    if floats:
         raise UserError(
-            f'onnxruntime left {len(found)} convolutions of {path.name} in '
-            f'float, {found[0]} for one'
+            f'{library} runs {len(floats)} convolutions of {path.name} in '
+            f'float, for example {floats[0]}: expected none; compare its '
+            'version with those in docs/benchmark.md'
         )
 
 
-def _read_bytes(graph: Any) -> None:
-    """Let a graph begin with codes, as a compiled detector does."""
+def _use_uint8_input(graph: Any) -> None:
+    """Remove the quantisation of the input, so that the graph reads codes.
+
+    A compiled detector reads bytes, too.
+    """
     import onnx
 
-    given = graph.input[0]
-    (first,) = (node for node in graph.node if given.name in node.input)
-    assert first.op_type == 'QuantizeLinear', first.op_type
+    image = graph.input[0]
+    (quantize,) = (node for node in graph.node if image.name in node.input)
+    assert quantize.op_type == 'QuantizeLinear', quantize.op_type
     for node in graph.node:
-        for place, name in enumerate(node.input):
-            if name == first.output[0]:
-                node.input[place] = given.name
-    graph.node.remove(first)
-    given.type.tensor_type.elem_type = onnx.TensorProto.UINT8
+        for index, name in enumerate(node.input):
+            if name == quantize.output[0]:
+                node.input[index] = image.name
+    graph.node.remove(quantize)
+    image.type.tensor_type.elem_type = onnx.TensorProto.UINT8
 
 
 def float_convolutions(path: Path) -> Iterator[str]:
-    """Yield the convolutions that ONNX Runtime would run in float.
+    """Yield the convolutions that ONNX Runtime runs in float.
 
     Args:
-        path: Of a quantised ONNX file.
+        path: A quantised ONNX file.
     """
     import onnx
     import onnxruntime
@@ -265,10 +291,10 @@ def float_convolutions(path: Path) -> Iterator[str]:
 
 
 def openvino_float_convolutions(path: Path) -> Iterator[str]:
-    """Yield the convolutions that OpenVINO would run in float.
+    """Yield the convolutions that OpenVINO runs in float.
 
     Args:
-        path: Of a quantised ONNX file.
+        path: A quantised ONNX file.
     """
     from .runners import openvino_model
 

@@ -1,4 +1,4 @@
-"""What was measured, as JSON, as Markdown and as a picture."""
+"""Writes the results as JSON, as Markdown and as a picture."""
 
 import io
 import json
@@ -12,9 +12,9 @@ from .cases import Case
 from .engines import EngineSpec
 from .layers import Chain
 from .machine import Machine
-from .measure import DISTURBED, Row
+from .measure import OTHERS_LIMIT, Row
 
-# An idle engine that is busier than this disturbs the others.
+# Processors that an idle engine may keep busy. Above this it disturbs others.
 IDLE_LIMIT = 0.02
 COLUMNS = (
     'engine', 'ms', 'quartiles', 'least', 'GMAC/s', '% of best int8',
@@ -25,15 +25,15 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Report:
-    """All that a run of the benchmark found.
+    """All results of a benchmark.
 
     Attributes:
-        machine: Where.
-        threads: Of each engine.
+        machine: The machine.
+        threads: Threads of each engine.
         energy: Why there are no joules; empty if there are.
-        cases: That were run.
-        engines: That ran them.
-        rows: The figures.
+        cases: Cases to measure.
+        engines: Engines to measure.
+        rows: Figures of each engine on each case so far.
     """
 
     machine: Machine
@@ -44,7 +44,7 @@ class Report:
     rows: tuple[Row, ...]
 
     def of(self, case: Case) -> list[tuple[EngineSpec, Row]]:
-        """Return the rows of a case with their engines."""
+        """Return the rows of a case, each with its engine."""
         engines = {engine.name: engine for engine in self.engines}
         return [
             (engines[row.engine], row)
@@ -54,7 +54,7 @@ class Report:
 
 
 def best_int8(report: Report) -> float:
-    """Return the best rate at 8 bits of any engine and case, or 0."""
+    """Return the highest 8-bit rate of any engine on any case, or 0."""
     is_int8 = {
         engine.name
         for engine in report.engines
@@ -66,18 +66,18 @@ def best_int8(report: Report) -> float:
 
 
 def fastest(rows: Iterable[tuple[EngineSpec, Row]], kind: str) -> float | None:
-    """Return the least latency of a kind of peers, or None without any.
+    """Return the lowest latency of the peers of a kind; None without peers.
 
     Args:
-        rows: Of one case.
+        rows: Rows of one case.
         kind: ``int8`` or ``float``.
     """
-    found = [
+    latencies = [
         row.latency
         for engine, row in rows
         if (engine.is_int8_peer if kind == 'int8' else engine.is_float_peer)
     ]
-    return min(found, default=None)
+    return min(latencies, default=None)
 
 
 def _ratio(base: float | None, row: Row) -> str:
@@ -95,14 +95,14 @@ def cells(
     int8: float | None,
     float32: float | None,
 ) -> list[str]:
-    """Return a row's cells.
+    """Return the cells of a row.
 
     Args:
-        engine: Whose it is.
+        engine: The engine.
         row: Its figures.
-        best: Rate that stands for 100 per cent.
-        int8: Latency of the faster int8 peer.
-        float32: Latency of the fastest float peer.
+        best: Rate that counts as 100 per cent, in GMAC/s.
+        int8: Latency of the faster int8 peer in seconds.
+        float32: Latency of the fastest float peer in seconds.
     """
     mib = 2**20
     return [
@@ -122,7 +122,7 @@ def cells(
 
 
 def table(report: Report, case: Case) -> list[str]:
-    """Return a case's table in Markdown, columns without figures left out."""
+    """Return a case's table in Markdown, without empty columns."""
     rows = report.of(case)
     int8, float32 = fastest(rows, 'int8'), fastest(rows, 'float')
     best = best_int8(report)
@@ -148,23 +148,26 @@ def document(report: Report) -> str:
         f'Joules: {report.energy or "of the whole processor"}. '
         f'Best int8 rate of any engine: {best_int8(report):.0f} GMAC/s.',
     ]
-    for what, is_so in (
+    for warning, applies in (
         ('Not quiet while idle', lambda row: row.idle > IDLE_LIMIT),
-        ('Disturbed by other processes', lambda row: row.others > DISTURBED),
+        (
+            'Disturbed by other processes',
+            lambda row: row.others > OTHERS_LIMIT,
+        ),
     ):
-        names = [f'{x.engine} ({x.case})' for x in report.rows if is_so(x)]
+        names = [f'{x.engine} ({x.case})' for x in report.rows if applies(x)]
         if names:
-            lines += ['', f'{what}: {", ".join(names)}.']
+            lines += ['', f'{warning}: {", ".join(names)}.']
     for case in report.cases:
         rows = report.of(case)
         if not rows:
             continue
-        each = ' for each' if isinstance(case, Chain) else ''
+        per_link = ' for each' if isinstance(case, Chain) else ''
         lines += [
             '',
             f'### {case.title}',
             '',
-            f'{rows[0][1].macs / 1e9:.1f} GMAC{each}.',
+            f'{rows[0][1].macs / 1e9:.1f} GMAC{per_link}.',
             '',
             *table(report, case),
         ]
@@ -172,7 +175,7 @@ def document(report: Report) -> str:
 
 
 def picture(report: Report) -> bytes:
-    """Return a bar for each row, as a PNG."""
+    """Return a PNG with a bar chart for each case."""
     from matplotlib.figure import Figure
 
     cases = [case for case in report.cases if report.of(case)]
@@ -207,11 +210,11 @@ def picture(report: Report) -> bytes:
 
 
 def write(report: Report, folder: Path) -> list[Path]:
-    """Write all forms of a report; earlier ones stay until each is whole.
+    """Write a report in all formats and return the paths.
 
     Args:
-        report: What to write.
-        folder: Where to.
+        report: The report.
+        folder: Folder of the files. Earlier files are replaced.
     """
     contents = {
         'benchmark.json': json.dumps(asdict(report), indent=1).encode(),

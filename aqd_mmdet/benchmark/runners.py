@@ -1,6 +1,6 @@
-"""How each library loads a file and runs it; imported in a worker alone.
+"""Loads a model file with each library; only worker processes import this.
 
-A library is imported where it is used, so that a worker has but one.
+Each function imports its library itself, so that a worker loads just one.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Run = Callable[[], Any]
 
 
 def _images(shape: tuple[int, ...], kind: Any) -> np.ndarray:
-    # numpy.random would take 6 MiB of each process.
+    # No numpy.random: it would add 6 MiB to the process's memory.
     squares = np.arange(8191) ** 2 % 8191 % 256
     pixels = np.resize(squares.astype(np.uint8), shape)
     if kind == np.uint8:
@@ -24,13 +24,13 @@ def _images(shape: tuple[int, ...], kind: Any) -> np.ndarray:
 
 
 def load_aqd(path: Path, shape: tuple[int, ...], threads: int) -> Run:
-    """Load a compiled detector: its network alone is run."""
+    """Load a compiled detector; the result runs its network only."""
     from ..runtime.engine import Engine
 
     compiled, content = file.load(path)
     engine = Engine(compiled, content, threads)
-    # Each library has its own order of an image's bytes, and keeps its
-    # outputs' memory: ours has channels innermost, and is told to.
+    # Each library gets images in its own memory layout (ours: channels last)
+    # and reuses the memory of its outputs.
     count, channels, height, width = shape
     image = _images((count, height, width, channels), np.uint8)
     image = image.transpose(0, 3, 1, 2)
@@ -45,7 +45,7 @@ def load_aqd(path: Path, shape: tuple[int, ...], threads: int) -> Run:
 
 
 def load_onnxruntime(path: Path, shape: tuple[int, ...], threads: int) -> Run:
-    """Load an ONNX file."""
+    """Load an ONNX file with ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -55,33 +55,32 @@ def load_onnxruntime(path: Path, shape: tuple[int, ...], threads: int) -> Run:
     session = onnxruntime.InferenceSession(
         str(path), options, ['CPUExecutionProvider']
     )
-    (given,) = session.get_inputs()
-    is_bytes = given.type == 'tensor(uint8)'
-    image = _images(shape, np.uint8 if is_bytes else np.float32)
-    # Outputs are left where they are made, as a C++ program would.
+    (argument,) = session.get_inputs()
+    is_uint8 = argument.type == 'tensor(uint8)'
+    image = _images(shape, np.uint8 if is_uint8 else np.float32)
+    # Bound inputs and outputs are not copied, as in a C++ program.
     binding = session.io_binding()
-    binding.bind_cpu_input(given.name, image)
-    for made in session.get_outputs():
-        binding.bind_output(made.name)
+    binding.bind_cpu_input(argument.name, image)
+    for output in session.get_outputs():
+        binding.bind_output(output.name)
     return lambda: session.run_with_iobinding(binding)
 
 
 def load_openvino(path: Path, shape: tuple[int, ...], threads: int) -> Run:
-    """Load an ONNX file."""
+    """Load an ONNX file with OpenVINO."""
     import openvino
 
     compiled = openvino_model(path, threads)
-    given = compiled.input(0)
-    is_bytes = given.element_type == openvino.Type.u8
-    image = _images(shape, np.uint8 if is_bytes else np.float32)
+    is_uint8 = compiled.input(0).element_type == openvino.Type.u8
+    image = _images(shape, np.uint8 if is_uint8 else np.float32)
     request = compiled.create_infer_request()
-    # Tensors are read and left in place, as a C++ program would.
+    # Shared inputs and outputs are not copied, as in a C++ program.
     request.set_input_tensor(openvino.Tensor(image, shared_memory=True))
     return lambda: request.infer(share_outputs=True)
 
 
 def openvino_model(path: Path, threads: int) -> Any:
-    """Return an ONNX file, compiled for one image at a time."""
+    """Compile an ONNX file for the latency of one image at a time."""
     import openvino
 
     return openvino.Core().compile_model(
@@ -92,24 +91,24 @@ def openvino_model(path: Path, threads: int) -> Any:
             'NUM_STREAMS': 1,
             'INFERENCE_NUM_THREADS': threads,
             'ENABLE_HYPER_THREADING': True,
-            # With AMX its default is bfloat16.
+            # On processors with AMX, the default is bfloat16.
             'INFERENCE_PRECISION_HINT': 'f32',
         },
     )
 
 
 def load_pytorch(path: Path, shape: tuple[int, ...], threads: int) -> Run:
-    """Load an exported program, to be run operator by operator."""
+    """Load an exported program that PyTorch runs in eager mode."""
     module, image = _exported(path, shape, threads)
     return _without_gradients(module, image)
 
 
 def load_inductor(path: Path, shape: tuple[int, ...], threads: int) -> Run:
-    """Load an exported program, to be compiled in its first run."""
+    """Load an exported program that inductor compiles in its first run."""
     import torch
     from torch._inductor import config
 
-    # Norms are folded into weights, and these are packed.
+    # Lets inductor fold norms into weights and pack the weights.
     config.freezing = True
     module, image = _exported(path, shape, threads)
     return _without_gradients(torch.compile(module), image)

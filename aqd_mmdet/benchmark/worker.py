@@ -1,7 +1,7 @@
-"""A process that keeps one engine loaded and runs it when it is asked.
+"""A worker process that loads one engine and runs it on request.
 
-It talks in lines of JSON: requests on its standard input, answers on what
-was its standard output; what libraries print goes to standard error.
+Requests and answers are lines of JSON on standard input and standard output.
+Output of the libraries is redirected to standard error.
 """
 
 import json
@@ -16,19 +16,19 @@ from typing import IO, Any
 from ..errors import UserError
 from .runners import LOAD, Run
 
-# How long threads that wait for more work are let spin before the next
-# engine's turn. ONNX Runtime and OpenMP stop within some milliseconds;
-# forbidding it would slow them down.
+# Pause after a turn. Idle threads of ONNX Runtime and OpenMP spin for some
+# milliseconds, which must not disturb the next engine. Without spinning they
+# would be slower.
 REST_S = 0.05
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What loading cost.
+    """Cost of loading.
 
     Attributes:
-        seconds: From file to the first result, of all files.
-        peak: Most memory of the process so far, in bytes.
+        seconds: Time from file to first result, summed over all files.
+        peak: Peak resident memory of the process in bytes.
     """
 
     seconds: float
@@ -37,12 +37,12 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Turn:
-    """What one engine did while the others were idle.
+    """Times of one engine while the others are idle.
 
     Attributes:
-        times: Seconds of each run, for each file.
-        wall: Seconds of all of them.
-        cpu: Seconds of processors in them.
+        times: For each file, the seconds of each run.
+        wall: Elapsed seconds of all runs.
+        cpu: CPU seconds of all runs.
     """
 
     times: tuple[tuple[float, ...], ...]
@@ -51,17 +51,17 @@ class Turn:
 
 
 def peak_memory() -> int:
-    """Return the most memory that this process has had, in bytes."""
+    """Return the peak resident memory of this process in bytes."""
     for line in Path('/proc/self/status').read_text().splitlines():
         if line.startswith('VmHWM:'):
             return int(line.split()[1]) * 1024
-    raise AssertionError('no VmHWM')
+    raise AssertionError('/proc/self/status has no VmHWM')
 
 
 def load(
     library: str, paths: list[str], shape: list[int], threads: int
 ) -> tuple[list[Run], Loaded]:
-    """Load an engine's files and run each once."""
+    """Load an engine's files and run each of them once."""
     runs = []
     begin = time.perf_counter()
     for path in paths:
@@ -71,12 +71,13 @@ def load(
 
 
 def take_turn(runs: list[Run], seconds: float, warm: bool) -> Turn:
-    """Warm up, run all files in turns for a while, then rest.
+    """Run all files alternately for a while, then pause.
 
     Args:
-        runs: One for each file.
-        seconds: How long; each is run once at least.
-        warm: Whether each is run once before; slow ones warm themselves up.
+        runs: A function for each file.
+        seconds: Duration. Each file runs at least once.
+        warm: Whether to run each file once before the measurement. A long run
+            does not need it, because its warm-up is a small part of it.
     """
     times: list[list[float]] = [[] for _ in runs]
     if warm:
@@ -84,10 +85,10 @@ def take_turn(runs: list[Run], seconds: float, warm: bool) -> Turn:
             run()
     begin, begin_cpu = time.perf_counter(), time.process_time()
     while not times[0] or time.perf_counter() - begin < seconds:
-        for run, taken in zip(runs, times, strict=True):
+        for run, run_times in zip(runs, times, strict=True):
             start = time.perf_counter()
             run()
-            taken.append(time.perf_counter() - start)
+            run_times.append(time.perf_counter() - start)
     wall = time.perf_counter() - begin
     cpu = time.process_time() - begin_cpu
     time.sleep(REST_S)
@@ -108,25 +109,26 @@ def main() -> None:
                 answer = asdict(loaded)
             else:
                 answer = asdict(take_turn(runs, **request['turn']))
-        except Exception as error:  # of any library, of any kind
+        except Exception as error:  # libraries raise errors of any kind
             lines = str(error).strip().splitlines() or ['']
             answer = {'error': f'{type(error).__name__}: {lines[0]}'}
         print(json.dumps(answer), file=answers)
 
 
 class Worker:
-    """A worker's side that asks.
+    """A worker process, seen from the process that sends requests.
 
     Args:
-        name: Of its engine, for messages.
-        environment: Variables of the process, beside this one's.
-        log: Where its standard error goes.
+        name: Name of the engine, for messages.
+        environment: Environment variables in addition to this process's own.
+        log: File for the standard error of the worker.
     """
 
     def __init__(
         self, name: str, environment: dict[str, str], log: IO[str]
     ) -> None:
         self.name = name
+        self._log = log.name
         self._process = subprocess.Popen(
             [sys.executable, '-m', __name__],
             stdin=subprocess.PIPE,
@@ -134,36 +136,36 @@ class Worker:
             stderr=log,
             text=True,
             env={**os.environ, **environment},
-            # Ctrl-C is for whoever asks.
+            # Ctrl-C interrupts only this process, which then ends the worker.
             start_new_session=True,
         )
 
     def load(
         self, library: str, paths: list[Path], shape: list[int], threads: int
     ) -> Loaded:
-        """Let it load its files."""
-        asked = dict(
+        """Load the engine's files in the worker."""
+        arguments = dict(
             library=library,
             paths=list(map(str, paths)),
             shape=shape,
             threads=threads,
         )
-        return Loaded(**self._ask(dict(load=asked)))
+        return Loaded(**self._ask(dict(load=arguments)))
 
     def turn(self, seconds: float, warm: bool) -> Turn:
-        """Let it run for a while."""
+        """Run the engine for a while; see :func:`take_turn`."""
         answer = self._ask(dict(turn=dict(seconds=seconds, warm=warm)))
         answer['times'] = tuple(map(tuple, answer['times']))
         return Turn(**answer)
 
     def cpu(self) -> float:
-        """Return the seconds of processors that it has had."""
+        """Return the CPU seconds of the worker since its start."""
         stat = Path(f'/proc/{self._process.pid}/stat').read_text()
         user, system = stat.rsplit(')', 1)[1].split()[11:13]
         return (int(user) + int(system)) / os.sysconf('SC_CLK_TCK')
 
     def close(self) -> None:
-        """End it."""
+        """End the worker."""
         self._process.kill()
         self._process.communicate()
 
@@ -178,8 +180,8 @@ class Worker:
         if not line:
             status = self._process.wait()
             raise UserError(
-                f'{self.name}: its process ended with {status} (out of '
-                'memory?); see its log'
+                f'{self.name}: its process ended with status {status} (out '
+                f'of memory?); see {self._log}'
             )
         answer = json.loads(line)
         if 'error' in answer:

@@ -197,12 +197,12 @@ def check_selection(model: Any, compiled: CompiledDetector) -> None:
         assert cfg.least is not None
         rank = floor(cfg.least * 2**SCORE_BITS) + 1
         parts.append((second, where, cfg, rank))
-    for found, where, cfg, rank in parts:
-        _compare('score_thr', where, found.threshold, rank)
-        _compare('nms.iou_threshold', where, found.overlap, cfg.overlap)
+    for part, where, cfg, rank in parts:
+        _compare('score_thr', where, part.threshold, rank)
+        _compare('nms.iou_threshold', where, part.overlap, cfg.overlap)
         # YOLOX's head takes no notice of max_per_img.
-        if found.keep not in (cfg.keep, cfg.suppressed):
-            _compare('max_per_img', where, found.keep, cfg.keep)
+        if part.keep not in (cfg.keep, cfg.suppressed):
+            _compare('max_per_img', where, part.keep, cfg.keep)
     most = min(post.candidates, post.total)
     if most != ALL:  # PAA's head counts places instead
         _compare('nms_pre', parts[0][1], most, parts[0][2].candidates)

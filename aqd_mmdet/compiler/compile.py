@@ -63,11 +63,11 @@ def compile_detector(
         UserError: Naming what cannot be an integer.
     """
     say('capturing the graph')
-    captured = trace(detector)
+    network_trace = trace(detector)
     say('folding it into integers')
     pre: Any = detector.data_preprocessor
     stride = int(pre.pad_size_divisor)
-    folded = fold(captured, image_mean(pre), stride, fixed_point)
+    folded = fold(network_trace, image_mean(pre), stride, fixed_point)
     networks = region_networks(
         detector, capture_regions(detector), fixed_point
     )
@@ -95,7 +95,7 @@ def compile_detector(
         check_detector(compiled)
     except UserError as error:
         raise UserError(f'the compiled detector: {error}') from None
-    return Compilation(compiled, captured, folded, networks)
+    return Compilation(compiled, network_trace, folded, networks)
 
 
 def read_test_preprocess(pre: Any, cfg: Config) -> PreProcess:
@@ -122,17 +122,17 @@ def read_test_preprocess(pre: Any, cfg: Config) -> PreProcess:
             f'{where} ({type_name(outer)}) has a pipeline of its own behind '
             'that of its images: a program has none'
         )
-    found: dict[PreProcess, str] = {}
+    datasets_by_frame: dict[PreProcess, str] = {}
     for name, dataset in datasets.items():
         try:
             frame = read_preprocess(pre, dataset.pipeline)
         except UserError as error:
             raise UserError(f'{name}: {error}') from None
-        found.setdefault(frame, name)
-    if len(found) > 1:
-        first, other, *_ = found.values()
+        datasets_by_frame.setdefault(frame, name)
+    if len(datasets_by_frame) > 1:
+        first, other, *_ = datasets_by_frame.values()
         raise UserError(
             f'{first} and {other} bring images to the network in different '
             'ways: a program has one; give them the same pipeline'
         )
-    return next(iter(found))
+    return next(iter(datasets_by_frame))

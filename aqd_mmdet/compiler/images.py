@@ -81,42 +81,42 @@ def read_preprocess(pre: Any, pipeline: Sequence) -> PreProcess:
             f'data_preprocessor ({type(pre).__name__}): a program has what '
             "mmdet's DetDataPreprocessor does only"
         )
-    found = _Pipeline()
+    steps = _Pipeline()
     for number, transform in enumerate(pipeline):
-        _read_transform(found, transform, f'test pipeline, {number}')
+        _read_transform(steps, transform, f'test pipeline, {number}')
     for name, is_there in (
-        ('LoadImageFromFile', found.oriented is not None),
-        ('Resize', found.long > 0),
+        ('LoadImageFromFile', steps.oriented is not None),
+        ('Resize', steps.long > 0),
     ):
         if not is_there:
             raise UserError(
                 f'the test pipeline has no {name}: a program reads an image '
                 'and fits it into a frame'
             )
-    assert found.oriented is not None
+    assert steps.oriented is not None
     # mmdet reads images as BGR and exchanges channels where it is told to.
     bgr = not pre._channel_conversion
     outside = _fill(pre, image_mean(pre))
     stride = int(pre.pad_size_divisor)
-    if found.border is None:
+    if steps.border is None:
         fill = outside
     else:
-        fill = found.border if bgr else tuple(reversed(found.border))
-        if found.long % stride and fill != outside:
+        fill = steps.border if bgr else tuple(reversed(steps.border))
+        if steps.long % stride and fill != outside:
             raise UserError(
-                f'the test pipeline pads to {found.long} with {fill}, and '
+                f'the test pipeline pads to {steps.long} with {fill}, and '
                 f'data_preprocessor on to a multiple of {stride} with '
                 f'{outside}: a program has one border; give Resize and Pad a '
                 f'multiple of {stride}'
             )
     return PreProcess(
-        found.short,
-        found.long,
+        steps.short,
+        steps.long,
         bgr,
         fill,
-        found.border is not None,
-        found.stretch,
-        found.oriented,
+        steps.border is not None,
+        steps.stretch,
+        steps.oriented,
     )
 
 
@@ -137,7 +137,7 @@ def _fill(pre: Any, mean: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(int(x) for x in fill)
 
 
-def _read_transform(found: _Pipeline, transform: Any, where: str) -> None:
+def _read_transform(steps: _Pipeline, transform: Any, where: str) -> None:
     """Add what one transform does."""
     name = type_name(transform)
     read = _READ.get(name)
@@ -147,22 +147,22 @@ def _read_transform(found: _Pipeline, transform: Any, where: str) -> None:
         )
     options = Options(f'{where}: {name}', transform)
     options.ignore('type')
-    read(found, options)
+    read(steps, options)
     options.finish()
 
 
-def _read_image(found: _Pipeline, options: Options) -> None:
-    if found.oriented is not None:
+def _read_image(steps: _Pipeline, options: Options) -> None:
+    if steps.oriented is not None:
         raise UserError(f'{options.where}: a program reads one image')
     options.expect('to_float32', False)
     options.expect('imdecode_backend', 'cv2')
-    found.oriented = options.expect('color_type', TURNED, STORED) == TURNED
+    steps.oriented = options.expect('color_type', TURNED, STORED) == TURNED
     # Where files come from, and what to do without one.
     options.ignore('file_client_args', 'backend_args', 'ignore_empty')
 
 
-def _read_resize(found: _Pipeline, options: Options) -> None:
-    if found.oriented is None or found.long or found.border is not None:
+def _read_resize(steps: _Pipeline, options: Options) -> None:
+    if steps.oriented is None or steps.long or steps.border is not None:
         raise UserError(
             f'{options.where}: a program resizes once, between '
             'LoadImageFromFile and Pad'
@@ -187,23 +187,23 @@ def _read_resize(found: _Pipeline, options: Options) -> None:
     options.expect('backend', 'cv2')
     options.expect('interpolation', 'bilinear')
     options.ignore('clip_object_border')  # of annotated boxes
-    found.stretch = not options.expect('keep_ratio', False, True)
-    found.short, found.long = sorted(sides)
-    if found.stretch and found.short != found.long:
+    steps.stretch = not options.expect('keep_ratio', False, True)
+    steps.short, steps.long = sorted(sides)
+    if steps.stretch and steps.short != steps.long:
         raise UserError(
             f'{options.where}.scale={scale!r} without keep_ratio=True: a '
             'program stretches to squares only'
         )
 
 
-def _read_pad(found: _Pipeline, options: Options) -> None:
-    if not found.long or found.border is not None:
+def _read_pad(steps: _Pipeline, options: Options) -> None:
+    if not steps.long or steps.border is not None:
         raise UserError(f'{options.where}: a program pads once, behind Resize')
-    side = found.long
+    side = steps.long
     size = options.take('size', None)
     square = options.expect('pad_to_square', False, True)
     divisor = options.take('size_divisor', None)
-    fits = found.short == side and (square or size == (side, side))
+    fits = steps.short == side and (square or size == (side, side))
     if not fits or divisor is not None:
         raise UserError(
             f'{options.where}: a program pads to the square of {side} x '
@@ -222,10 +222,10 @@ def _read_pad(found: _Pipeline, options: Options) -> None:
             f'{options.where}.pad_val={value!r}: a program has bytes, one or '
             'three whole numbers from 0 to 255'
         )
-    found.border = tuple(int(x) for x in border)
+    steps.border = tuple(int(x) for x in border)
 
 
-def _read_annotations(found: _Pipeline, options: Options) -> None:
+def _read_annotations(steps: _Pipeline, options: Options) -> None:
     """Read nothing: what they do does not reach the image."""
     options.ignore(
         *('with_bbox', 'with_label', 'with_mask', 'with_seg', 'poly2mask'),

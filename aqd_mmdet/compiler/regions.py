@@ -77,15 +77,15 @@ def region_networks(
     """
     return tuple(
         RegionNetwork(
-            captured,
+            trace,
             fold_regions(
-                captured,
+                trace,
                 reader.extractor.out_channels,
                 reader.input_quantizer,
                 fixed_point,
             ),
         )
-        for reader, captured in zip(
+        for reader, trace in zip(
             region_extractors(detector), traces, strict=True
         )
     )
@@ -168,8 +168,8 @@ def _stage(
         )
     align = extractor.roi_layers[0]
     rows, columns = align.output_size
-    right = type(align).__name__ == 'RoIAlign' and align.aligned
-    if not right or align.pool_mode != 'avg' or rows != columns:
+    is_aligned = type(align).__name__ == 'RoIAlign' and align.aligned
+    if not is_aligned or align.pool_mode != 'avg' or rows != columns:
         raise UserError(
             'roi_head.bbox_roi_extractor: the program has RoIAlign, aligned, '
             f'of averages, square; found {align}'

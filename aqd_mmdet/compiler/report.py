@@ -21,11 +21,11 @@ class LayerReport:
         weight_codes: Distinct weight codes that occur.
         input_codes: Distinct input codes that are possible.
         slack: Bits that its accumulators leave of 31.
-        equal_alike: Share of its input codes that equal the simulation's
+        equal_per_layer: Share of its input codes that equal the simulation's
             when the layers before are fed the simulation's codes; None if
             nothing was compared or its input is another's.
-        worst_alike: Largest difference of codes then.
-        equal_through: The share when the program runs by itself.
+        worst_per_layer: Largest difference of codes then.
+        equal_end_to_end: The share when the program runs by itself.
     """
 
     name: str
@@ -33,9 +33,9 @@ class LayerReport:
     weight_codes: int
     input_codes: int
     slack: float
-    equal_alike: float | None
-    worst_alike: int | None
-    equal_through: float | None
+    equal_per_layer: float | None
+    worst_per_layer: int | None
+    equal_end_to_end: float | None
 
 
 @dataclass(frozen=True)
@@ -61,18 +61,19 @@ class Report:
         layers: One for each call of a convolution.
         sizes: Bytes.
         codes: Number of codes compared with the simulation.
-        equal_alike: Share of all compared codes, layers fed alike.
-        worst_alike: Largest difference then.
-        equal_through: Share of all compared codes, end to end.
+        equal_per_layer: Share of all compared codes, where each layer is
+            given the simulation's.
+        worst_per_layer: Largest difference then.
+        equal_end_to_end: Share of all compared codes, end to end.
         metrics: COCO metrics of the program, if evaluated.
     """
 
     layers: tuple[LayerReport, ...]
     sizes: Sizes
     codes: int
-    equal_alike: float | None
-    worst_alike: int | None
-    equal_through: float | None
+    equal_per_layer: float | None
+    worst_per_layer: int | None
+    equal_end_to_end: float | None
     metrics: Mapping[str, float]
 
 
@@ -100,15 +101,15 @@ def make_report(
         metrics: COCO metrics, or nothing.
     """
     total = sum(a.count for a in agreements.values())
-    alike = sum(a.equal_alike for a in agreements.values())
-    through = sum(a.equal_through for a in agreements.values())
+    per_layer = sum(a.equal_per_layer for a in agreements.values())
+    end_to_end = sum(a.equal_end_to_end for a in agreements.values())
     return Report(
         tuple(x for p in programs for x in _layers(p, agreements)),
         sizes,
         total,
-        alike / total if total else None,
-        max((a.worst_alike for a in agreements.values()), default=None),
-        through / total if total else None,
+        per_layer / total if total else None,
+        max((a.worst_per_layer for a in agreements.values()), default=None),
+        end_to_end / total if total else None,
         metrics,
     )
 
@@ -117,22 +118,26 @@ def _layers(
     program: ir.Program, agreements: Mapping[str, Agreement]
 ) -> Iterator[LayerReport]:
     slack = {bound.name: bound.slack for bound in prove(program)}
-    made = {op.output: op for op in program.ops}
+    by_output = {op.output: op for op in program.ops}
     for op in program.ops:
         if not isinstance(op, ir.Convolution):
             continue
         weights = program.weights[op.weights]
-        grid = made[op.inputs[0]].grid
-        found = agreements.get(op.inputs[0])
+        grid = by_output[op.inputs[0]].grid
+        agreement = agreements.get(op.inputs[0])
         yield LayerReport(
             op.output,
             weights.bits,
             len(np.unique(weights.codes)),
             grid.hi - grid.lo + 1,
             round(slack[op.output], 2),
-            None if found is None else found.equal_alike / found.count,
-            None if found is None else found.worst_alike,
-            None if found is None else found.equal_through / found.count,
+            None
+            if agreement is None
+            else agreement.equal_per_layer / agreement.count,
+            None if agreement is None else agreement.worst_per_layer,
+            None
+            if agreement is None
+            else agreement.equal_end_to_end / agreement.count,
         )
 
 
@@ -141,21 +146,22 @@ def lines(report: Report) -> Iterator[str]:
     width = max(len(layer.name) for layer in report.layers)
     yield (
         f'{"layer":{width}} {"bits":>5}{"weights":>9}{"inputs":>8}{"slack":>7}'
-        f'{"fed alike":>12}{"end to end":>12}'
+        f'{"by layer":>12}{"end to end":>12}'
     )
     for x in report.layers:
         yield (
             f'{x.name:{width}} {x.weight_bits:5}{x.weight_codes:9}'
             f'{x.input_codes:8}{x.slack:7.1f}'
-            f'{_share(x.equal_alike)}{_share(x.equal_through)}'
+            f'{_share(x.equal_per_layer)}{_share(x.equal_end_to_end)}'
         )
     yield ''
     if report.codes:
         yield (
             f'{report.codes} codes compared with the float simulation: '
-            f'{report.equal_alike:.6%} equal where layers are fed alike, none '
-            f'off by more than {report.worst_alike}; '
-            f'{report.equal_through:.6%} end to end'
+            f'{report.equal_per_layer:.6%} equal where each layer is given '
+            "the simulation's codes, none off by more than "
+            f'{report.worst_per_layer}; '
+            f'{report.equal_end_to_end:.6%} end to end'
         )
     sizes = report.sizes
     yield (

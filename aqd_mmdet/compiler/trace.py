@@ -62,8 +62,8 @@ def region_extractors(detector: nn.Module) -> list[Any]:
     roi_head: Any = getattr(detector, 'roi_head', None)
     if roi_head is None:
         return []
-    found = roi_head.bbox_roi_extractor
-    return list(found) if isinstance(found, nn.ModuleList) else [found]
+    modules = roi_head.bbox_roi_extractor
+    return list(modules) if isinstance(modules, nn.ModuleList) else [modules]
 
 
 def region_heads(detector: nn.Module) -> list[Any]:
@@ -71,8 +71,8 @@ def region_heads(detector: nn.Module) -> list[Any]:
     roi_head: Any = getattr(detector, 'roi_head', None)
     if roi_head is None:
         return []
-    found = roi_head.bbox_head
-    return list(found) if isinstance(found, nn.ModuleList) else [found]
+    modules = roi_head.bbox_head
+    return list(modules) if isinstance(modules, nn.ModuleList) else [modules]
 
 
 def trace(detector: nn.Module, for_training: bool = False) -> Trace:

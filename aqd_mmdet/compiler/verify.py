@@ -26,16 +26,16 @@ class Agreement:
 
     Attributes:
         count: Codes that were compared.
-        equal_alike: Of these, equal when the program's layers before are fed
-            the simulation's own codes.
-        worst_alike: Largest difference of codes then.
-        equal_through: Equal when the program runs on by itself.
+        equal_per_layer: Of these, equal when the program's layers before are
+            given the simulation's own codes.
+        worst_per_layer: Largest difference of codes then.
+        equal_end_to_end: Equal when the program runs on by itself.
     """
 
     count: int = 0
-    equal_alike: int = 0
-    worst_alike: int = 0
-    equal_through: int = 0
+    equal_per_layer: int = 0
+    worst_per_layer: int = 0
+    equal_end_to_end: int = 0
 
 
 def simulated_codes(
@@ -48,17 +48,17 @@ def simulated_codes(
         folded: Its program, which names the tensors.
         image: Normalised, float (N, C, H, W).
     """
-    seen: dict[str, Tensor] = {}
+    codes_by_tensor: dict[str, Tensor] = {}
 
     def watch(
         call: LayerCall, operand: int, x: Tensor, rounding: Rounding
     ) -> Tensor:
-        seen[folded.codes[call.node][operand]] = rounding.codes(x)
+        codes_by_tensor[folded.codes[call.node][operand]] = rounding.codes(x)
         return rounding(x)
 
     with torch.no_grad():
         Simulation(trace, watch).run(image.clone())
-    return seen
+    return codes_by_tensor
 
 
 def compare(
@@ -80,31 +80,33 @@ def compare(
     simulated = simulated_codes(trace, folded, image)
     executor = Executor(folded.program, image.device)
 
-    def alike(op: ir.Op, values: Tensor) -> Tensor | None:
+    def per_layer(op: ir.Op, values: Tensor) -> Tensor | None:
         expected = simulated.get(op.output)
         if expected is None:
             return None
         # A linear layer's input is flat there, a map here.
         expected = expected.view_as(values)
         difference = (values.int() - expected).abs()
-        found = agreements[op.output]
-        found.count += values.numel()
-        found.equal_alike += int((difference == 0).sum())
-        found.worst_alike = max(found.worst_alike, int(difference.max()))
+        agreement = agreements[op.output]
+        agreement.count += values.numel()
+        agreement.equal_per_layer += int((difference == 0).sum())
+        agreement.worst_per_layer = max(
+            agreement.worst_per_layer, int(difference.max())
+        )
         return expected.to(values.dtype)
 
-    def through(op: ir.Op, values: Tensor) -> None:
+    def end_to_end(op: ir.Op, values: Tensor) -> None:
         expected = simulated.get(op.output)
         if expected is not None:
             equal = int((values.int() == expected.view_as(values)).sum())
-            agreements[op.output].equal_through += equal
+            agreements[op.output].equal_end_to_end += equal
 
-    executor.run(pixels, alike)
-    executor.run(pixels, through)
+    executor.run(pixels, per_layer)
+    executor.run(pixels, end_to_end)
 
 
 def compare_regions(
-    made_of: Compilation,
+    compilation: Compilation,
     pixels: Tensor,
     size: tuple[int, int],
     agreements: dict[str, Agreement],
@@ -117,7 +119,7 @@ def compare_regions(
         size: Height and width of the image before its border.
         agreements: By tensor, added to.
     """
-    compiled = made_of.compiled
+    compiled = compilation.compiled
     if compiled.regions is None:
         return
     outputs = Executor(compiled.program).run(pixels)
@@ -127,7 +129,7 @@ def compare_regions(
     ]
     proposals = propose(compiled.postprocess, maps[:2], size)[:MAX_REGIONS]
     for stage, network in zip(
-        compiled.regions.stages, made_of.regions, strict=True
+        compiled.regions.stages, compilation.regions, strict=True
     ):
         values = torch.from_numpy(
             align(stage, maps[stage.features], proposals)

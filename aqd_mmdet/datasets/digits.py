@@ -1,8 +1,8 @@
 """The embedded dataset: scenes composed of real handwritten digits.
 
-Digits (8x8 pixels, 1,797 of them) and photographs come with scikit-learn, so
-that a fresh machine has real input without a download. Training and
-validation use different digits and different halves of the photographs.
+scikit-learn ships 1,797 digits of 8x8 pixels and two photographs, so a fresh
+machine has real input without a download. Training and validation use
+different digits and different halves of the photographs.
 """
 
 import json
@@ -20,31 +20,36 @@ from ..errors import UserError
 
 CLASSES = tuple('0123456789')
 SPLITS = ('train', 'val')
-# The dataset's ink runs from 0 to 16.
+# scikit-learn's digits have pixel values from 0 to 16.
 MAX_INK = 16
-# A pixel belongs to a digit's box where at least a quarter of it is ink.
+# The box of a digit encloses the pixels with more than this coverage by ink.
 BOX_ALPHA = 0.25
-# Of the digits of each class, those of training; the rest validate.
+# Share of each class's digits that training uses; validation uses the rest.
 TRAIN_SHARE = 0.8
 
 
 @dataclass(frozen=True)
 class DigitScenes:
-    """What the scenes are like.
+    """Parameters of the scenes.
 
     Attributes:
         train: Number of training images.
         val: Number of validation images.
         size: Side of the square images in pixels.
-        min_digit: Smallest height of a digit's drawing in pixels.
-        max_digit: Largest one; heights are log-uniform between them, so that
-            most digits are small.
-        max_digits: Most digits in a scene; at least one.
-        contrast: Least difference in brightness between a digit and what is
-            behind it, 0 to 255; the lower, the harder.
-        clutter: Most scraps of digits, without a label, in a scene.
-        max_overlap: Largest share of a digit's box that another may cover.
-        seed: The scenes are a function of it and of the other attributes.
+        min_digit: Smallest height of a digit in pixels.
+        max_digit: Largest height of a digit in pixels. Heights are drawn
+            from a log-uniform distribution, so most digits are small.
+        max_digits: Largest number of digits in a scene; at least 1.
+        contrast: Smallest difference in brightness between a digit and its
+            background, 0 to 120 grey levels. Lower values are harder.
+        clutter: Largest number of unlabelled halves of digits in a scene.
+        max_overlap: Largest share of a digit's box that another box may
+            cover.
+        seed: Seed of the random generator. The same attributes always give
+            the same scenes.
+
+    Raises:
+        UserError: If a value is out of range.
     """
 
     train: int = 1200
@@ -61,7 +66,9 @@ class DigitScenes:
     def __post_init__(self) -> None:
         for name in ('train', 'val', 'max_digits'):
             if getattr(self, name) < 1:
-                raise UserError(f'{name}={getattr(self, name)}: at least 1')
+                raise UserError(
+                    f'{name}={getattr(self, name)}: give at least 1'
+                )
         if not 8 <= self.min_digit <= self.max_digit <= self.size:
             raise UserError(
                 f'digits of {self.min_digit} to {self.max_digit} pixels in '
@@ -75,7 +82,7 @@ class DigitScenes:
 class _Material:
     """Digits and photographs of one split."""
 
-    digits: np.ndarray  # (N, 8, 8), 0..1
+    digits: np.ndarray  # (N, 8, 8), coverage by ink, 0..1
     labels: np.ndarray  # (N,)
     photos: list[np.ndarray]  # (H, W, 3), uint8
 
@@ -84,10 +91,10 @@ def _material(split: str) -> _Material:
     digits = load_digits()
     rank = np.zeros(len(digits.target), int)
     for label in range(len(CLASSES)):
-        of_class = np.flatnonzero(digits.target == label)
-        rank[of_class] = np.arange(len(of_class)) / len(of_class) * 100
+        indices = np.flatnonzero(digits.target == label)
+        rank[indices] = np.arange(len(indices)) / len(indices) * 100
     in_train = rank < TRAIN_SHARE * 100
-    mine = in_train if split == 'train' else ~in_train
+    in_split = in_train if split == 'train' else ~in_train
     photos = []
     for photo in load_sample_images().images:
         middle = photo.shape[1] // 2
@@ -95,7 +102,7 @@ def _material(split: str) -> _Material:
             photo[:, :middle] if split == 'train' else photo[:, middle:]
         )
     return _Material(
-        digits.images[mine] / MAX_INK, digits.target[mine], photos
+        digits.images[in_split] / MAX_INK, digits.target[in_split], photos
     )
 
 
@@ -111,7 +118,7 @@ def _background(
         Image.fromarray(crop).resize((size, size), Image.Resampling.BILINEAR),
         np.float64,
     )
-    # Contrast, brightness and colour of the light.
+    # Vary contrast, colour cast and brightness, as lighting does.
     gain = rng.uniform(0.5, 1.1) * rng.uniform(0.85, 1.15, 3)
     return np.clip((image - 128) * gain + 128 + rng.uniform(-40, 40), 0, 255)
 
@@ -119,7 +126,7 @@ def _background(
 def _stamp(
     rng: np.random.Generator, digit: np.ndarray, height: int
 ) -> np.ndarray:
-    """Return a digit's coverage 0..1 as an array near (height, height)."""
+    """Return a digit's coverage by ink, (height, about height), 0..1."""
     width = max(8, round(height * rng.uniform(0.75, 1.1)))
     ink = Image.fromarray((digit * 255).astype(np.uint8))
     tilt = rng.uniform(-12, 12)
@@ -137,12 +144,14 @@ def _paint(
     contrast: int,
 ) -> None:
     region = image[top : top + alpha.shape[0], left : left + alpha.shape[1]]
-    behind = region.mean()
-    # To the side where there is room, else either.
-    bright = behind < 128 if abs(behind - 128) > 60 else rng.random() < 0.5
-    room = 255 - behind if bright else behind
+    background = region.mean()
+    # Dark backgrounds get bright digits, bright ones dark digits; in between,
+    # either has enough contrast.
+    is_extreme = abs(background - 128) > 60
+    bright = background < 128 if is_extreme else rng.random() < 0.5
+    room = 255 - background if bright else background
     distance = rng.uniform(min(contrast, room), room)
-    level = behind + distance if bright else behind - distance
+    level = background + distance if bright else background - distance
     colour = np.clip(level + rng.uniform(-40, 40, 3), 0, 255)
     region += (colour - region) * alpha[..., None]
 
@@ -159,7 +168,8 @@ def _box(alpha: np.ndarray, top: int, left: int) -> tuple[int, ...]:
 
 
 def _overlap(box: tuple[int, ...], other: tuple[int, ...]) -> float:
-    """Return the larger share that one box (x, y, w, h) takes of the other."""
+    """Return the intersection of two boxes (x, y, w, h) as a share of the
+    smaller box."""
     width = min(box[0] + box[2], other[0] + other[2]) - max(box[0], other[0])
     height = min(box[1] + box[3], other[1] + other[3]) - max(box[1], other[1])
     shared = max(0, width) * max(0, height)
@@ -207,7 +217,8 @@ def _write_split(root: Path, split: str, scenes: DigitScenes) -> Iterator[int]:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number in range(getattr(scenes, split)):
-        # A generator per image: the first images do not depend on how many.
+        # One generator per image, so that an image does not depend on the
+        # number of images.
         rng = np.random.default_rng([scenes.seed, SPLITS.index(split), number])
         pixels, objects = _scene(rng, material, scenes)
         name = f'{number:05d}.png'
@@ -233,7 +244,7 @@ def _write_split(root: Path, split: str, scenes: DigitScenes) -> Iterator[int]:
             )
         yield number
     categories = [dict(id=i, name=name) for i, name in enumerate(CLASSES)]
-    # The keys that COCO's format has, so that any of its readers is content.
+    # All keys of the COCO format, because some readers need every one.
     content = dict(
         info=dict(description='scenes of handwritten digits'),
         licenses=[],
@@ -249,19 +260,20 @@ def write_digits(
     scenes: DigitScenes,
     progress: Callable[[int, int], None] | None = None,
 ) -> bool:
-    """Write the scenes as PNG and COCO json, unless they are there already.
+    """Write the scenes as PNG and COCO JSON, unless the folder holds them.
 
     Args:
-        root: Folder to make: ``train/``, ``val/``, ``train.json``,
-            ``val.json`` and ``scenes.json``, which says what they are.
-        scenes: What they shall be like.
-        progress: Called with images done and in all.
+        root: Folder to create. It gets ``train/``, ``val/``, ``train.json``,
+            ``val.json``, and the parameters in ``scenes.json``.
+        scenes: Parameters of the scenes.
+        progress: Called after each image with the number of images that are
+            done and the total number.
 
     Returns:
         bool: Whether anything was written.
 
     Raises:
-        UserError: If the folder holds something else.
+        UserError: If the folder holds other files.
     """
     stamp = json.dumps(vars(scenes), sort_keys=True)
     if root.exists():
@@ -270,8 +282,8 @@ def write_digits(
             return False
         if any(root.iterdir()):
             raise UserError(
-                f'{root} holds something else: remove it, or give '
-                'another folder'
+                f'{root} holds something else than these scenes: remove the '
+                'folder or choose another'
             )
     part = root.with_name(root.name + '.part')
     shutil.rmtree(part, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Reading images, with an error for those that are not as they should be."""
+"""Reads images for training and refuses damaged or ambiguous ones."""
 
 import warnings
 from pathlib import Path
@@ -15,36 +15,38 @@ from ..runtime.images import (
     read_image,
 )
 
-# How the two common formats end. A file that ends otherwise may still be
-# whole (cameras append data), so that only such files are decoded strictly.
+# Last bytes of JPEG and PNG files. A file with another end may still be whole,
+# because cameras append data. Only such files are decoded to check them.
 ENDINGS = (b'\xff\xd9', b'IEND\xaeB`\x82')
-TAIL = 64
+TAIL = 64  # bytes that are searched for an end
 # EXIF orientations that exchange width and height.
-TURNED = (5, 6, 7, 8)
-# Formats whose transparent pixels OpenCV mixes with something: to know it,
-# pixels have to be read.
-MIXED = ('GIF', 'TIFF')
+TRANSPOSED = (5, 6, 7, 8)
+# OpenCV blends the transparent pixels of these formats. Whether an image has
+# any is known only after its pixels are decoded.
+BLENDED_FORMATS = ('GIF', 'TIFF')
 
 
 @TRANSFORMS.register_module()
 class LoadWholeImage(LoadImageFromFile):
-    """mmcv's LoadImageFromFile, except that wrong files are errors.
+    """mmcv's LoadImageFromFile, but damaged files are errors.
 
-    OpenCV reads a truncated JPEG as an image with a grey rest, without a
-    word, and nobody compares an image with its annotations, whose boxes then
-    lie elsewhere; a detector would learn from both.
+    OpenCV reads a truncated JPEG without an error and fills the rest with
+    grey. mmdet does not compare the size of an image with the size in its
+    annotations; if they differ, the boxes are misplaced. A detector would
+    learn from both.
     """
 
     def transform(self, results: dict) -> dict | None:
         """Read ``results['img_path']``.
 
         Raises:
-            UserError: If the file is missing, no image, cut off, or of
-                another size than its annotations say.
+            UserError: If the file is missing, is no image or is truncated,
+                or if its size differs from the size in the annotations.
         """
         path = Path(results['img_path'])
         if self.backend_args is None:
-            # Other decoders and other numbers of channels or bits are meant.
+            # Configs that choose another decoder, other channels or other
+            # bit depths do so on purpose.
             is_usual = self.imdecode_backend == 'cv2' and str(
                 self.color_type
             ) in ('color', 'color_ignore_orientation')
@@ -66,42 +68,42 @@ class LoadWholeImage(LoadImageFromFile):
 
 
 def check_size(
-    label: str, found: tuple[int, int], written: tuple[float, float]
+    label: str, size: tuple[int, int], annotated: tuple[float, float]
 ) -> None:
-    """Raise if an image is not as large as its annotations say.
+    """Raise if an image has another size than its annotations say.
 
     Args:
-        label: How to call the image.
-        found: Width and height as it is read.
-        written: Of its entry in the annotations.
+        label: The image's name, for the message.
+        size: Width and height of the image after decoding.
+        annotated: Width and height in the annotations.
 
     Raises:
         UserError: With both sizes.
     """
-    if tuple(found) != tuple(written):
+    if tuple(size) != tuple(annotated):
         raise UserError(
-            f'{label}: the image is {found[0]} x {found[1]} as it is read, '
-            f'its annotations say {written[0]:g} x {written[1]:g}: mend '
-            'width and height there, and the boxes, if the image is turned '
-            'by its EXIF orientation'
+            f'{label}: the image is {size[0]} x {size[1]} pixels after '
+            f'decoding, but its annotations say {annotated[0]:g} x '
+            f'{annotated[1]:g}: correct width and height in the annotations; '
+            'if an EXIF orientation turns the image, correct the boxes, too'
         )
 
 
 def image_size(path: Path, oriented: bool = True) -> tuple[int, int] | None:
-    """Return width and height of an image file without decoding it.
+    """Return the size of an image file without decoding the pixels.
 
     Args:
         path: The file.
-        oriented: Whether it is turned by its EXIF orientation, as it is
-            unless ``color_type`` says ``color_ignore_orientation``.
+        oriented: Whether the reader applies the EXIF orientation. It does
+            unless ``color_type`` is ``color_ignore_orientation``.
 
     Returns:
-        tuple: Both; None if it is no image that Pillow knows.
+        tuple: Width and height; None if Pillow cannot identify the image.
     """
     try:
         with path.open('rb') as file, Image.open(file) as image:
             width, height = image.size
-            if oriented and orientation(exif_block(image)) in TURNED:
+            if oriented and orientation(exif_block(image)) in TRANSPOSED:
                 return height, width
             return width, height
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
@@ -109,9 +111,14 @@ def image_size(path: Path, oriented: bool = True) -> tuple[int, int] | None:
 
 
 def _check(path: Path, is_usual: bool) -> None:
-    """Raise for a file that is cut off or that the runtime reads otherwise."""
+    """Raise if a file is truncated or the runtime would read other pixels.
+
+    Args:
+        path: The image file.
+        is_usual: Whether training reads it as the runtime does.
+    """
     if not path.is_file():
-        raise UserError(f'{path}: no such image')
+        raise UserError(f'{path}: no such image file')
     with path.open('rb') as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - TAIL))
@@ -119,12 +126,12 @@ def _check(path: Path, is_usual: bool) -> None:
     is_whole = any(ending in tail for ending in ENDINGS)
     try:
         with warnings.catch_warnings(), path.open('rb') as file:
-            warnings.simplefilter('ignore')  # Pillow's, about metadata
+            warnings.simplefilter('ignore')  # about metadata
             with Image.open(file) as image:
                 if is_usual:
                     check_header(image, path)
-                is_mixed = is_usual and image.format in MIXED
-                if not is_whole and not is_mixed:
+                can_blend = is_usual and image.format in BLENDED_FORMATS
+                if not is_whole and not can_blend:
                     image.load()
     except UserError:
         raise
@@ -136,11 +143,10 @@ def _check(path: Path, is_usual: bool) -> None:
         ) from None
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(
-            f'{path}: the image is damaged '
-            f'({_first_line(error)}); replace it or take it out '
-            'of the annotations'
+            f'{path}: the image is damaged ({_first_line(error)}); replace '
+            'it or remove it from the annotations'
         ) from None
-    if is_mixed:
+    if can_blend:
         read_image(path)
 
 

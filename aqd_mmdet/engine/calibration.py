@@ -27,6 +27,7 @@ from ..quantizers.quantizer import (
 )
 from ..quantizers.start import Start, start_clip
 from ..registry import HOOKS
+from .checkpoint import use_safe_loader
 
 
 class _RunningMean:
@@ -101,6 +102,10 @@ class CalibrationHook(Hook):
         self.batches = batches
         self.start = start_clip(start)
 
+    def before_run(self, runner: Runner) -> None:
+        """Let checkpoints be read safely by MMDetection's own tools, too."""
+        use_safe_loader()
+
     def before_train(self, runner: Runner) -> None:
         """Calibrate the runner's model on its training data."""
         detector: Any = detector_of(runner.model)
@@ -152,12 +157,12 @@ def sample_batches(loader: DataLoader, count: int, seed: int) -> list[Any]:
     batch_sampler: Any = loader.batch_sampler  # of its own, or PyTorch's
     size: int = loader.batch_size or batch_sampler.batch_size
     generator = torch.Generator().manual_seed(seed)
-    wanted = count * size * get_world_size()
+    total = count * size * get_world_size()
     drawn: list[int] = []
-    while len(drawn) < wanted:
+    while len(drawn) < total:
         drawn += torch.randperm(len(dataset), generator=generator).tolist()
-    mine = drawn[get_rank() : wanted : get_world_size()]
-    batches = [mine[i : i + size] for i in range(0, len(mine), size)]
+    shard = drawn[get_rank() : total : get_world_size()]
+    batches = [shard[i : i + size] for i in range(0, len(shard), size)]
     return list(
         DataLoader(
             dataset,

@@ -101,10 +101,13 @@ def _load_local(filename: str, map_location: Any) -> dict[str, Any]:
     return read_checkpoint(filename, map_location)
 
 
-# mmengine reads every local file by this from now on, resuming included: of
-# the two stacks one fails to resume, the other falls back to a load that runs
-# a file's code.
-CheckpointLoader.register_scheme('', _load_local, force=True)
+def use_safe_loader() -> None:
+    """Let mmengine read every local file by :func:`read_checkpoint`.
+
+    Resuming included: of the two stacks one fails to resume, the other falls
+    back to a load that runs a file's code.
+    """
+    CheckpointLoader.register_scheme('', _load_local, force=True)
 
 
 def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
@@ -159,35 +162,45 @@ def check_checkpoint(
     checkpoint = read_checkpoint(path)
     if labels is not None:
         _check_labels(path, checkpoint, labels)
-    found = state_dict_of(checkpoint)
+    state = state_dict_of(checkpoint)
     for name, module in model.named_modules():
         if isinstance(module, MultiLevelBN):
-            found = module.expand_shared(found, f'{name}.')
-    expected = model.state_dict()
-    missing = [n for n in expected if n not in found]
-    if for_training:
-        missing = sorted(set(missing) - quantizer_names(model))
-    extra = [n for n in found if n not in expected]
-    wrong = [
-        n
-        for n, tensor in expected.items()
-        if n in found
-        and tensor.shape != found[n].shape
-        and not (
-            for_training
-            and n.split('.')[0] not in FEATURE_PARTS
-            and tensor.shape[1:] == found[n].shape[1:]
-        )
-    ]
-    _check_formats(path, found, expected, for_training)
-    for name, tensor in found.items():
+            state = module.expand_shared(state, f'{name}.')
+    _check_formats(path, state, model.state_dict(), for_training)
+    for name, tensor in state.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise UserError(
                 f'checkpoint {path}: {name} has values that are not finite: '
                 'its training went wrong; take an earlier one'
             )
-    quantized_only = bool(missing) and set(missing) <= quantizer_names(model)
-    if quantized_only and not extra and not wrong:
+    _check_names(path, state, model, for_training)
+
+
+def _check_names(
+    path: str | Path,
+    state: dict[str, Tensor],
+    model: nn.Module,
+    for_training: bool,
+) -> None:
+    """Raise if names or shapes of a checkpoint are not those of a model."""
+    expected, of_quantizers = model.state_dict(), quantizer_names(model)
+    missing = [n for n in expected if n not in state]
+    if for_training:
+        missing = sorted(set(missing) - of_quantizers)
+    extra = [n for n in state if n not in expected]
+    reshaped = [
+        n
+        for n, tensor in expected.items()
+        if n in state
+        and tensor.shape != state[n].shape
+        and not (
+            for_training
+            and n.split('.')[0] not in FEATURE_PARTS
+            and tensor.shape[1:] == state[n].shape[1:]
+        )
+    ]
+    quantized_only = bool(missing) and set(missing) <= of_quantizers
+    if quantized_only and not extra and not reshaped:
         raise UserError(
             f'checkpoint {path} is of the float detector: it has no clip '
             'values. Train this config from it (load_from), or test it with '
@@ -196,7 +209,7 @@ def check_checkpoint(
     for what, names in (
         ('lacks', missing),
         ('has besides', extra),
-        ('has in another shape', wrong),
+        ('has in another shape', reshaped),
     ):
         if names:
             raise UserError(
@@ -218,7 +231,7 @@ def _check_labels(
 
 def _check_formats(
     path: str | Path,
-    found: dict[str, Tensor],
+    state: dict[str, Tensor],
     expected: dict[str, Tensor],
     for_training: bool,
 ) -> None:
@@ -230,7 +243,7 @@ def _check_formats(
     silent = [
         n
         for n in formats
-        if n not in found and n.replace('.format', '.clip') in found
+        if n not in state and n.replace('.format', '.clip') in state
     ]
     if silent:
         raise UserError(
@@ -241,7 +254,7 @@ def _check_formats(
     others = [
         n
         for n in formats
-        if n in found and found[n].tolist() != expected[n].tolist()
+        if n in state and state[n].tolist() != expected[n].tolist()
     ]
     if not others:
         return
@@ -249,7 +262,7 @@ def _check_formats(
     difference = (
         f'{len(others)} of its quantisers have another grid than in the '
         f'config, such as {first.removesuffix(".format")}: '
-        f'{_described(found[first])} there, {_described(expected[first])} here'
+        f'{_described(state[first])} there, {_described(expected[first])} here'
     )
     if not for_training:
         raise UserError(

@@ -22,6 +22,7 @@ from ..errors import UserError, nearest
 from ..models.quantized_detector import detector_of, quantized_layers
 from . import preflight
 from .calibration import CalibrationHook
+from .checkpoint import use_safe_loader
 from .integer_aware import IntegerAwareHook
 
 
@@ -63,6 +64,7 @@ def read_config(args: argparse.Namespace) -> Config:
         UserError: If the config is missing or not valid.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    use_safe_loader()
     register_all_modules(init_default_scope=False)
     cfg = read_config_file(args.config, args.cfg_options)
     # What a Runner does: names without a scope are mmdet's.

@@ -6,7 +6,7 @@ network cannot absorb that. Each level gets a norm of its own, statistics and
 affine parameters alike.
 
 Which level a tensor belongs to is a tag on the tensor itself, set where the
-pyramid is made and handed on from layer to layer; calls are not counted. So
+pyramid is made and handed on from module to module; calls are not counted. So
 a head may be given some of the levels only, in any order, or run a layer
 twice (checkpointing), and the right norm is used; where the tag was lost,
 there is an error instead of a guess.
@@ -72,7 +72,6 @@ class MultiLevelBN(nn.Module):
         self.norms = nn.ModuleList(
             build_norm_layer(cfg, num_features)[1] for _ in range(num_levels)
         )
-        self.level: int | None = None
 
     @classmethod
     def from_norm(cls, norm: nn.Module, num_levels: int) -> 'MultiLevelBN':
@@ -88,13 +87,13 @@ class MultiLevelBN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x`` (N, C, H, W) with the norm of its level."""
-        level, self.level = self.level, None
+        level = getattr(x, _TAG, None)
         if level is None:
             raise UserError(
                 'MultiLevelBN got a tensor of unknown pyramid level: build '
                 "the detector by type='aqd_mmdet.QuantizedDetector' (an empty "
-                'recipe will do), and keep the norm in a ConvModule that '
-                "reads a feature map of the pyramid or another's output"
+                'recipe will do), and let the norm read a feature map of the '
+                "pyramid or another module's output"
             )
         if level >= len(self.norms):
             raise UserError(
@@ -151,15 +150,9 @@ def _tag_unknown_inputs(module: nn.Module, args: tuple) -> None:
             tag_levels(arg)
 
 
-def _set_level(module: nn.Module, args: tuple) -> None:
-    for child in module.children():
-        if isinstance(child, MultiLevelBN):
-            child.level = getattr(args[0], _TAG, None)
-
-
-def _hand_on_level(module: nn.Module, args: tuple, output: Tensor) -> None:
-    level = getattr(args[0], _TAG, None)
-    if level is not None:
+def _hand_on_level(module: nn.Module, args: tuple, output: Any) -> None:
+    level = getattr(args[0], _TAG, None) if args else None
+    if level is not None and isinstance(output, Tensor):
         setattr(output, _TAG, level)
 
 
@@ -181,6 +174,4 @@ def track_levels(
     for head in heads:
         head.register_forward_pre_hook(_tag_unknown_inputs)
         for module in head.modules():
-            if any(isinstance(m, MultiLevelBN) for m in module.children()):
-                module.register_forward_pre_hook(_set_level)
-                module.register_forward_hook(_hand_on_level)
+            module.register_forward_hook(_hand_on_level)

@@ -41,7 +41,7 @@ def find_bypassed(layers: Mapping[str, nn.Module]) -> Iterator[set[str]]:
         set: Names of such layers, filled when the context ends.
     """
     called: set[str] = set()
-    found: set[str] = set()
+    bypassed: set[str] = set()
     handles = []
     for name, layer in layers.items():
 
@@ -55,8 +55,8 @@ def find_bypassed(layers: Mapping[str, nn.Module]) -> Iterator[set[str]]:
         weights[id(weight)] = name
     try:
         with _Uses(weights) as uses:
-            yield found
-        found |= uses.used - called
+            yield bypassed
+        bypassed |= uses.used - called
     finally:
         for handle in handles:
             handle.remove()

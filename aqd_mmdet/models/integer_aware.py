@@ -5,8 +5,8 @@ ships. In training its codes stand at every quantiser of the simulation, and
 gradients pass straight through, as they do through rounding anyway.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,7 @@ from ..compiler.trace import (
     trace,
 )
 from ..errors import UserError
+from ..patches import patched
 from ..program import ops as ir
 from ..program.bounds import prove
 from ..program.detector import BOX_BITS
@@ -94,11 +95,11 @@ class IntegerNetwork:
     def train(self, image: Tensor) -> tuple[list[Tensor], ...]:
         """Return the same, with gradients to the detector's parameters."""
         program = self.fold().program
-        wanted = {n for names in self.folded.codes.values() for n in names}
+        read_codes = {n for names in self.folded.codes.values() for n in names}
         codes: dict[str, Tensor] = {}
 
         def keep(op: ir.Op, values: Tensor) -> None:
-            if op.output in wanted:
+            if op.output in read_codes:
                 codes[op.output] = values
 
         exact = self._real(self.executor.run(self.pixels(image), keep))
@@ -113,8 +114,8 @@ class IntegerNetwork:
         simulated = Simulation(self.trace, replace).run(image)
         assert len(program.outputs) == len(simulated)
         return tuple(
-            [s + (e - s).detach() for s, e in zip(maps, right, strict=True)]
-            for maps, right in zip(simulated, exact, strict=True)
+            [s + (e - s).detach() for s, e in zip(maps, integers, strict=True)]
+            for maps, integers in zip(simulated, exact, strict=True)
         )
 
     def _real(self, outputs: dict[str, Tensor]) -> tuple[list[Tensor], ...]:
@@ -167,14 +168,14 @@ class IntegerRegions:
         boxes = round_half_up(rois[:, 1:].double() * 2**BOX_BITS)
         corners = boxes.long().cpu().numpy()
         images = rois[:, 0].long().cpu().numpy()
-        made = np.zeros(
+        averages = np.zeros(
             (len(rois), codes[0].shape[1], stage.bins, stage.bins), np.int32
         )
         for image in np.unique(images):
             of_image = [x[image] for x in codes]
-            mine = images == image
-            made[mine] = align(stage, of_image, corners[mine])
-        return torch.from_numpy(made)
+            in_image = images == image
+            averages[in_image] = align(stage, of_image, corners[in_image])
+        return torch.from_numpy(averages)
 
     def maps(self, number: int, regions: Tensor) -> tuple[Tensor, ...]:
         """Return logits and box codes as real numbers, float32 (N, C)."""
@@ -187,6 +188,63 @@ class IntegerRegions:
             .to(regions.device)
             for out in executor.program.outputs
         )
+
+
+class _Outputs:
+    """What the integer network made of the last batch.
+
+    Args:
+        network: The network.
+    """
+
+    def __init__(self, network: IntegerNetwork) -> None:
+        self.network = network
+        self.values: tuple[list[Tensor], ...] = ()
+        self.is_folded = network.training  # which each step does by itself
+
+    def extract_feat(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Run the network; return maps of regions, or what nobody reads."""
+        network = self.network
+        if not self.is_folded:
+            network.fold()
+            if network.regions is not None:
+                network.regions.fold()
+            self.is_folded = True
+        run = network.train if network.training else network.evaluate
+        self.values = run(image)
+        if network.regions is None:
+            return (image,)
+        return tuple(self.values[FIRST_FEATURES])
+
+    def dense_maps(self, features: Any) -> tuple[list[Tensor], ...]:
+        """Return the maps of the dense head, whatever it is given."""
+        count = None if self.network.regions is None else FIRST_FEATURES
+        return self.values[:count]
+
+    def averages(self, stage: int, maps: Any, rois: Tensor) -> Tensor:
+        """Return the averages that a stage's extractor reads from its maps."""
+        regions = self.network.regions
+        assert regions is not None
+        return regions.align(stage, self.values[FIRST_FEATURES + stage], rois)
+
+
+def _predict_each(
+    predict: Callable[..., list[Any]],
+    stride: int,
+    images: Tensor,
+    samples: Sequence[Any],
+    *args: Any,
+    **kwargs: Any,
+) -> list[Any]:
+    """Predict each image by itself, with the border that it ships with."""
+    results = []
+    for image, sample in zip(images, samples, strict=True):
+        height, width = (
+            -(-side // stride) * stride for side in sample.img_shape
+        )
+        one = image[None, :, :height, :width]
+        results += predict(one, [sample], *args, **kwargs)
+    return results
 
 
 @contextmanager
@@ -202,60 +260,20 @@ def integer_aware(network: IntegerNetwork) -> Iterator[None]:
         network: Of the detector that changes while the context is open.
     """
     detector: Any = network.detector
-    run = network.train if network.training else network.evaluate
-    regions = network.regions
-    seen: list[Any] = []
-    is_folded = network.training  # which each step does by itself
+    outputs, regions = _Outputs(network), network.regions
+    with ExitStack() as stack:
 
-    def extract_feat(image: Tensor) -> tuple[Tensor, ...]:
-        nonlocal is_folded
-        if not is_folded:
-            network.fold()
-            if regions is not None:
-                regions.fold()
-            is_folded = True
-        seen[:] = run(image)
-        return (image,) if regions is None else tuple(seen[FIRST_FEATURES])
+        def patch(thing: Any, **methods: Callable) -> None:
+            stack.enter_context(patched(thing, **methods))
 
-    def maps(features: Any) -> tuple[Any, ...]:
-        return tuple(seen if regions is None else seen[:FIRST_FEATURES])
-
-    changed: list[tuple[Any, str]] = [
-        (detector, 'extract_feat'),
-        (dense_head(detector), 'forward'),
-    ]
-    detector.extract_feat, changed[-1][0].forward = extract_feat, maps
-    if not network.training:
-        predict = detector.predict
-
-        def predict_each(
-            images: Tensor, samples: Sequence[Any], *args: Any, **kwargs: Any
-        ) -> list[Any]:
-            made = []
-            for image, sample in zip(images, samples, strict=True):
-                height, width = (
-                    -(-side // network.stride) * network.stride
-                    for side in sample.img_shape
-                )
-                one = image[None, :, :height, :width]
-                made += predict(one, [sample], *args, **kwargs)
-            return made
-
-        detector.predict = predict_each
-        changed.append((detector, 'predict'))
-    if regions is not None:
-        for number, reader in enumerate(regions.readers):
-
-            def read(_: Any, rois: Tensor, number: int = number) -> Tensor:
-                of_stage = seen[FIRST_FEATURES + number]
-                return regions.align(number, of_stage, rois)
-
-            reader.forward = read
-            head = regions.heads[number]
-            head.forward = partial(regions.maps, number)
-            changed += [(reader, 'forward'), (head, 'forward')]
-    try:
+        patch(detector, extract_feat=outputs.extract_feat)
+        patch(dense_head(detector), forward=outputs.dense_maps)
+        if not network.training:
+            predict = partial(_predict_each, detector.predict, network.stride)
+            patch(detector, predict=predict)
+        if regions is not None:
+            pairs = zip(regions.readers, regions.heads, strict=True)
+            for stage, (reader, head) in enumerate(pairs):
+                patch(reader, forward=partial(outputs.averages, stage))
+                patch(head, forward=partial(regions.maps, stage))
         yield
-    finally:
-        for module, method in changed:
-            delattr(module, method)

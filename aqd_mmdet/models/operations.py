@@ -204,14 +204,16 @@ def _calling_class(
     """Return a subclass whose signs at ``sites`` are calls of layers."""
     owner = _owner(cls)
     assert owner is not None
-    wanted = dict(sites)
+    sites_by_child = dict(sites)
 
     def call(
         child: str, site: int, in_place: bool, x: ast.expr, y: ast.expr
     ) -> ast.expr | None:
-        if site not in wanted.get(child, ()):
+        if site not in sites_by_child.get(child, ()):
             return None
-        return _call(f'self.{child}[{wanted[child].index(site)}]', x, y)
+        return _call(
+            f'self.{child}[{sites_by_child[child].index(site)}]', x, y
+        )
 
     forward: Any = vars(owner)['forward']
     new = _recompile(forward, owner, _Calls(call), {})

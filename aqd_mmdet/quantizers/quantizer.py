@@ -178,10 +178,10 @@ class Quantizer(RoundingModule):
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, *args: Any
     ) -> None:
-        found = state_dict.get(f'{prefix}format')
+        saved_format = state_dict.get(f'{prefix}format')
         self._is_started = False
-        if found is not None and not torch.equal(
-            found.to(self.format), self.format
+        if saved_format is not None and not torch.equal(
+            saved_format.to(self.format), self.format
         ):
             # A clip value of 8 bits lies where one of 2 would cut off most.
             state_dict[f'{prefix}format'] = self.format

@@ -1,4 +1,4 @@
-"""Pictures of detections, side by side."""
+"""Draws the detections of several detectors side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-# Colours that are told apart on photographs and by most colour-blind eyes.
+# These colours stand out on photographs, and most people with colour
+# blindness can tell them apart.
 COLOURS = (
     '#ffd000',
     '#00c8ff',
@@ -29,9 +30,10 @@ class Box:
     """A labelled box.
 
     Attributes:
-        x, y, width, height: In pixels.
-        label: Class index, which picks the colour.
-        name: What to write beside it.
+        x, y: Left and upper edge in pixels.
+        width, height: Size in pixels.
+        label: Class index; it selects the colour.
+        name: Text above the box.
     """
 
     x: float
@@ -47,12 +49,13 @@ def draw_comparison(
     images: Sequence[np.ndarray],
     columns: dict[str, Sequence[Sequence[Box]]],
 ) -> None:
-    """Write one picture: a row per image, a column per source of boxes.
+    """Write one picture with a row per image and a column per detector.
 
     Args:
-        path: PNG to write; replaced only when the new one is complete.
-        images: RGB images (H, W, 3), uint8.
-        columns: For each column's title, the boxes of each image.
+        path: PNG file to write. An earlier file stays until the new one is
+            complete.
+        images: RGB images, (H, W, 3), uint8.
+        columns: Title of each column, and the boxes of each image in it.
     """
     rows = len(images)
     figure = Figure((PANEL_INCHES * len(columns), PANEL_INCHES * rows + 0.3))

@@ -1,4 +1,4 @@
-"""Which engines there are on a machine."""
+"""Which engines the benchmark runs on a machine."""
 
 import os
 
@@ -8,13 +8,13 @@ from aqd_mmdet.benchmark import engines
 from aqd_mmdet.errors import UserError
 
 
-def test_sets_are_the_engine_s(monkeypatch):
+def test_instruction_sets_do_not_depend_on_the_environment(monkeypatch):
     monkeypatch.setenv('AQD_ISA', 'portable')
     assert engines.instruction_sets()[-1] == 'portable'
     assert os.environ['AQD_ISA'] == 'portable'
 
 
-def test_capped_peer_is_of_machines_with_tiles():
+def test_peer_without_tiles_needs_a_machine_with_tiles():
     names = [
         {engine.name for engine in engines.all_engines(['portable'], flags)}
         for flags in (set(), {'amx_int8'})
@@ -22,10 +22,9 @@ def test_capped_peer_is_of_machines_with_tiles():
     assert names[1] - names[0] == {'openvino-int8-avx512'}
 
 
-def test_the_best_set_is_measured_once():
-    found = engines.all_engines(['amx', 'avx512', 'portable'], set())
-    ours = [engine.name for engine in found if engine.is_ours]
-    assert ours == [
+def test_best_instruction_set_is_measured_once():
+    specs = engines.all_engines(['amx', 'avx512', 'portable'], set())
+    assert [spec.name for spec in specs if spec.is_ours] == [
         'aqd-8',
         'aqd-4',
         'aqd-3',
@@ -40,8 +39,8 @@ def test_missing_package(monkeypatch):
     monkeypatch.setattr(
         engines, 'find_spec', lambda name: None if name == 'onnx' else name
     )
-    found = engines.all_engines(['portable'], set())
-    ours = [x for x in found if x.library in ('aqd', 'pytorch')]
-    engines.need_packages(ours, True)
+    specs = engines.all_engines(['portable'], set())
+    without_onnx = [x for x in specs if x.library in ('aqd', 'pytorch')]
+    engines.need_packages(without_onnx, True)
     with pytest.raises(UserError, match='^onnx is not installed: .*benchmark'):
-        engines.need_packages(found, False)
+        engines.need_packages(specs, False)

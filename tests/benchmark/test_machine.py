@@ -1,4 +1,4 @@
-"""Counters of energy, and what there is instead."""
+"""Energy counters, and the description of the machine."""
 
 from aqd_mmdet.benchmark import machine
 
@@ -10,7 +10,7 @@ def test_no_counter(tmp_path, monkeypatch):
     assert energy.joules(energy.read()) is None
 
 
-def test_counter_that_wraps(tmp_path, monkeypatch):
+def test_counter_that_overflows(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, 'POWERCAP', tmp_path)
     folder = tmp_path / 'intel-rapl:0'
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""From a worker's turns to figures."""
+"""The figures that follow from the turns of a worker."""
 
 import os
 
@@ -21,12 +21,12 @@ def test_summary():
     assert measure.summary([7.0]) == (7.0, 7.0, 7.0)
 
 
-def test_a_layer_is_a_fourth_of_the_difference():
+def test_time_of_a_layer_is_a_fourth_of_the_difference():
     turn = Turn(((9.0, 10.0), (1.0, 4.0)), 24.0, 24.0)
     assert measure.latencies(TINY, turn) == [2.0, 1.5]
 
 
-def test_least_of_a_layer_is_of_both_lengths():
+def test_least_time_of_a_layer_is_the_difference_of_least_times():
     turns = [
         Turn(((9.0, 10.0), (1.0, 4.0)), 24.0, 24.0),
         Turn(((5.0,), (4.0,)), 9.0, 9.0),
@@ -35,13 +35,13 @@ def test_least_of_a_layer_is_of_both_lengths():
     assert measure.least(Network('retinanet-r18', (320, 320)), turns) == 5.0
 
 
-def test_a_network_is_itself():
+def test_time_of_a_network_is_the_time_of_its_runs():
     turn = Turn(((9.0, 10.0),), 19.0, 19.0)
     case = Network('retinanet-r18', (320, 320))
     assert measure.latencies(case, turn) == [9.0, 10.0]
 
 
-def test_what_others_take_away(monkeypatch):
+def test_share_that_other_processes_take(monkeypatch):
     monkeypatch.setattr(os, 'cpu_count', lambda: 4)
     assert measure.taken_away(2.0, 1.0, 2) == 0
     assert measure.taken_away(2.0, 1.0, 4) == 0.5
@@ -58,7 +58,7 @@ def quick(monkeypatch):
 def run(tmp_path, engines, rounds=2):
     steps = []
     models = Models(tmp_path, tmp_path, lambda text: None)
-    found = measure.rows(
+    rows = measure.rows(
         TINY,
         engines,
         models,
@@ -68,14 +68,14 @@ def run(tmp_path, engines, rounds=2):
         lambda text: None,
         steps.append,
     )
-    return found, steps
+    return rows, steps
 
 
 def test_run(tmp_path, quick):
     portable = EngineSpec('p', 'p', 'aqd', 'aqd8', {'AQD_ISA': 'portable'})
-    found, steps = run(tmp_path, [OURS, portable])
-    assert [row.engine for row in found] == ['aqd-2', 'p']
-    for row in found:
+    rows, steps = run(tmp_path, [OURS, portable])
+    assert [row.engine for row in rows] == ['aqd-2', 'p']
+    for row in rows:
         assert row.low <= row.latency <= row.high
         assert row.runs >= row.rounds >= 1
         assert row.macs == TINY.macs

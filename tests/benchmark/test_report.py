@@ -1,4 +1,4 @@
-"""Tables from literal figures."""
+"""Tables of a report with fixed figures."""
 
 import json
 
@@ -76,11 +76,11 @@ def test_table():
     ]
 
 
-def test_without_peers_there_are_no_ratios():
-    alone = report.Report(
+def test_no_ratios_without_peers():
+    without_peers = report.Report(
         REPORT.machine, 2, '', (CASE,), ENGINES, REPORT.rows[1:2]
     )
-    lines = report.table(alone, CASE)
+    lines = report.table(without_peers, CASE)
     assert 'faster' not in lines[0]
     assert '%' not in lines[0]
 

@@ -15,7 +15,7 @@ from aqd_mmdet.compiler.box_selection import (
     read_test_cfg,
 )
 from aqd_mmdet.errors import UserError
-from tests.program.test_file import detector
+from tests.factories import detector
 
 CFG = dict(
     nms_pre=1000,

@@ -23,7 +23,7 @@ MATRIX = [
 
 
 def test_base_names_are_unique():
-    # mim looks a config up by its base name.
+    # mim finds a config by its base name.
     names = [p.name for p in ALL]
     assert len(set(names)) == len(names)
 
@@ -32,7 +32,8 @@ def test_base_names_are_unique():
 def test_every_config_can_be_read(path):
     cfg = Config.fromfile(path)
     assert cfg.model.type == 'aqd_mmdet.QuantizedDetector'
-    # By their keys, so that a config's own hooks do not replace them.
+    # The hooks have keys of their own in default_hooks, so that a config's
+    # custom_hooks do not replace them.
     hooks = cfg.default_hooks
     assert hooks.calibration.type == 'aqd_mmdet.CalibrationHook'
     assert hooks.integer_aware.type == 'aqd_mmdet.IntegerAwareHook'
@@ -42,13 +43,13 @@ def test_every_config_can_be_read(path):
 
 
 @pytest.mark.parametrize('path', TYPED, ids=lambda p: p.stem)
-def test_every_config_builds_what_its_name_says(path):
+def test_every_config_matches_its_name(path):
     cfg = Config.fromfile(path)
     bits = re.search(r'_aqd-w(\d)a\1_|_(\d)bit$', path.stem)
     expected = int(bits[1] or bits[2]) if bits else 'float'
     assert cfg.model.bits == expected
     if 'digits' not in path.parts:
-        # MMDetection's names have it where it is not 8xb2.
+        # As in MMDetection, only batches other than 8xb2 are in the name.
         batch = re.search(r'_\d+xb(\d+)-', path.stem)
         size = int(batch[1]) if batch else 2
         assert cfg.train_dataloader.batch_size == size
@@ -97,7 +98,7 @@ def test_mixed_configs_are_short(path):
         for line in path.read_text().splitlines()
         if line and not line.startswith('#')
     ]
-    # At most 15 beyond the list of bases.
+    # At most 15 lines after the list of bases.
     bases = next(i for i, x in enumerate(lines) if x.endswith(']'))
     assert len(lines) - bases - 1 <= 15
 
@@ -134,7 +135,7 @@ def test_float_front_door_follows_the_published_schedule(detector):
     assert cfg.model.backbone.init_cfg.type == 'aqd_mmdet.PretrainedRawImage'
 
 
-def test_overrides_are_as_usual():
+def test_overrides_of_mmdet_options():
     cfg = Config.fromfile(CONFIGS / 'aqd/retinanet_2bit.py')
     cfg.merge_from_dict({'model.bbox_head.num_classes': 3, 'model.bits': 3})
     model = MODELS.build(cfg.model)

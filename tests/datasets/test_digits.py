@@ -17,7 +17,7 @@ def files(root):
     }
 
 
-def test_scenes_are_a_function_of_their_arguments(tmp_path):
+def test_equal_parameters_give_equal_scenes(tmp_path):
     scenes = DigitScenes(train=3, val=2)
     write_digits(tmp_path / 'a', scenes)
     write_digits(tmp_path / 'b', scenes)
@@ -26,7 +26,7 @@ def test_scenes_are_a_function_of_their_arguments(tmp_path):
     assert files(tmp_path / 'a') != files(tmp_path / 'c')
 
 
-def test_more_images_leave_the_first_ones_alone(tmp_path):
+def test_an_image_does_not_depend_on_the_number_of_images(tmp_path):
     write_digits(tmp_path / 'a', DigitScenes(train=2, val=1))
     write_digits(tmp_path / 'b', DigitScenes(train=4, val=1))
     for name in ('00000.png', '00001.png'):
@@ -35,7 +35,7 @@ def test_more_images_leave_the_first_ones_alone(tmp_path):
         ).read_bytes()
 
 
-def test_written_once(tmp_path):
+def test_existing_scenes_are_kept(tmp_path):
     scenes = DigitScenes(train=2, val=1)
     assert write_digits(tmp_path / 'a', scenes)
     assert not write_digits(tmp_path / 'a', scenes)
@@ -43,13 +43,13 @@ def test_written_once(tmp_path):
         write_digits(tmp_path / 'a', DigitScenes(train=3, val=1))
 
 
-def test_an_interrupted_write_starts_anew(tmp_path):
+def test_an_interrupted_write_is_started_again(tmp_path):
     (tmp_path / 'a.part/train').mkdir(parents=True)
     assert write_digits(tmp_path / 'a', DigitScenes(train=2, val=1))
     assert not (tmp_path / 'a.part').exists()
 
 
-def test_boxes_lie_inside_and_hold_something(digits):
+def test_boxes_are_inside_the_image_and_not_empty(digits):
     content = json.loads((digits / 'train.json').read_text())
     assert len(content['images']) == 24
     assert {c['name'] for c in content['categories']} == set('0123456789')

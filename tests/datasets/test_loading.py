@@ -29,7 +29,7 @@ def test_whole_images(tmp_path, kind):
     assert load(path).shape == (40, 50, 3)
 
 
-def test_bytes_behind_the_end_do_no_harm(tmp_path):
+def test_bytes_after_the_end_are_accepted(tmp_path):
     path = tmp_path / 'image.jpg'
     path.write_bytes(encoded('JPEG') + bytes(500))
     assert load(path).shape == (40, 50, 3)
@@ -57,19 +57,19 @@ def test_missing(tmp_path):
         load(tmp_path / 'image.jpg')
 
 
-def test_what_the_runtime_would_read_otherwise(tmp_path):
+def test_pixel_formats_that_the_runtime_reads_differently(tmp_path):
     path = tmp_path / 'image.png'
     Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 16).save(path)
     with pytest.raises(UserError, match=r'image\.png: pixels of mode I;16'):
         load(path)
-    # Meant, where all bits are read.
+    # A config that asks for all bits gets them.
     transform = TRANSFORMS.build(
         dict(type='aqd_mmdet.LoadWholeImage', color_type='unchanged')
     )
     assert transform(dict(img_path=str(path)))['img'].dtype == np.uint16
 
 
-def test_transparent_pixels_that_opencv_mixes(tmp_path):
+def test_transparent_pixels_that_opencv_blends(tmp_path):
     path = tmp_path / 'image.tif'
     clear = np.concatenate([PIXELS, PIXELS[..., :1]], 2)
     Image.fromarray(clear, 'RGBA').save(path)
@@ -78,7 +78,7 @@ def test_transparent_pixels_that_opencv_mixes(tmp_path):
 
 
 @pytest.mark.parametrize('size', [(50, 40), (50.0, 40.0)])
-def test_sizes_are_those_of_the_annotations(tmp_path, size):
+def test_image_size_must_match_the_annotations(tmp_path, size):
     path = tmp_path / 'image.png'
     path.write_bytes(encoded('PNG'))
     transform = TRANSFORMS.build(dict(type='aqd_mmdet.LoadWholeImage'))
@@ -92,7 +92,7 @@ def test_sizes_are_those_of_the_annotations(tmp_path, size):
 
 @pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'TIFF'])
 @pytest.mark.parametrize('turn', range(1, 9))
-def test_sizes_without_decoding_are_those_that_are_read(tmp_path, kind, turn):
+def test_size_without_decoding_equals_decoded_size(tmp_path, kind, turn):
     path = tmp_path / 'image'
     exif = Image.Exif()
     exif[0x0112] = turn
@@ -116,7 +116,7 @@ def test_too_many_pixels(tmp_path, monkeypatch):
         load(path)
 
 
-def test_orientations_that_opencv_reads_in_different_ways(tmp_path):
+def test_orientation_that_opencv_versions_treat_differently(tmp_path):
     path = tmp_path / 'image.webp'
     exif = Image.Exif()
     exif[0x0112] = 6

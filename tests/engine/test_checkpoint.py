@@ -7,7 +7,11 @@ from mmengine.logging import HistoryBuffer
 from mmengine.registry import MODELS
 from mmengine.runner import CheckpointLoader
 
-from aqd_mmdet.engine.checkpoint import check_checkpoint, read_checkpoint
+from aqd_mmdet.engine.checkpoint import (
+    check_checkpoint,
+    read_checkpoint,
+    use_safe_loader,
+)
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.quantizers import Quantizer
 from tests.factories import narrow
@@ -79,6 +83,7 @@ def test_missing(tmp_path):
 
 def test_mmengine_loads_by_it(tmp_path):
     path = save(tmp_path / 'evil.pth', state_dict=Evil())
+    use_safe_loader()
     with pytest.raises(UserError, match='was not loaded'):
         CheckpointLoader.load_checkpoint(str(path), 'cpu')
 

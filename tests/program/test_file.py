@@ -9,77 +9,7 @@ from hypothesis import strategies as st
 
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import file
-from aqd_mmdet.program import ops as ir
-from aqd_mmdet.program.detector import (
-    AnchorLevel,
-    Anchors,
-    CompiledDetector,
-    Curve,
-    PostProcess,
-    PreProcess,
-    Sigmoid,
-)
-from aqd_mmdet.program.fixed_point import Multipliers
-
-
-def table(channels: int) -> Multipliers:
-    return Multipliers(
-        np.full(channels, 5, np.int32),
-        np.full(channels, 4, np.int64),
-        np.full(channels, 3, np.uint8),
-    )
-
-
-def curve(values: list[int]) -> Curve:
-    return Curve(np.array(values, np.int32), -(2**24), 24)
-
-
-def detector() -> CompiledDetector:
-    """A detector of one level, as small as one can be."""
-    one = (1, 1)
-
-    def conv(name: str, channels: int) -> ir.Convolution:
-        return ir.Convolution(
-            name, ('p',), channels, ir.INT32, one, one, (0, 0), one, name, 1
-        )
-
-    ops = (
-        ir.Image('p', ('image',), 3, ir.Grid(-255, 255), (124, 116, 104)),
-        conv('c', 2),
-        conv('b', 4),
-        ir.Requantize('cls', ('c',), 2, ir.INT32, table(1)),
-        ir.Requantize('box', ('b',), 4, ir.INT32, table(4)),
-    )
-    rng = np.random.default_rng(0)
-    weights = {
-        'c': ir.Weights.of(
-            rng.choice([-3, -1, 1, 3], (2, 3, 1, 1)).astype(np.int8), 2
-        ),
-        'b': ir.Weights.of(
-            rng.integers(-127, 128, (4, 3, 1, 1)).astype(np.int8), 8
-        ),
-    }
-    outputs = (ir.Output(('cls',), 0.25), ir.Output(('box',), 0.125))
-    base = np.array([[0, 0, 4096, 8192]], np.int32)
-    post = PostProcess(
-        Anchors(
-            (AnchorLevel((8, 8), base),), table(4), 1000, curve([2**16] * 3)
-        ),
-        Sigmoid(table(1), curve([0, 2**23, 2**24])),
-        -7,
-        1000,
-        1000,
-        0,
-        32768,
-        100,
-    )
-    return CompiledDetector(
-        ir.Program(ops, weights, outputs, 8),
-        PreProcess(160, 160, False, (1, 2, 3), False, False),
-        post,
-        None,
-        ('cat', 'dög'),
-    )
+from tests.factories import detector, table
 
 
 def test_what_is_written_is_read_back():

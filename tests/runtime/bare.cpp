@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <new>
-#include <string>
 
 // Of functions that the compiler would make of loops, even of their own.
 #define AQD_PLAIN __attribute__((no_builtin))
@@ -141,16 +140,3 @@ void operator delete(void *) noexcept {}
 void operator delete[](void *) noexcept {}
 
 const std::nothrow_t std::nothrow{};
-
-std::string std::to_string(unsigned long value) {
-  std::string text;
-  for (; value > 0; value /= 10) {
-    text.insert(text.begin(), static_cast<char>('0' + value % 10));
-  }
-  return text.empty() ? "0" : text;
-}
-
-// Of positions, which are never negative.
-std::string std::to_string(int value) {
-  return to_string(static_cast<unsigned long>(value));
-}

@@ -1,21 +1,15 @@
-"""Fixtures: programs in C around the engine."""
+"""Fixtures: programs in C around the engine, and images that are read."""
 
-import os
 import struct
 import subprocess
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.factories import ROOT
-
-CSRC = ROOT / 'aqd_mmdet/runtime/csrc'
-# Compilers with what they check.
-ENGINE = ('g++', '-std=c++17', '-fno-exceptions', '-fno-rtti')
-PROGRAM = ('gcc', '-std=c99', '-Wall', '-Wextra', '-Werror')
+from aqd_mmdet.runtime.images import read_image
+from tests.native import built
 
 
 @pytest.fixture
@@ -51,32 +45,12 @@ def threads_program(tmp_path_factory) -> Path:
     return built(folder, 'threads.c', ('-fsanitize=thread',))
 
 
-def built(folder: Path, name: str, flags: tuple[str, ...]) -> Path:
-    """Build a program in C of this folder with the engine."""
-    flags = (*flags, '-g', '-pthread')
-    program = Path(__file__).parent / name
-    objects = [
-        *compiled(folder, ENGINE, sorted(CSRC.glob('**/*.cpp')), flags),
-        *compiled(folder, PROGRAM, [program], flags),
-    ]
-    made = folder / program.stem
-    subprocess.run(['g++', *flags, *objects, '-o', made], check=True)
-    return made
+@pytest.fixture
+def read(tmp_path):
+    """Reads an image that is given as bytes."""
 
+    def from_bytes(content: bytes, oriented: bool = True) -> np.ndarray:
+        (tmp_path / 'image').write_bytes(content)
+        return read_image(tmp_path / 'image', oriented)
 
-def compiled(
-    folder: Path,
-    compiler: tuple[str, ...],
-    sources: list[Path],
-    flags: tuple[str, ...],
-) -> list[Path]:
-    """Compile sources, as many at a time as there are processors."""
-    command = [*compiler, '-O1', f'-I{CSRC}', f'-I{CSRC}/include', *flags]
-    objects = [folder / f'{source.name}.o' for source in sources]
-    commands = [
-        [*command, '-c', source, '-o', made]
-        for source, made in zip(sources, objects, strict=True)
-    ]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(partial(subprocess.run, check=True), commands))
-    return objects
+    return from_bytes

@@ -2,7 +2,7 @@
 
 import subprocess
 
-from tests.runtime.conftest import CSRC, ENGINE, compiled
+from tests.native import CSRC, ENGINE, compiled
 
 
 def test_each_name_is_one_thing(tmp_path):

@@ -22,12 +22,11 @@ from aqd_mmdet.program import file
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.detector import Anchors, Sigmoid, Softmax
 from aqd_mmdet.runtime import Detector, reference
-from tests.factories import ROOT, compile_narrow
-from tests.program.test_file import detector
-from tests.program.test_operators import two_stage, wide_convolution
-from tests.runtime.random_detectors import DECODERS, SCORES, random_detector
+from tests.factories import compile_narrow, detector
+from tests.native import CSRC
+from tests.operators import two_stage, wide_convolution
+from tests.random_detectors import DECODERS, SCORES, random_detector
 
-CSRC = ROOT / 'aqd_mmdet/runtime/csrc'
 HERE = Path(__file__).parent
 # Of detectors with a second stage.
 PROPOSALS = ((Anchors, Sigmoid), (Anchors, Softmax))

@@ -1,10 +1,8 @@
 """From bytes to boxes in the engine: equal to the functions in Python."""
 
 import ctypes
-import json
 import threading
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 import pytest
@@ -21,14 +19,9 @@ from aqd_mmdet.program.detector import (
 )
 from aqd_mmdet.runtime import Detections, Detector, engine, reference
 from aqd_mmdet.runtime.engine import Engine
-from tests.program.test_file import detector
-from tests.runtime.random_detectors import DECODERS, SCORES, random_detector
-from tests.runtime.test_engine import change, load, sections, signed
-
-
-def read_back(compiled: CompiledDetector) -> CompiledDetector:
-    """The detector in its file, which proves that one may be like it."""
-    return file.from_bytes(file.to_bytes(compiled))
+from tests.damage import changed_files, load
+from tests.factories import detector, noise, read_back
+from tests.random_detectors import DECODERS, SCORES, random_detector
 
 
 def in_python(compiled: CompiledDetector, image: np.ndarray) -> Detections:
@@ -44,13 +37,6 @@ def check(compiled: CompiledDetector, image: np.ndarray) -> Detections:
         assert values.shape == right.shape
         assert np.array_equal(values, right)
     return found
-
-
-def noise(seed: int, *size: int) -> np.ndarray:
-    """Pixels of few values, so that ranks tie."""
-    rng = np.random.default_rng(seed)
-    few = np.array([0, 255, *rng.integers(0, 256, rng.integers(1, 6))])
-    return few[rng.integers(0, len(few), (*size, 3))].astype(np.uint8)
 
 
 seeds = st.integers(0, 2**32 - 1)
@@ -276,42 +262,6 @@ def test_a_network_runs_whose_boxes_are_refused():
     assert Model(bad).detect(noise(0, 8, 8), 9)[:2] == (1, 0)
 
 
-# Of all decoders and scores, and of two stages.
-EXAMPLES = [
-    random_detector(1, *pair) for pair in zip(DECODERS, SCORES, strict=True)
-] + [random_detector(2, Anchors, Sigmoid, 2)]
-
-
-def in_the_open(content: bytes, seed: int) -> bytes:
-    """A file with a few changes outside of its networks."""
-    rng = np.random.default_rng(seed)
-    text, data = sections(content)
-    tree = json.loads(text)
-    program = tree.pop('program')
-    stages = (tree['regions'] or {}).get('stages', [])
-    programs = [stage.pop('program') for stage in stages]
-    for _ in range(rng.integers(1, 4)):
-        change(tree, rng)
-    tree['program'] = program
-    for stage, each in zip(stages, programs, strict=True):
-        stage['program'] = each
-    if rng.random() < 0.1:
-        data = data[: rng.integers(len(data))]
-    if rng.random() < 0.3:
-        broken = bytearray(data)
-        broken[rng.integers(len(data))] = rng.integers(256)
-        data = bytes(broken)
-    return signed(json.dumps(tree).encode(), data)
-
-
-def changed_files(count: int) -> list[bytes]:
-    contents = [file.to_bytes(example) for example in EXAMPLES]
-    return [
-        in_the_open(contents[seed % len(contents)], seed)
-        for seed in range(count)
-    ]
-
-
 def test_what_python_reads_the_engine_detects_with():
     image = noise(5, 12, 17)
     accepted = refused = 0
@@ -328,20 +278,3 @@ def test_what_python_reads_the_engine_detects_with():
         check(read, image)
     assert accepted > 40
     assert refused > 400
-
-
-def test_sanitizers_find_nothing_in_detection(replay):
-    contents = [file.to_bytes(example) for example in EXAMPLES]
-    # Numbers at the ends of their ranges.
-    contents += [
-        file.to_bytes(random_detector(seed, *pair, wild=True))
-        for seed in range(8)
-        for pair in product(DECODERS, SCORES)
-    ]
-    contents += [
-        file.to_bytes(random_detector(seed, Anchors, Sigmoid, 2, True))
-        for seed in range(40)
-    ]
-    contents += changed_files(1200)
-    loaded, _, detected = replay(contents)
-    assert 280 < detected < loaded < len(contents)

@@ -1,36 +1,19 @@
-"""The engine in C++: whole networks, sizes that it refuses, damaged files."""
+"""The engine in C++: whole networks, and sizes that it refuses."""
 
-import ctypes
-import json
 import os
-import platform
-import re
-import shutil
 import signal
-import subprocess
-import zlib
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 import pytest
 import torch
 
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.program import file
 from aqd_mmdet.program import ops as ir
-from aqd_mmdet.program.detector import CompiledDetector
 from aqd_mmdet.program.fixed_point import Multipliers
-from aqd_mmdet.runtime import engine, reference
-from aqd_mmdet.runtime.engine import Engine
+from aqd_mmdet.runtime import reference
 from tests import kernels
-from tests.factories import ROOT, compile_narrow
-from tests.program.test_file import detector
-from tests.program.test_operators import program_of, run_program
-
-
-def engine_of(compiled: CompiledDetector, threads: int = 1) -> Engine:
-    return Engine(compiled, file.to_bytes(compiled), threads)
+from tests.factories import compile_narrow, detector, engine_of
 
 
 @pytest.mark.parametrize(
@@ -189,49 +172,6 @@ def test_maps_of_no_pixels_are_not_pooled():
     assert np.array_equal(found, reference.run(program, pixels)['pool'])
 
 
-@pytest.mark.parametrize('grid', [(0, 255), (-127, 127), (-1, 2), None])
-@pytest.mark.parametrize('shift', [0, 1, 9, 31])
-@pytest.mark.parametrize('beyond', [0, 1])
-def test_shifted_numbers_at_the_edge_of_32_bits(beyond, shift, grid):
-    """Vectors clamp the lower halves of numbers that are proven to fit."""
-    most = 2 ** (31 + shift) - 1 + beyond
-    channels = 20
-    # Of both signs; sums are those of one weight.
-    for factor, sign, weight in product((1, -1), (1, -1), (0, 127, -127)):
-        largest = 127 * (abs(weight) or 1)
-        m = 2**16 + 1
-        b = most - largest * m
-        rounding = Multipliers(
-            np.array([factor * m], np.int32),
-            np.array([sign * b], np.int64),
-            np.array([shift], np.uint8),
-        )
-        x = np.resize(np.arange(-127, 128), (1, channels, 3, 37))
-        x[..., ::5], x[..., 1::5] = 127, -127
-        assert (abs(x * (weight or 1) * factor * m + sign * b)).max() == most
-        last = ir.Requantize(
-            'z', ('x',), channels, ir.Grid(*grid) if grid else ir.INT32,
-            rounding,
-        )  # fmt: skip
-        ops: list[ir.Op] = [last]
-        weights = {}
-        if weight:
-            one = (1, 1)
-            codes = weight * np.eye(channels, dtype=np.int16)
-            weights['w'] = ir.Weights.of(codes[..., None, None], 8)
-            sums = ir.Convolution(
-                'y', ('x',), channels, ir.INT32, one, one, (0, 0), one, 'w', 1
-            )
-            ops = [sums, replace(last, inputs=('y',))]
-        program, given = program_of(
-            ops[0], [x.astype(np.int8)], weights, tuple(ops[1:]),
-            ir.Grid(-127, 127),
-        )  # fmt: skip
-        found = run_program(program, given)
-        expected = reference.run(program, given)
-        assert np.array_equal(found['z'], expected['z'])
-
-
 def test_additions_of_other_sizes_are_refused():
     small = detector()
     ops = small.program.ops
@@ -244,146 +184,3 @@ def test_additions_of_other_sizes_are_refused():
     runner = engine_of(replace(small, program=program))
     with pytest.raises(UserError, match='does not take'):
         runner.run(program, np.zeros((1, 3, 8, 8), np.uint8))
-
-
-def signed(text: bytes, data: bytes) -> bytes:
-    """A file of two sections whose checksums are right."""
-    parts = (text, data)
-    return b''.join(
-        [
-            file.HEADER.pack(file.MAGIC, file.VERSION, 2),
-            *(
-                file.SECTION.pack(tag, zlib.crc32(part), len(part))
-                for tag, part in zip(file.TAGS, parts, strict=True)
-            ),
-            *parts,
-        ]
-    )
-
-
-def sections(content: bytes) -> tuple[bytes, bytes]:
-    at = file.HEADER.size
-    _, _, length = file.SECTION.unpack_from(content, at)
-    start = at + 2 * file.SECTION.size
-    return content[start : start + length], content[start + length :]
-
-
-def mutated(content: bytes, seed: int) -> bytes:
-    """A file with a few changes that checksums do not tell."""
-    rng = np.random.default_rng(seed)
-    text, data = sections(content)
-    tree = json.loads(text)
-    for _ in range(rng.integers(1, 4)):
-        change(tree, rng)
-    text = json.dumps(tree).encode()
-    if rng.random() < 0.3:
-        broken = bytearray(text)
-        broken[rng.integers(len(broken))] = rng.integers(256)
-        text = bytes(broken)
-    if rng.random() < 0.3:
-        data = data[: rng.integers(len(data))]
-    return signed(text, data)
-
-
-NUMBERS = (0, 1, -1, 2, 3, 255, 2**16, 2**31 - 1, -(2**31), 2**62, 1.5, None)
-
-
-def change(tree: object, rng: np.random.Generator) -> None:
-    """Change one leaf, or drop one child, anywhere."""
-    node = tree
-    while True:
-        keys = list(node) if isinstance(node, dict) else range(len(node))
-        if not len(keys):
-            return
-        key = keys[rng.integers(len(keys))]
-        child = node[key]
-        if isinstance(child, (dict, list)) and child and rng.random() < 0.95:
-            node = child
-        elif rng.random() < 0.1:
-            del node[key]
-            return
-        else:
-            node[key] = NUMBERS[rng.integers(len(NUMBERS))]
-            return
-
-
-def load(content: bytes) -> tuple[int, str]:
-    """Load a file in the engine and return its status and message."""
-    model, message = ctypes.c_void_p(), ctypes.create_string_buffer(300)
-    status = engine.library().aqd_load(
-        content,
-        ctypes.c_size_t(len(content)),
-        None,
-        ctypes.byref(model),
-        message,
-        ctypes.c_size_t(300),
-    )
-    engine.library().aqd_free(model)
-    return status, message.value.decode(errors='replace')
-
-
-def test_damaged_files_have_one_line():
-    content = file.to_bytes(detector())
-    assert load(content) == (0, '')
-    for cut in range(0, len(content), 7):
-        status, message = load(content[:cut])
-        assert status == 1
-        assert message and '\n' not in message
-    for place in range(16, len(content), 11):
-        damaged = bytearray(content)
-        damaged[place] ^= 4
-        assert load(bytes(damaged))[0] == 1
-
-
-def test_what_python_reads_the_engine_reads():
-    content = file.to_bytes(detector())
-    accepted = 0
-    for seed in range(3000):
-        changed = mutated(content, seed)
-        status, message = load(changed)
-        assert status in (0, 1)
-        assert message or status == 0
-        try:
-            read = file.from_bytes(changed)
-        except UserError:
-            assert message, seed
-            continue
-        accepted += 1
-        assert (status, message) == (0, '')
-        runner = engine_of(read)
-        pixels = np.zeros((1, 3, *[read.program.stride * 2] * 2), np.uint8)
-        if pixels.size > 10**6:
-            continue
-        expected = reference.run(read.program, pixels)
-        found = runner.run(read.program, pixels)
-        for tensor, values in expected.items():
-            assert np.array_equal(found[tensor], values)
-    assert accepted > 50
-
-
-@pytest.mark.parametrize('isa', kernels.names())
-def test_sanitizers_find_nothing(replay, isa, monkeypatch):
-    monkeypatch.setenv('AQD_ISA', isa)
-    small = file.to_bytes(detector())
-    program = compile_narrow(18, 2).folded.program
-    whole = file.to_bytes(replace(detector(), program=program))
-    contents = [small, whole]
-    contents += [mutated(small, seed) for seed in range(1500)]
-    contents += [mutated(whole, seed) for seed in range(40)]
-    loaded, ran, detected = replay(contents)
-    assert 1 <= detected <= ran <= loaded < len(contents)
-
-
-def test_lookups_come_before_what_is_added(tmp_path):
-    """Pairs of both in turn are slower, and compilers make such pairs."""
-    objdump = shutil.which('objdump')
-    if platform.machine() != 'x86_64' or objdump is None:
-        pytest.skip('no objdump of x86-64 here')
-    path = next((ROOT / 'aqd_mmdet/runtime').glob('_engine*.so'))
-    listing = subprocess.run(
-        [objdump, '-d', '--no-show-raw-insn', path],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    names = re.findall(r'\t(v[a-z0-9]+)\s+%', listing)
-    run = ' '.join(names)
-    assert run.count('vpermb ' * 4 + 'vpaddusb ' * 4) >= 4

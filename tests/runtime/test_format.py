@@ -6,15 +6,16 @@ import re
 
 import pytest
 
-from aqd_mmdet.program import file
+from aqd_mmdet.program import file, limits
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.detector import Anchors, Sigmoid
+from aqd_mmdet.program.limits import LIMITS, MAX_SIDE
 from aqd_mmdet.runtime import engine
-from tests.factories import ROOT
-from tests.program.test_file import detector
-from tests.runtime.conftest import CSRC
-from tests.runtime.random_detectors import random_detector
-from tests.runtime.test_engine import load, sections, signed
+from aqd_mmdet.runtime.preprocess import MAX_RATIO
+from tests.damage import load, sections, signed
+from tests.factories import ROOT, detector
+from tests.native import CSRC
+from tests.random_detectors import random_detector
 
 # Rows of the format's table that are no fields, and the engine's names.
 OTHERS = {
@@ -27,6 +28,11 @@ OTHERS = {
 ANY = {'length of `ops`', 'length of `stages`'}
 
 
+def joined(name: str) -> str:
+    """The engine's name for a field, such as ProgramStride."""
+    return ''.join(part[0].upper() + part[1:] for part in name.split('.'))
+
+
 def documented() -> dict[str, tuple[int, int]]:
     text = (ROOT / 'docs/file_format.md').read_text()
     table = text.split('| field | least | most |\n|---|---|---|\n')[1]
@@ -35,11 +41,7 @@ def documented() -> dict[str, tuple[int, int]]:
         name, *ends = (cell.strip() for cell in row.strip('|').split('|'))
         if name in ANY:
             continue
-        if name not in OTHERS:
-            parts = name.strip('`').split('.')
-            key = ''.join(part[0].upper() + part[1:] for part in parts)
-        else:
-            key = OTHERS[name]
+        key = OTHERS.get(name) or joined(name.strip('`'))
         low, high = (eval(end.replace('^', '**')) for end in ends)
         found[key] = (low, high)
     return found
@@ -58,7 +60,11 @@ def in_the_engine() -> dict[str, tuple[int, int]]:
 
 def test_limits_are_those_of_the_format():
     assert len(documented()) > 40
-    assert in_the_engine() == documented()
+    found = in_the_engine()
+    assert found == documented()
+    for name, limit in LIMITS.items():
+        if '.' in name:  # a field
+            assert found[joined(name)] == (limit.least, limit.most)
 
 
 def changed(old: str, new: str) -> bytes:
@@ -78,17 +84,17 @@ def changed(old: str, new: str) -> bytes:
         (
             '"stride":8',
             '"stride":8,"stride":8',
-            "the network: expected each key once, found 'stride' twice",
+            "program: expected each key once, found 'stride' twice",
         ),
         (
             '"stride":8',
             '"stride":8,"pace":1',
-            "the network: expected keys of the format alone, found 'pace'",
+            "program: expected keys of the format alone, found 'pace'",
         ),
         (
             '"stride":8',
             '"kind":"Program","stride":8',
-            "the network: expected keys of the format alone, found 'kind'",
+            "program: expected keys of the format alone, found 'kind'",
         ),
         (
             '"groups":1',
@@ -98,7 +104,7 @@ def changed(old: str, new: str) -> bytes:
         (
             '"stride":8',
             '"stride":9999',
-            'the network: expected stride: an integer in 1..4096, found 9999',
+            'program.stride: expected 1 to 4096, found 9999',
         ),
         (
             '"groups":1',
@@ -120,10 +126,14 @@ def changed(old: str, new: str) -> bytes:
         (
             '"bits":2',
             '"bits":2.0',
-            'weights c: expected bits: an integer in 2..8, found a number '
-            'that is no integer of 64 bits',
+            'weights c.bits: expected 2 to 8, found a number that is no '
+            'integer of 64 bits',
         ),
-        ('"scale":0.25', '"scale":"a"', "scale: a number, found 'a'"),
+        (
+            '"scale":0.25',
+            '"scale":"a"',
+            "program.scale: expected a number, found 'a'",
+        ),
         # Of boxes.
         (
             '"overlap":32768',
@@ -234,3 +244,20 @@ def test_operators_of_the_format_are_those_of_the_engine():
     table = text[text.index('kOps[] = {') :]
     kinds = re.findall(r'^    \{"(\w+)", \d', table, re.MULTILINE)
     assert kinds == [op.__name__ for op in ir.OPERATORS]
+
+
+def test_limits_are_those_of_python():
+    named = {
+        ''.join(part[0].upper() + part[1:] for part in name.split('.')): (
+            limit.least,
+            limit.most,
+        )
+        for name, limit in limits.LIMITS.items()
+        if '.' in name
+    }
+    side, labels = limits.TENSOR_SIDE, limits.LIMITS['length of labels']
+    named['TensorSide'] = side.least, side.most
+    named['Labels'] = labels.least, labels.most
+    named['ImageSide'] = 1, MAX_SIDE
+    named['ImageRatio'] = 1, MAX_RATIO
+    assert in_the_engine() == named

@@ -1,7 +1,5 @@
 """The second stage on integers, against the oracle and against mmdet."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -12,13 +10,12 @@ from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 
 from aqd_mmdet.compiler.curves import exponential, exponential_below_zero
-from aqd_mmdet.compiler.heads import read_postprocess
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.detector import Regions, RegionStage
 from aqd_mmdet.program.fixed_point import FixedPoint, real_multipliers
-from aqd_mmdet.runtime import postprocess, regions
+from aqd_mmdet.runtime import regions
 from tests import oracle
-from tests.runtime.test_postprocess import NMS, SIDES, STRIDES
+from tests.heads import NMS
 
 SIZE, CLASSES = (150, 157), 5
 LOGITS, CODES = 2.0**-12, 2.0**-14
@@ -116,52 +113,6 @@ def test_averages_are_near_mmdets(samples):
 def test_large_regions_read_coarse_maps(side, level):
     box = np.array([[0, 0, round(side * 256), round(side * 256)]])
     assert regions.levels_of(stage(), box).tolist() == [level]
-
-
-def test_proposals_are_mmdets():
-    test = dict(nms_pre=200, max_per_img=300, min_bbox_size=0)
-    head = MODELS.build(
-        ConfigDict(
-            type='mmdet.RPNHead',
-            in_channels=8,
-            anchor_generator=dict(
-                type='AnchorGenerator',
-                scales=[2],
-                ratios=[0.5, 1.0, 2.0],
-                strides=STRIDES,
-            ),
-            test_cfg=dict(nms=NMS | dict(iou_threshold=0.7), **test),
-        )
-    )
-    rng = np.random.default_rng(0)
-    kinds = [(3, 1.5, LOGITS), (12, 0.6, CODES)]
-    codes = [
-        [
-            np.round(rng.normal(0, sd, (n, s, s)) / scale).astype(np.int32)
-            for s in SIDES
-        ]
-        for n, sd, scale in kinds
-    ]
-    outputs = tuple(
-        ir.Output(tuple(f'{kind}.{i}' for i in range(4)), scale)
-        for kind, (_, _, scale) in enumerate(kinds)
-    )
-    _, post = read_postprocess(
-        SimpleNamespace(rpn_head=head, roi_head=None),
-        ir.Program((), {}, outputs, 64),
-        FixedPoint(),
-    )
-    found = postprocess.propose(post, codes, SIZE) / 256
-    real = [
-        [torch.from_numpy(x).float()[None] * scale for x in maps]
-        for maps, (_, _, scale) in zip(codes, kinds, strict=True)
-    ]
-    meta = dict(img_shape=SIZE)
-    (expected,) = head.predict_by_feat(*real, batch_img_metas=[meta])
-    assert len(expected) >= 200
-    assert abs(len(found) - len(expected)) <= 3
-    apart = np.abs(found[:, None] - expected.bboxes.numpy()[None]).max(2)
-    assert (apart.min(1) <= 1 / 128).mean() >= 0.98
 
 
 HEAD = dict(

@@ -10,7 +10,7 @@ from aqd_mmdet.program import ops as ir
 from aqd_mmdet.runtime import reference
 from aqd_mmdet.runtime.engine import Engine
 from tests import kernels
-from tests.program.test_file import detector
+from tests.factories import detector
 
 GRIDS = [(0, 3), (0, 3), (0, 7), (0, 255), (-128, 127), (-1024, 1024), (-1, 1)]
 CHANNELS = [1, 5, 16, 20, 32, 33]

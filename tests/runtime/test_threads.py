@@ -27,10 +27,8 @@ from aqd_mmdet.program.detector import (
 from aqd_mmdet.runtime import Detections, Detector
 from aqd_mmdet.runtime.engine import Engine
 from tests import kernels
-from tests.factories import compile_narrow
-from tests.program.test_file import detector
-from tests.runtime.random_detectors import random_detector
-from tests.runtime.test_detect import noise
+from tests.factories import compile_narrow, detector, noise
+from tests.random_detectors import random_detector
 
 THREADS, CALLS = 8, 200
 # Seconds that all threads have, many times what they need.

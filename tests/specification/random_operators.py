@@ -7,7 +7,7 @@ import numpy as np
 
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import Multipliers
-from tests.program.test_operators import GRIDS, program_of
+from tests.operators import GRIDS, program_of
 
 Rng = np.random.Generator
 Made = tuple[ir.Op, list[np.ndarray], dict[str, ir.Weights]]

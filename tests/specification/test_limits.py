@@ -30,9 +30,9 @@ from aqd_mmdet.program.detector import (
     Sigmoid,
     Softmax,
 )
-from tests.program.test_file import curve, detector
-from tests.runtime.random_detectors import BYTES, random_detector
-from tests.runtime.test_engine import load, sections, signed
+from tests.damage import load, sections, signed
+from tests.factories import curve, detector
+from tests.random_detectors import BYTES, random_detector
 from tests.specification import records
 from tests.specification.documents import table
 

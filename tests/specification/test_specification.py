@@ -25,8 +25,8 @@ from aqd_mmdet.program.detector import (
     Softmax,
 )
 from aqd_mmdet.runtime import Detector, reference
-from tests.program.test_operators import run_program, two_stage
-from tests.runtime.random_detectors import DECODERS, SCORES, random_detector
+from tests.operators import run_program, two_stage
+from tests.random_detectors import DECODERS, SCORES, random_detector
 from tests.specification import executor, network, reader, records
 from tests.specification.documents import kinds
 from tests.specification.random_operators import random_operator

@@ -1,4 +1,4 @@
-"""The benchmark as a user calls it."""
+"""The benchmark on the command line."""
 
 import json
 
@@ -13,13 +13,13 @@ def benchmark(tmp_path, *arguments):
 
 def test_unknown_case(tmp_path):
     line = error_line(benchmark(tmp_path, '--cases', 'conv4x4'))
-    assert "--cases 'conv4x4': nearest: conv" in line
+    assert "--cases 'conv4x4': unknown name (nearest: conv" in line
     assert not (tmp_path / 'out').exists()
 
 
 def test_unknown_engine(tmp_path):
     line = error_line(benchmark(tmp_path, '--engines', 'openvino-int4'))
-    assert "--engines 'openvino-int4': nearest: openvino-int8" in line
+    assert "'openvino-int4': unknown name (nearest: openvino-int8" in line
 
 
 def test_no_rounds(tmp_path):
@@ -27,8 +27,8 @@ def test_no_rounds(tmp_path):
 
 
 def test_one_engine(tmp_path):
-    asked = '--cases conv1x1 --engines aqd-2 --rounds 1'
-    result = benchmark(tmp_path, *asked.split())
+    options = '--cases conv1x1 --engines aqd-2 --rounds 1'
+    result = benchmark(tmp_path, *options.split())
     assert result.returncode == 0, result.stderr[-2000:]
     assert '| aqd 2 bits |' in result.stdout
     out = tmp_path / 'out'

@@ -1,4 +1,4 @@
-"""What a user sees after a mistake: one line, exit code 2, nothing lost."""
+"""After a user's mistake: one line, exit code 2, and no file is lost."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ def train(digits: Path, work_dir: Path, *options: str):
 
 @pytest.fixture
 def broken(digits: Path, tmp_path: Path) -> Path:
-    """A copy of the dataset, to be damaged."""
+    """A copy of the dataset, which a test may damage."""
     return Path(shutil.copytree(digits, tmp_path / 'broken'))
 
 
@@ -64,13 +64,15 @@ def test_box_outside_its_image(broken, tmp_path):
     assert 'annotation 6 has its box [500, 10, 20, 20] outside' in line
 
 
-class Evil:
+class RunsCode:
+    """Runs code when it is unpickled."""
+
     def __reduce__(self):
         return print, ('code was run',)
 
 
 def test_checkpoint_with_code(digits, tmp_path):
-    torch.save(dict(state_dict=Evil()), tmp_path / 'evil.pth')
+    torch.save(dict(state_dict=RunsCode()), tmp_path / 'evil.pth')
     result = run_tool(
         'tools/test.py',
         CONFIG,
@@ -98,7 +100,7 @@ def convert(checkpoint: Path, out: Path, *arguments: object):
     )
 
 
-def test_conversion_of_what_cannot_be_converted(tmp_path, build):
+def test_convert_refuses_bad_arguments(tmp_path, build):
     earlier = tmp_path / 'model.aqd'
     earlier.write_text('mine')
     state = build('float').state_dict()
@@ -136,7 +138,7 @@ def test_missing_config():
     assert 'no such file' in error_line(run_tool('tools/train.py', 'no.py'))
 
 
-def test_digits_do_not_overwrite(tmp_path):
+def test_make_digits_does_not_overwrite(tmp_path):
     (tmp_path / 'thesis.txt').write_text('mine')
     line = error_line(run_tool('tools/make_digits.py', '--out', tmp_path))
     assert 'holds something else' in line

@@ -1,4 +1,4 @@
-"""Detecting in files: where pictures are drawn to, and where never."""
+"""tools/infer.py: where it draws, and which files it never replaces."""
 
 import os
 from dataclasses import replace
@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from aqd_mmdet.program import file
-from tests.factories import error_line, run_tool
-from tests.program.test_file import detector
+from tests.factories import detector, error_line, run_tool
 
 USER = b'a picture of the user'
 
@@ -23,7 +22,7 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make(tmp_path: Path):
-    """Writes pictures that differ, and returns their paths."""
+    """Writes pictures of different widths and returns their paths."""
 
     def write(*names: str) -> list[Path]:
         paths = [tmp_path / name for name in names]
@@ -43,14 +42,14 @@ def infer(model: Path, *arguments: object, out: Path | None = None):
 
 
 def drawn(result, out: Path) -> dict[str, int]:
-    """Return the width of each picture that was drawn, by its path."""
+    """Return the path and width of each drawn picture."""
     assert result.returncode == 0, result.stderr
-    found = {}
+    widths = {}
     for path in out.rglob('*'):
         if path.is_file():
             with Image.open(path) as image:
-                found[str(path.relative_to(out))] = image.width
-    return found
+                widths[str(path.relative_to(out))] = image.width
+    return widths
 
 
 @pytest.mark.parametrize(
@@ -74,7 +73,9 @@ def drawn(result, out: Path) -> dict[str, int]:
         (['A.png', 'b/a.png'], ['A.png', 'b/a.png']),
     ],
 )
-def test_each_picture_has_a_file(model, make, tmp_path, images, targets):
+def test_each_picture_gets_its_own_file(
+    model, make, tmp_path, images, targets
+):
     result = infer(model, *make(*images))
     widths = drawn(result, tmp_path / 'out')
     assert widths == {name: 40 + x for x, name in enumerate(targets)}
@@ -82,7 +83,7 @@ def test_each_picture_has_a_file(model, make, tmp_path, images, targets):
         assert str(tmp_path / 'out' / name) in result.stdout
 
 
-def test_ways_to_the_same_file_are_one(model, make, tmp_path):
+def test_several_paths_to_a_file_count_once(model, make, tmp_path):
     (path,) = make('a/1.png')
     (tmp_path / 'link').symlink_to(tmp_path / 'a')
     (tmp_path / 'other.png').symlink_to(path)
@@ -100,7 +101,7 @@ def test_ways_to_the_same_file_are_one(model, make, tmp_path):
 
 
 def test_links_keep_their_names(model, make, tmp_path):
-    """What a store calls its files says nothing."""
+    """Not the names of the files that they point to."""
     make('store/8f/data.png', 'store/c2/data.png')
     (tmp_path / 'a.png').symlink_to(tmp_path / 'store/8f/data.png')
     (tmp_path / 'b.png').symlink_to(tmp_path / 'store/c2/data.png')
@@ -108,7 +109,7 @@ def test_links_keep_their_names(model, make, tmp_path):
     assert drawn(result, tmp_path / 'out') == {'a.png': 40, 'b.png': 41}
 
 
-def test_a_folder_is_its_pictures(model, make, tmp_path):
+def test_a_folder_stands_for_its_pictures(model, make, tmp_path):
     make('in/2.png', 'in/1.JPG', 'in/10.webp', 'in/.hidden.png', 'in/x/3.png')
     (tmp_path / 'in/notes.txt').write_text('mine')
     (tmp_path / 'in/gone.png').symlink_to(tmp_path / 'nothing.png')
@@ -121,7 +122,7 @@ def test_a_folder_is_its_pictures(model, make, tmp_path):
     assert [Path(x[:-1]).name for x in order] == ['1.JPG', '10.webp', '2.png']
 
 
-def test_folders_keep_pictures_of_one_name_apart(model, make, tmp_path):
+def test_equal_names_in_two_folders(model, make, tmp_path):
     make('in/a/1.png', 'in/b/1.png')
     result = infer(model, tmp_path / 'in/a', tmp_path / 'in/b')
     assert drawn(result, tmp_path / 'out') == {'a/1.png': 40, 'b/1.png': 41}
@@ -135,19 +136,19 @@ def test_a_folder_without_pictures(model, tmp_path):
     assert not (tmp_path / 'out').exists()
 
 
-def test_a_missing_image_is_told_before_work(model, make, tmp_path):
+def test_a_missing_image_is_an_error_before_the_start(model, make, tmp_path):
     line = error_line(infer(model, *make('1.png'), tmp_path / '2.png'))
     assert '2.png: no such file or folder' in line
     assert not (tmp_path / 'out').exists()
 
 
-def test_pictures_of_this_tool_are_replaced(model, make, tmp_path):
+def test_own_pictures_are_replaced(model, make, tmp_path):
     out = tmp_path / 'out'
     (path,) = make('1.png')
     infer(model, path)
     with Image.open(out / '1.png') as image:
         assert image.info['Software'] == 'aqd_mmdet'
-    # As it was left by a run that was killed.
+    # A killed run leaves a partial file.
     half = (out / '1.png').read_bytes()[:200]
     (out / '1.png.part').write_bytes(half)
     Image.new('RGB', (77, 30)).save(path)
@@ -171,37 +172,37 @@ def user_link(path: Path) -> None:
 
 
 def state(path: Path) -> tuple[int, int, int]:
-    found = path.lstat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    stat = path.lstat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 @pytest.mark.parametrize('name', ['1.png', '1.png.part'])
 @pytest.mark.parametrize('put', [user_file, user_png, user_folder, user_link])
-def test_what_others_made_is_not_replaced(model, make, tmp_path, put, name):
+def test_other_files_are_not_replaced(model, make, tmp_path, put, name):
     out = tmp_path / 'out'
     out.mkdir()
     put(out / name)
     before = state(out / name)
     paths = make('0.png', '1.jpg')
     line = error_line(infer(model, *paths))
-    assert f'--out {out}: {name} is there and was not drawn by' in line
+    assert f'--out {out}: {name} exists and was not drawn by' in line
     assert state(out / name) == before
     assert [x.name for x in out.iterdir()] == [name]
 
 
-def test_the_inputs_own_folder(model, make, tmp_path):
+def test_output_into_the_input_folder(model, make, tmp_path):
     make('in/1.jpg', 'in/2.png')
     original = (tmp_path / 'in/2.png').read_bytes()
     line = error_line(infer(model, tmp_path / 'in', out=tmp_path / 'in'))
     assert '2.png is one of the images' in line
     assert (tmp_path / 'in/2.png').read_bytes() == original
     assert not (tmp_path / 'in/1.png').exists()
-    # Without the one that is in the way, twice: what was drawn is no input.
+    # Without 2.png, drawing works, and a second run skips the drawn pictures.
     (tmp_path / 'in/2.png').rename(tmp_path / '2.png')
     for _ in range(2):
         result = infer(model, tmp_path / 'in', out=tmp_path / 'in')
         assert drawn(result, tmp_path / 'in') == {'1.jpg': 40, '1.png': 40}
-    # Drawn by this tool or not: what is read is not replaced.
+    # An input is never replaced, even if this tool drew it.
     drawing = tmp_path / 'in/1.png'
     line = error_line(infer(model, drawing, out=tmp_path / 'in/../in'))
     assert '1.png is one of the images' in line
@@ -225,7 +226,7 @@ def test_a_folder_of_another_user(model, make, tmp_path):
     assert 'cannot write to the folder' in line
 
 
-def test_a_file_in_the_place_of_a_kept_folder(model, make, tmp_path):
+def test_a_file_in_the_place_of_a_folder(model, make, tmp_path):
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out/b').write_bytes(USER)
     line = error_line(infer(model, *make('a/1.png', 'b/1.png')))
@@ -233,25 +234,25 @@ def test_a_file_in_the_place_of_a_kept_folder(model, make, tmp_path):
     assert (tmp_path / 'out/b').read_bytes() == USER
 
 
-def test_names_that_cannot_be_drawn_are_told_once(make, tmp_path):
-    # No font has them: they will never be characters.
+def test_names_without_a_font_are_reported_once(make, tmp_path):
+    # Unicode reserves these code points as noncharacters, so no font has them.
     compiled = replace(detector(), labels=('cat', '\ufdd0\ufdd1'))
     file.save(compiled, tmp_path / 'model.aqd')
     result = infer(tmp_path / 'model.aqd', *make('1.png', '2.png'))
     assert drawn(result, tmp_path / 'out') == {'1.png': 40, '2.png': 41}
-    told = [x for x in result.stderr.splitlines() if 'no font has' in x]
-    assert len(told) == 1
-    assert '#1 \ufdd0\ufdd1: numbers are drawn' in told[0]
-    assert '--font FILE' in told[0]
+    warnings = [x for x in result.stderr.splitlines() if 'no font has' in x]
+    assert len(warnings) == 1
+    assert '#1 \ufdd0\ufdd1: numbers are drawn' in warnings[0]
+    assert '--font FILE' in warnings[0]
 
 
-def test_a_font_that_is_none(model, make, tmp_path):
+def test_a_file_that_is_not_a_font(model, make, tmp_path):
     line = error_line(infer(model, *make('1.png'), '--font', model))
     assert f'--font {model}: not a font' in line
     assert not (tmp_path / 'out').exists()
 
 
-def test_orientation_is_that_of_the_model(make, tmp_path):
+def test_the_model_decides_on_exif_orientation(make, tmp_path):
     (path,) = make('1.jpg')
     exif = Image.Exif()
     exif[0x112] = 6
@@ -268,7 +269,7 @@ def test_orientation_is_that_of_the_model(make, tmp_path):
     assert sizes == [(30, 40), (40, 30)]
 
 
-def test_names_of_files_need_not_be_text(model, make, tmp_path):
+def test_file_names_that_are_not_valid_text(model, make, tmp_path):
     (path,) = make('1.png')
     odd = os.fsdecode(b'\xff\xfe.png')
     path = path.rename(tmp_path / odd)
@@ -278,15 +279,18 @@ def test_names_of_files_need_not_be_text(model, make, tmp_path):
 
 
 @pytest.mark.parametrize('score', [30, -0.1, 'nan'])
-def test_a_score_is_a_share(model, make, score):
+def test_score_out_of_range(model, make, score):
     (path,) = make('1.png')
     result = infer(model, path, '--score', score)
     assert 'give a number from 0 to 1' in error_line(result)
 
 
-def test_what_is_read_is_what_is_drawn_on(model, make, tmp_path):
+def test_pixels_without_detections_are_unchanged(model, make, tmp_path):
     (path,) = make('1.png')
     result = infer(model, path, '--score', 1)
     assert result.returncode == 0, result.stderr
-    with Image.open(tmp_path / 'out/1.png') as found, Image.open(path) as own:
-        assert np.array_equal(np.asarray(found), np.asarray(own))
+    with (
+        Image.open(tmp_path / 'out/1.png') as drawing,
+        Image.open(path) as own,
+    ):
+        assert np.array_equal(np.asarray(drawing), np.asarray(own))

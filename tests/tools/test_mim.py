@@ -1,4 +1,4 @@
-"""mim finds configs and tools of an installed package."""
+"""mim finds the configs and tools of the installed package."""
 
 import json
 import os
@@ -16,10 +16,10 @@ FILES = ('setup.py', 'setup.cfg', 'README.md', 'LICENSE', 'model-index.yml')
 
 @pytest.fixture(scope='module')
 def installed(tmp_path_factory):
-    """The package installed as by ``pip install .``, into a folder."""
+    """A folder into which pip has installed the package."""
     target = tmp_path_factory.mktemp('site')
-    # A copy: pip leaves a build folder, in which mim would find each config
-    # of an editable checkout a second time.
+    # pip leaves a build folder in its source, where mim would find each config
+    # a second time. Install from a copy of the checkout.
     source = tmp_path_factory.mktemp('source')
     for name in ('aqd_mmdet', 'configs', 'tools'):
         shutil.copytree(ROOT / name, source / name)
@@ -76,7 +76,7 @@ def test_train(installed, tmp_path, digits):
     assert result.returncode == 0, result.stderr[-3000:]
     assert (tmp_path / 'w/epoch_1.pth').is_file()
     assert str(installed) in result.stdout
-    tested = mim(
+    test_result = mim(
         installed,
         tmp_path,
         'test',
@@ -89,7 +89,7 @@ def test_train(installed, tmp_path, digits):
         '--cfg-options',
         *data_options(digits),
     )
-    assert tested.returncode == 0, tested.stderr[-3000:]
+    assert test_result.returncode == 0, test_result.stderr[-3000:]
 
 
 def test_run(installed, tmp_path):
@@ -116,8 +116,8 @@ def test_search(installed, tmp_path):
         *('--model', 'AQD-digits', '--json', tmp_path / 'found.json'),
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    found = json.loads((tmp_path / 'found.json').read_text())
-    assert found['bits'] == {
+    models = json.loads((tmp_path / 'found.json').read_text())
+    assert models['bits'] == {
         f'{detector}_digits_{name}': bits
         for detector in ('retinanet', 'fcos')
         for name, bits in [
@@ -127,7 +127,7 @@ def test_search(installed, tmp_path):
     }
 
 
-def test_both_places_hold_the_same(installed):
+def test_both_install_locations_hold_the_same_files(installed):
     for folder in ('aqd_mmdet/.mim', '_aqd_mmdet_mim'):
         for path in (
             'tools/train.py',

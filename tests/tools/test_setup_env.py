@@ -1,4 +1,4 @@
-"""The set-up's ways to fail, with stand-ins for python and df."""
+"""Failures of setup_env.sh, with fake versions of python and df."""
 
 import shutil
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 from tests.factories import ROOT, error_line
 
-# Says yes to everything, except that no wheel of mmcv can be downloaded.
+# A fake python: all commands succeed, except the download of a wheel of mmcv.
 PYTHON = """#!/bin/bash
 echo "$@" >>"{log}"
 case "$*" in
@@ -22,11 +22,11 @@ COMMANDS = (
     'bash awk cat cksum cp dirname df find getconf head ls mkdir mv rm tail '
     'uname grep'
 )
-NOTHING = 'nothing that is ever run'
+NOTHING = 'a command that never runs'
 
 
 class Checkout:
-    """A copy of the set-up script with a PATH of our own."""
+    """A copy of the set-up script with its own PATH."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -99,7 +99,7 @@ def test_no_compiler(checkout):
     assert 'no C++ compiler' in error_line(checkout.run())
 
 
-def test_no_network_then_a_clean_retry(checkout):
+def test_retry_after_a_network_failure(checkout):
     with_wheel(checkout)
     checkout.add_python(broken='torch==')
     line = error_line(checkout.run())
@@ -112,7 +112,7 @@ def test_no_network_then_a_clean_retry(checkout):
     assert (checkout.folder / '.venv/ready').is_file()
 
 
-def test_ready_environment_is_left_alone(checkout):
+def test_ready_environment_is_not_changed(checkout):
     with_wheel(checkout)
     checkout.add_python()
     assert checkout.run().returncode == 0
@@ -134,7 +134,7 @@ def test_changed_requirements_are_installed(checkout):
 
 
 @pytest.mark.parametrize('state', ['empty', 'dead link'])
-def test_half_made_environment_is_made_anew(checkout, state):
+def test_incomplete_environment_is_created_anew(checkout, state):
     with_wheel(checkout)
     checkout.add_python()
     (checkout.folder / '.venv/bin').mkdir(parents=True)
@@ -142,10 +142,10 @@ def test_half_made_environment_is_made_anew(checkout, state):
         (checkout.folder / '.venv/bin/python').symlink_to('/nowhere')
     result = checkout.run()
     assert result.returncode == 0, result.stderr
-    assert 'making .venv' in result.stdout
+    assert 'creating .venv' in result.stdout
 
 
-def test_the_stacks_do_not_share_an_environment(checkout):
+def test_each_stack_has_its_own_environment(checkout):
     checkout.add_python()
     result = checkout.run(AQD_STACK='upstream')
     assert 'no C++ compiler' in error_line(result)

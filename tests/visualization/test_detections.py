@@ -4,7 +4,7 @@ from PIL import Image
 from aqd_mmdet.visualization import Box, draw_comparison
 
 
-def test_a_box_is_drawn_where_it_is(tmp_path):
+def test_a_box_is_drawn_at_its_coordinates(tmp_path):
     image = np.zeros((100, 100, 3), np.uint8)
     boxes = [[Box(20, 30, 40, 50, 0, '0')]]
     path = tmp_path / 'a.png'
@@ -19,7 +19,7 @@ def test_a_box_is_drawn_where_it_is(tmp_path):
     black = left.sum(-1) == 0
     rows, columns = np.nonzero(black)
     scale = (columns.max() - columns.min() + 1) / 100
-    # The frame's left side, at mid-height of the box.
+    # The left side of the frame, at half the height of the box.
     y = round(rows.min() + 55 * scale)
     x = round(columns.min() + 20 * scale)
     assert yellow[0][y, x - 3 : x + 4].any()

@@ -60,18 +60,18 @@ def lower_batch_norm(builder: Builder, node: Node) -> Affine:
             f'{source_of(node)}: a batch norm does not follow a convolution '
             'or an adder directly, and stays float'
         )
-    given = _arguments(node)
+    arguments = _arguments(node)
     mean, var = (
-        real(builder.parameter(given[name]))
+        real(builder.parameter(arguments[name]))
         for name in ('running_mean', 'running_var')
     )
     gamma, beta = (
         default
-        if given[name] is None
-        else real(builder.parameter(given[name]))
+        if arguments[name] is None
+        else real(builder.parameter(arguments[name]))
         for name, default in (('weight', 1.0), ('bias', 0.0))
     )
-    scale = gamma / np.sqrt(var + float(given['eps']))
+    scale = gamma / np.sqrt(var + float(arguments['eps']))
     return replace(
         value,
         scale=value.scale * scale,
@@ -86,8 +86,8 @@ def lower_relu(builder: Builder, node: Node) -> Value:
 
 @lowers(aten.hardtanh.default, aten.hardtanh_.default)
 def lower_hardtanh(builder: Builder, node: Node) -> Value:
-    given = _arguments(node)
-    low, high = float(given['min_val']), float(given['max_val'])
+    arguments = _arguments(node)
+    low, high = float(arguments['min_val']), float(arguments['max_val'])
     return clamped(builder.values[node.args[0]], low, high)
 
 
@@ -98,8 +98,8 @@ def lower_hardtanh(builder: Builder, node: Node) -> Value:
     aten.clamp_min_.default,
 )
 def lower_clamp(builder: Builder, node: Node) -> Value:
-    given = _arguments(node)
-    low, high = given['min'], given.get('max')
+    arguments = _arguments(node)
+    low, high = arguments['min'], arguments.get('max')
     return clamped(
         builder.values[node.args[0]],
         -inf if low is None else float(low),
@@ -130,12 +130,13 @@ def lower_mul(builder: Builder, node: Node) -> Affine:
 
 @lowers(aten.max_pool2d.default)
 def lower_max_pool(builder: Builder, node: Node) -> Movement:
-    given = _arguments(node)
+    arguments = _arguments(node)
     kernel, padding, dilation = (
-        _two(given[name]) for name in ('kernel_size', 'padding', 'dilation')
+        _two(arguments[name])
+        for name in ('kernel_size', 'padding', 'dilation')
     )
-    stride = _two(given['stride']) if given['stride'] else kernel
-    if given['ceil_mode']:
+    stride = _two(arguments['stride']) if arguments['stride'] else kernel
+    if arguments['ceil_mode']:
         raise UserError(f'{source_of(node)}: ceil_mode=True is not supported')
 
     def make(
@@ -182,15 +183,15 @@ def lower_cat(builder: Builder, node: Node) -> Movement:
 
 @lowers(aten.slice.Tensor)
 def lower_slice(builder: Builder, node: Node) -> Value:
-    given = _arguments(node)
+    arguments = _arguments(node)
     axis, first, step = (
-        int(given['dim']),
-        int(given['start'] or 0),
-        int(given['step']),
+        int(arguments['dim']),
+        int(arguments['start'] or 0),
+        int(arguments['step']),
     )
-    x: Node = given['self']
+    x: Node = arguments['self']
     side = x.meta['val'].shape[axis]
-    end = side if given['end'] is None else given['end']
+    end = side if arguments['end'] is None else arguments['end']
     to_end = isinstance(end, torch.SymInt) or end >= side
     if first == 0 and to_end and step == 1:
         return builder.values[x]

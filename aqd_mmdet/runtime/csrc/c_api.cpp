@@ -146,7 +146,8 @@ void aqd_free(aqd_model *model) {
   if (model != nullptr && model->pool->is_forked()) {
     // Left alone: threads that are not there cannot be waited for.
     model->workspaces.release()->forget();
-    static_cast<void>(model->pool.release());
+    const aqd::ThreadPool *pool = model->pool.release();
+    static_cast<void>(pool);
   }
   delete model;
 }

@@ -60,8 +60,8 @@ class Rows {
   void resize(int32_t y, int32_t *to) const {
     const uint8_t *from = image_.data + y * image_.stride;
     for (const Interpolation &each : columns_) {
-      const uint8_t *left = from + each.first * kColours;
-      const uint8_t *right = from + each.second * kColours;
+      const uint8_t *left = from + ptrdiff_t{each.first} * kColours;
+      const uint8_t *right = from + ptrdiff_t{each.second} * kColours;
       for (int c = 0; c < kColours; ++c) {
         to[c] = left[c] * (kOne - each.weight) + right[c] * each.weight;
       }

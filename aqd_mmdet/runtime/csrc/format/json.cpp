@@ -60,7 +60,7 @@ class Parser {
         continue;
       }
       if (parent.count > 0 && !accept(',')) return false;
-      std::string_view name;
+      std::string_view name = parent.key;
       if (is_object && !key(&name)) return false;
       if (!value(name)) return false;
     }

@@ -28,7 +28,7 @@ struct JsonNode {
   bool truth = false;
   int64_t integer = 0;
   std::string_view text;  // of a string, UTF-8 without escapes
-  std::string_view key;   // if its parent is an object
+  std::string_view key;   // its own, or that of the list that it is in
   size_t count = 0;       // children
   size_t child = 0;       // the first one
   size_t next = 0;        // the next child of its parent; 0 for none

@@ -40,18 +40,17 @@ Curve PartReader::curve(const JsonNode &object, const char *key,
   reader_.done(node);
   if (!reader_.ok()) return curve;
   const bool begins = curve.first <= arguments.least;
-  const std::string range = text(arguments.least, arguments.most);
   const int64_t length = (shape[0] - 1) * (int64_t{1} << curve.bits);
-  if (!reader_.expect(begins && curve.first + length > arguments.most,
-                      std::string(key) + ": a curve of the arguments " + range,
-                      begins ? "an end before them"
-                      : "a first one of " + text(curve.first))) {
+  if (!reader_.expect(node, begins && curve.first + length > arguments.most,
+                      "arguments from " + text(arguments.least) +
+                          " to above " + text(arguments.most),
+                      begins ? "an end before that" : text(curve.first))) {
     return curve;
   }
   const auto ends =
       std::minmax_element(curve.table.begin(), curve.table.end());
-  reader_.expect(0 <= *ends.first && *ends.second <= largest,
-                 std::string(key) + ": values in " + text(0, largest),
+  reader_.expect(node, 0 <= *ends.first && *ends.second <= largest,
+                 "values in " + text(0, largest),
                  text(*ends.first, *ends.second));
   return curve;
 }
@@ -64,8 +63,8 @@ Curve PartReader::powers(const JsonNode &object, const char *key) {
   const size_t i = static_cast<size_t>(-made.first >> made.bits);
   const int64_t r = -made.first & (one - 1);
   const int64_t sum = made.table[i] * (one - r) + made.table[i + 1] * r;
-  reader_.expect(sum + (one >> 1) >= one,
-                 std::string(key) + ": a value above 0 at 0", "0");
+  reader_.expect(reader_.child(object, key), sum + (one >> 1) >= one,
+                 "a value above 0 at 0", "0");
   return made;
 }
 

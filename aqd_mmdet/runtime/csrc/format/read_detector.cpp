@@ -147,8 +147,8 @@ class PostProcessReader : public PartReader {
                                           const char *key) {
     auto found = reader_.items(node, key);
     const size_t count = post_.decoder.levels.size();
-    reader_.expect(found.size() == count,
-                   std::string(key) + ": " + number(count) + ", as levels",
+    reader_.expect(reader_.child(node, key), found.size() == count,
+                   number(count) + ", as there are levels",
                    number(found.size()));
     return reader_.ok() ? found : std::vector<const JsonNode *>();
   }
@@ -178,7 +178,7 @@ class PostProcessReader : public PartReader {
     }
     const int64_t classes =
         post_.classes + (post_.scores.kind == ScoreKind::kSoftmax ? 1 : 0);
-    const int64_t channels[] = {classes, 4 * post_.decoder.bins, 1};
+    const int64_t channels[] = {classes, int64_t{4} * post_.decoder.bins, 1};
     for (size_t i = 0; i < kinds * count; ++i) {
       const Op &op = output_of(network_, i);
       const int64_t priors = post_.decoder.levels[i % count].priors();
@@ -198,13 +198,13 @@ class PostProcessReader : public PartReader {
 
 void read_labels(const JsonNode &root, Reader *reader,
                  std::vector<std::string> *labels) {
-  reader->at("labels");
+  reader->at("JSON");
   for (const JsonNode *label : reader->items(root, "labels")) {
     labels->emplace_back(reader->string(*label));
   }
   const int64_t count = static_cast<int64_t>(labels->size());
   reader->expect(kLabels.least <= count && count <= kLabels.most,
-                 "as many as " + text(kLabels.least, kLabels.most),
+                 text(kLabels.least) + " to " + text(kLabels.most) + " labels",
                  text(count));
 }
 
@@ -254,7 +254,7 @@ void read_detector(const JsonNode &root, const std::vector<Program> &programs,
   if (!reader->ok()) return;
   read_preprocess(reader->child(root, "preprocess"), made->post.margin,
                   programs[0].nodes[0].op.channels, reader, &made->pre);
-  reader->at("the file");
+  reader->at("JSON");
   reader->child(root, "program");  // which was read before
   reader->done(root);
 }

@@ -140,7 +140,7 @@ bool read_programs(const Json &json, Reader *reader,
   // Operators point into weights of their program: no program may move.
   programs->clear();
   programs->resize(1 + stages.size());
-  read_program(reader->child(root, "program"), "Image", "the network", reader,
+  read_program(reader->child(root, "program"), "Image", "program", reader,
                &programs->front());
   for (size_t i = 0; i < stages.size() && reader->ok(); ++i) {
     const std::string where = "stage " + text(static_cast<int64_t>(i));

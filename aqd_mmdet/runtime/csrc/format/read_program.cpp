@@ -94,17 +94,18 @@ class ProgramReader {
  private:
   void all_weights(const JsonNode &node) {
     reader_.at(where_);
+    const auto all = reader_.named(node, "weights");
     std::vector<std::string_view> names;
-    for (const JsonNode *each : reader_.named(node, "weights")) {
-      reader_.at("weights " + std::string(each->key));
-      program_.weights.push_back(weights(*each));
-      names.push_back(each->key);
-      if (!reader_.ok()) return;
-    }
+    for (const JsonNode *each : all) names.push_back(each->key);
     std::sort(names.begin(), names.end());
     const auto twice = std::adjacent_find(names.begin(), names.end());
     reader_.expect(twice == names.end(), "each key once",
                    twice == names.end() ? "" : quoted(*twice) + " twice");
+    for (const JsonNode *each : all) {
+      if (!reader_.ok()) return;
+      reader_.at("weights " + std::string(each->key));
+      program_.weights.push_back(weights(*each));
+    }
   }
 
   Weights weights(const JsonNode &node) {
@@ -157,8 +158,8 @@ class ProgramReader {
     const int expected = op->info->inputs;
     const int64_t count = static_cast<int64_t>(names.size());
     reader_.expect(expected == 0 ? count > 0 : count == expected,
-                   expected == 0 ? "an input or more"
-                   : "inputs: " + text(int64_t{expected}),
+                   expected == 0 ? "1 or more inputs"
+                                 : text(int64_t{expected}) + " inputs",
                    text(count));
     for (const JsonNode *each : names) {
       const std::string_view name = reader_.string(*each);

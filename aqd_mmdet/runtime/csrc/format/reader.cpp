@@ -32,11 +32,6 @@ std::string description(const JsonNode &node) {
   return "an object";
 }
 
-// The key of a node and a space; nothing for an item of a list.
-std::string title(const JsonNode &node) {
-  return node.key.empty() ? "" : std::string(node.key) + ": ";
-}
-
 size_t width_of(std::string_view dtype) {
   return dtype == "int64" ? 8 : dtype == "int32" ? 4 : 1;
 }
@@ -91,8 +86,15 @@ std::string refusal(const std::string &where, const std::string &expected,
 
 bool Reader::expect(bool ok, const std::string &expected,
                     const std::string &found) {
+  if (!ok && this->ok()) message_ = refusal(where_, expected, found);
+  return ok && this->ok();
+}
+
+bool Reader::expect(const JsonNode &node, bool ok, const std::string &expected,
+                    const std::string &found) {
   if (!ok && this->ok()) {
-    message_ = refusal(where_, expected, found);
+    const std::string key = node.key.empty() ? "" : "." + std::string(node.key);
+    message_ = refusal(where_ + key, expected, found);
   }
   return ok && this->ok();
 }
@@ -119,7 +121,7 @@ void Reader::done(const JsonNode &object) {
 int64_t Reader::integer(const JsonNode &node, const Limits &limits) {
   const bool ok = node.type == JsonType::kInteger &&
                   limits.least <= node.integer && node.integer <= limits.most;
-  expect(ok, title(node) + "an integer in " + text(limits.least, limits.most),
+  expect(node, ok, text(limits.least) + " to " + text(limits.most),
          description(node));
   return ok ? node.integer : limits.least;
 }
@@ -136,20 +138,20 @@ int32_t Reader::int32(const JsonNode &object, const char *key,
 
 bool Reader::truth(const JsonNode &object, const char *key) {
   const JsonNode &node = child(object, key);
-  expect(node.type == JsonType::kBool, title(node) + "true or false",
+  expect(node, node.type == JsonType::kBool, "true or false",
          description(node));
   return node.truth;
 }
 
 void Reader::real(const JsonNode &object, const char *key) {
   const JsonNode &node = child(object, key);
-  expect(node.type == JsonType::kInteger || node.type == JsonType::kReal,
-         title(node) + "a number", description(node));
+  const bool ok =
+      node.type == JsonType::kInteger || node.type == JsonType::kReal;
+  expect(node, ok, "a number", description(node));
 }
 
 std::string_view Reader::string(const JsonNode &node) {
-  expect(node.type == JsonType::kString, title(node) + "a string",
-         description(node));
+  expect(node, node.type == JsonType::kString, "a string", description(node));
   return node.text;
 }
 
@@ -162,7 +164,7 @@ std::vector<const JsonNode *> Reader::children(const JsonNode &node,
                                                const char *expected) {
   std::vector<const JsonNode *> found;
   const bool ok = node.type == type;
-  if (!expect(ok, title(node) + expected, description(node))) return found;
+  if (!expect(node, ok, expected, description(node))) return found;
   found.reserve(node.count);
   for (size_t i = node.child; i != 0; i = json_.nodes[i].next) {
     found.push_back(&json_.nodes[i]);
@@ -184,9 +186,8 @@ Size Reader::pair(const JsonNode &object, const char *key,
                   const Limits &limits) {
   const auto found = items(object, key);
   const int64_t count = static_cast<int64_t>(found.size());
-  if (!expect(count == 2, std::string(key) + ": two integers", text(count))) {
-    return {};
-  }
+  const JsonNode &node = child(object, key);
+  if (!expect(node, count == 2, "2 items", text(count))) return {};
   return {static_cast<int32_t>(integer(*found[0], limits)),
           static_cast<int32_t>(integer(*found[1], limits))};
 }
@@ -197,7 +198,7 @@ Grid Reader::grid(const JsonNode &object) {
   grid.low = int32(node, "lo", kGridLo);
   grid.high = int32(node, "hi", kGridHi);
   done(node);
-  expect(grid.low <= grid.high, "a grid with lo <= hi", text(grid));
+  expect(node, grid.low <= grid.high, "lo up to hi", text(grid));
   return grid;
 }
 
@@ -205,32 +206,30 @@ const uint8_t *Reader::array(const JsonNode &object, const char *key,
                              const char *dtype, size_t axes,
                              std::vector<int64_t> *shape) {
   const JsonNode &node = child(object, key);
-  const std::string name(key);
   const std::string_view type = string(node, "dtype");
-  expect(type == dtype, name + ": an array of " + dtype, quoted(type));
+  expect(node, type == dtype, std::string("an array of ") + dtype,
+         quoted(type));
   const auto sides = items(node, "shape");
   const int64_t found = static_cast<int64_t>(sides.size());
-  if (!expect(sides.size() == axes,
-              name + ": " + text(static_cast<int64_t>(axes)) + " axes",
-              text(found))) {
+  const std::string expected = text(static_cast<int64_t>(axes)) + " axes";
+  if (!expect(node, sides.size() == axes, expected, text(found))) {
     return nullptr;
   }
-  const std::string inside =
-      name + ": numbers inside the " + text(static_cast<int64_t>(length_)) +
-      " bytes of DATA";
   uint64_t count = 1;
   for (const JsonNode *side : sides) {
     shape->push_back(integer(*side, kArrayShape));
     count = product(count, static_cast<uint64_t>(shape->back()), length_);
   }
-  const uint64_t at =
-      static_cast<uint64_t>(integer(node, "at", {0, INT64_MAX}));
+  const int64_t at = integer(node, "at", {0, INT64_MAX});
   done(node);
-  expect(at % kAlignment == 0, name + ": an array at a multiple of 8 bytes",
-         text(static_cast<int64_t>(at)));
-  const bool is_inside =
-      at <= length_ && count <= (length_ - at) / width_of(dtype);
-  return expect(is_inside, inside, "more") ? data_ + at : nullptr;
+  const uint64_t start = static_cast<uint64_t>(at);
+  const bool is_inside = start % kAlignment == 0 && start <= length_ &&
+                         count <= (length_ - start) / width_of(dtype);
+  expect(node, is_inside,
+         "numbers inside the " + text(static_cast<int64_t>(length_)) +
+         " bytes of DATA, from a multiple of 8",
+         "others, from " + text(at));
+  return ok() ? data_ + start : nullptr;
 }
 
 std::vector<int32_t> Reader::int32s(const JsonNode &object, const char *key,

@@ -43,11 +43,13 @@ class Reader {
   void at(std::string where) { where_ = std::move(where); }
   const std::string &where() const { return where_; }
 
-  // Returns whether all is well, up to now and here.
+  // Returns whether all is well, up to now and here (or at a node).
   bool expect(bool ok, const std::string &expected, const std::string &found);
+  bool expect(const JsonNode &node, bool ok, const std::string &expected,
+              const std::string &found);
 
   const JsonNode &child(const JsonNode &object, const char *key);
-  // Expects that a list or an object has nothing but what was read of it.
+  // Expects that an object has no keys but those that were read, each once.
   void done(const JsonNode &object);
 
   int64_t integer(const JsonNode &node, const Limits &limits);
@@ -81,7 +83,7 @@ class Reader {
   const uint8_t *data_;
   const size_t length_;
   std::string &message_;
-  std::string where_ = "the file";
+  std::string where_ = "JSON";
   const JsonNode nothing_;
 };
 

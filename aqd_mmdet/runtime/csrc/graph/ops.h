@@ -12,8 +12,6 @@
 #include <variant>
 #include <vector>
 
-#include "kernels/packed.h"
-
 namespace aqd {
 
 // Fractional bits of a mean.
@@ -60,7 +58,6 @@ struct Weights {
   std::vector<int64_t> shape;  // out x in x kernel height x kernel width
   std::vector<int8_t> codes;   // kernel height x kernel width x in x out
   std::vector<int64_t> sums;   // of magnitudes, for each output channel
-  PackedWeights packed;
 };
 
 struct Window {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "graph/ops.h"
+#include "kernels/packed.h"
 
 namespace aqd {
 
@@ -35,6 +36,7 @@ struct Program {
   std::vector<int> outputs;  // positions
   std::vector<int> levels;   // how many of these each kind of output has
   int32_t stride = 1;
+  PackedStorePtr packed;     // what kernels read of all nodes
 };
 
 }  // namespace aqd

@@ -1,9 +1,6 @@
 #include "kernels/isa.h"
 
-#include "kernels/simd_avx2.h"
-#include "kernels/simd_avx512.h"
-#include "kernels/simd_neon.h"
-#include "kernels/simd_wasm.h"
+#include "kernels/instruction_sets.h"
 
 namespace aqd {
 namespace {

@@ -1,69 +1,110 @@
-// What kernels of short vectors prepare when a model is loaded; they run by
-// conv_direct.h.
+// Packing: weights in the order in which a kernel reads them, which is made when
+// a model is loaded. Each algorithm has its own type, so that a kernel cannot be
+// given another's weights. docs/engine.md draws the layouts.
 
 #pragma once
 
+#include <variant>
+#include <vector>
+
 #include "graph/memory_plan.h"
-#include "kernels/padding.h"
-#include "kernels/reference.h"
+#include "kernels/lut_pack.h"
+#include "kernels/simd.h"
+#include "kernels/winograd.h"
 
 namespace aqd {
 
-// A set's vectors of 32-bit sums.
-struct Vectors {
-  int lanes;
-  int together;  // vectors of output channels that a block makes
-  // Whether numbers of 64 bits lie in the order of even lanes, then odd ones.
-  bool even_first;
-  // Of the bytes whose products with signed ones an instruction adds.
-  int lowest;
+// How a kernel reads the input of a convolution.
+struct InputFormat {
+  bool widen = false;        // as 16 bits, whatever the type of the codes
+  int zero_point_shift = 0;  // added to each code, so that bytes suit a ByteMac
+  // Steps of K whose products accumulators of 16 bits hold; 0 for 32 bits.
+  int64_t k_per_spill = 0;
+  std::vector<int32_t> means;  // of an image's bytes, the zeros of its channels
+
+  int code_bytes() const { return widen ? 2 : 1; }
+  // Steps of K, of one MAC instruction each, for so many codes.
+  int64_t k_steps(int64_t codes) const {
+    return widen ? (codes + 1) / 2 : (codes + 3) / 4;
+  }
+  // What stands for zero in each channel.
+  std::vector<int> zeros(int64_t channels) const;
+  bool operator==(const InputFormat &other) const;
 };
 
-// What values at points (winograd.h) had better be: bytes, numbers of 16 bits.
-struct ValueTypes {
-  bool bytes, words;
+// A tensor that a convolution reads, as raw codes: of an image its bytes.
+struct ConvInput {
+  int64_t channels;
+  Grid codes;
+  const ImageOp *image;  // null for others
 };
 
-// The raw codes that a convolution reads: of an image its pixels.
-struct Codes {
-  Type type;
-  Grid grid;
+// Weights of a direct convolution: block of up to NR vectors of output channels,
+// K segment, step of K, vector, lane, 4 bytes (or two numbers of 16 bits).
+struct PackedDirect {
+  InputFormat input;
+  bool is_dilated;  // by columns, so that each tap is a segment
+  std::vector<Line> weights;
+  // Where accumulators start: the zero point compensation, by output channel.
+  std::vector<int32_t> acc_init;
 };
 
-// Decides how a convolution reads bytes; codes of 16 bits are read as words.
-using ReadBytes = Reading (*)(const Node &node, const Codes &codes);
+// The same for tiles of AMX: block of up to two vectors, segment, 16 steps of K,
+// vector, step, lane, 4 bytes.
+struct PackedAmx {
+  InputFormat input;
+  bool is_dilated;
+  std::vector<Line> weights;
+  std::vector<int32_t> acc_init;
+};
 
-// Makes what sums start from, as what is read exceeds the codes that it stands
-// for; for whole vectors.
-void set_start(int lanes, int32_t channels, Node *node);
+constexpr int64_t kAmxSteps = 16;  // of K, in a tile of weights
+constexpr int kAmxNr = 2;
 
-// An image that convolutions alone read is not made: they read its bytes.
-void drop_image(Program *program);
+// Weights of a depthwise convolution, as a file has them: tap, channel.
+struct PackedDepthwise {
+  InputFormat input;
+  std::vector<Line> weights;  // and a line behind them, which may be read
+};
 
-void prepare(const Vectors &vectors, const ValueTypes &types, ReadBytes read,
-             Program *program);
+struct PackedConv {
+  std::variant<PackedDirect, PackedAmx, PackedDepthwise, PackedWinograd,
+               PackedLut>
+      weights;
 
-int64_t scratch_of(const Vectors &vectors, const Program &program,
-                   int position, const Plan &plan);
+  // The weights if they are for this algorithm, or null.
+  template <class T>
+  const T *get_if() const {
+    return std::get_if<T>(&weights);
+  }
+};
 
-// The largest magnitude of a weight.
-int largest_weight(const Weights &weights);
-
-// How a convolution's input is read.
-Source source_of(const Node &node, const Tensor &x);
-
-// Bytes of one code as a convolution reads it.
-int64_t bytes_read(const Node &node);
-
-// Instructions for a run: a lane of each takes four bytes or two words.
-int64_t steps_of(const Node &node, int64_t codes);
-
-inline int64_t vectors_of(int64_t channels, int64_t lanes) {
-  return (channels + lanes - 1) / lanes;
+// Vectors of output channels of the next block: NR, or one less if that leaves
+// whole blocks of NR, as narrow microkernels leave the multipliers idle.
+inline int64_t block_vectors(int64_t left, int64_t nr) {
+  if (left <= nr) return left;
+  return left % nr == 0 || nr < 3 ? nr : nr - 1;
 }
 
-// Numbers of a vector's requantisation: multipliers and what is taken off the
-// shifted values, of 32 bits; biases and shifts, of 64.
-constexpr int table_size(int lanes) { return 3 * lanes; }
+// Kernels of an instruction set, as packing sees them.
+struct KernelSet {
+  SimdShape shape;
+  // Decides how bytes are read; codes of 16 bits are widened.
+  InputFormat (*byte_format)(const Weights &weights, const Grid &codes);
+  bool has_lut = false;
+  bool has_amx = false;
+};
+
+// For a ByteMac of unsigned bytes.
+InputFormat unsigned_bytes(const Weights &weights, const Grid &codes);
+
+int max_weight(const Weights &weights);
+
+// Chooses an algorithm for each convolution and packs what it reads.
+void pack_program(const KernelSet &set, Program *program);
+
+// Bytes that a thread needs for the fused operator of a root.
+int64_t scratch_bytes(const SimdShape &shape, const Program &program,
+                      int position, const Plan &plan);
 
 }  // namespace aqd

@@ -31,15 +31,13 @@ void add(const Op &op, const int32_t *x, const int32_t *y, int32_t *to) {
 template <typename T>
 void add_tap(int32_t groups, int32_t ins, int32_t outs, const T *codes,
              const int8_t *weights, int32_t *sums) {
-  const int32_t per_group = ins / groups;
-  const int32_t outs_per_group = outs / groups;
-  for (int32_t group = 0; group < groups; ++group) {
-    for (int32_t i = 0; i < per_group; ++i) {
-      const int32_t code = codes[group * per_group + i];
-      const int8_t *w =
-          weights + int64_t{i} * outs + group * outs_per_group;
-      int32_t *sum = sums + group * outs_per_group;
-      for (int32_t o = 0; o < outs_per_group; ++o) sum[o] += code * w[o];
+  const int64_t ins_each = ins / groups, outs_each = outs / groups;
+  for (int64_t group = 0; group < groups; ++group) {
+    for (int64_t i = 0; i < ins_each; ++i) {
+      const int code{codes[group * ins_each + i]};
+      const int8_t *w = weights + i * outs + group * outs_each;
+      int32_t *sum = sums + group * outs_each;
+      for (int64_t o = 0; o < outs_each; ++o) sum[o] += code * w[o];
     }
   }
 }

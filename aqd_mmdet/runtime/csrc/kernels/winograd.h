@@ -1,87 +1,112 @@
-// Convolutions with windows of 3x3 by fewer products (Winograd), of integers:
-// what is multiplied, and the proof that it is exact. Kernels are in conv_winograd.h.
+// Winograd's convolution F(m x n, 3 x 3) of integers: which tile a layer can
+// take, the proof that it is exact, and the packing. conv_winograd.h runs it.
 
 #pragma once
 
-#include "kernels/packing.h"
+#include <cstdint>
+#include <vector>
+
+#include "graph/program.h"
+#include "kernels/simd.h"
 
 namespace aqd {
 
-constexpr int kTileColumns = 4;  // outputs of a row of a tile
-constexpr int kTileWide = kTileColumns + 2;  // codes that they see
-constexpr int kMostTileRows = 4;
-constexpr int kMostPoints = (kMostTileRows + 2) * kTileWide;
-// Tiles of a thread at a time: their values and sums stay in an L2 cache, and
-// are enough to read all weights for.
-constexpr int64_t kMostTiles = 36;
+struct ConvInput;
 
-// Tiles of so many rows, and whether their values are bytes or have 16 bits.
-struct Form {
-  int rows;
-  bool bytes;
+constexpr int kTileColumns = 4;                  // n, of the output
+constexpr int kInputColumns = kTileColumns + 2;  // that these see
+constexpr int kMaxTileRows = 4;
+constexpr int kMaxPoints = (kMaxTileRows + 2) * kInputColumns;
 
-  constexpr int points() const { return (rows + 2) * kTileWide; }
-  // Codes of an instruction.
-  constexpr int together() const { return bytes ? 4 : 2; }
-  // What an output is multiplied by, a power of two and an odd number: 48, 144
-  // or 576, as a row of two outputs is by 2, of three by 6 and of four by 24.
+// F(rows x 4, 3 x 3), with transformed inputs and weights of bytes or 16 bits.
+struct WinogradTile {
+  int rows = 0;  // 0 for none
+  bool is_bytes = false;
+
+  constexpr int points() const { return (rows + 2) * kInputColumns; }
+  constexpr int codes_per_step() const { return is_bytes ? 4 : 2; }
+  int64_t k_steps(int64_t channels) const {
+    return (channels + codes_per_step() - 1) / codes_per_step();
+  }
+  // Bytes of a transformed tile at a point: whole cache lines.
+  int64_t point_bytes(int64_t channels) const {
+    return (channels * (is_bytes ? 1 : 2) + 63) / 64 * 64;
+  }
+  // The output transform leaves outputs times a scale, 2^shift x an odd number:
+  // 2 or 6 or 24 for the rows, times 24 for the four columns.
   constexpr int shift() const { return rows == 4 ? 6 : 4; }
+  // Of the odd number, 3 or 9, modulo 2^32.
   constexpr uint32_t inverse() const {
-    return rows == 2 ? 0xaaaaaaab : 0x38e38e39;  // of 3, of 9
+    return rows == 2 ? 0xaaaaaaab : 0x38e38e39;
+  }
+  bool operator==(const WinogradTile &other) const {
+    return rows == other.rows && is_bytes == other.is_bytes;
   }
 };
 
 struct Range {
   int64_t low, high;
+
+  bool operator==(const Range &other) const {
+    return low == other.low && high == other.high;
+  }
 };
 
-// What a layer is multiplied as.
-struct Layer {
-  Form form;
-  bool is_halved;  // whether values are those of v, for weights 2v + 1
-  Range codes;
+// How a layer is computed.
+struct WinogradLayer {
+  WinogradTile tile;
+  bool is_halved = false;  // weights 2v + 1 are transformed as v
+  Range codes = {0, 0};    // of the input, zero among them
 
-  // What the values of codes at a point are raised by, so that bytes from a
-  // lowest one on hold them.
-  int raise(int point, int lowest) const;
+  // What is added to transformed inputs at a point, so that they are bytes from
+  // the lowest one on.
+  int zero_point_shift(int point, int lowest_byte) const;
 };
 
-// The layer of weights that are packed.
-Layer layer_of(const Node &node);
-
-// Makes what the convolution reads, if its window is 3x3 without steps or gaps
-// and it is proven that nothing is cut off; otherwise returns false.
-bool prepare_winograd(const Vectors &set, const ValueTypes &types, Node *node,
-                      const Node &x);
-
-// What a thread works with, in its scratch.
-struct TileWork {
-  uint8_t *values;  // of codes: point, tile, channel
-  int32_t *sums;    // point, tile, lane
-  int32_t *boxes;   // of an output's codes: tile, row, column
-  uint8_t *zeros;   // a pixel of the padding
+// Transformed weights: block of NR vectors of output channels, point, where
+// accumulators start and then steps of K, vector, lane, 4 bytes.
+struct PackedWinograd {
+  WinogradLayer layer;
+  std::vector<Line> weights;
 };
 
-TileWork tile_work(const Vectors &set, const Node &node, int64_t channels,
-                   uint8_t *scratch);
+// Whether a convolution has a window of 3 x 3 without strides, reads bytes, and
+// has not too many weights.
+bool has_winograd_window(const Op &op, const ConvInput &input);
 
-// Bytes that a thread needs.
-int64_t scratch_of_winograd(const Vectors &set, const Node &node,
-                            int64_t channels);
+// The codes of an input and the zeros of its padding.
+Range with_zero(const Grid &codes);
 
-// Instructions for all channels at a point.
-int64_t steps_of(Form form, int64_t channels);
+// The fastest tile that is exact, for which nothing overflows; none if there is
+// no such tile.
+WinogradLayer exact_layer(const SimdShape &shape, Range codes,
+                          const Weights &weights);
 
-// Bytes of a tile's values at a point.
-int64_t length_of(Form form, int64_t channels);
+PackedWinograd pack_winograd(const SimdShape &shape, const WinogradLayer &layer,
+                             const Weights &weights);
 
-// Some tiles, and blocks of output channels.
-struct TileShare {
-  int64_t first, count;
-  int64_t block, end;
+// What a thread works with.
+struct WinogradScratch {
+  uint8_t *inputs;        // transformed: point, tile, channel
+  int32_t *acc;           // point, tile, vector, lane
+  int32_t *window_sums;   // of an output's codes: tile, row, column
+  uint8_t *zeros;         // a pixel of the padding
+
+  WinogradScratch(const SimdShape &shape, const WinogradTile &tile,
+                  int64_t channels, uint8_t *memory);
+};
+
+int64_t winograd_scratch(const SimdShape &shape, const WinogradTile &tile,
+                         int64_t channels);
+
+// Tiles and blocks of output channels that one thread computes at a time.
+struct WinogradShare {
+  int64_t first_tile, tiles;
+  int64_t first_block, end_block;
 };
 
 // Divides tiles among threads; where they are few, output channels instead.
-std::vector<TileShare> shares_of(int64_t tiles, int64_t blocks, int threads);
+std::vector<WinogradShare> winograd_shares(int64_t tiles, int64_t blocks,
+                                           int threads);
 
 }  // namespace aqd

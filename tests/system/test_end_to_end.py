@@ -1,4 +1,4 @@
-"""The main job on a few real scenes: float, 2 bits, evaluation, processes."""
+"""The whole workflow on a few scenes: float, 2 bits, integers."""
 
 import json
 import os
@@ -24,7 +24,7 @@ TWO_BITS = CONFIGS / 'digits/retinanet_digits_2bit.py'
 
 @dataclass(frozen=True)
 class Run:
-    """A training that was run, and its files."""
+    """A finished training and its files."""
 
     config: Path
     options: list[str]
@@ -33,8 +33,8 @@ class Run:
 
 
 def options(digits: Path, epochs: int) -> list[str]:
-    # Batches of 4: as many steps as the few scenes give. Evaluated on the
-    # scenes of training, since 24 do not teach a detector to see others.
+    # Small batches, so that 24 scenes give enough steps. Evaluation uses the
+    # training scenes, because 24 are too few to generalise from.
     return [
         *data_options(digits),
         f'train_cfg.max_epochs={epochs}',
@@ -88,7 +88,7 @@ def quantised_run(digits, float_run, tmp_path_factory) -> Run:
 
 
 def evaluate(run: Run, work_dir: Path, *command: object) -> dict:
-    """Run tools/test.py, or a command that does, and return its metrics."""
+    """Run tools/test.py, or a command that does, and return the metrics."""
     command = command or (
         sys.executable,
         'tools/test.py',
@@ -116,15 +116,15 @@ def evaluate(run: Run, work_dir: Path, *command: object) -> dict:
         timeout=300,
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    # Of the log: mmengine's JSON is written by every process at once.
+    # Read the log, because all processes write mmengine's JSON file at once.
     (path,) = work_dir.glob('*/*.log')
-    found = re.findall(r'(coco/\w+): (-?[\d.]+)', path.read_text())
-    return {name: float(value) for name, value in found}
+    metrics = re.findall(r'(coco/\w+): (-?[\d.]+)', path.read_text())
+    return {name: float(value) for name, value in metrics}
 
 
 def test_detectors_learn_the_scenes(float_run, quantised_run, tmp_path):
-    # Both well above what a detector that has learnt nothing reaches (0.00),
-    # on scenes that they have seen.
+    # An untrained detector reaches an AP of 0.00. Both detectors have seen the
+    # scenes in training.
     assert evaluate(float_run, tmp_path / 'f')['coco/bbox_mAP'] > 0.2
     assert evaluate(quantised_run, tmp_path / 'q')['coco/bbox_mAP'] > 0.1
 
@@ -148,12 +148,12 @@ def test_two_processes_evaluate_as_one(quantised_run, tmp_path):
         2,
     )
     assert one['coco/bbox_mAP'] == two['coco/bbox_mAP'] > 0
-    found = [
+    one_results, two_results = (
         pickle.loads((tmp_path / n / 'out.pkl').read_bytes())
         for n in ('one', 'two')
-    ]
-    assert [x['img_id'] for x in found[0]] == [x['img_id'] for x in found[1]]
-    for a, b in zip(*found, strict=True):
+    )
+    for a, b in zip(one_results, two_results, strict=True):
+        assert a['img_id'] == b['img_id']
         for key in ('bboxes', 'labels', 'scores'):
             assert torch.equal(
                 a['pred_instances'][key], b['pred_instances'][key]
@@ -187,7 +187,7 @@ def test_two_processes_train(digits, tmp_path):
     state = read_checkpoint(tmp_path / 'epoch_1.pth')['state_dict']
     norms = [n for n in state if 'cls_convs.0.bn.norms' in n]
     counts = [int(state[n]) for n in norms if n.endswith('tracked')]
-    # Ten batches of calibration would be six here; then three of training.
+    # One norm for each of the four levels, and all see the same batches.
     assert len(counts) == 4
     assert len(set(counts)) == 1
 
@@ -219,7 +219,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(digits, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (part / 'epoch_3.pth').is_file()
-    # Without the seed: it is the checkpoint's.
+    # A resumed run takes the seed from the checkpoint.
     opts.remove('randomness.seed=7')
     resumed = run_tool(
         'tools/train.py',
@@ -233,9 +233,9 @@ def test_killed_and_resumed_ends_with_the_same_weights(digits, tmp_path):
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     assert 'resumed epoch: 1' in resumed.stdout + resumed.stderr
     expected = read_checkpoint(whole.checkpoint)
-    found = read_checkpoint(part / 'epoch_3.pth')
+    checkpoint = read_checkpoint(part / 'epoch_3.pth')
     for name, tensor in expected['state_dict'].items():
-        assert torch.equal(tensor, found['state_dict'][name]), name
+        assert torch.equal(tensor, checkpoint['state_dict'][name]), name
 
 
 @pytest.fixture(scope='module')
@@ -265,8 +265,8 @@ def test_a_trained_detector_is_compiled(compiled_run):
     report = json.loads(path.with_suffix('.json').read_text())
     assert report['sizes']['packed'] == path.stat().st_size
     assert report['codes'] > 1e6
-    assert report['equal_alike'] >= 0.9999
-    assert report['worst_alike'] <= 1
+    assert report['equal_per_layer'] >= 0.9999
+    assert report['worst_per_layer'] <= 1
     layers = {layer['name']: layer for layer in report['layers']}
     assert layers['backbone.layer1.0.conv1']['weight_codes'] == 4
     assert layers['backbone.layer1.0.conv1']['input_codes'] == 4
@@ -275,11 +275,11 @@ def test_a_trained_detector_is_compiled(compiled_run):
     assert 'requantize(backbone.conv1)' in compiled_run.log
 
 
-def test_the_program_is_evaluated_as_what_was_validated(
+def test_evaluation_of_the_program_agrees_with_validation(
     quantised_run, compiled_run, tmp_path
 ):
-    # Validation runs the program's network, with mmdet's own float decoding
-    # and suppression; the file adds integers for these.
+    # Validation runs the program's network with mmdet's decoding and
+    # suppression in float. The file has these in integers, too.
     validated = evaluate(quantised_run, tmp_path / 'q')['coco/bbox_mAP']
     shipped = evaluate(
         compiled_run,
@@ -289,7 +289,7 @@ def test_the_program_is_evaluated_as_what_was_validated(
         *('--show-dir', 'drawn'),
     )['coco/bbox_mAP']
     assert len(list(tmp_path.glob('i/*/drawn/*.png'))) == 24
-    # On 24 scenes one pair of boxes at the threshold is worth this much.
+    # On 24 scenes, one pair of boxes at the threshold changes AP by this much.
     assert shipped == pytest.approx(validated, abs=0.005)
 
 
@@ -312,7 +312,7 @@ def test_fcos_is_trained_compiled_and_evaluated(digits, tmp_path):
     run = train(
         config,
         tmp_path / 'fcos',
-        # Two epochs teach it little: lower scores count as well.
+        # After two epochs, scores are low.
         [
             *options(digits, 2),
             'load_from=None',
@@ -335,6 +335,6 @@ def test_fcos_is_trained_compiled_and_evaluated(digits, tmp_path):
     )
     assert result.returncode == 0, result.stderr[-3000:]
     report = json.loads((tmp_path / 'model.json').read_text())
-    assert report['equal_alike'] >= 0.9999
-    assert report['worst_alike'] <= 1
+    assert report['equal_per_layer'] >= 0.9999
+    assert report['worst_per_layer'] <= 1
     assert report['metrics']['coco/bbox_mAP'] >= 0

@@ -1,12 +1,6 @@
-from aqd_mmdet.program import ops as ir
+"""What is read off a program: sizes of its tensors, and its listing."""
+
 from aqd_mmdet.program.program import listing
-
-
-def test_dtypes_are_the_smallest():
-    cases = {(0, 255): 'uint8', (-127, 127): 'int8', (-1024, 1024): 'int16'}
-    for (lo, hi), name in cases.items():
-        assert ir.Grid(lo, hi).dtype.name == name
-    assert ir.INT32.dtype.name == 'int32'
 
 
 def test_sizes_are_those_of_the_tensors(compiled):

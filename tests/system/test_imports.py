@@ -1,4 +1,4 @@
-"""What imports what: rooms in one order, and modules that stand alone."""
+"""Imports: the order of the packages, and modules that stand alone."""
 
 import ast
 import os
@@ -115,8 +115,8 @@ print(*{{m.split('.')[0] for m in sys.modules}} - sys.stdlib_module_names)
 
 @pytest.mark.parametrize('name', MODULES)
 def test_alone(name):
-    # A copy of this process that has forgotten the package: a fresh one would
-    # take seconds to import PyTorch.
+    # A fork of this process without the package's modules. A new process would
+    # need seconds to import PyTorch.
     child = os.fork()
     if child == 0:
         code = 1
@@ -136,7 +136,7 @@ def test_alone(name):
 
 
 def _forget_registrations() -> None:
-    """Let the package's registries be made again."""
+    """Remove the package's registries, so that they can be created again."""
     import torch
     from mmengine import registry
 
@@ -147,7 +147,7 @@ def _forget_registrations() -> None:
 
 
 class _Operator:
-    """Stands for an operator that this process has registered already."""
+    """A substitute for an operator, which a process can register only once."""
 
     def __init__(self, function: object) -> None:
         self.function = function

@@ -127,8 +127,8 @@ def test_regions_are_those_of_the_simulation(name):
     # Two shared layers and two outputs that read one tensor, per stage.
     assert len(layers) == 3 * len(made.regions)
     for found in layers:
-        assert found.worst_alike <= 1
-        assert found.equal_alike >= 0.9999 * found.count
+        assert found.worst_per_layer <= 1
+        assert found.equal_per_layer >= 0.9999 * found.count
 
 
 @pytest.mark.parametrize('name', NAMES[:2])

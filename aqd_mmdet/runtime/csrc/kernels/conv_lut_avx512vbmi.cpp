@@ -1,0 +1,198 @@
+#include "kernels/instruction_sets.h"
+
+#ifdef AQD_HAS_AVX512
+
+#include "kernels/simd_avx512.h"
+
+#include "kernels/lut_epilogue.h"
+#include "kernels/lut_indices.h"
+
+namespace aqd {
+namespace {
+
+// Where the indices of a block's lookups are, in bytes.
+struct IndexOffsets {
+  int32_t of[kLutMaxLookups];
+
+  IndexOffsets(const KGroups &k_groups, const IndexPlanes &planes) {
+    int32_t *to = of;
+    for (int64_t group = 0; group < k_groups.block; ++group) {
+      for (int64_t tap = 0; tap < k_groups.taps(); ++tap) {
+        *to++ = static_cast<int32_t>(
+            (group * planes.count + planes.of_tap(tap)) * kLutPixels);
+      }
+    }
+  }
+};
+
+AQD_VBMI inline void add_bytes(__m512i bytes, LutSums *sums) {
+  const __m512i words = _mm512_load_si512(sums->words);
+  const __m512i uppers = _mm512_load_si512(sums->uppers);
+  _mm512_store_si512(sums->words, _mm512_add_epi16(words, bytes));
+  _mm512_store_si512(sums->uppers,
+                     _mm512_add_epi16(uppers, _mm512_srli_epi16(bytes, 8)));
+}
+
+// The microkernel: adds a run of lookups of some vectors of pixels to the sums
+// of kLutNr output channels. The order of instructions is written down, as
+// pairs of lookups and additions in turn are a fifth slower than some of each,
+// and compilers make such pairs. Additions are the saturating ones, though
+// nothing is ever cut off: on AMD's Zen 5 they have ports of their own, where
+// others take turns with the lookups.
+template <int MR>
+AQD_VBMI void microkernel(const int32_t *index_offsets, int64_t count,
+                          int64_t vector_bytes, const uint8_t *indices,
+                          const uint16_t *tables, LutSums *sums) {
+  __m512i bytes[kLutNr][MR];
+#pragma GCC unroll 4
+  for (int o = 0; o < kLutNr; ++o) {
+#pragma GCC unroll 4
+    for (int y = 0; y < MR; ++y) bytes[o][y] = _mm512_setzero_si512();
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    const uint8_t *from = indices + index_offsets[i];
+    __m512i index[MR];
+#pragma GCC unroll 4
+    for (int y = 0; y < MR; ++y) {
+      index[y] = _mm512_load_si512(from + y * vector_bytes);
+    }
+#pragma GCC unroll 4
+    for (int o = 0; o < kLutNr; ++o) {
+      const __m512i table =
+          _mm512_load_si512(&kAllLutTables.entries[0][0] + *tables++);
+      __m512i *to = bytes[o];
+      if constexpr (MR == 4) {
+        __m512i a, b, c, d;
+        asm volatile(
+            "vpermb %[table], %[i0], %[a]\n\t"
+            "vpermb %[table], %[i1], %[b]\n\t"
+            "vpermb %[table], %[i2], %[c]\n\t"
+            "vpermb %[table], %[i3], %[d]\n\t"
+            "vpaddusb %[a], %[x0], %[x0]\n\t"
+            "vpaddusb %[b], %[x1], %[x1]\n\t"
+            "vpaddusb %[c], %[x2], %[x2]\n\t"
+            "vpaddusb %[d], %[x3], %[x3]"
+            : [x0] "+v"(to[0]), [x1] "+v"(to[1]), [x2] "+v"(to[2]),
+              [x3] "+v"(to[3]), [a] "=&v"(a), [b] "=&v"(b), [c] "=&v"(c),
+              [d] "=&v"(d)
+            : [table] "v"(table), [i0] "v"(index[0]), [i1] "v"(index[1]),
+              [i2] "v"(index[2]), [i3] "v"(index[3]));
+      } else {
+#pragma GCC unroll 4
+        for (int y = 0; y < MR; ++y) {
+          to[y] = _mm512_adds_epu8(to[y],
+                                   _mm512_permutexvar_epi8(index[y], table));
+        }
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int o = 0; o < kLutNr; ++o) {
+#pragma GCC unroll 4
+    for (int y = 0; y < MR; ++y) add_bytes(bytes[o][y], sums + o * kLutMr + y);
+  }
+}
+
+using Microkernel = void (*)(const int32_t *, int64_t, int64_t, const uint8_t *,
+                             const uint16_t *, LutSums *);
+
+constexpr Microkernel kMicrokernels[kLutMr] = {microkernel<1>, microkernel<2>,
+                                               microkernel<3>, microkernel<4>};
+
+// Adds the codes of a block of K groups to the sums of each plane.
+AQD_VBMI void sum_codes(const LutScheme &scheme, const uint8_t *indices,
+                        int64_t k_groups, int64_t planes, LutSums *sums) {
+  const int64_t most = UINT8_MAX / (scheme.max_code() * scheme.per_index);
+  const __m512i table =
+      _mm512_load_si512(kAllLutTables.entries[scheme.sum_table()]);
+  for (int64_t plane = 0; plane < planes; ++plane) {
+    for (int64_t first = 0; first < k_groups; first += most) {
+      __m512i bytes = _mm512_setzero_si512();
+      const int64_t end = std::min(first + most, k_groups);
+      for (int64_t group = first; group < end; ++group) {
+        const uint8_t *from = indices + (group * planes + plane) * kLutPixels;
+        bytes = _mm512_add_epi8(
+            bytes, _mm512_permutexvar_epi8(_mm512_load_si512(from), table));
+      }
+      add_bytes(bytes, sums + plane);
+    }
+  }
+}
+
+// A LUT convolution.
+class LutConv {
+ public:
+  LutConv(const FusedOp &fused, const PackedLut &packed)
+      : fused_(fused), packed_(packed), epilogue_(fused),
+        thresholds_(channel_thresholds(fused, packed)) {}
+
+  void run(const LutTile &tile, const LutScratch &work) const {
+    const KGroups &k_groups = packed_.k_groups;
+    const IndexPlanes planes(fused_.conv(), k_groups, tile.columns);
+    const IndexOffsets index_offsets(k_groups, planes);
+    IndexPacker packer(fused_, packed_, planes, tile);
+    std::memset(static_cast<void *>(work.sums), 0,
+                static_cast<size_t>(work.sums_bytes));
+    for (int64_t first = 0; first < k_groups.count; first += k_groups.block) {
+      if (first % kLutIndexBlock == 0) packer.pack(first, work.indices);
+      const uint8_t *indices = work.indices + first % kLutIndexBlock *
+                                                  planes.count * kLutPixels;
+      const int64_t count = std::min(k_groups.block, k_groups.count - first);
+      sum_codes(*packed_.scheme, indices, count, planes.count, work.code_sums);
+      look_up(tile, planes, index_offsets, first, count, indices, work.sums);
+    }
+    LutEpilogue epilogue(fused_, packed_, planes, tile, epilogue_);
+    if (thresholds_.empty()) {
+      epilogue.run(work);
+    } else {
+      epilogue.run(thresholds_, work, *fused_.ops.back().out);
+    }
+  }
+
+ private:
+  // Adds a block of K groups to the sums of all output channels.
+  void look_up(const LutTile &tile, const IndexPlanes &planes,
+               const IndexOffsets &index_offsets, int64_t first, int64_t count,
+               const uint8_t *indices, LutSums *sums) const {
+    const KGroups &k_groups = packed_.k_groups;
+    const Microkernel run = kMicrokernels[tile.vectors - 1];
+    const int64_t vector_bytes = planes.vector_step * kLutPixels;
+    const int64_t outs = packed_.out_groups(fused_.channels);
+    for (int64_t out = 0; out < outs; ++out, sums += kLutNr * kLutMr) {
+      const int64_t before = out * k_groups.lookups() + first * k_groups.taps();
+      const uint16_t *tables = packed_.offsets.data() + before * kLutNr;
+      const int64_t block = out * k_groups.blocks() + first / k_groups.block;
+      const uint8_t *length =
+          packed_.runs[static_cast<size_t>(block)].lengths;
+      const int32_t *next = index_offsets.of;
+      const int32_t *end = next + count * k_groups.taps();
+      for (; next < end; next += *length++) {
+        run(next, *length, vector_bytes, indices, tables, sums);
+        tables += *length * kLutNr;
+      }
+    }
+  }
+
+  const FusedOp &fused_;
+  const PackedLut &packed_;
+  const Epilogue<Avx512> epilogue_;
+  const std::vector<ChannelThresholds> thresholds_;
+};
+
+}  // namespace
+
+bool has_lut() { return __builtin_cpu_supports("avx512vbmi"); }
+
+void convolve_lut(const FusedOp &fused, const PackedLut &packed,
+                  uint8_t *scratch, int64_t step, ThreadPool *pool) {
+  const LutConv conv(fused, packed);
+  const std::vector<LutTile> tiles = lut_tiles(fused.size, pool->threads());
+  pool->run(static_cast<int64_t>(tiles.size()), [&](int64_t i, int thread) {
+    conv.run(tiles[static_cast<size_t>(i)],
+             LutScratch(packed, fused.root().op, scratch + step * thread));
+  });
+}
+
+}  // namespace aqd
+
+#endif

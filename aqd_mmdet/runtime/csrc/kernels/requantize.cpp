@@ -1,0 +1,98 @@
+#include "kernels/requantize.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace aqd {
+namespace {
+
+// Whether a value's code is at least `code`. (Sums of values that do not occur
+// may not fit 64 bits; they are saturated.)
+bool reaches(int64_t x, int64_t m, int64_t b, int s, int64_t code) {
+  int64_t sum;
+  if (__builtin_add_overflow(x * m, b, &sum)) {
+    sum = b < 0 ? INT64_MIN : INT64_MAX;
+  }
+  return sum >> s >= code;
+}
+
+// The least value whose code is at least `code`, one more than 32 bits hold if
+// there is none. For a negative multiplier it is that of complements, whose
+// codes rise.
+int64_t threshold(int64_t m, int64_t b, int s, int64_t code) {
+  int64_t low = INT32_MIN, high = int64_t{INT32_MAX} + 1;
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    if (reaches(m < 0 ? ~middle : middle, m, b, s, code)) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  return low;
+}
+
+void pack_thresholds(int lanes, const Op &op, PackedRequantize *packed) {
+  const Multipliers &table = op.as<Requantize>().multipliers;
+  const int stride = thresholds_stride(lanes);
+  packed->thresholds.assign(
+      static_cast<size_t>(vectors_of(op.channels, lanes) * stride), INT32_MAX);
+  packed->thresholds_fit_int16 = true;
+  for (int32_t c = 0; c < op.channels; ++c) {
+    const size_t k = table.m.size() > 1 ? static_cast<size_t>(c) : 0;
+    int32_t *to = packed->thresholds.data() + c / lanes * stride + c % lanes;
+    to[0] = table.m[k] < 0 ? -1 : 0;
+    to[lanes] = op.grid.low;
+    int32_t *next = to + 2 * lanes;
+    for (int64_t code = int64_t{op.grid.low} + 1; code <= op.grid.high; ++code) {
+      const int64_t t = threshold(table.m[k], table.b[k], table.s[k], code);
+      if (t == INT32_MIN) {
+        ++to[lanes];  // all values reach it
+      } else if (t <= INT32_MAX) {
+        *next = static_cast<int32_t>(t - 1);
+        if (*next < INT16_MIN || *next >= INT16_MAX) {
+          packed->thresholds_fit_int16 = false;
+        }
+        next += lanes;
+      }
+    }
+  }
+}
+
+// A logical shift equals an arithmetic one for a value raised by 2^63, but is
+// then too large by 2^(63 - s), which is subtracted.
+void pack_multipliers(const SimdShape &shape, const Op &op,
+                      PackedRequantize *packed) {
+  const Multipliers &table = op.as<Requantize>().multipliers;
+  const int lanes = shape.lanes, stride = multipliers_stride(lanes);
+  const uint64_t raised = shape.signed_shift ? 0 : uint64_t{1} << 63;
+  packed->multipliers.assign(
+      static_cast<size_t>(vectors_of(op.channels, lanes) * stride), 0);
+  for (int32_t c = 0; c < op.channels; ++c) {
+    const size_t k = table.m.size() > 1 ? static_cast<size_t>(c) : 0;
+    const int lane = c % lanes;
+    const int place =
+        shape.even_first ? lane % 2 * lanes / 2 + lane / 2 : lane;
+    int64_t *to = packed->multipliers.data() + c / lanes * stride;
+    const int32_t less = static_cast<int32_t>(raised >> table.s[k]);
+    std::memcpy(reinterpret_cast<char *>(to) + 4 * lane, &table.m[k], 4);
+    std::memcpy(reinterpret_cast<char *>(to) + 4 * (lanes + lane), &less, 4);
+    to[lanes + place] =
+        static_cast<int64_t>(static_cast<uint64_t>(table.b[k]) + raised);
+    to[2 * lanes + place] = table.s[k];
+  }
+}
+
+}  // namespace
+
+PackedRequantize pack_requantize(const SimdShape &shape, const Op &op) {
+  PackedRequantize packed;
+  if (int64_t{op.grid.high} - op.grid.low <= kThresholds) {
+    pack_thresholds(shape.lanes, op, &packed);
+  } else if (op.as<Requantize>().fits_int32) {
+    pack_multipliers(shape, op, &packed);
+  }
+  return packed;
+}
+
+}  // namespace aqd

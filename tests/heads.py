@@ -1,0 +1,258 @@
+"""Heads of mmdet, what is compiled of them, and maps for them."""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from mmengine.config import ConfigDict
+from mmengine.registry import MODELS
+
+from aqd_mmdet.compiler.heads import read_postprocess
+from aqd_mmdet.program import ops as ir
+from aqd_mmdet.program.fixed_point import FixedPoint
+
+SCALES = (2.0**-12, 2.0**-14, 2.0**-13)
+
+
+SIZE = (150, 157)
+
+
+SIDES = (20, 10, 5, 3)
+
+
+STRIDES = [8, 16, 32, 64]
+
+
+CLASSES = 10
+
+
+NMS = dict(type='nms', iou_threshold=0.5)
+
+
+TEST = dict(
+    nms_pre=1000, min_bbox_size=0, score_thr=0.05, nms=NMS, max_per_img=100
+)
+
+
+SQUARES = dict(
+    type='AnchorGenerator',
+    ratios=[1.0],
+    octave_base_scale=4,
+    scales_per_octave=1,
+    strides=STRIDES,
+)
+
+
+DELTAS = dict(type='DeltaXYWHBBoxCoder', target_stds=[0.1, 0.1, 0.2, 0.2])
+
+
+SMALL = dict(num_classes=CLASSES, in_channels=8)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A head, and what its maps may hold.
+
+    Attributes:
+        cfg: Of the head.
+        kinds: For each output: channels, mean and deviation, and the least
+            value.
+        test: Changes of the test config.
+    """
+
+    cfg: dict
+    kinds: list[tuple[int, float, float, float]]
+    test: dict = field(default_factory=dict)
+
+
+LOW = -np.inf
+
+
+LOGITS = (CLASSES, -4, 1.5, LOW)
+
+
+CASES = {
+    'RetinaHead': Case(
+        dict(
+            anchor_generator=dict(
+                type='AnchorGenerator',
+                octave_base_scale=2,
+                scales_per_octave=2,
+                ratios=[1.0, 1.7],
+                strides=STRIDES,
+            )
+        ),
+        [(4 * CLASSES, -4, 1.5, LOW), (16, 0, 0.6, LOW)],
+    ),
+    'FCOSHead': Case(
+        dict(strides=STRIDES, norm_cfg=None),
+        [LOGITS, (4, 12, 9, 0), (1, 0, 2, LOW)],
+    ),
+    'ATSSHead': Case(
+        dict(
+            anchor_generator=SQUARES,
+            bbox_coder=DELTAS,
+            loss_bbox=dict(type='GIoULoss'),
+        ),
+        [LOGITS, (4, 0, 3, LOW), (1, 0, 2, LOW)],
+    ),
+    'PAAHead': Case(
+        dict(
+            anchor_generator=SQUARES,
+            bbox_coder=DELTAS,
+            reg_decoded_bbox=True,
+            loss_bbox=dict(type='GIoULoss'),
+            score_voting=False,
+        ),
+        [LOGITS, (4, 0, 3, LOW), (1, 0, 2, LOW)],
+        dict(max_per_img=10**5),
+    ),
+    'GFLHead': Case(dict(anchor_generator=SQUARES), [LOGITS, (68, 0, 3, LOW)]),
+    'FoveaHead': Case(
+        dict(strides=STRIDES, base_edge_list=[16, 32, 64, 128]),
+        [LOGITS, (4, 0, 0.6, LOW)],
+    ),
+    'AutoAssignHead': Case(
+        dict(strides=STRIDES), [LOGITS, (4, 12, 9, 0), (1, 0, 2, LOW)]
+    ),
+    'CenterNetUpdateHead': Case(
+        dict(strides=STRIDES), [LOGITS, (4, 12, 9, 0)]
+    ),
+    'FSAFHead': Case(
+        dict(
+            reg_decoded_bbox=True,
+            anchor_generator=SQUARES,
+            bbox_coder=dict(type='TBLRBBoxCoder', normalizer=4.0),
+            loss_cls=dict(type='FocalLoss', use_sigmoid=True),
+            loss_bbox=dict(type='IoULoss'),
+        ),
+        [LOGITS, (4, 0.1, 0.1, LOW)],
+    ),
+    'RTMDetHead': Case(
+        dict(
+            anchor_generator=dict(
+                type='MlvlPointGenerator', offset=0, strides=STRIDES
+            ),
+            bbox_coder=dict(type='DistancePointBBoxCoder'),
+            loss_bbox=dict(type='GIoULoss'),
+            with_objectness=False,
+        ),
+        [LOGITS, (4, 12, 9, LOW)],
+    ),
+    'YOLOXHead': Case(
+        dict(strides=STRIDES),
+        [(CLASSES, -1, 1.5, LOW), (4, 0, 0.6, LOW), (1, -2, 2, LOW)],
+        dict(score_thr=0.01, nms_pre=-1, max_per_img=1000),
+    ),
+    'YOLOV3Head': Case(
+        dict(
+            in_channels=[8] * 4,
+            out_channels=[8] * 4,
+            featmap_strides=STRIDES,
+            anchor_generator=dict(
+                type='YOLOAnchorGenerator',
+                base_sizes=[[(8, 12), (20, 9)]] * 4,
+                strides=STRIDES,
+            ),
+        ),
+        [(2 * (5 + CLASSES), -2, 1.5, LOW)],
+        dict(conf_thr=0.005),
+    ),
+    'SSDHead': Case(
+        dict(
+            in_channels=[8] * 4,
+            anchor_generator=dict(
+                type='SSDAnchorGenerator',
+                scale_major=False,
+                input_size=160,
+                min_sizes=[10, 30, 60, 100],
+                max_sizes=[30, 60, 100, 150],
+                strides=STRIDES,
+                ratios=[[2], [2], [2], [2]],
+            ),
+            bbox_coder=DELTAS,
+        ),
+        [(4 * (CLASSES + 1), 0, 2, LOW), (16, 0, 2, LOW)],
+        dict(score_thr=0.2),
+    ),
+}
+
+
+def head_and_post_of(name: str):
+    case = CASES[name]
+    cfg = {**SMALL, **case.cfg, 'type': name}
+    cfg['test_cfg'] = ConfigDict(**TEST | case.test)
+    head = MODELS.build(ConfigDict(cfg)).eval()
+    if name == 'SSDHead':
+        head.loss_cls = None  # which mmdet 3.3 reads and does not have
+    tensors = tuple(f'{i}' for i in range(4))
+    channels = case.kinds[0][0]
+    ops = [
+        ir.Requantize(name, ('image',), channels, ir.INT32, None)
+        for name in tensors
+    ]
+    program = ir.Program(
+        tuple(ops),
+        {},
+        tuple(
+            ir.Output(tensors, scale) for scale in SCALES[: len(case.kinds)]
+        ),
+        32,
+    )
+    program, post = read_postprocess(
+        SimpleNamespace(bbox_head=head), program, FixedPoint()
+    )
+    return head, post, program
+
+
+def maps(name: str, seed: int):
+    """Maps of a detector that sees a few objects, and their codes."""
+    rng = np.random.default_rng(seed)
+    return [
+        [
+            np.round(
+                np.maximum(rng.normal(mean, deviation, (channels, s, s)), low)
+                / scale
+            ).astype(np.int32)
+            for s in SIDES
+        ]
+        for (channels, mean, deviation, low), scale in zip(
+            CASES[name].kinds, SCALES, strict=False
+        )
+    ]
+
+
+def selected(program: ir.Program, codes):
+    """Run what the head's way added to a program."""
+    outputs = []
+    for out in program.outputs:
+        levels = []
+        for number, tensor in enumerate(out.tensors):
+            if tensor.isdigit():
+                kind = SCALES.index(out.scale)
+                levels.append(codes[kind][number])
+                continue
+            ops = {op.output: op for op in program.ops}
+            parts = [ops[x] for x in ops[tensor].inputs]
+            levels.append(
+                np.concatenate(
+                    [
+                        codes[SCALES.index(out.scale)][number][
+                            part.first : part.first + part.channels
+                        ]
+                        for part in parts
+                    ]
+                )
+            )
+        outputs.append(levels)
+    return outputs
+
+
+def mmdets(head, codes):
+    real = [
+        [torch.from_numpy(x * scale).float()[None] for x in level]
+        for level, scale in zip(codes, SCALES, strict=False)
+    ]
+    meta = dict(img_shape=SIZE, ori_shape=SIZE, scale_factor=(1.0, 1.0))
+    return head.predict_by_feat(*real, batch_img_metas=[meta], rescale=True)[0]

@@ -1,0 +1,308 @@
+"""What a network and its detector are refused for."""
+
+from tests.refusals.changes import (
+    BOX,
+    OPS,
+    POST,
+    Refusal,
+    operator,
+    setting,
+    with_ops,
+    without,
+)
+
+WINDOW = dict(kernel=[3, 3], stride=[1, 1], padding=[1, 1], dilation=[1, 1])
+# What `cls`, of all int32 codes, becomes small by: a slice of the image.
+PIXELS = operator('Slice', 'p', lo=-255, first=0, offset=[0, 0], step=[1, 1])
+LOOKUP = dict(dtype='int32', shape=[1], at=0)
+
+
+PROGRAM = [
+    Refusal(
+        'no operators',
+        setting('program.ops', []),
+        'the program: expected operators, found none',
+    ),
+    Refusal(
+        'what no operator makes',
+        setting(f'{OPS}.1.inputs', ['q']),
+        r"operator 1 \(c\).inputs: expected what an earlier .*, found 'q'",
+    ),
+    Refusal('itself', setting(f'{OPS}.1.inputs', ['c']), "found 'c'"),
+    Refusal('a later one', setting(f'{OPS}.1.inputs', ['b']), "found 'b'"),
+    Refusal(
+        'the image again', setting(f'{OPS}.1.inputs', ['image']), "'image'"
+    ),
+    Refusal(
+        'a name twice',
+        setting(f'{OPS}.2.output', 'c'),
+        r"operator 2 \(c\).output: expected a new name, found 'c'",
+    ),
+    Refusal(
+        'the name image', setting(f'{OPS}.2.output', 'image'), 'a new name'
+    ),
+    Refusal(
+        'two inputs of one',
+        setting(f'{OPS}.1.inputs', ['p', 'p']),
+        'expected 1 inputs, found 2',
+    ),
+    Refusal(
+        'no input of many',
+        with_ops(operator('Concatenate')),
+        'expected 1 or more inputs, found 0',
+    ),
+    Refusal(
+        'another first operator',
+        setting(
+            f'{OPS}.0', operator('Region', 'image', output='p', channels=3)
+        ),
+        'expected Image, found Region',
+    ),
+    Refusal(
+        'an image later',
+        with_ops(operator('Image', 'p', lo=-255, mean=[0, 0])),
+        'to be first only, found Image',
+    ),
+    Refusal(
+        'codes upside down',
+        setting(f'{OPS}.3.grid', dict(lo=1, hi=0)),
+        'grid: expected lo up to hi, found 1..0',
+    ),
+    Refusal(
+        'channels',
+        setting(f'{OPS}.1.channels', 0),
+        'operator c.channels: expected 1 to 65536, found 0',
+    ),
+    Refusal(
+        'many channels',
+        setting(f'{OPS}.1.channels', 65537),
+        'channels: expected 1 to 65536, found 65537',
+    ),
+    Refusal(
+        'a grid beyond int32',
+        setting(f'{BOX}.grid.lo', 2**40),
+        'grid.lo: expected -2147483647 to 2147483647',
+    ),
+    Refusal(
+        'the lowest int32',
+        setting(f'{BOX}.grid.lo', -(2**31)),
+        'grid.lo: expected -2147483647 to 2147483647',
+    ),
+    Refusal(
+        'stride',
+        setting('program.stride', 0),
+        'program.stride: expected 1 to 4096, found 0',
+    ),
+    Refusal(
+        'an output that is not there',
+        setting('program.outputs.0.tensors', ['gone']),
+        "expected names of its tensors, found 'gone'",
+    ),
+]
+
+OPERATORS = [
+    Refusal(
+        'means of an image',
+        setting(f'{OPS}.0.mean', [1, 2]),
+        'operator p: expected a mean of each of its 3 channels, found 2',
+    ),
+    Refusal(
+        'a large mean',
+        setting(f'{OPS}.0.mean', [1, 2, 256]),
+        'mean: expected 0 to 255',
+    ),
+    Refusal(
+        'codes of an image',
+        setting(f'{OPS}.0.grid.hi', 254),
+        'a range that holds -255..255, found -255..254',
+    ),
+    Refusal(
+        'weights that are not there',
+        setting(f'{OPS}.1.weights', 'w'),
+        r"operator c: expected weights that .* has \(c, b\), found 'w'",
+    ),
+    Refusal(
+        'a window of a stride of 0',
+        setting(f'{OPS}.1.stride', [0, 1]),
+        'operator c.stride: expected 1 to 255, found 0 to 1',
+    ),
+    Refusal(
+        'a kernel that weights are not of',
+        setting(f'{OPS}.1.kernel', [3, 3]),
+        r'weights of shape \(2, 3, 3, 3\), found \(2, 3, 1, 1\)',
+    ),
+    Refusal(
+        'groups',
+        setting(f'{OPS}.1.groups', 2),
+        'groups that divide its 3 and 2 channels, found 2',
+    ),
+    Refusal('no groups', setting(f'{OPS}.1.groups', 0), 'found 0'),
+    Refusal(
+        'sums of fewer bits',
+        setting(f'{OPS}.1.grid.hi', 127),
+        'operator c: expected the range -2147483647..2147483647',
+    ),
+    Refusal(
+        'a convolution of sums',
+        setting(f'{OPS}.2.inputs', ['c']),
+        'weights of shape|codes from -32768 to 32768',
+    ),
+    Refusal(
+        'padding of most of a window',
+        with_ops(
+            PIXELS,
+            operator(
+                'MaxPool', 'Slice', lo=-255, **(WINDOW | dict(padding=[2, 1]))
+            ),
+        ),
+        'a padding up to half of the 3 pixels of its window, found 2',
+    ),
+    Refusal(
+        'a pool of fewer codes',
+        with_ops(PIXELS, operator('MaxPool', 'Slice', **WINDOW)),
+        'operator MaxPool: expected a range that holds the codes -255..255 '
+        'of its input, found 0..255',
+    ),
+    Refusal(
+        'a pool of other channels',
+        with_ops(operator('MaxPool', 'p', lo=-255, **WINDOW)),
+        'the 2 channels of its output in its inputs, found 3',
+    ),
+    Refusal(
+        'additions of sums',
+        with_ops(operator('Add', 'cls', 'cls')),
+        'codes from -1073741824 to 1073741824 in its input cls',
+    ),
+    Refusal(
+        'additions of other channels',
+        with_ops(PIXELS, operator('Add', 'Slice', 'p')),
+        'operator Add: expected the 2 channels',
+    ),
+    Refusal(
+        'products beyond their range',
+        with_ops(PIXELS, operator('Multiply', 'Slice', 'Slice', lo=-65025)),
+        'holds the codes -65025..65025 of its input, found -65025..255',
+    ),
+    Refusal(
+        'a mean of sums',
+        with_ops(operator('Mean', 'cls')),
+        'codes from -32768 to 32768 in its input cls',
+    ),
+    Refusal(
+        'a mean without fractional bits',
+        with_ops(PIXELS, operator('Mean', 'Slice', lo=-255)),
+        'holds the codes -65280..65280 of its input',
+    ),
+    Refusal(
+        'a table of other codes',
+        with_ops(PIXELS, operator('Lookup', 'Slice', table=LOOKUP, first=0)),
+        'a table from -255, the lowest code of its input, found 0',
+    ),
+    Refusal(
+        'a table of one code',
+        with_ops(
+            PIXELS, operator('Lookup', 'Slice', table=LOOKUP, first=-255)
+        ),
+        r'a table of int32 for the codes -255..255 .*, found int32 \(1,\)',
+    ),
+    Refusal(
+        'larger maps of other channels',
+        with_ops(PIXELS, operator('Upsample', 'p', 'Slice', lo=-255)),
+        'operator Upsample: expected the 2 channels',
+    ),
+    Refusal(
+        'channels together',
+        with_ops(PIXELS, operator('Concatenate', 'p', 'Slice', lo=-255)),
+        'operator Concatenate: expected the 5 channels of its inputs, found 2',
+    ),
+    Refusal(
+        'channels behind the last',
+        with_ops(PIXELS | dict(first=2)),
+        'operator Slice: expected 2 of the 3 channels of its input, found '
+        'those from 2',
+    ),
+    Refusal(
+        'channels before the first', with_ops(PIXELS | dict(first=-1)), '-1'
+    ),
+    Refusal(
+        'a step of 0',
+        with_ops(PIXELS | dict(step=[0, 1])),
+        'operator Slice.step: expected 1 to 255',
+    ),
+]
+
+DETECTOR = [
+    Refusal(
+        'labels of other maps',
+        setting('labels', ['cat']),
+        'operator cls: expected 1 channels, .*, found 2',
+    ),
+    Refusal(
+        'short and long',
+        setting('preprocess.long', 100),
+        'preprocess.short: expected at most preprocess.long, 100, found 160',
+    ),
+    Refusal(
+        'a large frame',
+        setting('preprocess.short', 10**6),
+        'preprocess.short: expected 1 to 16384',
+    ),
+    Refusal(
+        'colours',
+        setting('preprocess.fill', [1, 2]),
+        'preprocess.fill: expected 3 colours, found 2',
+    ),
+    Refusal(
+        'a margin whose areas do not fit',
+        lambda c: setting('preprocess.long', 16384)(
+            setting(f'{POST}.margin', 16384)(c)
+        ),
+        'at most 46340, so that areas fit 63 bits, found 49152',
+    ),
+    Refusal(
+        'keep',
+        setting(f'{POST}.keep', 0),
+        'postprocess.keep: expected 1 to 1048576, found 0',
+    ),
+    Refusal(
+        'half of a curve',
+        setting(f'{POST}.scores.curve.first', 0),
+        'scores.curve: expected arguments from -1048576 to above 1048576',
+    ),
+    Refusal(
+        'bits of a curve',
+        setting(f'{POST}.scores.curve.bits', 25),
+        'curve.bits: expected 0 to 24, found 25',
+    ),
+    Refusal(
+        'outputs of one kind',
+        without('program.outputs.1'),
+        'expected 2 kinds of maps of 1 levels, found maps of .1. levels',
+    ),
+    Refusal(
+        'maps of codes',
+        setting(f'{OPS}.3.grid', dict(lo=0, hi=255)),
+        'operator cls: expected a range of int32, found uint8',
+    ),
+    Refusal(
+        'a limit of exponents',
+        setting(f'{POST}.decoder.limit', 2**21),
+        'decoder.limit: expected 1 to 1048576',
+    ),
+    Refusal(
+        'no second stages',
+        setting(
+            'regions',
+            dict(
+                stages=[],
+                limit=1,
+                exp=None,
+                powers=None,
+                threshold=0,
+                overlap=0,
+                keep=1,
+            ),
+        ),
+        'regions.exp: expected an object, found null',
+    ),
+]

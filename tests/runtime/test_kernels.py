@@ -1,0 +1,155 @@
+"""The engine's kernels: convolutions of all widths, and their edges."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aqd_mmdet.program import ops as ir
+from aqd_mmdet.program.fixed_point import Multipliers
+from aqd_mmdet.runtime import reference
+from tests.operators import program_of, run_program, wide_convolution
+
+
+@given(seed=st.integers(0, 9999))
+@settings(max_examples=150, deadline=None)
+def test_wide_convolutions_of_the_engine(seed):
+    program, given = wide_convolution(seed)
+    expected = reference.run(program, given)
+    found = run_program(program, given)
+    for name, values in expected.items():
+        assert np.array_equal(found[name], values)
+
+
+@given(seed=st.integers(0, 9999))
+@settings(max_examples=80, deadline=None)
+def test_few_bits_of_many_channels(seed):
+    """What kernels may look up: many codes and weights, often extreme."""
+    rng = np.random.default_rng(seed)
+    bits, codes = rng.choice([2, 3], 2).tolist()
+    ins, outs = rng.integers(1, 300), rng.integers(1, 40)
+    kernel = tuple(rng.choice([1, 3], 2).tolist())
+    size = rng.integers(3, 9), rng.integers(3, 150)
+    x = rng.integers(0, 2**codes, (1, ins, *size), np.uint8)
+    levels = rng.integers(0, 2**bits, (outs, ins, *kernel))
+    if rng.random() < 0.5:
+        x = np.where(x > 0, 2**codes - 1, 0).astype(np.uint8)
+        levels = np.where(rng.random(levels.shape) < 0.9, levels, 0)
+    if rng.random() < 0.5:
+        levels[rng.integers(outs)] = 2**bits - 1
+        levels[rng.integers(outs)] = 0
+    stride, dilation, padding = (
+        tuple(rng.integers(low, high, 2).tolist())
+        for low, high in ((1, 3), (1, 3), (0, 3))
+    )
+    op = ir.Convolution(
+        'y', ('x',), int(outs), ir.INT32, kernel, stride, padding, dilation,
+        'w', 1,
+    )  # fmt: skip
+    if min(op.size({'x': size})) < 1:
+        return
+    weights = {'w': ir.Weights.of(levels * 2 + 1 - 2**bits, bits)}
+    program, given = program_of(
+        op, [x], weights, codes=ir.Grid(0, 2**codes - 1)
+    )
+    expected = reference.run(program, given)
+    found = run_program(program, given)
+    assert np.array_equal(found['y'], expected['y'])
+
+
+@given(seed=st.integers(0, 9999))
+@settings(max_examples=100, deadline=None)
+def test_windows_of_nine_codes(seed):
+    """What kernels may make of fewer products: extremes, edges of tiles."""
+    rng = np.random.default_rng(seed)
+    bits, codes = rng.choice([2, 3, 4, 8], 2).tolist()
+    low = rng.choice([0, -(2 ** (codes - 1))])
+    high = low + 2**codes - 1
+    ins, outs = rng.integers(1, 150), rng.integers(1, 100)
+    size = rng.integers(3, 20), rng.integers(3, 70)
+    x = rng.integers(low, high + 1, (1, ins, *size), np.int16)
+    levels = rng.integers(0, 2**bits, (outs, ins, 3, 3))
+    if rng.random() < 0.5:
+        x = np.where(x > (low + high) // 2, high, low)
+        x[..., rng.integers(size[0]), :] = low
+        x[..., rng.integers(size[1])] = high
+    if rng.random() < 0.5:
+        levels = np.where(levels < 2**bits // 2, 0, 2**bits - 1)
+        levels[rng.integers(outs)] = 2**bits - 1
+        levels[rng.integers(outs)] = 0
+    weights = levels * 2 + 1 - 2**bits
+    if bits == 8:
+        weights = np.maximum(levels - 128, -127)
+    op = ir.Convolution(
+        'y', ('x',), int(outs), ir.INT32, (3, 3), (1, 1),
+        tuple(rng.integers(0, 3, 2).tolist()), (1, 1), 'w', 1,
+    )  # fmt: skip
+    program, given = program_of(
+        op,
+        [x.astype(np.int8 if low else np.uint8)],
+        {'w': ir.Weights.of(weights, bits)},
+        codes=ir.Grid(int(low), int(high)),
+    )
+    expected = reference.run(program, given)
+    found = run_program(program, given)
+    assert np.array_equal(found['y'], expected['y'])
+
+
+def test_sums_that_dividing_them_by_64_leaves_whole():
+    # Sums below 2^25 and, of one channel more, above.
+    for channels, sign in ((115, 1), (116, 1), (115, -1), (116, -1)):
+        x = np.full((1, channels, 6, 6), 255, np.uint8)
+        weights = np.full((1, channels, 3, 3), 127 * sign)
+        op = ir.Convolution(
+            'y', ('x',), 1, ir.INT32, (3, 3), (1, 1), (0, 0), (1, 1), 'w', 1
+        )
+        program, given = program_of(op, [x], {'w': ir.Weights.of(weights, 8)})
+        found = run_program(program, given)['y']
+        assert (np.abs(found) == 255 * 127 * 9 * channels).all()
+    assert 255 * 127 * 9 * 115 < 2**25 < 255 * 127 * 9 * 116
+
+
+@pytest.mark.parametrize('grid', [(0, 255), (-127, 127), (-1, 2), None])
+@pytest.mark.parametrize('shift', [0, 1, 9, 31])
+@pytest.mark.parametrize('beyond', [0, 1])
+def test_shifted_numbers_at_the_edge_of_32_bits(beyond, shift, grid):
+    """Vectors clamp the lower halves of numbers that are proven to fit."""
+    most = 2 ** (31 + shift) - 1 + beyond
+    channels = 20
+    # Of both signs; sums are those of one weight.
+    for factor, sign, weight in product((1, -1), (1, -1), (0, 127, -127)):
+        largest = 127 * (abs(weight) or 1)
+        m = 2**16 + 1
+        b = most - largest * m
+        rounding = Multipliers(
+            np.array([factor * m], np.int32),
+            np.array([sign * b], np.int64),
+            np.array([shift], np.uint8),
+        )
+        x = np.resize(np.arange(-127, 128), (1, channels, 3, 37))
+        x[..., ::5], x[..., 1::5] = 127, -127
+        assert (abs(x * (weight or 1) * factor * m + sign * b)).max() == most
+        last = ir.Requantize(
+            'z', ('x',), channels, ir.Grid(*grid) if grid else ir.INT32,
+            rounding,
+        )  # fmt: skip
+        ops: list[ir.Op] = [last]
+        weights = {}
+        if weight:
+            one = (1, 1)
+            codes = weight * np.eye(channels, dtype=np.int16)
+            weights['w'] = ir.Weights.of(codes[..., None, None], 8)
+            sums = ir.Convolution(
+                'y', ('x',), channels, ir.INT32, one, one, (0, 0), one, 'w', 1
+            )
+            ops = [sums, replace(last, inputs=('y',))]
+        program, given = program_of(
+            ops[0], [x.astype(np.int8)], weights, tuple(ops[1:]),
+            ir.Grid(-127, 127),
+        )  # fmt: skip
+        found = run_program(program, given)
+        expected = reference.run(program, given)
+        assert np.array_equal(found['z'], expected['z'])

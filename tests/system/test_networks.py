@@ -1,0 +1,57 @@
+"""Whole networks: all executors equal in every integer of every layer."""
+
+import numpy as np
+import pytest
+import torch
+
+from aqd_mmdet.compiler.executor import Executor
+from aqd_mmdet.program import ops as ir
+from aqd_mmdet.program.bounds import prove
+from aqd_mmdet.runtime import reference
+from tests import oracle
+from tests.factories import pixels
+
+
+def every_tensor(program: ir.Program, image: torch.Tensor):
+    found: dict[str, np.ndarray] = {}
+    faster: dict[str, np.ndarray] = {}
+    reference.run(
+        program,
+        image.numpy(),
+        lambda op, values: found.__setitem__(op.output, values),
+    )
+    Executor(program).run(
+        image,
+        lambda op, values: faster.__setitem__(op.output, values.numpy()),
+    )
+    return found, faster
+
+
+@pytest.mark.parametrize('detector', ['retinanet', 'fcos'])
+@pytest.mark.parametrize('depth', [18, 34, 50])
+@pytest.mark.parametrize('bits', [2, 3, 4, 8])
+def test_oracle_reference_and_executor_are_equal(
+    compiled, depth, bits, detector
+):
+    program = compiled(depth, bits, detector).folded.program
+    prove(program)
+    image = pixels(1, 3, 37, 45)  # odd sides, down to a map of 1 x 1
+    found, faster = every_tensor(program, image)
+    expected = oracle.run(program, image[0].tolist())
+    assert len(expected) == len(program.ops) + 1
+    for op in program.ops:
+        values = found[op.output]
+        assert values.dtype == op.grid.dtype == faster[op.output].dtype
+        assert values[0].tolist() == expected[op.output], op.output
+        assert np.array_equal(values, faster[op.output]), op.output
+
+
+def test_batches_of_three(compiled):
+    program = compiled().folded.program
+    image = pixels(3, 3, 64, 40)
+    found, faster = every_tensor(program, image)
+    for name, values in found.items():
+        assert np.array_equal(values, faster[name]), name
+    alone, _ = every_tensor(program, image[1:2])
+    for name, values in alone.items():
+        assert np.array_equal(values, found[name][1:2]), name
