@@ -1,4 +1,4 @@
-"""Which kernels of the engine this machine has, and how to choose one."""
+"""Instruction sets of the engine on this machine, and how to choose one."""
 
 import os
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from aqd_mmdet.runtime.engine import instruction_sets
 
 @contextmanager
 def chosen(name: str) -> Iterator[None]:
-    """Let detectors that are loaded run by these kernels."""
+    """Load detectors with the kernels of this instruction set."""
     with mock.patch.dict(os.environ, AQD_ISA=name):
         yield
 
 
 def names() -> tuple[str, ...]:
-    """Return what AQD_ISA may be here."""
+    """Return the values of AQD_ISA that this machine supports."""
     sets = instruction_sets()
     assert sets, 'the engine is not built'
     return sets

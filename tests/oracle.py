@@ -1,10 +1,11 @@
-"""Part of docs/integer_contract.md in plain Python integers: what is right.
+"""Parts of docs/integer_contract.md in plain Python integers: the oracle.
 
-It covers section 2, section 3 and section 8.2 (averages of a region). Sections
-6, 7 and the rest of 8 are in aqd_mmdet/runtime, in numpy.
+It covers section 2, section 3 and section 8.2 (averages of a region). For
+sections 6, 7 and the rest of 8, aqd_mmdet/runtime has numpy code.
 
-A tensor is a list of channels, a channel a list of rows, a row a list of
-integers; one image at a time. No numpy, no float, no speed.
+A tensor is a list of channels, a channel is a list of rows, a row is a list of
+integers. There is one image at a time, no numpy and no float: the code is slow
+and easy to check.
 """
 
 from math import isqrt
@@ -21,7 +22,7 @@ def clamp(x: int, lo: int, hi: int) -> int:
 
 
 def requantized(a: int, m: int, b: int, s: int, lo: int, hi: int) -> int:
-    """Section 2, the one rounding."""
+    """Section 2: the rounding of all operators."""
     return clamp((a * m + b) >> s, lo, hi)
 
 
@@ -40,7 +41,7 @@ def at(channel: list[list[int]], y: int, x: int, outside: Any) -> Any:
 def window(
     op: ir.Window, channel: list[list[int]], y: int, x: int, outside: Any
 ) -> list[Any]:
-    """What one output reads of one channel, row by row."""
+    """Return one output's inputs from one channel, row by row."""
     return [
         at(
             channel,
@@ -62,12 +63,12 @@ def convolution(op: ir.Convolution, x: Tensor, weights: Any) -> Tensor:
     ]
     result = [[[0] * width for _ in range(height)] for _ in flat]
     for group in range(op.groups):
-        read = x[group * per_group : (group + 1) * per_group]
+        channels = x[group * per_group : (group + 1) * per_group]
         for row in range(height):
             for column in range(width):
                 codes = [
                     q
-                    for channel in read
+                    for channel in channels
                     for q in window(op, channel, row, column, 0)
                 ]
                 for o in range(group * outs, (group + 1) * outs):
@@ -213,7 +214,7 @@ def part(op: ir.Slice, x: Tensor) -> Tensor:
 
 
 def execute(op: ir.Op, inputs: list[Tensor], program: ir.Program) -> Tensor:
-    """Section 3, one operator."""
+    """Section 3: one operator."""
     match op:
         case ir.Image():
             return image(op, *inputs)
@@ -248,11 +249,11 @@ def execute(op: ir.Op, inputs: list[Tensor], program: ir.Program) -> Tensor:
 def axis(
     low: int, high: int, stride: int, bins: int, samples: int, length: int
 ) -> list[list[list[tuple[int, int]]]]:
-    """Section 8.2: pixels and weights of each sample of each bin."""
+    """Section 8.2: for each sample of each bin, its pixels and weights."""
     n = samples or max(1, -(-(high - low) // (bins * stride * 256)))
-    found = []
+    result = []
     for i in range(bins):
-        of_bin = []
+        bin_samples = []
         for j in range(n):
             above = low * 2 * bins * n + (high - low) * (2 * (i * n + j) + 1)
             below = 2 * bins * n * stride
@@ -262,9 +263,9 @@ def axis(
                 p = clamp(p, 0, 256 * (length - 1))
                 k, f = divmod(p, 256)
                 pairs = [(k, 256 - f), (min(k + 1, length - 1), f)]
-            of_bin.append(pairs)
-        found.append(of_bin)
-    return found
+            bin_samples.append(pairs)
+        result.append(bin_samples)
+    return result
 
 
 def align(
@@ -277,9 +278,9 @@ def align(
     divisor = len(rows[0]) * len(columns[0]) * 256
     result = []
     for channel in x:
-        made = []
+        output = []
         for row in rows:
-            of_row = []
+            output_row = []
             for column in columns:
                 total = sum(
                     channel[k][h] * wk * wh
@@ -288,9 +289,9 @@ def align(
                     for k, wk in down
                     for h, wh in across
                 )
-                of_row.append((2 * total + divisor) // (2 * divisor))
-            made.append(of_row)
-        result.append(made)
+                output_row.append((2 * total + divisor) // (2 * divisor))
+            output.append(output_row)
+        result.append(output)
     return result
 
 

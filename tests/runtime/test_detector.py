@@ -166,7 +166,7 @@ def test_one_line_from_the_tool(tmp_path, model):
     assert not list((tmp_path / 'out').iterdir())
     (tmp_path / 'm.aqd').write_bytes(model.read_bytes()[:100])
     line = error_line(run_tool('tools/infer.py', tmp_path / 'm.aqd', 'a.png'))
-    assert 'm.aqd: section JSON is not whole' in line
+    assert 'm.aqd: section JSON: expected ' in line
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,9 @@ def _build(kind: Any, value: Any, data: bytes, where: str) -> Any:
     if origin is Annotated:
         return _array(kind.__metadata__[0], value, data, where)
     if origin is types.UnionType:  # `T | None` is the only one
-        return value and _build(parts[0], value, data, where)
+        if value is None:
+            return None
+        return _build(parts[0], value, data, where)
     if origin is dict:
         return {k: _build(parts[1], v, data, k) for k, v in value.items()}
     if origin is tuple:
@@ -75,6 +77,7 @@ def _build(kind: Any, value: Any, data: bytes, where: str) -> Any:
 
 
 def _record(kind: Any, value: Any, data: bytes, where: str) -> Any:
+    _demand(type(value) is dict, f'{where}: no object')
     value = dict(value)
     if issubclass(kind, Kinds):
         known = {each.__name__: each for each in kinds(kind)}
@@ -103,6 +106,7 @@ def _array(of: ArrayOf, value: Any, data: bytes, where: str) -> Integers:
     _demand(len(shape) == of.axes, f'{where} has other axes')
     dtype = np.dtype(of.dtype).newbyteorder('<')
     end = at + dtype.itemsize * int(np.prod(shape, dtype=object))
-    _demand(at % 8 == 0 and end <= len(data), f'{where} is outside of DATA')
+    inside = 0 <= at <= end <= len(data) and at % 8 == 0
+    _demand(inside, f'{where} is outside of DATA')
     numbers = np.frombuffer(data[at:end], dtype)
     return numbers.reshape(shape).astype(np.int64)

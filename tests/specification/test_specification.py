@@ -215,6 +215,20 @@ def test_operators(kind):
     same()
 
 
+@settings(deadline=None, max_examples=30)
+@given(seeds)
+def test_windows_that_lie_outside_altogether_of_the_engine(seed):
+    """They give the lowest code of a grid that is wider than the input's."""
+    program, values = random_operator('MaxPool', seed)
+    *ops, pool = program.ops
+    program = replace(program, ops=(*ops, replace(pool, grid=ir.INT32)))
+    stage = reader.read(file.to_bytes(two_stage(program))).regions.stages[0]
+    found = run_program(program, values)
+    for image, each in enumerate(values):
+        expected = network.run(stage.program, each.astype(np.int64))
+        compare(stage.program, found, image, expected)
+
+
 @pytest.mark.parametrize(
     'stretch, whole, bgr', list(product([False, True], repeat=3))
 )
@@ -286,8 +300,10 @@ def refused(compiled: CompiledDetector) -> None:
     content, image = file.to_bytes(compiled), noise(0, 9, 9)
     with pytest.raises(ValueError, match='refused'):
         executor.detect(reader.read(content), image)
-    with pytest.raises(UserError):
-        Detector(file.from_bytes(content), 1)(image)
+    for run in (None, reference.run):
+        detector = Detector(file.from_bytes(content), 1, run)
+        with pytest.raises(UserError):
+            detector(image)
 
 
 def test_all_kinds_are_records():

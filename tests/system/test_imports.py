@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 import aqd_mmdet
-import aqd_mmdet.compiler.trace  # registers operators, once in a process
+import aqd_mmdet.compiler.trace  # a process can register operators only once
 
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(aqd_mmdet.__path__, 'aqd_mmdet.')
-    if '_engine' not in module.name  # a library for ctypes, no module
+    if '_engine' not in module.name  # a shared library, which ctypes loads
 )
 
 ROOT = Path(aqd_mmdet.__file__).parent
-# Each room, or module beside the rooms, imports those above it in this list.
+# Each package or top-level module imports only itself and those above it.
 ORDER = [
     'errors',
     'files',
@@ -43,13 +43,13 @@ ORDER = [
 
 
 def imported(path: Path) -> Iterator[tuple[str, ...]]:
-    """Yield the modules of the package that a file imports, at any place.
+    """Yield the modules of aqd_mmdet that a file imports, even in functions.
 
     Args:
         path: The file.
 
     Yields:
-        tuple: Names from the package down, without the package's own.
+        tuple: Parts of the dotted name after ``aqd_mmdet``.
     """
     package = path.relative_to(ROOT).parent.parts
     for node in ast.walk(ast.parse(path.read_text())):
@@ -66,11 +66,11 @@ def imported(path: Path) -> Iterator[tuple[str, ...]]:
                 module = module[1:]
             else:
                 continue
-            # `from .. import x` names a module by x.
+            # In `from .. import x`, x is the module.
             yield from ((*module, alias.name) for alias in node.names)
 
 
-def test_every_room_has_its_place():
+def test_every_package_is_in_the_order():
     names = {p.stem for p in ROOT.iterdir() if p.suffix == '.py' or p.is_dir()}
     assert names - {'__init__', '__pycache__'} == set(ORDER)
 
@@ -79,27 +79,27 @@ def test_every_room_has_its_place():
     'path', sorted(ROOT.rglob('*.py')), ids=lambda p: str(p.relative_to(ROOT))
 )
 def test_imports_point_down(path):
-    room = path.relative_to(ROOT).parts[0].removesuffix('.py')
-    if room == '__init__':
+    package = path.relative_to(ROOT).parts[0].removesuffix('.py')
+    if package == '__init__':
         assert not list(imported(path))
         return
-    lower = ORDER[: ORDER.index(room) + 1]
+    allowed = ORDER[: ORDER.index(package) + 1]
     for target in imported(path):
-        assert target[0] in lower, f'{room} imports {".".join(target)}'
+        assert target[0] in allowed, f'{package} imports {".".join(target)}'
 
 
 @pytest.mark.parametrize(
-    'room, allowed', [('program', {'numpy'}), ('runtime', {'numpy', 'PIL'})]
+    'package, allowed', [('program', {'numpy'}), ('runtime', {'numpy', 'PIL'})]
 )
-def test_what_ships_needs_little(room, allowed):
-    names = [m for m in MODULES if m.split('.')[1] == room]
+def test_inference_has_few_dependencies(package, allowed):
+    names = [m for m in MODULES if m.split('.')[1] == package]
     code = f"""
 import sys
 for name in {names}:
     __import__(name)
 print(*{{m.split('.')[0] for m in sys.modules}} - sys.stdlib_module_names)
 """
-    # Without the site's own modules, which start before any code.
+    # The difference excludes modules that the site loads at every start.
     before, after = (
         subprocess.run(
             [sys.executable, '-c', text],
@@ -114,7 +114,7 @@ print(*{{m.split('.')[0] for m in sys.modules}} - sys.stdlib_module_names)
 
 
 @pytest.mark.parametrize('name', MODULES)
-def test_alone(name):
+def test_module_can_be_imported_first(name):
     # A fork of this process without the package's modules. A new process would
     # need seconds to import PyTorch.
     child = os.fork()

@@ -131,7 +131,9 @@ def test_evaluation_of_a_damaged_model(digits, tmp_path):
             *data_options(digits),
         )
     )
-    assert f'model {tmp_path}/m.aqd: it is not an .aqd file' in line
+    assert (
+        f'model {tmp_path}/m.aqd: its first bytes: expected those of' in line
+    )
 
 
 def test_missing_config():

@@ -1,7 +1,7 @@
 // The operators of a program: docs/integer_contract.md, section 3.
 //
-// A new operator is a struct here, one of Params, the name of its kernel
-// below, and an entry of the table in ops.cpp.
+// A new operator is a struct here, one of Params, the name of its kernel, and an
+// entry of the table in ops.cpp.
 
 #pragma once
 
@@ -164,11 +164,12 @@ struct OpSource {
   const Op &y() const { return *inputs[1]; }
 };
 
-// Runs an operator on an image.
+// Computes the output of an operator for one image.
 using RunOp = void(const Op &op, const Tensor *const *inputs,
                    const Tensor &output, ThreadPool *pool);
 
-// Portable kernels of the operators that are not always fused.
+// Portable kernels of operators that can stand alone (kernels/reference.cpp, or
+// a file of their own).
 RunOp run_image, run_region, run_max_pool, run_multiply, run_mean,
     run_group_norm, run_lookup, run_upsample, run_concatenate, run_slice;
 
@@ -181,7 +182,8 @@ struct OpInfo {
   // Size of the output for sizes of the inputs; without pixels if the operator
   // does not take these.
   Size (*size)(const Op &op, const std::vector<Size> &inputs);
-  // Null for operators that are always fused (kernels/reference.h).
+  // Runs it on an image; null for operators that are always fused
+  // (kernels/reference.h).
   RunOp *run;
 };
 
