@@ -33,14 +33,14 @@ def image(op: ir.Image, x: Tensor) -> Tensor:
     ]
 
 
-def at(channel: list[list[int]], y: int, x: int, outside: Any) -> Any:
+def at(channel: list[list[int]], y: int, x: int, outside: int) -> int:
     inside = 0 <= y < len(channel) and 0 <= x < len(channel[0])
     return channel[y][x] if inside else outside
 
 
 def window(
-    op: ir.Window, channel: list[list[int]], y: int, x: int, outside: Any
-) -> list[Any]:
+    op: ir.Window, channel: list[list[int]], y: int, x: int, outside: int
+) -> list[int]:
     """Return one output's inputs from one channel, row by row."""
     return [
         at(
@@ -98,11 +98,7 @@ def max_pool(op: ir.MaxPool, x: Tensor) -> Tensor:
     return [
         [
             [
-                max(
-                    q
-                    for q in window(op, channel, row, column, None)
-                    if q is not None
-                )
+                max(window(op, channel, row, column, op.grid.lo))
                 for column in range(width)
             ]
             for row in range(height)

@@ -126,9 +126,12 @@ def _convolution(
 def _max_pool(
     op: ir.MaxPool, inputs: Sequence[Tensor], constants: Sequence[Tensor]
 ) -> Tensor:
-    # Codes have at most 16 bits, which float32 holds exactly.
-    x = inputs[0].float()
-    return F.max_pool2d(x, op.kernel, op.stride, op.padding, op.dilation)
+    exact = op.grid.magnitude < FLOAT32_EXACT
+    x = inputs[0].to(torch.float32 if exact else torch.float64)
+    # PyTorch's own border is infinite, and no window may be all border there.
+    rows, columns = op.padding
+    x = F.pad(x, (columns, columns, rows, rows), value=op.grid.lo)
+    return F.max_pool2d(x, op.kernel, op.stride, 0, op.dilation)
 
 
 def _concatenate(

@@ -145,6 +145,9 @@ class Convolution(Window):
 class MaxPool(Window):
     """The largest code of each window; the border is the lowest code."""
 
+    # The lowest code may be below the type of the input.
+    arithmetic = 'int32'
+
     def check(self, inputs: Ops, weights: WeightsByName) -> None:
         super().check(inputs, weights)
         self.expect_range(inputs[0].grid)

@@ -119,6 +119,26 @@ def test_max_pool(data, kernel, stride):
     check(op, [x], {})
 
 
+def test_max_pool_of_windows_outside_of_the_map():
+    # The upper and the lower tap of a window reach over a map of one row.
+    x = np.array([[[[5, -7, 3]]]], np.int8)
+    op = ir.MaxPool('y', ('x',), 1, ir.INT32, (2, 1), (1, 1), (2, 0), (4, 1))
+    check(op, [x], {})
+
+
+@pytest.mark.parametrize('grid', [ir.Grid(-1024, 1024), ir.INT32])
+def test_max_pool_of_a_wider_grid(grid):
+    x = np.array([[[[-128, 127], [3, -128]]]], np.int8)
+    op = ir.MaxPool('y', ('x',), 1, grid, (3, 3), (1, 1), (1, 1), (1, 1))
+    check(op, [x], {})
+
+
+def test_max_pool_of_codes_that_float32_cannot_hold():
+    x = np.array([[[[2**24 + 1, 2**24], [-(2**31) + 1, 2**31 - 1]]]], np.int32)
+    op = ir.MaxPool('y', ('x',), 1, ir.INT32, (1, 1), (1, 1), (0, 0), (1, 1))
+    check(op, [x], {})
+
+
 @given(data=st.data())
 def test_add(data):
     x, y = (
