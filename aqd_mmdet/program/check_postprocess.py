@@ -40,6 +40,12 @@ def check_postprocess(detector: CompiledDetector) -> None:
     """
     post, program = detector.postprocess, detector.program
     scores, levels = post.scores, post.decoder.levels
+    expect(
+        bool(levels),
+        'postprocess.decoder.levels',
+        'one level or more',
+        'none',
+    )
     kinds = 3 if isinstance(scores, Factored) else 2
     outputs = program.outputs
     if detector.regions is not None:  # which read the other outputs

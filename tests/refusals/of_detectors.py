@@ -315,6 +315,15 @@ DETECTOR = [
         'expected 2 kinds of maps of 1 levels, found maps of .1. levels',
     ),
     Refusal(
+        'no levels',
+        lambda c: setting(f'{POST}.decoder.levels', [])(
+            setting('program.outputs.0.tensors', [])(
+                setting('program.outputs.1.tensors', [])(c)
+            )
+        ),
+        'postprocess.decoder.levels: expected one level or more, found none',
+    ),
+    Refusal(
         'maps of codes',
         setting(f'{OPS}.3.grid', dict(lo=0, hi=255)),
         'operator cls: expected a range of int32, found uint8',

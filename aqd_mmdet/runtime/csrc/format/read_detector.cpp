@@ -83,6 +83,7 @@ class PostProcessReader : public PartReader {
     Decoder &decoder = post_.decoder;
     decoder.kind = kind(node, kDecoderKinds);
     const auto levels = reader_.items(node, "levels");
+    reader_.expect(!levels.empty(), "one level or more", "none");
     for (size_t i = 0; i < levels.size() && reader_.ok(); ++i) {
       reader_.at("level " + number(i));
       decoder.levels.push_back(level(*levels[i]));
