@@ -189,7 +189,7 @@ class Builder:
                     'convolution; this is not supported'
                 )
             values.append(value)
-        # The finest level's, so that none loses bits to a coarser one.
+        # The smallest of all levels', so that none loses bits.
         scale = min(float(np.abs(v.scale).max()) for v in values)
         names = tuple(
             self.requantize(v, scale, ir.INT32, f'output{number}.{level}')

@@ -9,8 +9,6 @@ constexpr int64_t kMaxExp = 1 << 30;
 
 }  // namespace
 
-std::string number(size_t count) { return text(static_cast<int64_t>(count)); }
-
 const Op &output_of(const Program &program, size_t index) {
   return program.nodes[static_cast<size_t>(program.outputs[index])].op;
 }

@@ -16,8 +16,6 @@ struct KindName {
   Kind kind;
 };
 
-std::string number(size_t count);
-
 // The operator that makes an output.
 const Op &output_of(const Program &program, size_t index);
 

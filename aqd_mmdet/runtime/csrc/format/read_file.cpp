@@ -56,7 +56,6 @@ class Container {
 
   bool read(Sections *sections) {
     constexpr size_t kTable = kHeader + kSections * kSection;
-    const auto number = [](size_t x) { return text(static_cast<int64_t>(x)); };
     const bool is_ours =
         length_ >= 8 && std::memcmp(content_, kMagic, 8) == 0;
     if (!expect(is_ours, "the file", "an .aqd file", "other first bytes") ||
@@ -124,7 +123,7 @@ bool parse(const Sections &sections, Json *json, std::string *message) {
   size_t stop;
   if (parse_json(text_of, json, &stop)) return true;
   *message = refusal("section JSON", "JSON",
-                     "a mistake at byte " + text(static_cast<int64_t>(stop)));
+                     "a mistake at byte " + number(stop));
   return false;
 }
 
@@ -143,7 +142,7 @@ bool read_programs(const Json &json, Reader *reader,
   read_program(reader->child(root, "program"), "Image", "program", reader,
                &programs->front());
   for (size_t i = 0; i < stages.size() && reader->ok(); ++i) {
-    const std::string where = "stage " + text(static_cast<int64_t>(i));
+    const std::string where = "stage " + number(i);
     read_program(reader->child(*stages[i], "program"), "Region", where, reader,
                  &(*programs)[i + 1]);
   }

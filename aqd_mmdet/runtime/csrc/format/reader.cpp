@@ -25,7 +25,7 @@ std::string description(const JsonNode &node) {
     case JsonType::kString:
       return quoted(node.text);
     case JsonType::kArray:
-      return "a list of " + text(static_cast<int64_t>(node.count));
+      return "a list of " + number(node.count);
     case JsonType::kObject:
       break;
   }
@@ -56,6 +56,8 @@ std::string text(int64_t number) {
   } while (rest != 0);
   return number < 0 ? "-" + digits : digits;
 }
+
+std::string number(size_t count) { return text(static_cast<int64_t>(count)); }
 
 std::string text(int64_t low, int64_t high) {
   return text(low) + ".." + text(high);
@@ -210,9 +212,8 @@ const uint8_t *Reader::array(const JsonNode &object, const char *key,
   expect(node, type == dtype, std::string("an array of ") + dtype,
          quoted(type));
   const auto sides = items(node, "shape");
-  const int64_t found = static_cast<int64_t>(sides.size());
-  const std::string expected = text(static_cast<int64_t>(axes)) + " axes";
-  if (!expect(node, sides.size() == axes, expected, text(found))) {
+  const std::string expected = number(axes) + " axes";
+  if (!expect(node, sides.size() == axes, expected, number(sides.size()))) {
     return nullptr;
   }
   uint64_t count = 1;
@@ -226,7 +227,7 @@ const uint8_t *Reader::array(const JsonNode &object, const char *key,
   const bool is_inside = start % kAlignment == 0 && start <= length_ &&
                          count <= (length_ - start) / width_of(dtype);
   expect(node, is_inside,
-         "numbers inside the " + text(static_cast<int64_t>(length_)) +
+         "numbers inside the " + number(length_) +
          " bytes of DATA, from a multiple of 8",
          "others, from " + text(at));
   return ok() ? data_ + start : nullptr;

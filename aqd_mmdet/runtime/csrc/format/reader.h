@@ -21,6 +21,7 @@ uint64_t product(uint64_t x, uint64_t y, uint64_t most);
 
 // As they stand in messages.
 std::string text(int64_t number);
+std::string number(size_t count);
 std::string text(int64_t low, int64_t high);
 std::string text(const Grid &grid);
 std::string text(const Size &size);

@@ -193,7 +193,7 @@ void read_requantize(const OpSource &from, Op *op) {
     const bool fits =
         b != INT64_MIN && std::abs(b) <= INT64_MAX - product;
     if (!reader.expect(fits, "products plus biases that fit 63 bits",
-                       "more in channel " + text(static_cast<int64_t>(c)))) {
+                       "more in channel " + number(c))) {
       return;
     }
     if (!fits_int32(product + std::abs(b), table.s[k])) made.fits_int32 = false;
