@@ -59,19 +59,19 @@ def dense_head(detector: nn.Module) -> Any:
 
 def region_extractors(detector: nn.Module) -> list[Any]:
     """Return the second stage's extractors; none without such a stage."""
-    roi_head: Any = getattr(detector, 'roi_head', None)
-    if roi_head is None:
-        return []
-    modules = roi_head.bbox_roi_extractor
-    return list(modules) if isinstance(modules, nn.ModuleList) else [modules]
+    return _of_second_stage(detector, 'bbox_roi_extractor')
 
 
 def region_heads(detector: nn.Module) -> list[Any]:
     """Return the second stage's heads, one for each extractor."""
+    return _of_second_stage(detector, 'bbox_head')
+
+
+def _of_second_stage(detector: nn.Module, name: str) -> list[Any]:
     roi_head: Any = getattr(detector, 'roi_head', None)
     if roi_head is None:
         return []
-    modules = roi_head.bbox_head
+    modules = getattr(roi_head, name)
     return list(modules) if isinstance(modules, nn.ModuleList) else [modules]
 
 

@@ -106,7 +106,7 @@ void TopK::shrink() {
   const auto last = found_.begin() + static_cast<ptrdiff_t>(count_) - 1;
   std::nth_element(found_.begin(), last, found_.end(), is_better);
   found_.resize(count_);
-  // Those that come have larger indices, so that an equal one loses.
+  // Later candidates have larger indices, so that one of equal rank loses.
   least_ = std::max(least_, found_.back().rank + 1);
 }
 

@@ -188,8 +188,8 @@ class Epilogue {
       if (step.is_streamed) {
         int32_t *to = static_cast<int32_t *>(step.out->data) + span.at;
         for (int p = 0; p < span.pixels; ++p, from += kLanes, to += span.next) {
-          // Who reads it takes a lock that this thread releases afterwards,
-          // which completes such stores.
+          // Streaming stores are unordered. They are complete when this thread
+          // releases the lock that readers of the output take.
           Simd::stream(Simd::load(from), to);
         }
         return;

@@ -22,7 +22,7 @@ struct ChannelThresholds {
   int16_t flip, low, acc_init, threshold[kThresholds];
 };
 
-// Those of all channels if they are all that follows; otherwise none.
+// The thresholds of all channels, if they are all that follows; otherwise none.
 inline std::vector<ChannelThresholds> channel_thresholds(
     const FusedOp &fused, const PackedLut &packed) {
   constexpr int kLanes = Avx512::kShape.lanes;
