@@ -1,7 +1,7 @@
 """Makes a program, operator by operator, from values of a graph."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,55 @@ from ..errors import UserError
 from ..program import ops as ir
 from ..program.fixed_point import FixedPoint, real_multipliers
 from ..quantizers.grid import Grid
-from ..quantizers.quantizer import RoundingModule
+from ..quantizers.quantizer import Quantizer, RoundingModule
 from .graph import Trace
-from .values import Affine, Movement, Table, TracedSize, Value
+from .values import Affine, Movement, Table, TracedSize, Value, real
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What codes of a quantiser stand for: ``(code - zero) * step``.
+
+    Attributes:
+        step: float64, (C,) or (1,).
+        zero: Zero points, int64 of the same shape.
+        grid: The codes.
+    """
+
+    step: np.ndarray
+    zero: np.ndarray
+    grid: ir.Grid
+
+    @classmethod
+    def of(cls, quantizer: RoundingModule) -> 'Scale':
+        """Return that of a quantiser."""
+        step = real(quantizer.step)
+        zero = np.zeros(step.shape, np.int64)
+        if isinstance(quantizer, Quantizer):
+            zero += real(quantizer.zero).astype(np.int64)
+        return cls(step, zero, program_grid(quantizer.grid))
+
+    @classmethod
+    def uniform(cls, step: float, grid: ir.Grid) -> 'Scale':
+        """Return one step for all channels, and zero points of 0."""
+        return cls(np.array([step]), np.zeros(1, np.int64), grid)
+
+    @property
+    def key(self) -> Hashable:
+        """What is equal for equal ones."""
+        return self.step.tobytes(), self.zero.tobytes(), self.grid
+
+    def of_parts(self, movement: Movement) -> 'list[Scale]':
+        """Return those of the values that are moved."""
+        if len(self.step) == 1:
+            return [self] * len(movement.values)
+        parts = zip(
+            movement.per_channel(self.step),
+            movement.per_channel(self.zero),
+            strict=True,
+        )
+        return [Scale(step, zero, self.grid) for step, zero in parts]
+
 
 # Makes an operator that moves codes: given the name of its output, its
 # inputs, the sum of their channels, and the range of their codes.
@@ -42,7 +88,7 @@ class Builder:
         self.codes: dict[Node, tuple[str, ...]] = {}
         self._ops: dict[str, ir.Op] = {}
         # The same value on the same grid is rounded once.
-        self._rounded: dict[tuple[Value, float, ir.Grid], str] = {}
+        self._rounded: dict[tuple[Value, Hashable], str] = {}
         # The last tensor of each size, for upsampling to it; sizes that are
         # written in several ways are told by their numbers.
         self._by_size: dict[str | ir.Size, str] = {}
@@ -77,55 +123,61 @@ class Builder:
 
     def read(
         self, node: Node, quantizer: RoundingModule, name: str
-    ) -> tuple[str, float]:
-        """Return the codes that a layer's quantiser reads, and their step."""
-        step = float(quantizer.step)
-        grid = program_grid(quantizer.grid)
-        return self.quantize(self.values[node], step, grid, name), step
+    ) -> tuple[str, Scale]:
+        """Return the codes that a layer's quantiser reads, and their scale."""
+        scale = Scale.of(quantizer)
+        return self.quantize(self.values[node], scale, name), scale
 
-    def quantize(
-        self, value: Value, step: float, grid: ir.Grid, name: str
-    ) -> str:
-        """Return the tensor of a value's codes on a grid.
+    def quantize(self, value: Value, scale: Scale, name: str) -> str:
+        """Return the tensor of a value's codes.
 
         Args:
             value: In real numbers.
-            step: Of the grid.
-            grid: Its codes.
+            scale: What the codes stand for.
             name: Of the tensor, where one has to be made.
 
         Raises:
             UserError: If a number does not fit its type.
         """
-        if not np.isfinite(step):
+        if not np.isfinite(scale.step).all():
             raise UserError(f'{name}: its clip value is not finite')
-        key = (value, step, grid)
+        key = (value, scale.key)
         if key not in self._rounded:
-            self._rounded[key] = self._quantize(value, step, grid, name)
+            self._rounded[key] = self._quantize(value, scale, name)
         return self._rounded[key]
 
-    def _quantize(
-        self, value: Value, step: float, grid: ir.Grid, name: str
-    ) -> str:
+    def _quantize(self, value: Value, scale: Scale, name: str) -> str:
         if isinstance(value, Affine):
-            return self.requantize(value, step, grid, name)
+            return self.requantize(value, scale, name)
         if isinstance(value, Table):
-            return self._look_up(value, step, grid, name)
-        return value.emit(
-            tuple(self.quantize(v, step, grid, name) for v in value.values)
-        )
+            return self._look_up(value, scale, name)
+        parts = zip(value.values, scale.of_parts(value), strict=True)
+        return value.emit(tuple(self.quantize(*p, name) for p in parts))
 
-    def requantize(
-        self, value: Affine, step: float, grid: ir.Grid, name: str
-    ) -> str:
-        """Return the tensor of an affine value's codes on a grid."""
-        source = self.op(value.source)
+    def requantize(self, value: Affine, scale: Scale, name: str) -> str:
+        """Return the tensor of an affine value's codes.
+
+        Args:
+            value, scale, name: As of :meth:`quantize`.
+
+        Raises:
+            UserError: If a number does not fit its type, or if channels cut
+                off at different codes.
+        """
+        source, grid = self.op(value.source), scale.grid
         # An activation's limits round as the values that they limit do.
-        lo, hi = (
-            _round(min(max(x / step, grid.lo), grid.hi))
+        limits = [
+            np.floor(np.clip(x / scale.step + scale.zero, *grid.ends) + 0.5)
             for x in (value.low, value.high)
-        )
-        ratio, offset = value.scale / step, value.offset / step
+        ]
+        if any((codes != codes[0]).any() for codes in limits):
+            raise UserError(
+                f'{name}: an activation in front cuts off its channels at '
+                'codes that differ; give it one step, act_per_channel=False'
+            )
+        lo, hi = (int(codes[0]) for codes in limits)
+        ratio = value.scale / scale.step
+        offset = value.offset / scale.step + scale.zero
         inside = lo <= source.grid.lo and source.grid.hi <= hi
         if inside and (ratio == 1).all() and (offset == 0).all():
             return value.source
@@ -142,28 +194,39 @@ class Builder:
         )
         return self.emit(op, value.size)
 
-    def _look_up(
-        self, value: Table, step: float, grid: ir.Grid, name: str
-    ) -> str:
-        source = self.op(value.source)
-        table = np.floor(value.values / step + 0.5)
+    def _look_up(self, value: Table, scale: Scale, name: str) -> str:
+        source, grid = self.op(value.source), scale.grid
+        if len(scale.step) > 1:
+            raise UserError(
+                f'{name}: the activation in front has one table for all '
+                'channels; give the activation 14 bits, act=dict(bits=14)'
+            )
+        table = np.floor(value.values / scale.step + scale.zero + 0.5)
         op = ir.Lookup(
             name,
             (value.source,),
             source.channels,
             grid,
-            np.clip(table, grid.lo, grid.hi).astype(np.int32),
+            np.clip(table, *grid.ends).astype(np.int32),
             source.grid.lo,
         )
         return self.emit(op, value.size)
 
-    def move(self, node: Node, make: MakeMovement, *values: Value) -> Movement:
+    def move(
+        self,
+        node: Node,
+        make: MakeMovement,
+        *values: Value,
+        per_channel: Callable[[np.ndarray], list[np.ndarray]] | None = None,
+    ) -> Movement:
         """Return the value of an operator that only moves its inputs'.
 
         Args:
             node: The operator.
             make: Makes the program's operator.
             *values: What it moves.
+            per_channel: As of :class:`Movement`; by default every value has
+                the channels of the result.
         """
 
         def emit(codes: tuple[str, ...]) -> str:
@@ -176,7 +239,9 @@ class Builder:
             op = make(node.name, codes, channels, grid)
             return self.emit(op, TracedSize.of(node))
 
-        return Movement(values, emit)
+        return Movement(
+            values, emit, per_channel or (lambda x: [x] * len(values))
+        )
 
     def output(self, nodes: tuple[Node, ...], number: int) -> ir.Output:
         """Requantise all levels of one output to one scale."""
@@ -191,8 +256,9 @@ class Builder:
             values.append(value)
         # The smallest of all levels', so that none loses bits.
         scale = min(float(np.abs(v.scale).max()) for v in values)
+        whole = Scale.uniform(scale, ir.INT32)
         names = tuple(
-            self.requantize(v, scale, ir.INT32, f'output{number}.{level}')
+            self.requantize(v, whole, f'output{number}.{level}')
             for level, v in enumerate(values)
         )
         return ir.Output(names, scale)
@@ -215,7 +281,3 @@ def source_of(node: Node) -> str:
     source = f' ({lines[-1]})' if lines else ''
     name = str(path).removeprefix('detector').removeprefix('.') or 'detector'
     return f'{name}: {node.target}{source}'
-
-
-def _round(x: float) -> int:
-    return int(np.floor(x + 0.5))

@@ -51,9 +51,10 @@ class Executor:
                 dtype = self._exact_type(op, grids[op.inputs[0]])
                 key = (op.weights, dtype)
                 if key not in weights:
-                    (codes,) = self._tensors(op)
-                    weights[key] = codes.to(dtype)
-                self.constants[op.output] = (weights[key],)
+                    weights[key] = self._tensors(op)[0].to(dtype)
+                zero = torch.tensor(op.zero, dtype=dtype, device=device)
+                zero = zero[:, None, None]
+                self.constants[op.output] = weights[key], zero
             else:
                 self.constants[op.output] = self._tensors(op)
 
@@ -66,7 +67,8 @@ class Executor:
     def _exact_type(self, op: ir.Convolution, grid: ir.Grid) -> torch.dtype:
         """Return the float in which every partial sum is an integer."""
         total = self.program.weights[op.weights].magnitudes.max()
-        exact = total * grid.magnitude < FLOAT32_EXACT
+        largest = grid.magnitude + max(map(abs, op.zero))
+        exact = total * largest < FLOAT32_EXACT
         return torch.float32 if exact else torch.float64
 
     @torch.no_grad()
@@ -111,9 +113,9 @@ class Executor:
 def _convolution(
     op: ir.Convolution, inputs: Sequence[Tensor], constants: Sequence[Tensor]
 ) -> Tensor:
-    (weights,) = constants
+    weights, zero = constants
     return F.conv2d(
-        inputs[0].to(weights.dtype),
+        inputs[0].to(weights.dtype) - zero,
         weights,
         None,
         op.stride,

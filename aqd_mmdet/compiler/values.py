@@ -95,10 +95,13 @@ class Movement:
         values: What is moved.
         emit: Adds the operator to the program, given the tensors of codes;
             returns its output.
+        per_channel: From what belongs to each channel of the result, what
+            belongs to those of each value.
     """
 
     values: tuple['Value', ...]
     emit: Callable[[tuple[str, ...]], str]
+    per_channel: Callable[[np.ndarray], list[np.ndarray]]
 
 
 Value = Affine | Table | Movement
@@ -108,7 +111,7 @@ def clamped(value: Value, low: float, high: float) -> Value:
     """Return a value cut off at both ends."""
     if isinstance(value, Movement):
         inner = tuple(clamped(v, low, high) for v in value.values)
-        return Movement(inner, value.emit)
+        return replace(value, values=inner)
     if isinstance(value, Table):
         return replace(value, values=np.clip(value.values, low, high))
     new_low, new_high = (

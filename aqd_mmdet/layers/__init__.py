@@ -1,4 +1,4 @@
-from .activation import ACTIVATION, QuantActivation
+from .activation import ACTIVATION, FixedPointActivation, QuantActivation
 from .add import ADD, QuantAdd
 from .conv_module import QuantConvModule
 from .group_norm import GROUP_NORM, QuantGroupNorm
@@ -24,6 +24,7 @@ KINDS: tuple[Kind, ...] = (
 
 __all__ = [
     'KINDS',
+    'FixedPointActivation',
     'MultiLevelBN',
     'QuantActivation',
     'QuantAdd',

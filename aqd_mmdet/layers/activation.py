@@ -1,12 +1,16 @@
 """Activations that are no clamp, on an integer grid: SiLU, LeakyReLU, ..."""
 
 from dataclasses import dataclass
+from math import ceil, log2
 from typing import Any
 
+import torch
 from mmcv.cnn.bricks import HSigmoid, HSwish, Swish
 from torch import Tensor, nn
 
-from ..quantizers.grid import build_grid, check_bits
+from ..errors import UserError
+from ..quantizers.fake_quantize import MIN_CLIP
+from ..quantizers.grid import MAX_BITS, Grid, build_grid, check_bits
 from ..quantizers.quantizer import Quantizer
 from ..registry import MODELS
 from .kinds import Replacement
@@ -27,15 +31,25 @@ FUNCTIONS: tuple[type, ...] = (
     HSigmoid,
 )
 
+# Of a fixed-point activation. A table of 2^14 codes of 16 bits still fits the
+# first-level cache of most machines.
+FIXED_POINT_BITS = range(MAX_BITS + 1, 15)
+OUTPUT_BITS = 16
+
 
 @dataclass(frozen=True)
 class ActivationOptions:
-    """How an activation that is no clamp is quantised; see QuantActivation."""
+    """How an activation that is no clamp is quantised.
+
+    Up to 8 bits by a QuantActivation, from 9 to 14 by a
+    FixedPointActivation.
+    """
 
     bits: int = 8
 
     def __post_init__(self) -> None:
-        check_bits(self.bits)
+        if self.bits not in FIXED_POINT_BITS:
+            check_bits(self.bits)
 
 
 @MODELS.register_module()
@@ -52,15 +66,73 @@ class QuantActivation(Quantizer):
 
     def __init__(self, function: Any, bits: int = 8) -> None:
         super().__init__(build_grid('signed', check_bits(bits)))
-        if not isinstance(function, nn.Module):
-            function = MODELS.build(function)
-        if hasattr(function, 'inplace'):
-            function.inplace = False  # the rounded input is kept for gradients
-        self.function: nn.Module = function
+        self.function = _function_of(function)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the function of the rounded ``x``, in its shape."""
         return self.function(super().forward(x))
+
+
+class PowerOfTwoQuantizer(Quantizer):
+    """Rounds to fixed-point numbers: to a step that is a power of two.
+
+    The range is that of all values that calibration saw; it is not learned.
+
+    Args:
+        bits: Width of the codes.
+    """
+
+    def __init__(self, bits: int) -> None:
+        half = 2 ** (bits - 1)
+        super().__init__(Grid(bits, -half, half - 1))
+        self.clip.requires_grad_(False)
+
+    @torch.no_grad()
+    def start(self, clip: Tensor, zero: Tensor | None = None) -> None:
+        """Take the smallest range that holds a value.
+
+        Args:
+            clip: Largest magnitude, a scalar.
+            zero: None: there is no zero point.
+        """
+        step = max(float(clip), MIN_CLIP) / self.grid.hi
+        exponent = ceil(log2(step))
+        super().start(clip.new_tensor(2.0**exponent * self.grid.hi), zero)
+
+
+@MODELS.register_module()
+class FixedPointActivation(PowerOfTwoQuantizer):
+    """A function of a fixed-point number, whose result is one as well.
+
+    Wherever the steps are the same, so is the table of the function, and a
+    file holds it once.
+
+    Args:
+        function: The activation: a module, or a config that mmengine builds.
+        bits: Width of the input's codes, 9 to 14; the output has 16.
+    """
+
+    def __init__(self, function: Any, bits: int = 14) -> None:
+        if bits not in FIXED_POINT_BITS:
+            raise UserError(
+                f'bits={bits!r} of a FixedPointActivation: give an integer '
+                f'from {FIXED_POINT_BITS[0]} to {FIXED_POINT_BITS[-1]}'
+            )
+        super().__init__(bits)
+        self.function = _function_of(function)
+        self.output_quantizer = PowerOfTwoQuantizer(OUTPUT_BITS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the rounded function of the rounded ``x``, in its shape."""
+        return self.output_quantizer(self.function(super().forward(x)))
+
+
+def _function_of(function: Any) -> nn.Module:
+    if not isinstance(function, nn.Module):
+        function = MODELS.build(function)
+    if hasattr(function, 'inplace'):
+        function.inplace = False  # the rounded input is kept for gradients
+    return function
 
 
 def _is_function(module: nn.Module) -> bool:
@@ -69,8 +141,10 @@ def _is_function(module: nn.Module) -> bool:
 
 def _build(
     module: nn.Module, options: ActivationOptions, bits: int
-) -> QuantActivation:
-    return QuantActivation(module, options.bits)
+) -> QuantActivation | FixedPointActivation:
+    fixed = options.bits in FIXED_POINT_BITS
+    layer = FixedPointActivation if fixed else QuantActivation
+    return layer(module, options.bits)
 
 
 ACTIVATION = Replacement('act', ActivationOptions, _is_function, _build)

@@ -22,6 +22,8 @@ from ..registry import MODELS
 from .kinds import Replacement
 from .shapes import windows
 
+# The grid whose codes all lie between the least and the largest value.
+ASYMMETRIC = 'asymmetric'
 # Keeps a layer whose weights are all equal from dividing by zero.
 MIN_STD = 2.0**-20
 
@@ -38,12 +40,13 @@ class ConvOptions:
     act_grid: str = 'unsigned'
     normalize: bool | None = None
     per_channel: bool = False
+    act_per_channel: bool = False
 
     def __post_init__(self) -> None:
         for name in ('weight_bits', 'act_bits'):
             if getattr(self, name) is not None:
                 check_bits(getattr(self, name), name)
-        if self.act_grid != 'image':
+        if self.act_grid not in ('image', ASYMMETRIC):
             build_grid(self.act_grid, 8)
 
     def arguments(self, bits: int) -> dict[str, Any]:
@@ -60,8 +63,8 @@ class QuantizedLayer(nn.Module):
     It stands before the float layer among the bases of a class.
 
     Args:
-        weight_bits, act_bits, act_grid, normalize, per_channel: As of
-            QuantConv2d.
+        weight_bits, act_bits, act_grid, normalize, per_channel,
+            act_per_channel: As of QuantConv2d.
         *args, **kwargs: As of the float layer.
 
     Attributes:
@@ -86,6 +89,7 @@ class QuantizedLayer(nn.Module):
         act_grid: str = 'unsigned',
         normalize: bool | None = None,
         per_channel: bool = False,
+        act_per_channel: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)  # of the float layer
@@ -99,7 +103,19 @@ class QuantizedLayer(nn.Module):
             self.input_quantizer = ImageQuantizer()
         else:
             bits = check_bits(act_bits, 'act_bits')
-            self.input_quantizer = Quantizer(build_grid(act_grid, bits))
+            shape = self._channel_shape() if act_per_channel else ()
+            asymmetric = act_grid == ASYMMETRIC
+            grid = build_grid('unsigned' if asymmetric else act_grid, bits)
+            self.input_quantizer = Quantizer(
+                grid, shape, asymmetric=asymmetric
+            )
+
+    def _channel_shape(self) -> tuple[int, ...]:
+        """Return the shape of one number for each channel of the input."""
+        raise UserError(
+            f'act_per_channel=True of a {type(self).__name__}: its sums are '
+            'over channels, which need one step; leave it out'
+        )
 
     def normalized_weight(self) -> Tensor:
         """Return the weights as the quantiser reads them.
@@ -141,11 +157,14 @@ class QuantConv2d(QuantizedLayer, nn.Conv2d):
         weight_bits: 2 to 8; below 8 the codes are odd, without a zero.
         act_bits: 2 to 8.
         act_grid: ``unsigned`` for inputs behind a ReLU, ``signed`` for
-            others, ``image`` for a stem that reads pixels minus an integer
-            mean (``act_bits`` then says nothing).
+            others, ``asymmetric`` for a zero point that calibration finds,
+            ``image`` for a stem that reads pixels minus an integer mean
+            (``act_bits`` then says nothing).
         normalize: Whether weights are normalised first; by default in layers
             without a bias, which mmcv builds where a norm follows.
         per_channel: Whether each output channel has its own clip value.
+        act_per_channel: Whether each channel of the input has; of a
+            depthwise convolution alone, whose sums belong to one channel.
         *args, **kwargs: As of ``torch.nn.Conv2d``.
     """
 
@@ -171,6 +190,11 @@ class QuantConv2d(QuantizedLayer, nn.Conv2d):
         )
         _move_parameters(conv, layer)
         return layer
+
+    def _channel_shape(self) -> tuple[int, ...]:
+        if self.groups != self.in_channels:
+            return super()._channel_shape()
+        return (1, self.in_channels, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``x`` (N, C, H, W), rounded, with the rounded weights."""
@@ -201,7 +225,7 @@ class QuantLinear(QuantizedLayer, nn.Linear):
 
     Args:
         weight_bits, act_bits, act_grid, normalize, per_channel: As of
-            QuantConv2d.
+            QuantConv2d; there is no ``act_per_channel``.
         *args, **kwargs: As of ``torch.nn.Linear``.
     """
 

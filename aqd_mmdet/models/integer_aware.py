@@ -108,7 +108,7 @@ class IntegerNetwork:
             call: LayerCall, operand: int, x: Tensor, rounding: Rounding
         ) -> Tensor:
             name = self.folded.codes[call.node][operand]
-            rounded, values = rounding(x), codes[name] * rounding.step
+            rounded, values = rounding(x), rounding.values(codes[name])
             return rounded + (values.to(rounded.dtype) - rounded).detach()
 
         simulated = Simulation(self.trace, replace).run(image)

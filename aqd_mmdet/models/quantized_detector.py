@@ -1,6 +1,6 @@
 """Builds mmdet's own detector and exchanges its layers by a recipe."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from ..errors import UserError
 from ..layers import KINDS
 from ..layers.batch_norm import guard_batch_norms
-from ..layers.kinds import Operation, Replacement
+from ..layers.kinds import Replacement
 from ..layers.multi_level_norm import MultiLevelBN, NormOptions, track_levels
 from ..layers.weighted import CONV, LINEAR, QuantizedLayer
 from ..options import Options
@@ -154,25 +154,38 @@ Chosen = dict[str, dict[str, Any]]
 def _choose(
     rules: Sequence[Rule],
     named: dict[str, nn.Module],
-    sites: dict[nn.Module, Sites],
+    sites: Mapping[nn.Module, Sites],
 ) -> Chosen:
     """Return what a recipe chooses for all modules of a detector."""
-    candidates: dict[str, dict[str, nn.Module]] = {k: {} for k in OPTIONS}
-    for name, module in named.items():
-        if isinstance(module, Norm):
-            candidates['norm'][name] = module
-        for kind in KINDS:
-            if isinstance(kind, Operation):
-                applies = kind.child in sites.get(module, ())
-            else:
-                assert isinstance(kind, Replacement)
-                applies = kind.applies(module)
-            if applies:
-                candidates[kind.rule][name] = module
     return {
         rule: choose(rules, rule, modules)
-        for rule, modules in candidates.items()
+        for rule, modules in candidates(named, sites).items()
     }
+
+
+def candidates(
+    named: Mapping[str, nn.Module], sites: Mapping[nn.Module, Sites]
+) -> dict[str, dict[str, nn.Module]]:
+    """Return what each kind of rule can choose for, by names.
+
+    Args:
+        named: All modules of a detector.
+        sites: Of :func:`aqd_mmdet.models.operations.find_operations`.
+    """
+    result: dict[str, dict[str, nn.Module]] = {k: {} for k in OPTIONS}
+    for name, module in named.items():
+        if isinstance(module, Norm):
+            result['norm'][name] = module
+        whole = [
+            kind.rule
+            for kind in KINDS
+            if isinstance(kind, Replacement) and kind.applies(module)
+        ]
+        signs = [OPERATIONS[child].rule for child in sites.get(module, ())]
+        # Swish is a product of maps by its source, and one function.
+        for rule in whole or signs:
+            result[rule][name] = module
+    return result
 
 
 def _replace_modules(

@@ -25,7 +25,9 @@ from .limits import LIMITS, MAX_INTEGER, expect, expect_within
 
 # As PNG's: a transfer that changes line ends or strips bit 8 is noticed.
 MAGIC = b'\x89AQD\r\n\x1a\n'
-VERSION = 3
+VERSION = 4
+# In files before version 4 convolutions had no zero points.
+VERSIONS = (3, VERSION)
 HEADER = struct.Struct('<8sII')
 SECTION = struct.Struct('<4sIQ')
 TAGS = (b'JSON', b'DATA')
@@ -43,17 +45,18 @@ class _Data:
     def __init__(self) -> None:
         self.parts: list[bytes] = []
         self.length = 0
+        # Where each content is: tables of one function are written once.
+        self.places: dict[bytes, int] = {}
 
     def add(self, array: np.ndarray) -> dict:
         little = np.ascontiguousarray(array, array.dtype.newbyteorder('<'))
         content = little.tobytes()
-        reference = dict(
-            dtype=array.dtype.name, shape=list(array.shape), at=self.length
-        )
-        gap = -len(content) % ALIGNMENT
-        self.parts.append(content + b'\0' * gap)
-        self.length += len(content) + gap
-        return reference
+        at = self.places.setdefault(content, self.length)
+        if at == self.length:
+            gap = -len(content) % ALIGNMENT
+            self.parts.append(content + b'\0' * gap)
+            self.length += len(content) + gap
+        return dict(dtype=array.dtype.name, shape=list(array.shape), at=at)
 
 
 def _encode(value: Any, data: _Data) -> Any:
@@ -106,8 +109,9 @@ def save(detector: CompiledDetector, path: Path) -> None:
 class _Reader:
     """Turns nodes of the structure into the types that annotations name."""
 
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: memoryview, version: int) -> None:
         self.data = data
+        self.version = version
 
     def read(self, hint: Any, node: Any, where: str) -> Any:
         origin = get_origin(hint)
@@ -158,6 +162,8 @@ class _Reader:
             _shown(kind),
         )
         assert cls is not None
+        if cls is ir.Convolution and self.version < VERSION:
+            node = {'zero': [0], **node}
         names = {f.name for f in fields(cls)} | {'kind'}
         return self.record(cls, _object(node, names, where), where)
 
@@ -293,11 +299,11 @@ def _parse(text: bytes) -> Any:
         ) from None
 
 
-def _sections(content: bytes) -> list[memoryview]:
-    """Return the contents of a file's sections.
+def _sections(content: bytes) -> tuple[int, list[memoryview]]:
+    """Return a file's version and the contents of its sections.
 
     Raises:
-        UserError: If it is no whole file of this version.
+        UserError: If it is no whole file of a known version.
     """
     whole = len(content) >= HEADER.size
     magic, version, count = (
@@ -306,9 +312,9 @@ def _sections(content: bytes) -> list[memoryview]:
     expect(magic == MAGIC, 'its first bytes', 'those of an .aqd file', magic)
     expect(whole, 'its header', f'{HEADER.size} bytes', len(content))
     expect(
-        version == VERSION,
+        version in VERSIONS,
         'its version',
-        f'{VERSION}, which this release reads',
+        f'{VERSIONS[0]} to {VERSION}, which this release reads',
         f'{version}: compile it again',
     )
     expect(count == len(TAGS), 'it', f'{len(TAGS)} sections', count)
@@ -340,7 +346,7 @@ def _sections(content: bytes) -> list[memoryview]:
         payloads.append(payload)
         at += length
     expect(at == len(content), 'its length', f'{at} bytes', len(content))
-    return payloads
+    return version, payloads
 
 
 def from_bytes(content: bytes) -> CompiledDetector:
@@ -349,10 +355,10 @@ def from_bytes(content: bytes) -> CompiledDetector:
     Raises:
         UserError: If anything in it is not as docs/file_format.md says.
     """
-    text, data = _sections(content)
+    version, (text, data) = _sections(content)
     tree = _parse(bytes(text))
     try:
-        detector = _Reader(data).read(CompiledDetector, tree, '')
+        detector = _Reader(data, version).read(CompiledDetector, tree, '')
     except RecursionError:
         raise UserError(
             'section JSON: expected values at most 64 deep, found more'

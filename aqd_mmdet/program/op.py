@@ -43,9 +43,17 @@ class Grid:
         raise ValueError(f'codes {self.lo}..{self.hi} do not fit int32')
 
     @property
+    def ends(self) -> tuple[int, int]:
+        """The smallest and the largest code."""
+        return self.lo, self.hi
+
+    @property
     def magnitude(self) -> int:
         """Largest magnitude of a code."""
         return max(abs(self.lo), abs(self.hi))
+
+    def __len__(self) -> int:
+        return self.hi - self.lo + 1
 
     def holds(self, other: 'Grid') -> bool:
         """Say whether all codes of another grid are among its own."""

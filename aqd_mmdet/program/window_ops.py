@@ -81,12 +81,14 @@ class Convolution(Window):
     Attributes:
         weights: Name of the weights; several may share them.
         groups: Groups of channels.
+        zero: Zero points, of each channel of the input or one for all.
     """
 
     arithmetic = 'int32'
 
     weights: str
     groups: int
+    zero: tuple[int, ...]
 
     def check(self, inputs: Ops, weights: WeightsByName) -> None:
         (x,) = inputs
@@ -107,23 +109,31 @@ class Convolution(Window):
         self.expect(found == shape, f'weights of shape {shape}', found)
         self.expect(self.grid == INT32, f'the range {INT32}', self.grid)
         self.expect(
-            x.grid.holds(Grid(0, 0)),
-            'an input that has the code 0, which the border is',
+            len(self.zero) in (1, x.channels),
+            f'a zero point of each of {x.channels} channels, or one',
+            len(self.zero),
+        )
+        zeros = Grid(min(self.zero), max(self.zero))
+        self.expect(
+            x.grid.holds(zeros),
+            f'an input that has the zero points {zeros}, which the border is',
             x.grid,
         )
         self.expect_codes(x, MAX_SUMMAND)
 
     def largest(self, inputs: Magnitudes, weights: WeightsByName) -> Magnitude:
-        return weights[self.weights].magnitudes * inputs[0].max()
+        largest = inputs[0].max() + max(map(abs, self.zero))
+        return weights[self.weights].magnitudes * largest
 
     def bound(self, inputs: Magnitudes, weights: WeightsByName) -> Bound:
         return self.largest(inputs, weights), ACCUMULATOR_BITS
 
     def constants(self, weights: WeightsByName) -> Constants:
-        return (weights[self.weights].codes,)
+        zero = np.array(self.zero, np.int32)[:, None, None]
+        return weights[self.weights].codes, zero
 
     def run(self, inputs: Arrays, constants: Arrays) -> Array:
-        view = self.windows(inputs[0], 0)
+        view = self.windows(inputs[0] - constants[1], 0)
         codes = constants[0].astype(np.int32)
         ins, outs = codes.shape[1], len(codes) // self.groups
         sums = np.zeros((len(view), self.channels, *view.shape[2:4]), np.int32)

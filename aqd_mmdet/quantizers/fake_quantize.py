@@ -21,36 +21,34 @@ def round_half_up(x: Tensor) -> Tensor:
     return torch.floor(x + 0.5)
 
 
-def step_size(clip: Tensor, grid: Grid) -> Tensor:
-    """Return the real value of one unit of code: ``|clip| / hi``."""
-    return clip.abs().clamp_min(MIN_CLIP) / grid.hi
+def step_size(clip: Tensor, grid: Grid, zero: Tensor | int = 0) -> Tensor:
+    """Return the real value of one unit of code: ``|clip| / (hi - zero)``."""
+    return clip.abs().clamp_min(MIN_CLIP) / (grid.hi - zero)
 
 
-def quantize(x: Tensor, clip: Tensor, grid: Grid) -> Tensor:
+def quantize(
+    x: Tensor, clip: Tensor, grid: Grid, zero: Tensor | int = 0
+) -> Tensor:
     """Return the codes of real values.
 
     Args:
         x: Real values, any shape.
         clip: Clip value, broadcastable to ``x``.
         grid: The number system.
+        zero: Zero point: the code of 0, integral, of the clip value's shape.
 
     Returns:
         Tensor: Integral values of ``x``'s shape in float32 (or float64 where
         ``x`` is float64), each a code of the grid.
     """
-    return _codes(_scaled(x, clip, grid), grid)
-
-
-def _scaled(x: Tensor, clip: Tensor, grid: Grid) -> Tensor:
     # Codes are computed in float32 at least: bf16 has 8 bits of mantissa,
     # too few to tell the codes of an 8-bit grid apart.
     wide = torch.promote_types(x.dtype, torch.float32)
-    return x.to(wide) / step_size(clip, grid).to(wide)
-
-
-def _codes(u: Tensor, grid: Grid) -> Tensor:
-    # One new tensor, then in place: on a CPU these passes over memory are
+    u = x.to(wide) / step_size(clip, grid, zero).to(wide)
+    # One more tensor, then in place: on a CPU these passes over memory are
     # what quantised training costs.
+    if isinstance(zero, Tensor):
+        u += zero
     u = u.clamp(grid.lo, grid.hi)
     if grid.stride == 1:
         return u.add_(0.5).floor_()
@@ -67,22 +65,28 @@ class _FakeQuantize(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, clip: Tensor, grid: Grid) -> Tensor:
-        codes = quantize(x, clip, grid)
-        y = codes.mul_(step_size(clip, grid).to(codes.dtype)).to(x.dtype)
+    def forward(
+        ctx: Any, x: Tensor, clip: Tensor, grid: Grid, zero: Tensor | int
+    ) -> Tensor:
+        codes = quantize(x, clip, grid, zero)
+        if isinstance(zero, Tensor):
+            codes -= zero
+        y = codes.mul_(step_size(clip, grid, zero).to(codes.dtype)).to(x.dtype)
         ctx.save_for_backward(x, clip, y)
-        ctx.grid = grid
+        ctx.grid, ctx.zero = grid, zero
         return y
 
     @staticmethod
     def backward(
         ctx: Any, grad: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None]:
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, clip, y = ctx.saved_tensors
-        step = step_size(clip, ctx.grid)
+        grid, zero = ctx.grid, ctx.zero
+        step = step_size(clip, grid, zero)
         # 1 where x lies inside the grid, else 0, in x's own type: on a CPU a
         # mask of booleans takes three times as long to multiply by.
-        inside = x.clamp(ctx.grid.lo * step, ctx.grid.hi * step).eq_(x)
+        ends = ((grid.lo - zero) * step, (grid.hi - zero) * step)
+        inside = x.clamp(*ends).eq_(x)
         grad_x = grad_clip = None
         if ctx.needs_input_grad[0]:
             grad_x = grad * inside
@@ -91,19 +95,22 @@ class _FakeQuantize(torch.autograd.Function):
             wide = torch.promote_types(x.dtype, torch.float32)
             slope = (y - inside.mul_(x)).to(wide)
             share = slope.mul_(grad).sum_to_size(clip.shape).to(clip.dtype)
-            grad_clip = share * torch.sign(clip) / (step * ctx.grid.hi)
-        return grad_x, grad_clip, None
+            grad_clip = share * torch.sign(clip) / (step * (grid.hi - zero))
+        return grad_x, grad_clip, None, None
 
 
-def fake_quantize(x: Tensor, clip: Tensor, grid: Grid) -> Tensor:
+def fake_quantize(
+    x: Tensor, clip: Tensor, grid: Grid, zero: Tensor | int = 0
+) -> Tensor:
     """Round to the grid's values; differentiable in ``x`` and ``clip``.
 
     Args:
         x: Real values, any shape, any float type.
         clip: Clip value, a float32 scalar or broadcastable to ``x``.
         grid: The number system.
+        zero: Zero point, as of :func:`quantize`.
 
     Returns:
-        Tensor: ``code * step`` in ``x``'s shape and type.
+        Tensor: ``(code - zero) * step`` in ``x``'s shape and type.
     """
-    return _FakeQuantize.apply(x, clip, grid)
+    return _FakeQuantize.apply(x, clip, grid, zero)

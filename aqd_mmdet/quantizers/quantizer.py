@@ -19,28 +19,38 @@ class Rounding:
         clip: Largest real value of the grid, broadcastable to what is
             rounded.
         grid: The number system.
+        zero: Zero point: the code of 0, of the clip value's shape.
     """
 
     # Whether values below the grid are meant to be cut off.
     cuts_negatives = False
 
     def __init__(
-        self, quantizer: 'RoundingModule', clip: Tensor, grid: Grid
+        self,
+        quantizer: 'RoundingModule',
+        clip: Tensor,
+        grid: Grid,
+        zero: Tensor | int = 0,
     ) -> None:
         self.quantizer = quantizer
         self.clip = clip
         self.grid = grid
+        self.zero = zero
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return ``x`` rounded, in its shape and type."""
         self.quantizer.need_start()
-        return fake_quantize(x, self.clip, self.grid)
+        return fake_quantize(x, self.clip, self.grid, self.zero)
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
         """Return the int32 codes that ``x`` is rounded to."""
         self.quantizer.need_start()
-        return quantize(x, self.clip, self.grid).to(torch.int32)
+        return quantize(x, self.clip, self.grid, self.zero).to(torch.int32)
+
+    def values(self, codes: Tensor) -> Tensor:
+        """Return the real values that codes stand for."""
+        return (codes - self.zero) * self.step
 
     @property
     def step(self) -> Tensor:
@@ -100,6 +110,8 @@ class Quantizer(RoundingModule):
         shape: Shape of the clip value; ``()`` for one per tensor, or such
             that it broadcasts over the values for one per channel.
         normalized: Whether what it rounds are weights that were normalised.
+        asymmetric: Whether it has a zero point, which calibration sets, so
+            that all codes lie between the least and the largest value.
 
     Attributes:
         clip: Learned clip value, used through its absolute value.
@@ -107,22 +119,32 @@ class Quantizer(RoundingModule):
             state dict. Until then nothing can be rounded.
         format: The grid as numbers, int32 ``(lo, hi, stride, normalized)``,
             kept in the state dict.
+        zero: The zero point where it has one, float32 of whole numbers in the
+            clip value's shape, kept in the state dict.
     """
 
     started: Tensor
     format: Tensor
+    zero: Tensor | int
 
     def __init__(
         self,
         grid: Grid,
         shape: tuple[int, ...] = (),
         normalized: bool = False,
+        asymmetric: bool = False,
     ) -> None:
         super().__init__()
         self.grid = grid
         self.clip = nn.Parameter(torch.ones(shape))
         self.register_buffer('started', torch.tensor(False))
-        numbers = (grid.lo, grid.hi, grid.stride, int(normalized))
+        numbers = [grid.lo, grid.hi, grid.stride, int(normalized)]
+        if asymmetric:
+            # One number more, so that no other grid's state fits.
+            numbers.append(1)
+            self.register_buffer('zero', torch.zeros(shape))
+        else:
+            self.zero = 0
         self.register_buffer(
             'format', torch.tensor(numbers, dtype=torch.int32)
         )
@@ -136,7 +158,10 @@ class Quantizer(RoundingModule):
         Raises:
             UserError: If it has no clip value yet.
         """
-        return self.rounded(x, Rounding(self, self.clip, self.grid))
+        return self.rounded(x, self._rounding())
+
+    def _rounding(self) -> Rounding:
+        return Rounding(self, self.clip, self.grid, self.zero)
 
     def output_shape(self, x: Sequence[int]) -> Sequence[int]:
         """Return the shape of the output for that of the input."""
@@ -144,13 +169,13 @@ class Quantizer(RoundingModule):
 
     def codes(self, x: Tensor) -> Tensor:
         """Return the int32 codes that :meth:`forward` rounds ``x`` to."""
-        return Rounding(self, self.clip, self.grid).codes(x)
+        return self._rounding().codes(x)
 
     @property
     def step(self) -> Tensor:
         """Real value of one unit of code, in the clip value's shape."""
         self.need_start()
-        return step_size(self.clip.detach(), self.grid)
+        return step_size(self.clip.detach(), self.grid, self.zero)
 
     def need_start(self) -> None:
         """Raise if there is no clip value yet.
@@ -170,9 +195,12 @@ class Quantizer(RoundingModule):
             )
 
     @torch.no_grad()
-    def start(self, clip: Tensor) -> None:
-        """Set the clip value that training starts from."""
+    def start(self, clip: Tensor, zero: Tensor | None = None) -> None:
+        """Set the clip value that training starts from, and a zero point."""
         self.clip.copy_(clip.expand_as(self.clip))
+        if zero is not None:
+            assert isinstance(self.zero, Tensor)
+            self.zero.copy_(zero.expand_as(self.zero))
         self.started.fill_(True)
 
     def _load_from_state_dict(
@@ -187,6 +215,8 @@ class Quantizer(RoundingModule):
             state_dict[f'{prefix}format'] = self.format
             state_dict[f'{prefix}clip'] = self.clip.detach()
             state_dict[f'{prefix}started'] = torch.zeros_like(self.started)
+            if isinstance(self.zero, Tensor):
+                state_dict[f'{prefix}zero'] = self.zero
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     @torch.no_grad()

@@ -4,7 +4,7 @@ import numpy as np
 
 from ...layers.add import QuantAdd
 from ...program import ops as ir
-from ..builder import Builder, program_grid
+from ..builder import Builder, Scale, program_grid
 from ..graph import LayerCall
 from ..values import Affine, TracedSize
 from .rules import lowers
@@ -13,10 +13,10 @@ from .rules import lowers
 @lowers(QuantAdd)
 def lower_add(builder: Builder, call: LayerCall, layer: QuantAdd) -> Affine:
     step = float(layer.step)
-    branch = program_grid(layer.branch_grid())
+    branch = Scale.uniform(step, program_grid(layer.branch_grid()))
     x, y = (
         builder.quantize(
-            builder.values[node], step, branch, f'{call.name}.{operand}'
+            builder.values[node], branch, f'{call.name}.{operand}'
         )
         for node, operand in zip(call.inputs, 'xy', strict=True)
     )

@@ -176,8 +176,13 @@ def lower_cat(builder: Builder, node: Node) -> Movement:
     if _arguments(node)['dim'] not in (1, -3):
         raise UserError(f'{source_of(node)}: only channels are concatenated')
     parts: Any = node.args[0]
+    counts = [int(part.meta['val'].shape[1]) for part in parts]
+    ends = np.cumsum(counts)[:-1]
     return builder.move(
-        node, ir.Concatenate, *(builder.values[part] for part in parts)
+        node,
+        ir.Concatenate,
+        *(builder.values[part] for part in parts),
+        per_channel=lambda x: np.split(x, ends),
     )
 
 
@@ -219,13 +224,20 @@ def lower_slice(builder: Builder, node: Node) -> Value:
 def _channels(builder: Builder, node: Node, x: Node, first: int) -> Movement:
     """Return the channels of ``x`` that a node takes, from a first one."""
     count = int(node.meta['val'].shape[1])
+    behind = int(x.meta['val'].shape[1]) - first - count
 
     def make(
         name: str, codes: tuple[str, ...], channels: int, grid: ir.Grid
     ) -> ir.Op:
         return ir.Slice(name, codes, count, grid, first, (0, 0), (1, 1))
 
-    return builder.move(node, make, builder.values[x])
+    return builder.move(
+        node,
+        make,
+        builder.values[x],
+        # What the other channels are rounded to does not matter.
+        per_channel=lambda values: [np.pad(values, (first, behind), 'edge')],
+    )
 
 
 _SPLITS = (

@@ -57,7 +57,7 @@ def _lower_weighted(
     geometry: _Geometry,
 ) -> Affine:
     (x,), name = call.inputs, call.name
-    codes, step = builder.read(x, layer.input_quantizer, f'{name}.in')
+    codes, read = builder.read(x, layer.input_quantizer, f'{name}.in')
     builder.codes[call.node] = (codes,)
     if not torch.isfinite(layer.weight).all():
         raise UserError(f'{name}: a weight is not finite')
@@ -78,8 +78,9 @@ def _lower_weighted(
         geometry.dilation,
         name,
         geometry.groups,
+        tuple(map(int, read.zero)),
     )
     offset = np.zeros(1) if layer.bias is None else real(layer.bias)
     size = TracedSize.of(call.node)
-    scale = step * real(weights.step)
+    scale = read.step * real(weights.step)
     return Affine(builder.emit(op, size), size, scale, offset)

@@ -18,8 +18,9 @@ def lower_group_norm(
     builder: Builder, call: LayerCall, layer: QuantGroupNorm
 ) -> Affine:
     (x,), name = call.inputs, call.name
-    codes, step = builder.read(x, layer.input_quantizer, f'{name}.in')
+    codes, read = builder.read(x, layer.input_quantizer, f'{name}.in')
     builder.codes[call.node] = (codes,)
+    step = float(read.step[0])
     epsilon = layer.eps / step**2 * 2**ir.MOMENT_BITS
     if epsilon > ir.MAX_EPSILON:
         raise UserError(

@@ -15,8 +15,8 @@ def lower_multiply(
     builder: Builder, call: LayerCall, layer: QuantMultiply
 ) -> Affine:
     left, right = layer.operands
-    x, x_step = builder.read(call.inputs[0], left, f'{call.name}.x')
-    y, y_step = builder.read(call.inputs[1], right, f'{call.name}.y')
+    x, x_scale = builder.read(call.inputs[0], left, f'{call.name}.x')
+    y, y_scale = builder.read(call.inputs[1], right, f'{call.name}.y')
     builder.codes[call.node] = (x, y)
     ends = [
         a * b
@@ -33,7 +33,7 @@ def lower_multiply(
         ir.Grid(min(ends), max(ends)),
     )
     size = TracedSize.of(call.node)
-    scale = np.array([x_step * y_step])
+    scale = x_scale.step * y_scale.step
     return Affine(builder.emit(op, size), size, scale, np.zeros(1))
 
 

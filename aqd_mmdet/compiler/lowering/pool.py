@@ -13,14 +13,14 @@ from .rules import lowers
 @lowers(QuantMean)
 def lower_mean(builder: Builder, call: LayerCall, layer: QuantMean) -> Affine:
     (x,) = call.inputs
-    codes, step = builder.read(x, layer.input_quantizer, f'{call.name}.in')
+    codes, scale = builder.read(x, layer.input_quantizer, f'{call.name}.in')
     builder.codes[call.node] = (codes,)
     source = builder.op(codes)
     grid = source.grid.scaled(2**ir.MEAN_BITS)
     op = ir.Mean(call.name, (codes,), source.channels, grid)
     size = TracedSize.of(call.node)
-    scale = np.array([step / 2**ir.MEAN_BITS])
-    return Affine(builder.emit(op, size), size, scale, np.zeros(1))
+    step = scale.step / 2**ir.MEAN_BITS
+    return Affine(builder.emit(op, size), size, step, np.zeros(1))
 
 
 @lowers(QuantAvgPool)
@@ -29,7 +29,7 @@ def lower_avg_pool(
 ) -> Affine:
     """A convolution of ones, channel by channel."""
     (x,), name = call.inputs, call.name
-    codes, step = builder.read(x, layer.input_quantizer, f'{name}.in')
+    codes, scale = builder.read(x, layer.input_quantizer, f'{name}.in')
     builder.codes[call.node] = (codes,)
     channels = builder.op(codes).channels
     kernel = pair(layer.kernel_size)
@@ -46,7 +46,8 @@ def lower_avg_pool(
         (1, 1),
         name,
         channels,
+        (0,),
     )
     size = TracedSize.of(call.node)
-    scale = np.array([step / (kernel[0] * kernel[1])])
-    return Affine(builder.emit(op, size), size, scale, np.zeros(1))
+    step = scale.step / (kernel[0] * kernel[1])
+    return Affine(builder.emit(op, size), size, step, np.zeros(1))

@@ -16,8 +16,6 @@ def lower_quantizer(
     """A quantiser outside of any other layer, as QuantRoIExtractor has it."""
     (x,) = call.inputs
     name = call.name.removesuffix('.input_quantizer')
-    codes, step = builder.read(x, layer, f'{name}.in')
+    codes, scale = builder.read(x, layer, f'{name}.in')
     builder.codes[call.node] = (codes,)
-    return Affine(
-        codes, TracedSize.of(call.node), np.array([step]), np.zeros(1)
-    )
+    return Affine(codes, TracedSize.of(call.node), scale.step, np.zeros(1))
