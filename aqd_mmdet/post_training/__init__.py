@@ -1,0 +1,1 @@
+"""Quantisation of a trained float detector, without annotations."""

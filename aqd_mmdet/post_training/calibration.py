@@ -1,0 +1,206 @@
+"""Ranges of a detector's quantisers, from what unlabelled pictures make."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..layers.weighted import QuantizedLayer
+from ..models.quantized_detector import quantized_layers
+from ..patches import patched
+from ..quantizers.fake_quantize import fake_quantize
+from ..quantizers.grid import Grid
+from ..quantizers.quantizer import (
+    Quantizer,
+    Rounding,
+    RoundingHook,
+    RoundingModule,
+    WeightQuantizer,
+)
+
+# Values of a tensor, or of each of its channels, that are kept of all
+# pictures: enough to place an end of 8 bits within a code.
+TENSOR_SAMPLES, CHANNEL_SAMPLES = 2**17, 2**11
+# Of each picture the largest and smallest values are kept too. They are what
+# objects make; a sample alone would miss them.
+EXTREMES = 8
+# Candidates for the ends of a range, as shares of the extremes.
+SHARES = torch.linspace(1, 0.2, 33)
+LOW_SHARES = (1.0, 0.8, 0.6, 0.4)
+
+
+class Observer:
+    """Keeps a weighted sample of what a quantiser is given.
+
+    Args:
+        quantizer: The quantiser.
+        pictures: How many pictures it will see.
+    """
+
+    def __init__(self, quantizer: Quantizer, pictures: int) -> None:
+        self.per_channel = quantizer.clip.numel() > 1
+        kept = CHANNEL_SAMPLES if self.per_channel else TENSOR_SAMPLES
+        self.kept = max(1, kept // pictures)
+        self.generator = torch.Generator().manual_seed(0)
+        self.parts: list[Tensor] = []
+        self.weights: list[Tensor] = []
+
+    def __call__(self, x: Tensor, rounding: Rounding) -> Tensor:
+        """Observe ``x`` and return it as it is."""
+        if not x.numel():  # of a second stage without regions
+            return x
+        values = x.detach().float().cpu()
+        if self.per_channel:
+            rows = values.transpose(0, 1).flatten(1)
+        else:
+            rows = values.reshape(1, -1)
+        count = rows.shape[1]
+        if count <= self.kept:
+            self._keep(rows, 1)
+            return x
+        places = torch.randint(count, (self.kept,), generator=self.generator)
+        self._keep(rows[:, places], count / self.kept)
+        extremes = min(EXTREMES, count)
+        self._keep(rows.topk(extremes, 1).values, 1)
+        self._keep(rows.topk(extremes, 1, largest=False).values, 1)
+        return x
+
+    def _keep(self, rows: Tensor, weight: float) -> None:
+        self.parts.append(rows)
+        self.weights.append(torch.full((rows.shape[1],), float(weight)))
+
+    def sample(self) -> tuple[Tensor, Tensor]:
+        """Return values (C, N), C being 1 for a tensor, and weights (N,)."""
+        return torch.cat(self.parts, 1), torch.cat(self.weights)
+
+
+@torch.no_grad()
+def calibrate(detector: Any, pictures: Iterable[Tensor], count: int) -> None:
+    """Start all quantisers of a detector.
+
+    Args:
+        detector: The quantised detector.
+        pictures: Of the network's size, float (1, 3, H, W), as its
+            preprocessor makes them.
+        count: How many they are.
+
+    Raises:
+        UserError: If a quantiser saw no value.
+    """
+    for layer in quantized_layers(detector).values():
+        start_weights(layer)
+    with observed(detector, count) as observers:
+        for picture in pictures:
+            detector(picture, mode='tensor')
+    unseen = [name for name, (_, o) in observers.items() if not o.parts]
+    if unseen:
+        raise UserError(
+            f'{len(unseen)} layers were given no values, such as {unseen[0]}: '
+            'either nothing uses them, and a last rule of the recipe leaves '
+            f"them alone, dict(modules='{unseen[0]}', float=True); or no "
+            'picture has an object: give others by --images'
+        )
+    for quantizer, observer in observers.values():
+        start_inputs(quantizer, *observer.sample())
+
+
+@contextmanager
+def observed(
+    detector: nn.Module, count: int
+) -> Iterator[dict[str, tuple[Quantizer, Observer]]]:
+    """Let a detector run in float, and observe what is rounded in it."""
+    observers: dict[str, tuple[Quantizer, Observer]] = {}
+    with ExitStack() as stack:
+        for name, module in detector.named_modules():
+            hook: RoundingHook = unchanged
+            if isinstance(module, Quantizer) and not isinstance(
+                module, WeightQuantizer
+            ):
+                hook = Observer(module, count)
+                where = name.removesuffix('.input_quantizer')
+                observers[where] = module, hook
+            elif not isinstance(module, RoundingModule):
+                continue
+            stack.enter_context(patched(module, hook=hook))
+        yield observers
+
+
+def unchanged(x: Tensor, rounding: Rounding) -> Tensor:
+    """Round nothing."""
+    return x
+
+
+def start_weights(layer: QuantizedLayer) -> None:
+    """Start the weights' quantiser of a layer, channel by channel."""
+    quantizer = layer.weight_quantizer
+    rows = layer.normalized_weight().detach().flatten(1)
+    if quantizer.clip.numel() == 1:
+        rows = rows.reshape(1, -1)
+    clip, _ = best_range(rows, torch.ones(rows.shape[1]), quantizer.grid)
+    quantizer.start(clip.view_as(quantizer.clip))
+
+
+def start_inputs(quantizer: Quantizer, rows: Tensor, weights: Tensor) -> None:
+    """Start the quantiser of a layer's input.
+
+    Args:
+        quantizer: The quantiser.
+        rows: Values, (C, N).
+        weights: Of each of the N.
+    """
+    if not torch.isfinite(rows).all():
+        raise UserError('a value is not finite: the checkpoint is damaged')
+    grid = quantizer.grid
+    if grid.bits > 8:
+        # There are codes for all values.
+        quantizer.start(rows.abs().amax())
+        return
+    asymmetric = isinstance(quantizer.zero, Tensor)
+    clip, zero = best_range(rows, weights, grid, asymmetric)
+    shape = quantizer.clip.shape
+    quantizer.start(
+        clip.reshape(shape).to(quantizer.clip),
+        zero.reshape(shape).to(quantizer.clip) if asymmetric else None,
+    )
+
+
+def best_range(
+    rows: Tensor, weights: Tensor, grid: Grid, asymmetric: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return the clip values of the least squared error, and zero points.
+
+    Args:
+        rows: Values, (C, N).
+        weights: Of each of the N in the error.
+        grid: The number system.
+        asymmetric: Whether there is a zero point.
+
+    Returns:
+        tuple: Both (C, 1); zero points are 0 unless asymmetric.
+    """
+    tiny = 1e-6  # of a channel that is 0 throughout
+    low = rows.amin(1, keepdim=True).clamp_max(0)
+    high = rows.amax(1, keepdim=True).clamp_min(tiny)
+    largest = rows.abs().amax(1, keepdim=True).clamp_min(tiny)
+    best = torch.full_like(high, torch.inf)
+    clip, zero = torch.ones_like(high), torch.zeros_like(high)
+    for low_share in LOW_SHARES if asymmetric else (1.0,):
+        for share in SHARES:
+            if asymmetric:
+                top, bottom = high * share, low * low_share
+                step = (top - bottom) / (grid.hi - grid.lo)
+                point = grid.lo - torch.floor(bottom / step + 0.5)
+                point = point.clamp_max(grid.hi - 1)
+                end = (grid.hi - point) * step
+            else:
+                point, end = torch.zeros_like(high), largest * share
+            error = fake_quantize(rows, end, grid, point) - rows
+            error = (error.square_() * weights).sum(1, keepdim=True)
+            better = error < best
+            best = torch.where(better, error, best)
+            clip = torch.where(better, end, clip)
+            zero = torch.where(better, point, zero)
+    return clip, zero

@@ -1,0 +1,128 @@
+"""Stems: the convolutions that read pixels, and what precedes them."""
+
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..errors import UserError
+
+# Side of the image that stems are looked for with; it is the coarsest stride
+# of mmdet's pyramids.
+PROBE_SIZE = 128
+
+
+def find_stems(detector: Any) -> dict[str, nn.Conv2d]:
+    """Return the convolutions that read pixels, by name.
+
+    They are those whose input has no number that the image has not: it may
+    be the image, or slices of it side by side (a focus).
+
+    Args:
+        detector: A float detector.
+
+    Raises:
+        UserError: If there is none.
+    """
+    generator = torch.Generator().manual_seed(0)
+    weight = next(detector.parameters())
+    # Numbers that no layer makes by chance.
+    image = torch.rand(1, 3, PROBE_SIZE, PROBE_SIZE, generator=generator)
+    image = (image + 1).to(weight)
+    stems: dict[str, nn.Conv2d] = {}
+
+    def look(name: str, module: nn.Conv2d, x: Tensor) -> None:
+        if torch.isin(x, image).all():
+            stems[name] = module
+
+    with ExitStack() as stack:
+        for name, module in detector.named_modules():
+            if isinstance(module, nn.Conv2d):
+                handle = module.register_forward_pre_hook(
+                    lambda m, args, name=name: look(name, m, args[0])
+                )
+                stack.callback(handle.remove)
+        with torch.no_grad():
+            detector.extract_feat(image)
+    if not stems:
+        raise UserError(
+            f'{type(detector).__name__}: expected a convolution that reads '
+            'the image, found none: detectors whose first layer is another '
+            'one (transformers) are not supported'
+        )
+    return stems
+
+
+@torch.no_grad()
+def fold_preprocessor(detector: Any, stems: dict[str, nn.Conv2d]) -> None:
+    """Fold the preprocessor's deviations into the stems.
+
+    A program reads bytes minus whole numbers. Means are rounded, and what is
+    left of them goes into the stem's offset, where it is exact but for the
+    border of the image: less than half a grey level there.
+
+    Args:
+        detector: A float detector in evaluation mode; changed in place.
+        stems: Of :func:`find_stems`.
+
+    Raises:
+        UserError: If a stem reads something else than three channels.
+    """
+    pre = detector.data_preprocessor
+    if not getattr(pre, '_enable_normalize', False):
+        return
+    mean, std = (x.detach().flatten().double() for x in (pre.mean, pre.std))
+    whole = torch.floor(mean + 0.5)
+    if torch.equal(mean, whole) and (std == 1).all():
+        return
+    for name, conv in stems.items():
+        if conv.weight.shape[1] != len(mean) or conv.groups != 1:
+            raise UserError(
+                f'{name}: expected a convolution of {len(mean)} channels, '
+                f'into which data_preprocessor.std can be folded, found '
+                f'{tuple(conv.weight.shape)}'
+            )
+        weight = conv.weight.double() / std[:, None, None]
+        offset = (weight.sum((2, 3)) * (whole - mean)).sum(1)
+        conv.weight.copy_(weight)
+        _add_offset(detector, conv, offset.to(conv.weight))
+    pre.mean.copy_(whole.view_as(pre.mean))
+    pre.std.fill_(1)
+
+
+def _add_offset(detector: Any, conv: nn.Conv2d, offset: Tensor) -> None:
+    """Add numbers to the output of a convolution."""
+    if conv.bias is not None:
+        conv.bias += offset
+        return
+    norm = _norm_behind(detector, conv)
+    if norm is None or norm.running_mean is None:
+        conv.bias = nn.Parameter(offset)
+    else:
+        norm.running_mean -= offset
+
+
+def _norm_behind(detector: Any, conv: nn.Conv2d) -> _BatchNorm | None:
+    """Return the batch norm that reads what a convolution makes."""
+    outputs: list[Tensor] = []
+    norms: list[_BatchNorm] = []
+    with ExitStack() as stack:
+        handle = conv.register_forward_hook(
+            lambda module, args, output: outputs.append(output)
+        )
+        stack.callback(handle.remove)
+        for module in detector.modules():
+            if isinstance(module, _BatchNorm):
+                handle = module.register_forward_pre_hook(
+                    lambda norm, args: (
+                        norms.append(norm)
+                        if outputs and args[0] is outputs[0]
+                        else None
+                    )
+                )
+                stack.callback(handle.remove)
+        image = conv.weight.new_zeros(1, 3, PROBE_SIZE, PROBE_SIZE)
+        detector.extract_feat(image)
+    return norms[0] if norms else None
