@@ -136,9 +136,13 @@ def wide_convolution(seed: int) -> tuple[ir.Program, np.ndarray]:
     stride = tuple(rng.integers(1, 4, 2).tolist())
     rows, columns = rng.integers(0, 3, 2).tolist()
     padding = (rows + dilation - 1, columns)
+    zero = (0,)
+    if rng.random() < 0.5:
+        count = rng.choice([1, ins])
+        zero = tuple(rng.integers(low, high + 1, count).tolist())
     op = ir.Convolution(
         'y', ('x',), outs, ir.INT32, (3, 2), stride, padding,
-        (dilation, dilation), 'w', outs if alone else 1,
+        (dilation, dilation), 'w', outs if alone else 1, zero,
     )  # fmt: skip
     levels = rng.integers(0, 2**bits, shape)
     if rng.random() < 0.3:

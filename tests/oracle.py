@@ -61,6 +61,11 @@ def convolution(op: ir.Convolution, x: Tensor, weights: Any) -> Tensor:
     flat = [
         [w for plane in out for row in plane for w in row] for out in weights
     ]
+    zeros = op.zero if len(op.zero) > 1 else op.zero * len(x)
+    x = [
+        [[q - zero for q in row] for row in channel]
+        for channel, zero in zip(x, zeros, strict=True)
+    ]
     result = [[[0] * width for _ in range(height)] for _ in flat]
     for group in range(op.groups):
         channels = x[group * per_group : (group + 1) * per_group]

@@ -147,7 +147,6 @@ def _chain_ops(
             ir.Convolution(
                 f'c{number}', (f'{number - 1}',), out, ir.INT32,
                 (side, side), (1, 1), (side // 2, side // 2), (1, 1), name, 1,
-                (0,),
             ),
             ir.Requantize(
                 f'{number}', (f'c{number}',), out, grid,

@@ -9,9 +9,9 @@ from mmcv.cnn.bricks import HSigmoid, HSwish, Swish
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..quantizers.fake_quantize import MIN_CLIP
+from ..quantizers.fake_quantize import MIN_CLIP, step_size
 from ..quantizers.grid import MAX_BITS, Grid, build_grid, check_bits
-from ..quantizers.quantizer import Quantizer
+from ..quantizers.quantizer import Quantizer, Rounding
 from ..registry import MODELS
 from .kinds import Replacement
 
@@ -35,6 +35,7 @@ FUNCTIONS: tuple[type, ...] = (
 # first-level cache of most machines.
 FIXED_POINT_BITS = range(MAX_BITS + 1, 15)
 OUTPUT_BITS = 16
+OUTPUT_GRID = Grid(OUTPUT_BITS, -(2**15), 2**15 - 1)
 
 
 @dataclass(frozen=True)
@@ -73,19 +74,31 @@ class QuantActivation(Quantizer):
         return self.function(super().forward(x))
 
 
-class PowerOfTwoQuantizer(Quantizer):
-    """Rounds to fixed-point numbers: to a step that is a power of two.
+@MODELS.register_module()
+class FixedPointActivation(Quantizer):
+    """A function of a fixed-point number, whose result is one as well.
 
-    The range is that of all values that calibration saw; it is not learned.
+    Both have steps that are powers of two, and that of the result follows
+    from that of the input: layers of one range share a table, and a file
+    holds it once. The range is that of all values that calibration saw; it is
+    not learned.
 
     Args:
-        bits: Width of the codes.
+        function: The activation: a module, or a config that mmengine builds.
+            It grows no faster than its input, or stays below 1.
+        bits: Width of the input's codes, 9 to 14; the output has 16.
     """
 
-    def __init__(self, bits: int) -> None:
+    def __init__(self, function: Any, bits: int = 14) -> None:
+        if bits not in FIXED_POINT_BITS:
+            raise UserError(
+                f'bits={bits!r} of a FixedPointActivation: give an integer '
+                f'from {FIXED_POINT_BITS[0]} to {FIXED_POINT_BITS[-1]}'
+            )
         half = 2 ** (bits - 1)
         super().__init__(Grid(bits, -half, half - 1))
         self.clip.requires_grad_(False)
+        self.function = _function_of(function)
 
     @torch.no_grad()
     def start(self, clip: Tensor, zero: Tensor | None = None) -> None:
@@ -99,32 +112,21 @@ class PowerOfTwoQuantizer(Quantizer):
         exponent = ceil(log2(step))
         super().start(clip.new_tensor(2.0**exponent * self.grid.hi), zero)
 
-
-@MODELS.register_module()
-class FixedPointActivation(PowerOfTwoQuantizer):
-    """A function of a fixed-point number, whose result is one as well.
-
-    Wherever the steps are the same, so is the table of the function, and a
-    file holds it once.
-
-    Args:
-        function: The activation: a module, or a config that mmengine builds.
-        bits: Width of the input's codes, 9 to 14; the output has 16.
-    """
-
-    def __init__(self, function: Any, bits: int = 14) -> None:
-        if bits not in FIXED_POINT_BITS:
-            raise UserError(
-                f'bits={bits!r} of a FixedPointActivation: give an integer '
-                f'from {FIXED_POINT_BITS[0]} to {FIXED_POINT_BITS[-1]}'
-            )
-        super().__init__(bits)
-        self.function = _function_of(function)
-        self.output_quantizer = PowerOfTwoQuantizer(OUTPUT_BITS)
-
     def forward(self, x: Tensor) -> Tensor:
         """Return the rounded function of the rounded ``x``, in its shape."""
-        return self.output_quantizer(self.function(super().forward(x)))
+        y = self.function(super().forward(x))
+        clip = self.output_step() * OUTPUT_GRID.hi
+        return self.rounded(y, Rounding(self, clip, OUTPUT_GRID))
+
+    def output_step(self) -> Tensor:
+        """Return the step of the result, a scalar."""
+        # Its range is that of the input, or 1.
+        step = self.step_of_codes() * 2.0 ** (self.grid.bits - OUTPUT_BITS)
+        return step.clamp_min(2.0 ** (1 - OUTPUT_BITS))
+
+    def step_of_codes(self) -> Tensor:
+        """Return the step of the input, also before calibration."""
+        return step_size(self.clip.detach(), self.grid)
 
 
 def _function_of(function: Any) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from ..errors import UserError
 from ..layers.weighted import QuantizedLayer
 from ..models.quantized_detector import quantized_layers
 from ..patches import patched
-from ..quantizers.fake_quantize import fake_quantize
+from ..quantizers.fake_quantize import fake_quantize, step_size
 from ..quantizers.grid import Grid
 from ..quantizers.quantizer import (
     Quantizer,
@@ -30,6 +31,23 @@ EXTREMES = 8
 # Candidates for the ends of a range, as shares of the extremes.
 SHARES = torch.linspace(1, 0.2, 33)
 LOW_SHARES = (1.0, 0.8, 0.6, 0.4)
+
+
+@dataclass(frozen=True)
+class RangeReport:
+    """How well a quantiser fits what it rounds.
+
+    Attributes:
+        name: Of the layer.
+        bits: Of its codes.
+        signal_to_noise: Of the rounded values, in decibels.
+        clipped: Share of values beyond the range.
+    """
+
+    name: str
+    bits: int
+    signal_to_noise: float
+    clipped: float
 
 
 class Observer:
@@ -78,8 +96,10 @@ class Observer:
 
 
 @torch.no_grad()
-def calibrate(detector: Any, pictures: Iterable[Tensor], count: int) -> None:
-    """Start all quantisers of a detector.
+def calibrate(
+    detector: Any, pictures: Iterable[Tensor], count: int
+) -> tuple[RangeReport, ...]:
+    """Start all quantisers of a detector; return how well those of inputs fit.
 
     Args:
         detector: The quantised detector.
@@ -103,8 +123,35 @@ def calibrate(detector: Any, pictures: Iterable[Tensor], count: int) -> None:
             f"them alone, dict(modules='{unseen[0]}', float=True); or no "
             'picture has an object: give others by --images'
         )
-    for quantizer, observer in observers.values():
-        start_inputs(quantizer, *observer.sample())
+    reports = []
+    for name, (quantizer, observer) in observers.items():
+        sample = observer.sample()
+        start_inputs(quantizer, *sample)
+        reports.append(_report(name, quantizer, *sample))
+    return tuple(reports)
+
+
+def _report(
+    name: str, quantizer: Quantizer, rows: Tensor, weights: Tensor
+) -> RangeReport:
+    clip, zero = (
+        x.detach().reshape(-1, 1) if isinstance(x, Tensor) else x
+        for x in (quantizer.clip, quantizer.zero)
+    )
+    grid = quantizer.grid
+    step = step_size(clip, grid, zero)
+    noise = (fake_quantize(rows, clip, grid, zero) - rows).square() * weights
+    signal = rows.square() * weights
+    codes = rows / step + zero
+    outside = (codes < grid.lo - 0.5) | (codes > grid.hi + 0.5)
+    share = (outside * weights).sum() / (weights.sum() * len(rows))
+    ratio = signal.sum() / noise.sum().clamp_min(1e-30)
+    return RangeReport(
+        name,
+        grid.bits,
+        10 * float(ratio.clamp_min(1e-30).log10()),
+        float(share),
+    )
 
 
 @contextmanager
@@ -126,6 +173,16 @@ def observed(
                 continue
             stack.enter_context(patched(module, hook=hook))
         yield observers
+
+
+@contextmanager
+def every_rounding(module: nn.Module, hook: RoundingHook) -> Iterator[None]:
+    """Let a hook do all roundings of a module and of those in it."""
+    with ExitStack() as stack:
+        for child in module.modules():
+            if isinstance(child, RoundingModule):
+                stack.enter_context(patched(child, hook=hook))
+        yield
 
 
 def unchanged(x: Tensor, rounding: Rounding) -> Tensor:

@@ -26,7 +26,7 @@ from .limits import LIMITS, MAX_INTEGER, expect, expect_within
 # As PNG's: a transfer that changes line ends or strips bit 8 is noticed.
 MAGIC = b'\x89AQD\r\n\x1a\n'
 VERSION = 4
-# In files before version 4 convolutions had no zero points.
+# In files of version 3 convolutions have no zero points.
 VERSIONS = (3, VERSION)
 HEADER = struct.Struct('<8sII')
 SECTION = struct.Struct('<4sIQ')
@@ -34,7 +34,7 @@ TAGS = (b'JSON', b'DATA')
 ALIGNMENT = 8
 # Classes that stand where an annotation names a base or a choice.
 KINDS = (*ir.OPERATORS, *get_args(Decoder), *get_args(Scores))
-DTYPES = ('uint8', 'int32', 'int64')
+DTYPES = ('uint8', 'int16', 'int32', 'int64')
 # Python refuses to read longer integers; of a real number they are infinite.
 MAX_DIGITS = 400
 

@@ -291,7 +291,7 @@ class Lookup(Op):
     """Any function of one code.
 
     Attributes:
-        table: Codes, int32, one for each of the input's from its lowest.
+        table: Codes, int16 or int32, one for each of the input's from its lowest.
         first: The input's lowest code.
     """
 
@@ -309,9 +309,9 @@ class Lookup(Op):
             self.first,
         )
         self.expect(
-            table.dtype == np.int32
-            and table.shape == (grid.hi - grid.lo + 1,),
-            f'a table of int32 for the codes {grid} of its input',
+            table.dtype in (np.int16, np.int32)
+            and table.shape == (len(grid),),
+            f'a table of int16 or int32 for the codes {grid} of its input',
             f'{table.dtype} {table.shape}',
         )
         codes = Grid(int(table.min()), int(table.max()))
@@ -322,7 +322,7 @@ class Lookup(Op):
         )
 
     def constants(self, weights: WeightsByName) -> Constants:
-        return (self.table,)
+        return (self.table.astype(np.int32),)
 
     def run(self, inputs: Arrays, constants: Arrays) -> Array:
         return constants[0][inputs[0] - self.first]

@@ -88,7 +88,7 @@ class Convolution(Window):
 
     weights: str
     groups: int
-    zero: tuple[int, ...]
+    zero: tuple[int, ...] = (0,)
 
     def check(self, inputs: Ops, weights: WeightsByName) -> None:
         (x,) = inputs

@@ -63,6 +63,7 @@ def operate(
         case of.Region():
             return x
         case of.Convolution():
+            x = x - np.array(op.zero).reshape(-1, 1, 1)
             return convolve(op, x, program.weights[op.weights].codes())
         case of.MaxPool():
             made = np.full((len(x), *window_size(op, x)), lo)

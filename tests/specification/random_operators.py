@@ -86,11 +86,15 @@ def convolution(rng: Rng) -> Made:
         weights = numbers(rng, shape, -127, 127)
     else:
         weights = 2 * numbers(rng, shape, 0, 2**bits - 1) + 1 - 2**bits
+    x = codes(rng, groups * ins, *size)
+    info, count = np.iinfo(x.dtype), int(rng.choice([1, groups * ins]))
+    zero = numbers(rng, (count,), info.min, info.max)
+    if rng.random() < 0.5:
+        zero = np.zeros(1, int)
     op = ir.Convolution(
         'y', ('x',), groups * outs, ir.INT32, kernel, stride, padding,
-        dilation, 'w', groups,
+        dilation, 'w', groups, tuple(zero.tolist()),
     )  # fmt: skip
-    x = codes(rng, groups * ins, *size)
     return op, [x], {'w': ir.Weights.of(weights, bits)}
 
 

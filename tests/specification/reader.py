@@ -26,8 +26,8 @@ def read(file: bytes) -> Detector:
     Raises:
         ValueError: The bytes are not as sections 1 to 8 say.
     """
-    head = bytes.fromhex('89 41 51 44 0d 0a 1a 0a 03 00 00 00 02 00 00 00')
-    _demand(file[:16] == head, 'not an .aqd file of version 3')
+    head = bytes.fromhex('89 41 51 44 0d 0a 1a 0a 04 00 00 00 02 00 00 00')
+    _demand(file[:16] == head, 'not an .aqd file of version 4')
     at, contents = 48, []
     for entry, tag in ((16, b'JSON'), (32, b'DATA')):
         _demand(file[entry : entry + 4] == tag, f'the section {tag!r}')
@@ -102,9 +102,9 @@ def kinds(base: type) -> list[type]:
 def _array(of: ArrayOf, value: Any, data: bytes, where: str) -> Integers:
     _demand(set(value) == {'dtype', 'shape', 'at'}, f'{where}: no array')
     shape, at = value['shape'], value['at']
-    _demand(value['dtype'] == of.dtype, f'{where}.dtype')
+    _demand(value['dtype'] in of.dtypes, f'{where}.dtype')
     _demand(len(shape) == of.axes, f'{where} has other axes')
-    dtype = np.dtype(of.dtype).newbyteorder('<')
+    dtype = np.dtype(value['dtype']).newbyteorder('<')
     end = at + dtype.itemsize * int(np.prod(shape, dtype=object))
     inside = 0 <= at <= end <= len(data) and at % 8 == 0
     _demand(inside, f'{where} is outside of DATA')

@@ -17,14 +17,15 @@ Pair = tuple[int, int]
 class ArrayOf(NamedTuple):
     """What a field demands of its array."""
 
-    dtype: str
+    dtypes: tuple[str, ...]
     axes: int
 
 
-UInt8 = Annotated[Integers, ArrayOf('uint8', 1)]
-Int32 = Annotated[Integers, ArrayOf('int32', 1)]
-Int64 = Annotated[Integers, ArrayOf('int64', 1)]
-Int32Rows = Annotated[Integers, ArrayOf('int32', 2)]
+UInt8 = Annotated[Integers, ArrayOf(('uint8',), 1)]
+Int32 = Annotated[Integers, ArrayOf(('int32',), 1)]
+Int64 = Annotated[Integers, ArrayOf(('int64',), 1)]
+Int16Or32 = Annotated[Integers, ArrayOf(('int16', 'int32'), 1)]
+Int32Rows = Annotated[Integers, ArrayOf(('int32',), 2)]
 
 
 class Kinds:
@@ -94,6 +95,7 @@ class Window(Op):
 class Convolution(Window):
     weights: str
     groups: int
+    zero: list[int]
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class GroupNorm(Op):
 
 @dataclass(frozen=True)
 class Lookup(Op):
-    table: Int32
+    table: Int16Or32
     first: int
 
 

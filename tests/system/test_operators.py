@@ -67,9 +67,12 @@ def test_convolution(data, kernel, stride, padding):
     height, width = kernel[0] + data.draw(sides), 2 * kernel[1] + 1
     x = integers(data, (2, 2 * groups, height, width), -1024, 1024, np.int16)
     codes = integers(data, (2 * groups, 2, *kernel), -127, 127, np.int8)
+    zero = data.draw(
+        st.sampled_from([(0,), (-1000,), (5, 0, -7, 1024)[: 2 * groups]])
+    )
     op = ir.Convolution(
         'y', ('x',), 2 * groups, ir.INT32, kernel, stride, padding, dilation,
-        'w', groups,
+        'w', groups, zero,
     )  # fmt: skip
     check(op, [x], {'w': ir.Weights.of(codes, 8)})
 

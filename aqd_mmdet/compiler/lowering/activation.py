@@ -3,11 +3,15 @@
 import numpy as np
 import torch
 
-from ...layers.activation import FixedPointActivation, QuantActivation
+from ...layers.activation import (
+    OUTPUT_GRID,
+    FixedPointActivation,
+    QuantActivation,
+)
 from ...program import ops as ir
-from ..builder import Builder, Scale
+from ..builder import Builder, program_grid
 from ..graph import LayerCall
-from ..values import Affine, Table, TracedSize
+from ..values import Affine, Table, TracedSize, real
 from .rules import lowers
 
 
@@ -30,18 +34,19 @@ def lower_fixed_point(
     (x,), name = call.inputs, call.name
     codes, _ = builder.read(x, layer, f'{name}.in')
     builder.codes[call.node] = (codes,)
-    source, output = builder.op(codes), Scale.of(layer.output_quantizer)
-    table = np.floor(_values(layer, source.grid) / output.step + 0.5)
+    source, step = builder.op(codes), real(layer.output_step())
+    table = np.floor(_values(layer, source.grid) / step + 0.5)
+    grid = program_grid(OUTPUT_GRID)
     op = ir.Lookup(
         name,
         (codes,),
         source.channels,
-        output.grid,
-        np.clip(table, *output.grid.ends).astype(np.int32),
+        grid,
+        np.clip(table, *grid.ends).astype(np.int16),
         source.grid.lo,
     )
     size = TracedSize.of(call.node)
-    return Affine(builder.emit(op, size), size, output.step, np.zeros(1))
+    return Affine(builder.emit(op, size), size, step, np.zeros(1))
 
 
 def _values(

@@ -46,7 +46,6 @@ def lower_avg_pool(
         (1, 1),
         name,
         channels,
-        (0,),
     )
     size = TracedSize.of(call.node)
     step = scale.step / (kernel[0] * kernel[1])

@@ -1,0 +1,81 @@
+"""From a trained float detector to a quantised one, without annotations."""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..models.quantized_detector import quantize_detector
+from ..progress import progress
+from .calibration import RangeReport, calibrate
+from .correction import correct
+from .distillation import distill
+
+# What is done, each after those before it.
+EFFORTS = ('calibrate', 'correct', 'distill')
+# Of distillation, unless told otherwise: for a small detector they take
+# minutes on two cores.
+STEPS = 200
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A quantised detector, and how well its quantisers fit.
+
+    Attributes:
+        detector: It can be compiled, or trained on.
+        ranges: Of each quantiser of inputs.
+    """
+
+    detector: nn.Module
+    ranges: tuple[RangeReport, ...]
+
+
+def quantize(
+    detector: nn.Module,
+    recipe: Sequence[dict[str, Any]],
+    pictures: Sequence[Tensor],
+    effort: str = EFFORTS[-1],
+    steps: int = STEPS,
+    say: Callable[[str], None] = print,
+) -> Quantized:
+    """Quantise a trained float detector.
+
+    Args:
+        detector: In evaluation mode, its preprocessor folded
+            (:func:`~.stems.fold_preprocessor`); it is left as it is.
+        recipe: As of :func:`aqd_mmdet.models.QuantizedDetector`; all rules of
+            convolutions name their widths.
+        pictures: As the preprocessor makes them, float (1, 3, H, W) each.
+        effort: One of :data:`EFFORTS`.
+        steps: Of distillation.
+        say: Told what is being done.
+
+    Raises:
+        UserError: If the recipe does not fit, or there is no picture.
+    """
+    if effort not in EFFORTS:
+        raise UserError(f'effort={effort!r}: give one of {", ".join(EFFORTS)}')
+    if not pictures:
+        raise UserError('no pictures: quantisers are calibrated by some')
+    student = deepcopy(detector).eval()
+    quantize_detector(student, recipe, 8)
+    say(f'calibrating on {len(pictures)} pictures')
+    ranges = calibrate(
+        student,
+        progress(pictures, desc='calibrating', unit='picture'),
+        len(pictures),
+    )
+    if effort != 'calibrate':
+        say('correcting biases')
+        correct(student, progress(pictures, desc='correcting', unit='picture'))
+    if effort == 'distill':
+        say(f'distilling by {steps} steps')
+        losses = distill(student, detector, pictures, steps)
+        with progress(losses, steps, desc='distilling') as bar:
+            for loss in bar:
+                bar.set_postfix(loss=f'{loss:.4f}')
+    return Quantized(student, ranges)

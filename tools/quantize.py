@@ -1,0 +1,231 @@
+"""Quantise a trained float detector: CONFIG CHECKPOINT --images FOLDER"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS
+from torch import Tensor, nn
+
+from aqd_mmdet.compiler.compile import compile_detector, read_test_preprocess
+from aqd_mmdet.config import datasets_of, labels_of
+from aqd_mmdet.engine import launch, preflight
+from aqd_mmdet.engine.checkpoint import (
+    check_checkpoint,
+    read_checkpoint,
+    state_dict_of,
+)
+from aqd_mmdet.engine.compiled_model import use_compiled
+from aqd_mmdet.errors import UserError, one_line
+from aqd_mmdet.models.quantized_detector import quantized_layers
+from aqd_mmdet.post_training.quantize import EFFORTS, STEPS, quantize
+from aqd_mmdet.post_training.recipe import find_recipe
+from aqd_mmdet.post_training.stems import find_stems, fold_preprocessor
+from aqd_mmdet.program import file
+from aqd_mmdet.progress import progress
+from aqd_mmdet.runtime.images import read_image
+from aqd_mmdet.runtime.preprocess import check_image, prepare
+
+# Enough to place ranges; more teach more.
+MAX_PICTURES = 200
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
+
+
+def say(text: str) -> None:
+    print(f'quantising: {text}', flush=True)
+
+
+@one_line
+def main() -> None:
+    parser = launch.parser(__doc__)
+    parser.add_argument('checkpoint', help='checkpoint of the float detector')
+    parser.add_argument(
+        '--images',
+        type=Path,
+        help="folder of pictures, without annotations; default: the config's "
+        'training pictures',
+    )
+    parser.add_argument(
+        '--max-images',
+        type=int,
+        default=MAX_PICTURES,
+        help='how many of them are used',
+    )
+    parser.add_argument(
+        '--out', type=Path, default=Path('model.aqd'), help='file to write'
+    )
+    parser.add_argument(
+        '--bits', type=int, default=8, help='width of weights, 2 to 8'
+    )
+    parser.add_argument(
+        '--act-bits', type=int, default=8, help='width of activations, 2 to 8'
+    )
+    parser.add_argument(
+        '--effort',
+        choices=EFFORTS,
+        default=EFFORTS[-1],
+        help='how much is done for accuracy, and how long it takes',
+    )
+    parser.add_argument(
+        '--steps', type=int, default=STEPS, help='steps of distillation'
+    )
+    parser.add_argument(
+        '--recipe',
+        type=Path,
+        help='file of a recipe to follow, as --write-recipe writes it',
+    )
+    parser.add_argument(
+        '--write-recipe', type=Path, help='file for the recipe that is found'
+    )
+    parser.add_argument(
+        '--evaluate',
+        action='store_true',
+        help="evaluate before and after on the config's test dataset",
+    )
+    convert(parser.parse_args())
+
+
+def convert(args: argparse.Namespace) -> None:
+    """Quantise, compile and write a detector; evaluate it if asked."""
+    if args.out.suffix != '.aqd' or not args.out.parent.is_dir():
+        raise UserError(
+            f'--out {args.out}: give a name that ends in .aqd, in a folder '
+            'that exists'
+        )
+    cfg = launch.read_config(args)
+    if args.evaluate:
+        preflight.check_data(cfg, ['test'])
+    paths = find_pictures(cfg, args.images, args.max_images)
+    detector = load_float(cfg, args.checkpoint)
+    stems = find_stems(detector)
+    fold_preprocessor(detector, stems)
+    recipe = (
+        read_recipe_file(args.recipe)
+        if args.recipe
+        else find_recipe(detector, stems, args.bits, args.act_bits)
+    )
+    if args.write_recipe:
+        args.write_recipe.write_text(json.dumps(recipe, indent=1))
+    for rule in recipe:
+        print(f'    {rule}')
+    pictures = read_pictures(paths, detector, cfg)
+    before = evaluate_float(cfg, args.checkpoint) if args.evaluate else {}
+    quantized = quantize(
+        detector, recipe, pictures, args.effort, args.steps, say
+    )
+    print_ranges(quantized.ranges)
+    compilation = compile_detector(quantized.detector, cfg, say)
+    file.save(compilation.compiled, args.out)
+    size = args.out.stat().st_size
+    say(f'{args.out}: {size / 2**20:.2f} MiB')
+    if args.evaluate:
+        use_compiled(cfg, args.out)
+        after = launch.build_runner(cfg).test()
+        for name, value in after.items():
+            print(f'{name}: float {before.get(name)}, integers {value}')
+
+
+def load_float(cfg: Config, checkpoint: str) -> nn.Module:
+    """Return the float detector of a config with a checkpoint's weights."""
+    say('building the detector')
+    detector = MODELS.build(cfg.model).eval()
+    if quantized_layers(detector):
+        raise UserError(
+            'the config is of a quantised detector: tools/convert.py compiles '
+            'it; give the config of the float one'
+        )
+    labels = labels_of(cfg, 'test')
+    check_checkpoint(checkpoint, detector, for_training=False, labels=labels)
+    detector.load_state_dict(state_dict_of(read_checkpoint(checkpoint)))
+    return detector
+
+
+def find_pictures(cfg: Config, folder: Path | None, most: int) -> list[Path]:
+    """Return the files of pictures to calibrate with, drawn at random."""
+    if folder is None:
+        paths = [
+            Path(dataset.get_data_info(index)['img_path'])
+            for dataset in training_datasets(cfg)
+            for index in range(len(dataset))
+        ]
+        where = "the config's training data"
+    elif folder.is_dir():
+        paths = sorted(
+            path
+            for path in folder.rglob('*')
+            if path.suffix.lower() in SUFFIXES
+        )
+        where = f'--images {folder}'
+    else:
+        raise UserError(f'--images {folder}: there is no such folder')
+    if not paths:
+        raise UserError(f'{where}: no picture in it ({", ".join(SUFFIXES)})')
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(len(paths), generator=generator)[:most]
+    return [paths[i] for i in order.tolist()]
+
+
+def training_datasets(cfg: Config) -> list[Any]:
+    """Build a config's training datasets without their pipelines."""
+    where = 'train_dataloader.dataset'
+    outer = cfg.train_dataloader.dataset
+    return [
+        DATASETS.build({**dataset, 'pipeline': []})
+        for _, dataset in datasets_of(outer, where)
+    ]
+
+
+def read_pictures(
+    paths: Sequence[Path], detector: Any, cfg: Config
+) -> list[Tensor]:
+    """Return pictures as the network is given them, float (1, 3, H, W)."""
+    pre = read_test_preprocess(detector.data_preprocessor, cfg)
+    stride = int(detector.data_preprocessor.pad_size_divisor)
+    mean = torch.zeros(3, 1, 1)
+    if getattr(detector.data_preprocessor, '_enable_normalize', False):
+        mean = detector.data_preprocessor.mean.cpu()
+    pictures = []
+    for path in progress(paths, desc='reading', unit='picture'):
+        image = read_image(path, pre.oriented)
+        check_image(image, f'image {path}')
+        array, _ = prepare(image, pre, stride)
+        pictures.append(torch.from_numpy(array).float() - mean)
+    return pictures
+
+
+def read_recipe_file(path: Path) -> list[dict[str, Any]]:
+    """Return the rules in a file of JSON."""
+    try:
+        recipe = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f'--recipe {path}: expected a file that --write-recipe wrote, '
+            f'found {error}'
+        ) from None
+    return recipe
+
+
+def evaluate_float(cfg: Config, checkpoint: str) -> dict[str, float]:
+    """Return the metrics of the float detector."""
+    say('evaluating the float detector')
+    cfg = cfg.copy()
+    cfg.load_from = checkpoint
+    return launch.build_runner(cfg).test()
+
+
+def print_ranges(ranges: Sequence[Any]) -> None:
+    width = max(len(each.name) for each in ranges)
+    print(f'{"layer":{width}} {"bits":>5}{"dB":>8}{"clipped":>10}')
+    for each in ranges:
+        print(
+            f'{each.name:{width}} {each.bits:5}{each.signal_to_noise:8.1f}'
+            f'{each.clipped:10.4%}'
+        )
+
+
+if __name__ == '__main__':
+    main()
