@@ -134,11 +134,10 @@ def calibrate(
 def _report(
     name: str, quantizer: Quantizer, rows: Tensor, weights: Tensor
 ) -> RangeReport:
-    clip, zero = (
-        x.detach().reshape(-1, 1) if isinstance(x, Tensor) else x
-        for x in (quantizer.clip, quantizer.zero)
-    )
-    grid = quantizer.grid
+    grid, clip, zero = quantizer.grid, quantizer.clip, quantizer.zero
+    clip = clip.detach().reshape(-1, 1).cpu()
+    if isinstance(zero, Tensor):
+        zero = zero.reshape(-1, 1).cpu()
     step = step_size(clip, grid, zero)
     noise = (fake_quantize(rows, clip, grid, zero) - rows).square() * weights
     signal = rows.square() * weights

@@ -24,7 +24,8 @@ class _Difference:
     def __init__(self, layer: QuantizedLayer) -> None:
         self.layer = layer
         self.forward = layer.forward
-        self.total: Tensor | float = 0.0
+        channels = layer.weight.shape[0]
+        self.total = layer.weight.new_zeros(channels, dtype=torch.float64)
         self.count = 0
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -291,7 +291,8 @@ class Lookup(Op):
     """Any function of one code.
 
     Attributes:
-        table: Codes, int16 or int32, one for each of the input's from its lowest.
+        table: Codes, int16 or int32: one for each of the input's, from its
+            lowest.
         first: The input's lowest code.
     """
 
