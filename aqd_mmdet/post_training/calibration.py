@@ -134,8 +134,8 @@ def calibrate(
 def _report(
     name: str, quantizer: Quantizer, rows: Tensor, weights: Tensor
 ) -> RangeReport:
-    grid, clip, zero = quantizer.grid, quantizer.clip, quantizer.zero
-    clip = clip.detach().reshape(-1, 1).cpu()
+    grid, zero = quantizer.grid, quantizer.zero
+    clip = quantizer.clip.detach().reshape(-1, 1).cpu()
     if isinstance(zero, Tensor):
         zero = zero.reshape(-1, 1).cpu()
     step = step_size(clip, grid, zero)
