@@ -182,9 +182,14 @@ def group_norm(op: ir.GroupNorm, x: Tensor) -> Tensor:
 
 
 def lookup(op: ir.Lookup, x: Tensor) -> Tensor:
+    count = len(op.table) // (max(op.rows) + 1)
+    rows = op.rows if len(op.rows) > 1 else op.rows * len(x)
     return [
-        [[int(op.table[q - op.first]) for q in row] for row in channel]
-        for channel in x
+        [
+            [int(op.table[r * count + q - op.first]) for q in row]
+            for row in map_
+        ]
+        for map_, r in zip(x, rows, strict=True)
     ]
 
 

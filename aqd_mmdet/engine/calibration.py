@@ -19,6 +19,8 @@ from ..errors import UserError
 from ..layers.weighted import QuantizedLayer
 from ..models.quantized_detector import detector_of, quantized_layers
 from ..patches import patched
+from ..post_training.calibration import Observer, range_of, unchanged
+from ..quantizers.fake_quantize import round_half_up
 from ..quantizers.quantizer import (
     Quantizer,
     Rounding,
@@ -45,7 +47,7 @@ class _RunningMean:
     ) -> None:
         self.name = name
         self.quantizer = quantizer
-        self.start = start
+        self.start_of = start
         self.normalized = normalized
         self.total = quantizer.clip.new_zeros(())
         self.count = 0
@@ -64,13 +66,42 @@ class _RunningMean:
                 f"unsigned: give it act_grid='signed' by a rule of the recipe "
                 '(or a ReLU in front)'
             )
-        self.total += self.start(x, grid, self.normalized)
+        self.total += self.start_of(x, grid, self.normalized)
         self.count += 1
         return x
 
-    def mean(self) -> Tensor | None:
-        """Return the average, or None if nothing was seen."""
-        return self.total / self.count if self.count else None
+    def start(self) -> bool:
+        """Start the quantiser with the average; False if nothing was seen."""
+        if self.count:
+            clip = self.total / self.count
+            _mean_over_ranks(clip)
+            self.quantizer.start(clip)
+        return self.count > 0
+
+
+class _Sample(Observer):
+    """Observer of a quantiser with a zero point, or steps of channels.
+
+    Args:
+        name: Name of the layer whose input it sees, for messages.
+        quantizer: The quantiser observed.
+        batches: How many it will see.
+    """
+
+    def __init__(self, name: str, quantizer: Quantizer, batches: int) -> None:
+        super().__init__(quantizer, batches)
+        self.name = name
+        self.quantizer = quantizer
+
+    def start(self) -> bool:
+        """Start the quantiser; False if nothing was seen."""
+        if self.parts:
+            clip, zero = range_of(self.quantizer, *self.sample())
+            for value in (clip, zero):
+                _mean_over_ranks(value)
+            whole = None if zero is None else round_half_up(zero)
+            self.quantizer.start(clip, whole)
+        return bool(self.parts)
 
 
 @HOOKS.register_module()
@@ -218,17 +249,10 @@ def calibrate(
     layers = quantized_layers(detector)
     for layer in layers.values():
         _start_weights(layer, start)
-    with _observed(detector, layers, start) as observers:
+    with _observed(detector, layers, start, len(batches)) as observers:
         for batch in batches:
             detector(**batch, mode='tensor')
-    unseen = []
-    for quantizer, observer in observers.items():
-        clip = observer.mean()
-        if clip is not None:
-            _mean_over_ranks(clip)
-            quantizer.start(clip)
-        else:
-            unseen.append(observer.name)
+    unseen = [o.name for o in observers if not o.start()]
     if unseen:
         print_log(
             f'calibration: {len(unseen)} quantisers saw no values, such as '
@@ -263,34 +287,35 @@ def _start_weights(layer: QuantizedLayer, start: Start) -> None:
 
 @contextmanager
 def _observed(
-    detector: nn.Module, layers: dict[str, QuantizedLayer], start: Start
-) -> Iterator[dict[Quantizer, _RunningMean]]:
+    detector: nn.Module,
+    layers: dict[str, QuantizedLayer],
+    start: Start,
+    batches: int,
+) -> Iterator[list[_RunningMean | _Sample]]:
     """Let all quantisers pass values unchanged and observe them."""
     normalized = {
         layer.input_quantizer: layer.normalize for layer in layers.values()
     }
-    observers = {}
+    observers: list[_RunningMean | _Sample] = []
     with ExitStack() as stack:
         for name, module in detector.named_modules():
-            hook: RoundingHook
-            if isinstance(module, WeightQuantizer):
-                hook = _unchanged
-            elif isinstance(module, Quantizer):
-                hook = observers[module] = _RunningMean(
-                    name.removesuffix('.input_quantizer'),
-                    module,
-                    start,
-                    normalized.get(module, False),
-                )
-            else:
+            hook: RoundingHook = unchanged
+            if isinstance(module, Quantizer) and not isinstance(
+                module, WeightQuantizer
+            ):
+                where = name.removesuffix('.input_quantizer')
+                has_zero = isinstance(module.zero, Tensor)
+                if has_zero or module.clip.numel() > 1:
+                    hook = _Sample(where, module, batches)
+                else:
+                    hook = _RunningMean(
+                        where, module, start, normalized.get(module, False)
+                    )
+                observers.append(hook)
+            elif not isinstance(module, WeightQuantizer):
                 continue
             stack.enter_context(patched(module, hook=hook))
         yield observers
-
-
-def _unchanged(x: Tensor, rounding: Rounding) -> Tensor:
-    """Round nothing and observe nothing."""
-    return x
 
 
 @contextmanager

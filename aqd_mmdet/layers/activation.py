@@ -1,7 +1,6 @@
 """Activations that are no clamp, on an integer grid: SiLU, LeakyReLU, ..."""
 
 from dataclasses import dataclass
-from math import ceil, log2
 from typing import Any
 
 import torch
@@ -78,10 +77,9 @@ class QuantActivation(Quantizer):
 class FixedPointActivation(Quantizer):
     """A function of a fixed-point number, whose result is one as well.
 
-    Both have steps that are powers of two, and that of the result follows
-    from that of the input: layers of one range share a table, and a file
-    holds it once. The range is that of all values that calibration saw; it is
-    not learned.
+    Each channel has a step that is a power of two, and that of the result
+    follows from it: channels of one step share a table, in all layers. The
+    steps are set by calibration and not learned.
 
     Args:
         function: The activation: a module, or a config that mmengine builds.
@@ -89,7 +87,7 @@ class FixedPointActivation(Quantizer):
         bits: Width of the input's codes, 9 to 14; the output has 16.
     """
 
-    def __init__(self, function: Any, bits: int = 14) -> None:
+    def __init__(self, function: Any, bits: int = 12) -> None:
         if bits not in FIXED_POINT_BITS:
             raise UserError(
                 f'bits={bits!r} of a FixedPointActivation: give an integer '
@@ -102,15 +100,26 @@ class FixedPointActivation(Quantizer):
 
     @torch.no_grad()
     def start(self, clip: Tensor, zero: Tensor | None = None) -> None:
-        """Take the smallest range that holds a value.
+        """Take the smallest ranges that hold some values.
 
         Args:
-            clip: Largest magnitude, a scalar.
+            clip: Magnitudes, of each channel (1, C, 1, 1), or of all ().
             zero: None: there is no zero point.
         """
-        step = max(float(clip), MIN_CLIP) / self.grid.hi
-        exponent = ceil(log2(step))
-        super().start(clip.new_tensor(2.0**exponent * self.grid.hi), zero)
+        steps = clip.detach().abs().clamp_min(MIN_CLIP) / self.grid.hi
+        exact = torch.exp2(steps.log2().ceil()) * self.grid.hi
+        self.clip = nn.Parameter(exact, requires_grad=False)
+        self.started.fill_(True)
+
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, *args: Any
+    ) -> None:
+        saved = state_dict.get(f'{prefix}clip')
+        if saved is not None and saved.shape != self.clip.shape:
+            # How many channels it has, only calibration can know.
+            clip = self.clip.new_ones(saved.shape)
+            self.clip = nn.Parameter(clip, requires_grad=False)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the rounded function of the rounded ``x``, in its shape."""
@@ -119,14 +128,11 @@ class FixedPointActivation(Quantizer):
         return self.rounded(y, Rounding(self, clip, OUTPUT_GRID))
 
     def output_step(self) -> Tensor:
-        """Return the step of the result, a scalar."""
+        """Return the steps of the result, in the clip value's shape."""
         # Its range is that of the input, or 1.
-        step = self.step_of_codes() * 2.0 ** (self.grid.bits - OUTPUT_BITS)
+        step = step_size(self.clip.detach(), self.grid)
+        step = step * 2.0 ** (self.grid.bits - OUTPUT_BITS)
         return step.clamp_min(2.0 ** (1 - OUTPUT_BITS))
-
-    def step_of_codes(self) -> Tensor:
-        """Return the step of the input, also before calibration."""
-        return step_size(self.clip.detach(), self.grid)
 
 
 def _function_of(function: Any) -> nn.Module:

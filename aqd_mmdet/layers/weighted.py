@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..quantizers.fake_quantize import step_size
 from ..quantizers.grid import MAX_BITS, build_grid, check_bits, weight_grid
 from ..quantizers.quantizer import (
     ImageQuantizer,
@@ -113,9 +114,22 @@ class QuantizedLayer(nn.Module):
     def _channel_shape(self) -> tuple[int, ...]:
         """Return the shape of one number for each channel of the input."""
         raise UserError(
-            f'act_per_channel=True of a {type(self).__name__}: its sums are '
-            'over channels, which need one step; leave it out'
+            f'act_per_channel=True of a {type(self).__name__}: only a '
+            'convolution reads maps, which have channels; leave it out'
         )
+
+    def input_ratio(self) -> Tensor | None:
+        """Return by what weights are multiplied before they are rounded.
+
+        A sum of products over channels has one scale. Where channels of the
+        input have steps of their own, it is that of the largest one, and the
+        weights make up for the others (Xiao et al., "SmoothQuant").
+
+        Returns:
+            Tensor: Of each channel of the input, broadcastable to the
+            weights; None where it is 1.
+        """
+        return None
 
     def normalized_weight(self) -> Tensor:
         """Return the weights as the quantiser reads them.
@@ -132,11 +146,17 @@ class QuantizedLayer(nn.Module):
 
     def quantized_weight(self) -> Tensor:
         """Return ``code * step`` of the weights, in their shape."""
-        return self.weight_quantizer(self.normalized_weight())
+        ratio = self.input_ratio()
+        if ratio is None:
+            return self.weight_quantizer(self.normalized_weight())
+        return self.weight_quantizer(self.normalized_weight() * ratio) / ratio
 
     def weight_codes(self) -> Tensor:
         """Return the int32 codes of the weights, in their shape."""
-        return self.weight_quantizer.codes(self.normalized_weight())
+        weight, ratio = self.normalized_weight(), self.input_ratio()
+        return self.weight_quantizer.codes(
+            weight if ratio is None else weight * ratio
+        )
 
 
 def _move_parameters(source: nn.Module, target: nn.Module) -> None:
@@ -163,8 +183,9 @@ class QuantConv2d(QuantizedLayer, nn.Conv2d):
         normalize: Whether weights are normalised first; by default in layers
             without a bias, which mmcv builds where a norm follows.
         per_channel: Whether each output channel has its own clip value.
-        act_per_channel: Whether each channel of the input has; of a
-            depthwise convolution alone, whose sums belong to one channel.
+        act_per_channel: Whether each channel of the input has. What a step
+            has more than the largest one, the weights that read the channel
+            have less, before they are rounded.
         *args, **kwargs: As of ``torch.nn.Conv2d``.
     """
 
@@ -192,9 +213,26 @@ class QuantConv2d(QuantizedLayer, nn.Conv2d):
         return layer
 
     def _channel_shape(self) -> tuple[int, ...]:
-        if self.groups != self.in_channels:
-            return super()._channel_shape()
+        if self.groups not in (1, self.in_channels):
+            raise UserError(
+                f'act_per_channel=True of a convolution of {self.groups} '
+                'groups: one has it, or as many as channels; leave it out'
+            )
         return (1, self.in_channels, 1, 1)
+
+    def input_ratio(self) -> Tensor | None:
+        quantizer = self.input_quantizer
+        # The sums of a depthwise convolution belong to one channel.
+        if (
+            not isinstance(quantizer, Quantizer)
+            or quantizer.clip.numel() == 1
+            or self.groups == self.in_channels
+        ):
+            return None
+        step = step_size(
+            quantizer.clip.detach(), quantizer.grid, quantizer.zero
+        )
+        return step / step.amax()
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``x`` (N, C, H, W), rounded, with the rounded weights."""

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..layers.weighted import QuantizedLayer
+from ..layers.activation import FixedPointActivation
+from ..layers.weighted import QuantConv2d, QuantizedLayer
 from ..models.quantized_detector import quantized_layers
 from ..patches import patched
 from ..quantizers.fake_quantize import fake_quantize, step_size
@@ -31,6 +32,11 @@ EXTREMES = 8
 # Candidates for the ends of a range, as shares of the extremes.
 SHARES = torch.linspace(1, 0.2, 33)
 LOW_SHARES = (1.0, 0.8, 0.6, 0.4)
+# Halvings of a fixed-point range that are tried.
+OCTAVES = 6
+# Exponents of ranges that are tried, and the smallest of these.
+EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+MIN_SPAN = 2.0**-10
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,9 @@ class Observer:
     """
 
     def __init__(self, quantizer: Quantizer, pictures: int) -> None:
-        self.per_channel = quantizer.clip.numel() > 1
+        self.per_channel = quantizer.clip.numel() > 1 or isinstance(
+            quantizer, FixedPointActivation
+        )
         kept = CHANNEL_SAMPLES if self.per_channel else TENSOR_SAMPLES
         self.kept = max(1, kept // pictures)
         self.generator = torch.Generator().manual_seed(0)
@@ -92,7 +100,16 @@ class Observer:
 
     def sample(self) -> tuple[Tensor, Tensor]:
         """Return values (C, N), C being 1 for a tensor, and weights (N,)."""
-        return torch.cat(self.parts, 1), torch.cat(self.weights)
+        if len({len(rows) for rows in self.parts}) == 1:
+            return torch.cat(self.parts, 1), torch.cat(self.weights)
+        # A layer that maps of several numbers of channels go through.
+        weights = [
+            weight.repeat(len(rows))
+            for rows, weight in zip(self.parts, self.weights, strict=True)
+        ]
+        return torch.cat([x.reshape(1, -1) for x in self.parts], 1), torch.cat(
+            weights
+        )
 
 
 @torch.no_grad()
@@ -110,8 +127,6 @@ def calibrate(
     Raises:
         UserError: If a quantiser saw no value.
     """
-    for layer in quantized_layers(detector).values():
-        start_weights(layer)
     with observed(detector, count) as observers:
         for picture in pictures:
             detector(picture, mode='tensor')
@@ -123,11 +138,18 @@ def calibrate(
             f"them alone, dict(modules='{unseen[0]}', float=True); or no "
             'picture has an object: give others by --images'
         )
+    layers = quantized_layers(detector)
     reports = []
     for name, (quantizer, observer) in observers.items():
         sample = observer.sample()
-        start_inputs(quantizer, *sample)
+        layer = layers.get(name)
+        if layer is not None and is_balanced(layer):
+            quantizer.start(*balanced_range(layer, *sample))
+        else:
+            start_inputs(quantizer, *sample)
         reports.append(_report(name, quantizer, *sample))
+    for layer in layers.values():
+        start_weights(layer)
     return tuple(reports)
 
 
@@ -192,7 +214,10 @@ def unchanged(x: Tensor, rounding: Rounding) -> Tensor:
 def start_weights(layer: QuantizedLayer) -> None:
     """Start the weights' quantiser of a layer, channel by channel."""
     quantizer = layer.weight_quantizer
-    rows = layer.normalized_weight().detach().flatten(1)
+    weight, ratio = layer.normalized_weight().detach(), layer.input_ratio()
+    if ratio is not None:
+        weight = weight * ratio
+    rows = weight.flatten(1)
     if quantizer.clip.numel() == 1:
         rows = rows.reshape(1, -1)
     clip, _ = best_range(rows, torch.ones(rows.shape[1]), quantizer.grid)
@@ -209,18 +234,29 @@ def start_inputs(quantizer: Quantizer, rows: Tensor, weights: Tensor) -> None:
     """
     if not torch.isfinite(rows).all():
         raise UserError('a value is not finite: the checkpoint is damaged')
-    grid = quantizer.grid
-    if grid.bits > 8:
+    if isinstance(quantizer, FixedPointActivation):
+        quantizer.start(fixed_point_range(quantizer, rows, weights))
+    elif quantizer.grid.bits > 8:
         # There are codes for all values.
         quantizer.start(rows.abs().amax())
-        return
+    else:
+        quantizer.start(*range_of(quantizer, rows, weights))
+
+
+def range_of(
+    quantizer: Quantizer, rows: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """Return clip value and zero point for a sample, as `start` takes them.
+
+    Args:
+        quantizer: The quantiser.
+        rows, weights: As of :func:`start_inputs`.
+    """
     asymmetric = isinstance(quantizer.zero, Tensor)
-    clip, zero = best_range(rows, weights, grid, asymmetric)
-    shape = quantizer.clip.shape
-    quantizer.start(
-        clip.reshape(shape).to(quantizer.clip),
-        zero.reshape(shape).to(quantizer.clip) if asymmetric else None,
-    )
+    clip, zero = best_range(rows, weights, quantizer.grid, asymmetric)
+    clip, zero = (x.view_as(quantizer.clip) for x in (clip, zero))
+    device = quantizer.clip.device
+    return clip.to(device), zero.to(device) if asymmetric else None
 
 
 def best_range(
@@ -259,4 +295,101 @@ def best_range(
             best = torch.where(better, error, best)
             clip = torch.where(better, end, clip)
             zero = torch.where(better, point, zero)
+    return clip, zero
+
+
+def fixed_point_range(
+    layer: FixedPointActivation, rows: Tensor, weights: Tensor
+) -> Tensor:
+    """Return magnitudes for the least squared error of an activation.
+
+    What SiLU is given far below zero makes nothing, so that the range need
+    not hold it.
+
+    Args:
+        layer: The activation.
+        rows, weights: As of :func:`start_inputs`.
+
+    Returns:
+        Tensor: (1, C, 1, 1), or () for one row.
+    """
+    largest = rows.abs().amax(1, keepdim=True).clamp_min(1e-6)
+    best = torch.full_like(largest, torch.inf)
+    clip = largest
+    goal = layer.function(rows)
+    for octave in range(OCTAVES):
+        end = largest * 0.5**octave
+        exact = torch.exp2((end / layer.grid.hi).log2().ceil())
+        rounded = fake_quantize(rows, exact * layer.grid.hi, layer.grid)
+        error = (layer.function(rounded) - goal).square() * weights
+        error = error.sum(1, keepdim=True)
+        clip = torch.where(error < best, end, clip)
+        best = torch.minimum(error, best)
+    return clip.reshape(()) if len(clip) == 1 else clip.view(1, -1, 1, 1)
+
+
+def is_balanced(layer: QuantizedLayer) -> bool:
+    """Say whether the channels of a layer's input have steps of their own
+    that its weights make up for."""
+    return (
+        isinstance(layer, QuantConv2d)
+        and layer.groups == 1
+        and layer.input_quantizer.clip.numel() > 1
+    )
+
+
+def balanced_range(
+    layer: QuantizedLayer, rows: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return clip values and zero points of channels that are summed.
+
+    Large steps of some channels are paid for by the rounding of the weights.
+    Steps are powers of the channels' ranges; the exponent is that of the
+    least noise in the layer's outputs (Xiao et al., "SmoothQuant", section 4,
+    where it is fixed).
+
+    Args:
+        layer: Of :func:`is_balanced`.
+        rows, weights: As of :func:`start_inputs`; (C, N).
+
+    Returns:
+        tuple: As :meth:`Quantizer.start` takes them, (1, C, 1, 1).
+    """
+    quantizer = layer.input_quantizer
+    assert isinstance(quantizer, Quantizer)
+    grid = quantizer.grid
+    low = rows.amin(1, keepdim=True).clamp_max(0)
+    high = rows.amax(1, keepdim=True).clamp_min(1e-6)
+    span = (high - low) / (high - low).amax()
+    power = (rows.square() * weights).sum(1) / weights.sum()  # (C,)
+    kernel = layer.normalized_weight().detach().flatten(2).cpu()  # (O, C, K)
+    # Of an output, per unit of noise in each channel of the input.
+    gain = kernel.square().sum(2)  # (O, C)
+    signal = (gain @ power).clamp_min(1e-12)  # (O,)
+    levels = layer.weight_quantizer.grid.levels - 1
+    taps, largest = kernel.shape[2], kernel.abs().amax(2)
+
+    def noise(ratio: Tensor) -> float:
+        steps = ratio * (high - low).amax() / (grid.levels - 1)
+        of_input = gain @ steps.square() / 12
+        step = 2 * (largest * ratio).amax(1) / levels
+        of_weights = step.square() / 12 * taps * (power / ratio**2).sum()
+        return float(((of_input + of_weights) / signal).mean())
+
+    ratios = [span.squeeze(1).clamp_min(MIN_SPAN) ** a for a in EXPONENTS]
+    ratio = min(ratios, key=noise)[:, None]
+    importance = (gain / signal[:, None]).sum(0)  # (C,)
+    best, result = torch.inf, (high, low)
+    for share in SHARES:
+        step = ratio * (high - low).amax() * share / (grid.levels - 1)
+        zero = grid.lo - torch.floor(low / step + 0.5)
+        zero = zero.clamp(grid.lo, grid.hi - 1)
+        # Nothing is larger than the largest of all channels, a ReLU6's limit
+        # for one.
+        clip = ((grid.hi - zero) * step).minimum(high.amax())
+        error = (fake_quantize(rows, clip, grid, zero) - rows).square()
+        total = float(((error * weights).sum(1) * importance).sum())
+        if total < best:
+            best, result = total, (clip, zero)
+    clip, zero = (x.view(1, -1, 1, 1).to(quantizer.clip) for x in result)
     return clip, zero

@@ -4,19 +4,21 @@ from typing import Any
 
 from torch import nn
 
-from ..layers.activation import FIXED_POINT_BITS
-from ..layers.weighted import CONV
+from ..layers.weighted import CONV, LINEAR
 from ..models.operations import find_operations, run_once
 from ..models.quantized_detector import candidates
 from .stems import PROBE_SIZE
 
 # Sums and the inputs of group norms have 16 bits: their readers round again.
 WIDE_BITS = 16
+# Of what an activation that is no clamp reads: tables of 8 KiB, one for each
+# octave of ranges.
+ACTIVATION_BITS = 12
 # What each further kind of layer gets, by its key in a recipe.
 OTHERS: dict[str, dict[str, Any]] = {
     'add': dict(bits=WIDE_BITS, signed=True),
     'mul': dict(bits=8, grid='signed'),
-    'act': dict(bits=FIXED_POINT_BITS[-1]),
+    'act': dict(bits=ACTIVATION_BITS),
     'pool': dict(bits=8, grid='signed'),
     'group_norm': dict(bits=WIDE_BITS, grid='signed'),
 }
@@ -42,21 +44,32 @@ def find_recipe(
     """
     named = dict(detector.named_modules())
     common = dict(per_channel=True, normalize=False)
-    options = dict(act_bits=act_bits, act_grid='asymmetric', **common)
+    options = dict(
+        act_bits=act_bits,
+        act_grid='asymmetric',
+        act_per_channel=True,
+        **common,
+    )
     rules: list[dict[str, Any]] = [
         dict(modules='*', conv=dict(weight_bits=weight_bits, **options))
     ]
-    depthwise = [
-        name
-        for name, module in named.items()
-        if CONV.applies(module) and is_depthwise(module)
-    ]
+    convs = {n: m for n, m in named.items() if CONV.applies(m)}
+    depthwise = [n for n, m in convs.items() if is_depthwise(m)]
     if depthwise:
         rules.append(
-            dict(
-                modules=depthwise,
-                conv=dict(weight_bits=8, act_per_channel=True, **options),
-            )
+            dict(modules=depthwise, conv=dict(weight_bits=8, **options))
+        )
+    # Linear layers, and groups of channels, have one step.
+    others = [
+        n
+        for n, m in named.items()
+        if LINEAR.applies(m)
+        or (n in convs and m.groups not in (1, m.in_channels))
+    ]
+    if others:
+        one = dict(options, act_per_channel=False)
+        rules.append(
+            dict(modules=others, conv=dict(weight_bits=weight_bits, **one))
         )
     rules.append(
         dict(

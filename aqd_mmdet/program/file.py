@@ -26,8 +26,9 @@ from .limits import LIMITS, MAX_INTEGER, expect, expect_within
 # As PNG's: a transfer that changes line ends or strips bit 8 is noticed.
 MAGIC = b'\x89AQD\r\n\x1a\n'
 VERSION = 4
-# In files of version 3 convolutions have no zero points.
 VERSIONS = (3, VERSION)
+# Which version 3 has not; all of them are [0] there.
+NEW_KEYS = {ir.Convolution: 'zero', ir.Lookup: 'rows'}
 HEADER = struct.Struct('<8sII')
 SECTION = struct.Struct('<4sIQ')
 TAGS = (b'JSON', b'DATA')
@@ -162,8 +163,8 @@ class _Reader:
             _shown(kind),
         )
         assert cls is not None
-        if cls is ir.Convolution and self.version < VERSION:
-            node = {'zero': [0], **node}
+        if self.version < VERSION and cls in NEW_KEYS:
+            node = {NEW_KEYS[cls]: [0], **node}
         names = {f.name for f in fields(cls)} | {'kind'}
         return self.record(cls, _object(node, names, where), where)
 

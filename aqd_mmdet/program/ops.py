@@ -292,14 +292,16 @@ class Lookup(Op):
 
     Attributes:
         table: Codes, int16 or int32: one for each of the input's, from its
-            lowest.
+            lowest; then those of the next row.
         first: The input's lowest code.
+        rows: Which part of the table serves each channel, or all.
     """
 
     arithmetic = 'int64'
 
     table: np.ndarray
     first: int
+    rows: tuple[int, ...] = (0,)
 
     def check(self, inputs: Ops, weights: WeightsByName) -> None:
         super().check(inputs, weights)
@@ -310,9 +312,16 @@ class Lookup(Op):
             self.first,
         )
         self.expect(
+            len(self.rows) in (1, self.channels) and min(self.rows) >= 0,
+            f'a row for each of its {self.channels} channels, or one',
+            f'{len(self.rows)}, from {min(self.rows, default=0)}',
+        )
+        count = max(self.rows) + 1
+        self.expect(
             table.dtype in (np.int16, np.int32)
-            and table.shape == (len(grid),),
-            f'a table of int16 or int32 for the codes {grid} of its input',
+            and table.shape == (count * len(grid),),
+            f'a table of int16 or int32, {count} x {len(grid)} numbers for '
+            f'the codes {grid} of its input',
             f'{table.dtype} {table.shape}',
         )
         codes = Grid(int(table.min()), int(table.max()))
@@ -323,10 +332,12 @@ class Lookup(Op):
         )
 
     def constants(self, weights: WeightsByName) -> Constants:
-        return (self.table.astype(np.int32),)
+        count = len(self.table) // (max(self.rows) + 1)
+        starts = np.array(self.rows, np.int64) * count - self.first
+        return self.table.astype(np.int32), starts[:, None, None]
 
     def run(self, inputs: Arrays, constants: Arrays) -> Array:
-        return constants[0][inputs[0] - self.first]
+        return constants[0][inputs[0] + constants[1]]
 
 
 OPERATORS: tuple[type[Op], ...] = (

@@ -133,6 +133,7 @@ class GroupNorm(Op):
 class Lookup(Op):
     table: Int16Or32
     first: int
+    rows: list[int]
 
 
 @dataclass(frozen=True)

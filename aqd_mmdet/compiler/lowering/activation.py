@@ -20,10 +20,10 @@ def lower_activation(
     builder: Builder, call: LayerCall, layer: QuantActivation
 ) -> Table:
     (x,) = call.inputs
-    codes, _ = builder.read(x, layer, f'{call.name}.in')
+    codes, read = builder.read(x, layer, f'{call.name}.in')
     builder.codes[call.node] = (codes,)
     # Not the layer's grid: a ReLU in front may have left fewer codes.
-    values = _values(layer, builder.op(codes).grid)
+    values = _values(layer, builder.op(codes).grid, float(read.step[0]))
     return Table(codes, TracedSize.of(call.node), values)
 
 
@@ -32,27 +32,33 @@ def lower_fixed_point(
     builder: Builder, call: LayerCall, layer: FixedPointActivation
 ) -> Affine:
     (x,), name = call.inputs, call.name
-    codes, _ = builder.read(x, layer, f'{name}.in')
+    codes, read = builder.read(x, layer, f'{name}.in')
     builder.codes[call.node] = (codes,)
-    source, step = builder.op(codes), real(layer.output_step())
-    table = np.floor(_values(layer, source.grid) / step + 0.5)
-    grid = program_grid(OUTPUT_GRID)
+    source, grid = builder.op(codes), program_grid(OUTPUT_GRID)
+    step = real(layer.output_step())
+    # A row for each step that there is.
+    steps, first, rows = np.unique(read.step, True, True)
+    tables = [
+        np.floor(_values(layer, source.grid, each) / output + 0.5)
+        for each, output in zip(steps, step[first], strict=True)
+    ]
     op = ir.Lookup(
         name,
         (codes,),
         source.channels,
         grid,
-        np.clip(table, *grid.ends).astype(np.int16),
+        np.clip(np.concatenate(tables), *grid.ends).astype(np.int16),
         source.grid.lo,
+        tuple(map(int, rows)),
     )
     size = TracedSize.of(call.node)
     return Affine(builder.emit(op, size), size, step, np.zeros(1))
 
 
 def _values(
-    layer: QuantActivation | FixedPointActivation, grid: ir.Grid
+    layer: QuantActivation | FixedPointActivation, grid: ir.Grid, step: float
 ) -> np.ndarray:
     """Return the function of each code of a grid, float64."""
     codes = torch.arange(grid.lo, grid.hi + 1, dtype=torch.float64)
     with torch.no_grad():
-        return layer.function(codes * float(layer.step)).numpy()
+        return layer.function(codes * step).numpy()

@@ -82,5 +82,10 @@ def _lower_weighted(
     )
     offset = np.zeros(1) if layer.bias is None else real(layer.bias)
     size = TracedSize.of(call.node)
-    scale = read.step * real(weights.step)
+    step = read.step
+    if geometry.groups == 1:
+        step = step.max(keepdims=True)  # the weights make up for the others
+    elif len(step) > 1:
+        step = np.repeat(step, len(shaped) // len(step))
+    scale = step * real(weights.step)
     return Affine(builder.emit(op, size), size, scale, offset)

@@ -1,0 +1,130 @@
+"""Weights that are rounded together, for the outputs that they make.
+
+The error of one rounded weight is made up for by the weights that are rounded
+after it, as the inputs' covariance tells (Frantar et al., "OPTQ", section 3.2).
+"""
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..layers.weighted import QuantConv2d, QuantizedLayer
+from ..models.quantized_detector import quantized_layers
+from ..quantizers.fake_quantize import fake_quantize
+from .calibration import every_rounding, unchanged
+
+# Windows of a picture from which a layer's covariance is made.
+WINDOWS = 2**11
+# Share of the mean variance that is added to each: inputs that never change
+# would otherwise have any weight.
+DAMPING = 0.01
+
+
+class _Covariance:
+    """Adds up products of what the weights of a layer are multiplied by.
+
+    Args:
+        layer: The layer.
+    """
+
+    def __init__(self, layer: QuantizedLayer) -> None:
+        self.layer = layer
+        self.groups = layer.groups if isinstance(layer, QuantConv2d) else 1
+        width = layer.weight[0].numel()
+        shape = (self.groups, width, width)
+        self.products = torch.zeros(shape, dtype=torch.float64)
+        self.sums = torch.zeros(shape[:2], dtype=torch.float64)
+        self.count = 0
+        self.generator = torch.Generator().manual_seed(0)
+
+    def __call__(self, module: Any, args: tuple[Tensor, ...]) -> None:
+        rows = self._windows(args[0].detach())  # (G, N, width)
+        places = torch.randint(
+            max(rows.shape[1], 1), (WINDOWS,), generator=self.generator
+        )
+        if rows.shape[1] > WINDOWS:
+            rows = rows[:, places]
+        rows = rows.double().cpu()
+        self.products += rows.mT @ rows
+        self.sums += rows.sum(1)
+        self.count += rows.shape[1]
+
+    def _windows(self, x: Tensor) -> Tensor:
+        layer = self.layer
+        if not isinstance(layer, QuantConv2d):
+            return x.reshape(1, -1, x.shape[-1])
+        windows = F.unfold(
+            x, layer.kernel_size, layer.dilation, layer.padding, layer.stride
+        )
+        groups = windows.unflatten(1, (self.groups, -1))  # (N, G, width, L)
+        return groups.permute(1, 0, 3, 2).flatten(1, 2)
+
+    def matrix(self) -> Tensor:
+        """Return the covariance of each group, damped, (G, width, width)."""
+        mean = self.sums / self.count
+        centred = self.products / self.count
+        centred = centred - mean[:, :, None] * mean[:, None]
+        diagonal = centred.diagonal(dim1=1, dim2=2)
+        damping = DAMPING * diagonal.mean(1).clamp_min(1e-8)
+        eye = torch.eye(centred.shape[1], dtype=torch.float64)
+        return centred + damping[:, None, None] * eye
+
+
+@torch.no_grad()
+def reconstruct(detector: Any, pictures: Iterable[Tensor]) -> None:
+    """Round the weights of each layer for the least error of its outputs.
+
+    Args:
+        detector: The calibrated detector; its weights become their rounded
+            values. Means are :func:`~.correction.correct`'s affair.
+        pictures: As of :func:`~.calibration.calibrate`.
+    """
+    layers = quantized_layers(detector).values()
+    statistics = [_Covariance(layer) for layer in layers]
+    with ExitStack() as stack:
+        stack.enter_context(every_rounding(detector, unchanged))
+        for layer, statistic in zip(layers, statistics, strict=True):
+            handle = layer.register_forward_pre_hook(statistic)
+            stack.callback(handle.remove)
+        for picture in pictures:
+            detector(picture, mode='tensor')
+    for layer, statistic in zip(layers, statistics, strict=True):
+        if statistic.count:
+            _round_together(layer, statistic)
+
+
+def _round_together(layer: QuantizedLayer, statistic: _Covariance) -> None:
+    quantizer, ratio = layer.weight_quantizer, layer.input_ratio()
+    weight = layer.normalized_weight()
+    matrix = statistic.matrix()
+    if ratio is not None:
+        # Weights times a ratio read inputs divided by it.
+        weight = weight * ratio
+        window = ratio.expand(1, *layer.weight.shape[1:]).reshape(1, -1)
+        by = window.double().cpu()
+        matrix = matrix / (by[:, :, None] * by[:, None])
+    groups, width = statistic.sums.shape
+    rows = weight.double().cpu().reshape(groups, -1, width)
+    clip = quantizer.clip.detach().double().cpu()
+    clip = clip.reshape(-1, 1).expand(len(layer.weight), 1)
+    clip = clip.reshape(groups, -1)
+    # Largest variances first: what is left makes up for them.
+    order = matrix.diagonal(dim1=1, dim2=2).argsort(1, descending=True)
+    rows = rows.gather(2, order[:, None].expand_as(rows))
+    matrix = torch.stack(
+        [m[o][:, o] for m, o in zip(matrix, order, strict=True)]
+    )
+    inverse = torch.linalg.cholesky(torch.linalg.inv(matrix)).mT
+    for i in range(width):
+        rounded = fake_quantize(rows[:, :, i], clip, quantizer.grid)
+        error = (rows[:, :, i] - rounded) / inverse[:, i, i, None]
+        rows[:, :, i] = rounded
+        rows[:, :, i + 1 :] -= error[:, :, None] * inverse[:, i, None, i + 1 :]
+    back = order.argsort(1)
+    rows = rows.gather(2, back[:, None].expand_as(rows))
+    result = rows.reshape(weight.shape).to(layer.weight)
+    layer.weight.copy_(result if ratio is None else result / ratio)
