@@ -43,7 +43,11 @@ def digits_config(bits: str = '2bit', detector: str = 'retinanet') -> Config:
 
 
 def data_options(digits: Path) -> list[str]:
-    """Overrides that point a digits config at a dataset, without workers."""
+    """Overrides that point a digits config at a dataset, without workers.
+
+    Annotations are not serialised for workers, because mmengine collects
+    garbage then, which takes longer than the whole dataset.
+    """
     options = [
         f'val_evaluator.ann_file={digits}/val.json',
         f'test_evaluator.ann_file={digits}/val.json',
@@ -51,6 +55,7 @@ def data_options(digits: Path) -> list[str]:
     for split in ('train', 'val', 'test'):
         options += [
             f'{split}_dataloader.dataset.data_root={digits}/',
+            f'{split}_dataloader.dataset.serialize_data=False',
             f'{split}_dataloader.num_workers=0',
         ]
     return options
@@ -120,6 +125,22 @@ def narrow(depth: int, bits: int, detector: str) -> Config:
     return cfg
 
 
+def narrow_model(depth: int, bits: int, detector: str) -> nn.Module:
+    """Build and calibrate a narrow detector."""
+    model = MODELS.build(narrow(depth, bits, detector)).eval()
+    unusual_norms(model)
+    # Norms of one pixel have no statistics: at least 2 x 2 at the top.
+    calibrate(model, [dict(inputs=normalised(pixels(2, 3, 96, 96)))], mse_clip)
+    # Calibration can put two steps at a ratio of exactly 1/2. Then every
+    # second code is a tie, which float32 rounds as it happens; training
+    # moves them apart, and so does this.
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, Quantizer):
+                module.clip.mul_(1 + 0.03 * torch.rand(()))
+    return model
+
+
 @dataclass(frozen=True)
 class Compiled:
     """A detector, its graph and its program."""
@@ -133,17 +154,7 @@ def compile_narrow(
     depth: int = 18, bits: int = 2, detector: str = 'retinanet'
 ) -> Compiled:
     """Build, calibrate and compile a narrow detector."""
-    model = MODELS.build(narrow(depth, bits, detector)).eval()
-    unusual_norms(model)
-    # Norms of one pixel have no statistics: at least 2 x 2 at the top.
-    calibrate(model, [dict(inputs=normalised(pixels(2, 3, 96, 96)))], mse_clip)
-    # Calibration can put two steps at a ratio of exactly 1/2. Then every
-    # second code is a tie, which float32 rounds as it happens; training
-    # moves them apart, and so does this.
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, Quantizer):
-                module.clip.mul_(1 + 0.03 * torch.rand(()))
+    model = narrow_model(depth, bits, detector)
     captured = trace(model)
     return Compiled(model, captured, fold(captured, MEAN, 32, FixedPoint()))
 

@@ -23,7 +23,7 @@ from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.detector import Anchors, Sigmoid, Softmax
 from aqd_mmdet.runtime import Detector, reference
 from tests.factories import compile_narrow, detector
-from tests.native import CSRC
+from tests.native import CSRC, engine_sources
 from tests.operators import two_stage, wide_convolution
 from tests.random_detectors import DECODERS, SCORES, random_detector
 
@@ -129,7 +129,7 @@ def built(tmp_path_factory):
         subprocess.run(
             [
                 *(build.cpp, '-std=c++17', '-fno-exceptions', '-fno-rtti'),
-                *(*flags, *sorted(CSRC.glob('**/*.cpp')), *build.sources),
+                *(*flags, *engine_sources(), *build.sources),
                 *(folder / 'cross.o', '-o', folder / 'cross'),
             ],
             check=True,

@@ -28,6 +28,7 @@ from aqd_mmdet.runtime import Detections, Detector
 from aqd_mmdet.runtime.engine import Engine
 from tests import kernels
 from tests.factories import compile_narrow, detector, noise
+from tests.native import build_program
 from tests.random_detectors import random_detector
 
 THREADS, CALLS = 8, 200
@@ -200,6 +201,14 @@ def test_memory_is_that_of_the_calls_that_run_at_a_time():
     # Of a pixel its bytes, and six numbers of 32 bits that leave the network.
     each = (3 + 24) * side**2
     assert use() - before < (most - 0.5) * each
+
+
+@pytest.fixture(scope='module')
+def threads_program(tmp_path_factory) -> Path:
+    """A program in C whose threads use one model, built with
+    ThreadSanitizer."""
+    folder = tmp_path_factory.mktemp('threads')
+    return build_program(folder, 'threads.c', ('-fsanitize=thread',))
 
 
 @pytest.mark.parametrize('isa', kernels.names())

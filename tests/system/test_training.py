@@ -23,7 +23,7 @@ def config(digits: Path, work_dir: Path, **changes: Any) -> Config:
     """A training of three steps on small pictures, validated at its end."""
     cfg = digits_config('2bit')
     pairs = (option.split('=') for option in data_options(digits))
-    cfg.merge_from_dict({key: type_of(value) for key, value in pairs})
+    cfg.merge_from_dict({key: value_of(text) for key, text in pairs})
     cfg.merge_from_dict(
         {
             'work_dir': str(work_dir),
@@ -45,8 +45,9 @@ def config(digits: Path, work_dir: Path, **changes: Any) -> Config:
     return cfg
 
 
-def type_of(value: str) -> Any:
-    return int(value) if value.isdigit() else value
+def value_of(text: str) -> Any:
+    """What an option stands for on the command line."""
+    return int(text) if text.isdigit() else {'False': False}.get(text, text)
 
 
 def by_iterations(cfg: Config, max_iters: int, val_interval: int) -> Config:
