@@ -14,7 +14,6 @@ from aqd_mmdet.engine import calibration, checkpoint
 from aqd_mmdet.layers import batch_norm
 from tests.factories import Compiled, compile_narrow, digits_config
 
-
 # Files of minutes, the longest first. tools/test.sh gives out files in this
 # order, so that no process is left alone with one of them at the end.
 LONG = (
