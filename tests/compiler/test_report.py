@@ -31,9 +31,7 @@ def test_a_layer_is_reported_with_its_input():
     }
     report = make_report([detector().program], agreements, SIZES, METRICS)
     narrow, wide = report.layers
-    assert narrow == LayerReport(
-        'c', 2, 4, 511, 20.42, 7 / 8, 1, 6 / 8
-    )
+    assert narrow == LayerReport('c', 2, 4, 511, 20.68, 7 / 8, 1, 6 / 8)
     assert (wide.name, wide.weight_bits, wide.input_codes) == ('b', 8, 511)
     # Of 31 bits, less those of the largest sum: weights of a channel x 255.
     assert wide.slack == 14.71
