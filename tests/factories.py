@@ -231,5 +231,5 @@ def read_back(compiled: CompiledDetector) -> CompiledDetector:
 def noise(seed: int, *size: int) -> np.ndarray:
     """Pixels of few values, so that ranks tie."""
     rng = np.random.default_rng(seed)
-    few = np.array([0, 255, *rng.integers(0, 256, rng.integers(1, 6))])
-    return few[rng.integers(0, len(few), (*size, 3))].astype(np.uint8)
+    values = np.array([0, 255, *rng.integers(0, 256, rng.integers(1, 6))])
+    return values[rng.integers(0, len(values), (*size, 3))].astype(np.uint8)

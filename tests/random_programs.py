@@ -138,8 +138,10 @@ class RandomProgram:
             self.tensors.append((self.put(total), halvings))
 
     def program(self) -> ir.Program:
-        made = self.tensors + self.sums
-        count = min(len(made), 3)
-        chosen = self.rng.choice(len(made), count, replace=False)
-        outputs = tuple(ir.Output((made[i][0].output,), 1.0) for i in chosen)
+        candidates = self.tensors + self.sums
+        count = min(len(candidates), 3)
+        chosen = self.rng.choice(len(candidates), count, replace=False)
+        outputs = tuple(
+            ir.Output((candidates[i][0].output,), 1.0) for i in chosen
+        )
         return ir.Program(tuple(self.ops), self.weights, outputs, 8)

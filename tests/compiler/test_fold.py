@@ -34,8 +34,8 @@ def test_pyramid_additions_share_their_step(compiled):
     program = compiled().folded.program
     adders = [op for op in program.ops if op.output.startswith('neck.adds.0')]
     sums = [op for op in adders if isinstance(op, ir.Add)]
-    made = {op.output: op for op in program.ops}
-    upsampled = [made[s.inputs[1]] for s in sums]
+    by_output = {op.output: op for op in program.ops}
+    upsampled = [by_output[s.inputs[1]] for s in sums]
     assert all(isinstance(op, ir.Upsample) for op in upsampled)
     # The second reads the first's sum as it is: same step, no rounding.
     assert upsampled[1].inputs[0] == sums[0].output

@@ -166,17 +166,19 @@ def operator(seed: int) -> Case:
 def cases() -> list[tuple[Case, dict[str, np.ndarray]]]:
     """Programs with what the reference makes of them."""
     networks = [('retinanet', 2), ('fcos', 3), ('retinanet', 4), ('fcos', 8)]
-    made = [network(*each) for each in networks]
-    made += [operator(seed) for seed in range(100)]
-    return [(case, reference.run(case.program, case.values)) for case in made]
+    programs = [network(*each) for each in networks]
+    programs += [operator(seed) for seed in range(100)]
+    return [
+        (case, reference.run(case.program, case.values)) for case in programs
+    ]
 
 
 def packed(case: Case) -> bytes:
     """A case as cross.c reads it, with its channels innermost."""
     count, _, height, width = case.values.shape
-    given = np.ascontiguousarray(case.values.transpose(0, 2, 3, 1)).tobytes()
-    sizes = (len(case.content), case.index, count, height, width, len(given))
-    return JOB.pack(*sizes) + case.content + given
+    pixels = np.ascontiguousarray(case.values.transpose(0, 2, 3, 1)).tobytes()
+    sizes = (len(case.content), case.index, count, height, width, len(pixels))
+    return JOB.pack(*sizes) + case.content + pixels
 
 
 def test_all_programs_are_the_references(target, built):
@@ -209,12 +211,12 @@ def test_boxes_are_pythons(target, built):
     jobs, expected = [], []
     for seed, (decoder, scores) in enumerate(product(DECODERS, SCORES)):
         stages = 2 if (decoder, scores) in PROPOSALS else 0
-        made = random_detector(seed, decoder, scores, stages, seed % 2 > 0)
+        compiled = random_detector(seed, decoder, scores, stages, seed % 2 > 0)
         image = rng.choice([0, 99, 255], (20, 30, 3)).astype(np.uint8)
-        content = file.to_bytes(made)
+        content = file.to_bytes(compiled)
         sizes = (len(content), -1, 1, 20, 30, image.size)
         jobs.append(JOB.pack(*sizes) + content + image.tobytes())
-        boxes, labels, found = Detector(made, run=reference.run)(image)
+        boxes, labels, found = Detector(compiled, run=reference.run)(image)
         values = np.column_stack([boxes, labels, found]).astype('<i4')
         expected.append(struct.pack('<i', len(values)) + values.tobytes())
     result = subprocess.run(

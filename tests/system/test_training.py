@@ -196,9 +196,9 @@ def test_replaced_default_hooks_are_added(digits, tmp_path, capfd):
     runner = train(cfg)
     assert is_calibrated(runner)
     assert False in hook_of(runner)._networks
-    told = capfd.readouterr()
+    log = capfd.readouterr()
     for name in ('CalibrationHook', 'IntegerAwareHook'):
-        assert f'the config has no {name}' in told.out + told.err
+        assert f'the config has no {name}' in log.out + log.err
 
 
 def test_a_last_batch_of_one_small_picture(digits, tmp_path):
@@ -230,17 +230,17 @@ def test_images_are_evaluated_by_themselves(digits, tmp_path, monkeypatch):
         pipeline = cfg.test_dataloader.dataset.pipeline
         pipeline[1] = dict(type='RandomChoiceResize', scales=[(96, 64)])
         runner = launch.build_runner(cfg)
-        made = []
+        samples = []
         monkeypatch.setattr(
             runner.test_evaluator,
             'process',
-            lambda data_samples, data_batch, made=made: made.extend(
+            lambda data_samples, data_batch, samples=samples: samples.extend(
                 data_samples
             ),
         )
         monkeypatch.setattr(runner.test_evaluator, 'evaluate', lambda size: {})
         runner.test()
-        found.append(made)
+        found.append(samples)
     one, several = found
     assert len(one) == len(several) == 9
     for a, b in zip(one, several, strict=True):
