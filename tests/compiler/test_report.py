@@ -34,7 +34,7 @@ def test_a_layer_is_reported_with_its_input():
     assert narrow == LayerReport('c', 2, 4, 511, 20.68, 7 / 8, 1, 6 / 8)
     assert (wide.name, wide.weight_bits, wide.input_codes) == ('b', 8, 511)
     # Of 31 bits, less those of the largest sum: weights of a channel x 255.
-    assert wide.slack == 14.71
+    assert wide.headroom == 14.71
     assert report.codes == 8
     assert (report.equal_per_layer, report.worst_per_layer) == (7 / 8, 1)
 
@@ -43,7 +43,7 @@ def test_lines_without_and_with_a_comparison():
     report = make_report([detector().program], {}, SIZES, METRICS)
     text = list(lines(report))
     assert text[0] == (
-        'layer  bits  weights  inputs  slack    by layer  end to end'
+        'layer  bits  weights  inputs  headroom    by layer  end to end'
     )
     assert text[1].split()[:4] == ['c', '2', '4', '511']
     assert text[3:] == [
