@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,14 @@ def compile_narrow(
     model = narrow_model(depth, bits, detector)
     captured = trace(model)
     return Compiled(model, captured, fold(captured, MEAN, 32, FixedPoint()))
+
+
+@cache
+def narrow_program(bits: int = 2, detector: str = 'retinanet') -> ir.Program:
+    """The program of a narrow detector of depth 18, which tests share."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return compile_narrow(18, bits, detector).folded.program
 
 
 def table(channels: int) -> Multipliers:

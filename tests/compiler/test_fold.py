@@ -10,11 +10,18 @@ from aqd_mmdet.compiler.trace import trace
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import FixedPoint
-from tests.factories import MEAN, digits_config, normalised, pixels, started
+from tests.factories import (
+    MEAN,
+    digits_config,
+    narrow_program,
+    normalised,
+    pixels,
+    started,
+)
 
 
-def test_weights_are_stored_once_for_all_levels(compiled):
-    program = compiled().folded.program
+def test_weights_are_stored_once_for_all_levels():
+    program = narrow_program()
     convs = [op for op in program.ops if isinstance(op, ir.Convolution)]
     towers = [op for op in convs if op.weights == 'bbox_head.cls_convs.0.conv']
     assert len(towers) == 4
@@ -30,8 +37,8 @@ def test_weights_are_stored_once_for_all_levels(compiled):
     assert tables[0] != tables[1]
 
 
-def test_pyramid_additions_share_their_step(compiled):
-    program = compiled().folded.program
+def test_pyramid_additions_share_their_step():
+    program = narrow_program()
     adders = [op for op in program.ops if op.output.startswith('neck.adds.0')]
     sums = [op for op in adders if isinstance(op, ir.Add)]
     by_output = {op.output: op for op in program.ops}

@@ -22,7 +22,7 @@ from aqd_mmdet.program import file
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.detector import Anchors, Sigmoid, Softmax
 from aqd_mmdet.runtime import Detector, reference
-from tests.factories import compile_narrow, detector
+from tests.factories import detector, narrow_program
 from tests.native import CSRC, engine_sources
 from tests.operators import two_stage, wide_convolution
 from tests.random_detectors import DECODERS, SCORES, random_detector
@@ -150,7 +150,7 @@ class Case(NamedTuple):
 
 def network(name: str, bits: int) -> Case:
     """A whole network on a small image."""
-    program = compile_narrow(18, bits, name).folded.program
+    program = narrow_program(bits, name)
     content = file.to_bytes(replace(detector(), program=program))
     values = torch.randint(0, 256, (1, 3, 64, 96)).to(torch.uint8).numpy()
     return Case(content, 0, program, values)

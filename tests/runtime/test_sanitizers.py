@@ -16,7 +16,7 @@ from aqd_mmdet.program.detector import (
 )
 from tests import kernels
 from tests.damage import EXAMPLES, changed_files, mutated
-from tests.factories import compile_narrow, detector
+from tests.factories import detector, narrow_program
 from tests.native import build_program
 from tests.random_detectors import DECODERS, SCORES, random_detector
 from tests.random_programs import RandomProgram
@@ -52,8 +52,7 @@ def damaged_networks() -> list[bytes]:
     """Two whole files, a small one and one of many operators, and changes of
     them."""
     small = file.to_bytes(detector())
-    program = compile_narrow(18, 2).folded.program
-    large = file.to_bytes(replace(detector(), program=program))
+    large = file.to_bytes(replace(detector(), program=narrow_program()))
     return [
         *(small, large),
         *(mutated(small, seed) for seed in range(1500)),

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from aqd_mmdet.program.detector import (
 from aqd_mmdet.runtime import Detections, Detector
 from aqd_mmdet.runtime.engine import Engine
 from tests import kernels
-from tests.factories import compile_narrow, detector, noise
+from tests.factories import detector, narrow_program, noise
 from tests.native import build_program
 from tests.random_detectors import random_detector
 
@@ -43,11 +43,9 @@ EXAMPLES = {
 }
 
 
-@cache
 def network() -> CompiledDetector:
     """A detector of many operators, whose boxes are none."""
-    program = compile_narrow(18, 2).folded.program
-    return replace(detector(), program=program)
+    return replace(detector(), program=narrow_program())
 
 
 def in_threads(work: Callable[[int], bool], count: int = THREADS) -> None:

@@ -12,7 +12,7 @@ from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.bounds import prove
 from aqd_mmdet.runtime import reference
 from tests import oracle
-from tests.factories import narrow_model, normalised, pixels
+from tests.factories import narrow_model, narrow_program, normalised, pixels
 
 
 def every_tensor(program: ir.Program, image: torch.Tensor):
@@ -67,8 +67,8 @@ def test_evaluation_gives_the_programs_integers(network):
             assert np.array_equal(codes, expected[name])
 
 
-def test_batches_of_three(compiled):
-    program = compiled().folded.program
+def test_batches_of_three():
+    program = narrow_program()
     image = pixels(3, 3, 64, 40)
     found, faster = every_tensor(program, image)
     for name, values in found.items():

@@ -1,6 +1,7 @@
 """Two-stage detectors, from a recipe to boxes on integers."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -56,6 +57,13 @@ def compiled(model: nn.Module, cfg: Config) -> Compilation:
     return compile_detector(model, cfg, lambda text: None)
 
 
+@cache
+def compilation_of(name: str, bits: int = 2) -> Compilation:
+    """A detector that several tests read and none changes."""
+    cfg = narrow(name, bits)
+    return compiled(calibrated(cfg), cfg)
+
+
 NAMES = ('faster-rcnn', 'cascade-rcnn', 'mask-rcnn')
 
 
@@ -81,9 +89,8 @@ def test_regions_are_quantised_and_masks_are_not(name):
 @pytest.mark.parametrize('name', NAMES)
 @pytest.mark.parametrize('bits', [2, 8])
 def test_the_mode_finds_what_the_program_finds(name, bits):
-    cfg = narrow(name, bits)
-    model = calibrated(cfg)
-    compilation = compiled(model, cfg)
+    compilation = compilation_of(name, bits)
+    model = compilation.trace.detector
     rng = np.random.default_rng(0)
     # As large as the pipeline makes it, so that nothing is resized.
     program = replace(
@@ -120,8 +127,7 @@ def test_the_mode_finds_what_the_program_finds(name, bits):
 
 @pytest.mark.parametrize('name', NAMES[:2])
 def test_regions_are_those_of_the_simulation(name):
-    cfg = narrow(name)
-    compilation = compiled(calibrated(cfg), cfg)
+    compilation = compilation_of(name)
     agreements = verify.new_agreements()
     pixels = torch.randint(0, 256, (1, 3, 96, SIDE)).to(torch.uint8)
     verify.compare_regions(compilation, pixels, (96, SIDE), agreements)
@@ -200,8 +206,7 @@ def test_other_ways_of_a_second_stage_are_named():
     ],
 )
 def test_files_with_another_second_stage_are_refused(change, message):
-    cfg = narrow('faster-rcnn')
-    detector = compiled(calibrated(cfg), cfg).compiled
+    detector = compilation_of('faster-rcnn').compiled
     (stage,) = detector.regions.stages
     changed = replace(detector.regions, stages=(replace(stage, **change),))
     content = file.to_bytes(replace(detector, regions=changed))
