@@ -63,18 +63,15 @@ class ThreadPool {
     std::atomic<int64_t> next{0};
     // Workers at it. It is changed under the lock and read without it.
     std::atomic<int> workers{0};
-    Job *next_job = nullptr;
 
-    bool has_parts() const { return next < parts; }
+    void take_parts(int thread);
   };
 
   // Whether there are as many callers as threads, so that no worker may join.
   bool is_full() const { return callers_ >= threads(); }
   void run(int64_t parts, Call call, const void *context);
-  static void take_parts(Job *job, int thread);
   // The job that a worker joins, or null. The lock is held.
-  Job *find_job();
-  void remove(const Job *job);
+  Job *find_job() const;
   static void *work(void *pool);
 
   std::vector<pthread_t> workers_;
@@ -86,9 +83,9 @@ class ThreadPool {
   // under the lock and read without it.
   std::atomic<uint64_t> round_{0};
   std::atomic<bool> stop_{false};
-  int started_ = 0;      // workers that took their number
-  int busy_ = 0;         // workers at a job
-  Job *jobs_ = nullptr;  // a linked list
+  int started_ = 0;  // workers that took their number
+  int busy_ = 0;     // workers at a job
+  std::vector<Job *> jobs_;
 };
 
 #else

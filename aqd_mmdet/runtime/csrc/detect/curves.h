@@ -8,11 +8,11 @@
 
 namespace aqd {
 
-// Requantises a number of a channel.
+// Requantises a number of a channel, and limits its magnitude.
 inline int64_t requantize(int64_t x, const Multipliers &table, size_t channel,
-                          int64_t low, int64_t high) {
+                          int64_t most) {
   const size_t k = table.m.size() > 1 ? channel : 0;
-  return std::clamp((x * table.m[k] + table.b[k]) >> table.s[k], low, high);
+  return std::clamp((x * table.m[k] + table.b[k]) >> table.s[k], -most, most);
 }
 
 // A curve's value at an argument inside its range.

@@ -3,44 +3,84 @@
 #include <algorithm>
 
 #include "detect/curves.h"
-#include "detect/nms.h"
-#include "detect/rois.h"
 
 namespace aqd {
 namespace {
 
-// Of all maps: so that their bytes can be counted.
-constexpr int64_t kMaxCodes = PTRDIFF_MAX / 8;
-constexpr int64_t kLine = kCacheLine / 4;  // codes in a line of the cache
+// Bytes of all maps; more than any machine has.
+constexpr int64_t kMaxBytes = int64_t{1} << 60;
 
-// Runs the network. Its outputs are in the workspace until the next call.
-Status run_network(const Interpreter &interpreter, const void *input, Size size,
+// Runs the network. Its outputs are the interpreter's until the next call.
+Status run_network(Interpreter *interpreter, const void *input, Size size,
                    std::vector<Map> *maps) {
-  maps->resize(interpreter.model().programs[0].outputs.size());
-  int64_t total = 0;
+  int64_t bytes = 0;
   std::vector<int64_t> starts;
-  for (size_t i = 0; i < maps->size(); ++i) {
-    int32_t shape[3];
-    const Status status = interpreter.output_shape(0, i, size, shape);
-    if (status != Status::kOk) return status;
-    Map &map = (*maps)[i];
-    map.channels = shape[0];
-    map.size = {shape[1], shape[2]};
-    starts.push_back(total);
+  for (size_t i = 0; i < interpreter->model().programs[0].outputs.size(); ++i) {
+    const Tensor *output = interpreter->output(0, i, size);
+    if (output == nullptr) return Status::kBadInput;
+    maps->push_back({nullptr, output->channels, output->size});
+    starts.push_back(bytes);
     // Each begins with a line of the cache.
-    total += (map.pixels() * map.channels + kLine - 1) / kLine * kLine;
-    if (total > kMaxCodes) return Status::kNoMemory;
+    bytes += whole_lines(int64_t{output->size.height} * output->size.width *
+                         output->channels * 4);
+    if (bytes > kMaxBytes) return Status::kNoMemory;
   }
-  int32_t *memory =
-      interpreter.workspace().maps.get(static_cast<size_t>(total + kLine));
+  uint8_t *memory = interpreter->maps()->get(bytes);
   if (memory == nullptr) return Status::kNoMemory;
-  int32_t *codes = reinterpret_cast<int32_t *>(line_from(memory));
   std::vector<int32_t *> outputs;
   for (size_t i = 0; i < maps->size(); ++i) {
-    outputs.push_back(codes + starts[i]);
+    outputs.push_back(reinterpret_cast<int32_t *>(memory + starts[i]));
     (*maps)[i].codes = outputs[i];
   }
-  return interpreter.run(0, input, 1, size, outputs.data());
+  return interpreter->run(0, input, 1, size, outputs.data());
+}
+
+// Whether the maps of each level have one size.
+bool are_of_one_size(const PostProcess &post, const std::vector<Map> &maps) {
+  const size_t levels = post.decoder.levels.size();
+  const size_t kinds = post.scores.has_factors() ? 3 : 2;
+  for (size_t i = levels; i < kinds * levels; ++i) {
+    if (!same(maps[i % levels].size, maps[i].size)) return false;
+  }
+  return true;
+}
+
+Box box_of(const PostProcess &post, const std::vector<Map> &maps,
+           const Candidate &candidate, Size size) {
+  const Map &codes = maps[post.decoder.levels.size() + candidate.level];
+  const Edges wide = decode(post.decoder, candidate.level, codes,
+                            candidate.index / post.classes);
+  const int32_t margin = static_cast<int32_t>(post.margin);
+  return {clip(wide, -std::max(margin, 0),
+               {size.height + margin, size.width + margin}),
+          static_cast<int32_t>(candidate.index % post.classes),
+          final_rank(post, maps, candidate)};
+}
+
+// Boxes in an image of a size without its padding; of a detector with a second
+// stage, its proposals.
+std::vector<Box> find_boxes(const Detector &detector,
+                            const std::vector<Map> &maps, Size size,
+                            ThreadPool *pool) {
+  const PostProcess &post = detector.post;
+  const size_t levels = post.decoder.levels.size();
+  std::vector<Candidate> candidates;
+  for (size_t level = 0; level < levels; ++level) {
+    const std::vector<Candidate> best = top_candidates(post, maps, level, pool);
+    candidates.insert(candidates.end(), best.begin(), best.end());
+  }
+  if (!detector.has_regions()) keep_top(post.total, &candidates);
+  std::vector<Box> boxes;
+  for (const Candidate &each : candidates) {
+    Box box = box_of(post, maps, each, size);
+    // Proposals of one level suppress each other.
+    if (detector.has_regions()) box.label = static_cast<int32_t>(each.level);
+    if (box.edges.has_area()) boxes.push_back(box);
+  }
+  const size_t classes = static_cast<size_t>(post.classes);
+  nms(post.overlap, post.keep, detector.has_regions() ? levels : classes,
+      &boxes);
+  return boxes;
 }
 
 // An edge in the image that was given.
@@ -49,56 +89,40 @@ int32_t rescaled(int64_t edge, int32_t to, int32_t from) {
   return static_cast<int32_t>(std::clamp<int64_t>(wide, INT32_MIN, INT32_MAX));
 }
 
-// Finds boxes in an image that is resized to a size.
-Status find(const Interpreter &interpreter, const Pixels &image, Size resized,
-            std::vector<Box> *boxes) {
-  const Model &model = interpreter.model();
-  const Detector &detector = model.detector;
-  const Size size =
-      padded_size(detector.pre, resized, model.programs[0].stride);
-  uint8_t *pixels = interpreter.workspace().image.get(
-      static_cast<size_t>(size.height) * static_cast<size_t>(size.width) *
-      kColours);
-  if (pixels == nullptr) return Status::kNoMemory;
-  resize(detector.pre, image, resized, size, interpreter.pool(), pixels);
-  std::vector<Map> maps;
-  const Status status = run_network(interpreter, pixels, size, &maps);
-  if (status != Status::kOk) return status;
-  if (!are_of_one_size(detector.post, maps)) return Status::kBadInput;
-  *boxes = find_boxes(detector, maps, resized, interpreter.pool());
-  if (!detector.has_regions()) return Status::kOk;
-  return refine_proposals(interpreter, maps, resized, boxes);
-}
-
 }  // namespace
 
-Status detect(const Interpreter &interpreter, const Pixels &image,
-              std::vector<Detection> *found) {
-  const Detector &detector = interpreter.model().detector;
-  if (!interpreter.model().refusal.empty()) return Status::kBadFile;
+Status detect(Interpreter *interpreter, const Pixels &image,
+                  std::vector<Detection> *found) {
+  const Model &model = interpreter->model();
+  const Detector &detector = model.detector;
+  if (!model.refusal.empty()) return Status::kBadFile;
   if (!is_image(image)) return Status::kBadInput;
-  const Size resized = resized_size(detector.pre, image.size);
-  std::vector<Box> boxes;
-  const Status status = find(interpreter, image, resized, &boxes);
+  const Size from = image.size, to = resized_size(detector.pre, from);
+  const Size padded = padded_size(detector.pre, to, model.programs[0].stride);
+  uint8_t *pixels = interpreter->image()->get(int64_t{padded.height} *
+                                              padded.width * kColours);
+  if (pixels == nullptr) return Status::kNoMemory;
+  resize(detector.pre, image, to, padded, interpreter->pool(), pixels);
+  std::vector<Map> maps;
+  Status status = run_network(interpreter, pixels, padded, &maps);
   if (status != Status::kOk) return status;
+  if (!are_of_one_size(detector.post, maps)) return Status::kBadInput;
+  std::vector<Box> boxes = find_boxes(detector, maps, to, interpreter->pool());
+  if (detector.has_regions()) {
+    status = refine_proposals(interpreter, maps, to, &boxes);
+    if (status != Status::kOk) return status;
+  }
   for (const Box &box : boxes) {
     const int64_t score = detector.has_regions()
                               ? box.rank
                               : score_of(detector.post.scores, box.rank);
-    found->push_back({rescaled(box.edges.x0, resized.width, image.size.width),
-                      rescaled(box.edges.y0, resized.height, image.size.height),
-                      rescaled(box.edges.x1, resized.width, image.size.width),
-                      rescaled(box.edges.y1, resized.height, image.size.height),
+    found->push_back({rescaled(box.edges.x0, to.width, from.width),
+                      rescaled(box.edges.y0, to.height, from.height),
+                      rescaled(box.edges.x1, to.width, from.width),
+                      rescaled(box.edges.y1, to.height, from.height),
                       box.label, static_cast<int32_t>(score)});
   }
   return Status::kOk;
-}
-
-int32_t max_detections(const Model &model) {
-  if (!model.refusal.empty()) return 0;
-  const Detector &detector = model.detector;
-  return static_cast<int32_t>(detector.has_regions() ? detector.regions.keep
-                              : detector.post.keep);
 }
 
 }  // namespace aqd

@@ -1,24 +1,124 @@
-// From bytes to boxes.
+// From bytes to boxes: docs/integer_contract.md, sections 6 to 8.
 
 #pragma once
 
-#include "detect/preprocess.h"
+#include "detect/detector.h"
 #include "interpreter.h"
 
 namespace aqd {
 
-// A box in the image that was given.
+// RGB pixels, rows a number of bytes apart.
+struct Pixels {
+  const uint8_t *data = nullptr;
+  Size size;
+  ptrdiff_t stride = 0;
+};
+
+// An object, by the fields of the C API.
 struct Detection {
-  int32_t x0, y0, x1, y1;  // 256ths of a pixel
+  int32_t x0, y0, x1, y1;  // 256ths of a pixel of the image that was given
   int32_t label;
   int32_t score;  // in 2^-24
 };
 
 // Finds objects in an image, the best first.
-Status detect(const Interpreter &interpreter, const Pixels &image,
+Status detect(Interpreter *interpreter, const Pixels &image,
               std::vector<Detection> *found);
 
-// Most detections of one image; 0 if none are to be had.
-int32_t max_detections(const Model &model);
+// These are its steps. Images (preprocess.cpp):
+
+// Whether there is such an image, and whether detectors take one of its size.
+bool is_image(const Pixels &image);
+
+// Size of an image when it is resized to the sides of the pre-processing.
+Size resized_size(const PreProcess &pre, Size image);
+
+// Size of a resized image with its padding.
+Size padded_size(const PreProcess &pre, Size resized, int32_t stride);
+
+// Resizes an image and pads it.
+void resize(const PreProcess &pre, const Pixels &image, Size resized,
+            Size padded, ThreadPool *pool, uint8_t *out);
+
+// Scores (scores.cpp):
+
+// What leaves a network: height x width x channels codes. Of a detector these
+// are the logits of all levels, then the box codes, then the factors.
+struct Map {
+  const int32_t *codes = nullptr;
+  int32_t channels = 0;
+  Size size;
+};
+
+// A class of a prior of a level. Its index counts rows, columns, priors and
+// classes, which is the order of a map's logits.
+struct Candidate {
+  int64_t rank = 0;
+  size_t level = 0;
+  int64_t index = 0;
+};
+
+// The best candidates of a level, in order.
+std::vector<Candidate> top_candidates(const PostProcess &post,
+                                      const std::vector<Map> &maps,
+                                      size_t level, ThreadPool *pool);
+
+// Of candidates of all levels, keeps the best ones in their order.
+void keep_top(int64_t count, std::vector<Candidate> *candidates);
+
+// The rank by which a candidate is sorted for non-maximum suppression.
+int64_t final_rank(const PostProcess &post, const std::vector<Map> &maps,
+                   const Candidate &candidate);
+
+// The score of a final rank, in 2^-24.
+int64_t score_of(const Scores &scores, int64_t rank);
+
+// Replaces logits in Q16 by multiples of their exponentials. Returns their sum.
+int64_t exponentiate(const Curve &exp, size_t count, int64_t *logits);
+
+// Replaces logits in Q16 by their softmax, in 2^-24.
+void softmax(const Curve &exp, size_t count, int64_t *logits);
+
+// Boxes (boxes.cpp):
+
+// Left, upper, right and lower edge.
+struct Edges {
+  int64_t x0 = 0, y0 = 0, x1 = 0, y1 = 0;
+
+  int64_t width() const { return x1 - x0; }
+  int64_t height() const { return y1 - y0; }
+  int64_t area() const { return width() * height(); }
+  bool has_area() const { return width() > 0 && height() > 0; }
+};
+
+struct Box {
+  Edges edges;  // 256ths of a pixel
+  int32_t label = 0;
+  int64_t rank = 0;  // of two boxes, the one of the larger is better
+};
+
+// The box that a prior of a level stands for, in Q12 pixels. Its index counts
+// rows, columns and priors.
+Edges decode(const Decoder &decoder, size_t level, const Map &codes,
+             int64_t index);
+
+// An anchor, moved and scaled by four codes: dx, dy, dw, dh.
+Edges decode_deltas(const Anchor &from, const int32_t *codes,
+                    const Multipliers &table, int64_t limit, const Curve &exp);
+
+// Edges in Q12 pixels, clipped to near..far pixels and rounded to 256ths.
+Edges clip(const Edges &wide, int64_t near, Size far);
+
+// Non-maximum suppression: drops each box that overlaps a better one of its
+// label too much, and keeps so many of the rest, the best first.
+void nms(int64_t overlap, int64_t keep, size_t labels,
+         std::vector<Box> *boxes);
+
+// Second stages (rois.cpp):
+
+// Replaces proposals by the boxes that the stages make of them. The size is
+// that of the network's image without its padding.
+Status refine_proposals(Interpreter *interpreter, const std::vector<Map> &maps,
+                        Size size, std::vector<Box> *boxes);
 
 }  // namespace aqd

@@ -1,5 +1,5 @@
 // What precedes the network and what follows it: docs/integer_contract.md,
-// sections 6 to 8. The twin of integer/detector.py.
+// sections 6 to 8. The twin of program/detector.py.
 
 #pragma once
 
@@ -56,13 +56,7 @@ struct BoxLevel {
   }
 };
 
-enum class DecoderKind : uint8_t {
-  kAnchors,
-  kCells,
-  kPoints,
-  kExponents,
-  kBins,
-};
+enum class DecoderKind : uint8_t { kAnchors, kCells, kPoints, kExponents, kBins };
 
 struct Decoder {
   DecoderKind kind = DecoderKind::kAnchors;
@@ -79,11 +73,7 @@ struct Decoder {
 };
 
 enum class ScoreKind : uint8_t {
-  kSigmoid,
-  kProduct,
-  kBestClass,
-  kGeometricMean,
-  kSoftmax,
+  kSigmoid, kProduct, kBestClass, kGeometricMean, kSoftmax
 };
 
 struct Scores {

@@ -1,4 +1,4 @@
-#include "detect/preprocess.h"
+#include "detect/detect.h"
 
 #include <algorithm>
 #include <cstring>
