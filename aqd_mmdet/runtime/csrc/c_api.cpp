@@ -12,25 +12,21 @@
 #include "aqd.h"
 #include "detect/detect.h"
 #include "format/reader.h"
-#include "interpreter_pool.h"
+#include "interpreter.h"
 
-// After loading, only the interpreters change.
+// After loading, only interpreters and the work of threads change.
 struct aqd_model {
   aqd::Model content;
+  std::unique_ptr<aqd::ThreadPool> threads;
   std::unique_ptr<aqd::InterpreterPool> interpreters;
 };
 
 namespace {
 
-using aqd::Status;
-
 // Status is aqd_status.
-constexpr int code(Status status) { return static_cast<int>(status); }
-
-static_assert(code(Status::kOk) == AQD_OK &&
-              code(Status::kBadFile) == AQD_BAD_FILE &&
-              code(Status::kBadInput) == AQD_BAD_INPUT &&
-              code(Status::kNoMemory) == AQD_NO_MEMORY);
+static_assert(int{aqd::kOk} == AQD_OK && int{aqd::kBadFile} == AQD_BAD_FILE &&
+              int{aqd::kBadInput} == AQD_BAD_INPUT &&
+              int{aqd::kNoMemory} == AQD_NO_MEMORY);
 
 // The item of an index, or null.
 template <typename Item>
@@ -39,11 +35,13 @@ const Item *item(const std::vector<Item> &items, int index) {
   return index >= 0 && i < items.size() ? &items[i] : nullptr;
 }
 
-void tell(const std::string &what, char *message, size_t capacity) {
-  if (capacity == 0) return;
+// Returns a status, and tells what is wrong.
+int told(int status, const std::string &what, char *message, size_t capacity) {
+  if (capacity == 0) return status;
   const size_t count = std::min(capacity - 1, what.size());
   std::memcpy(message, what.data(), count);
   message[count] = '\0';
+  return status;
 }
 
 // The set of instructions of a name, or the best one; null if there is none.
@@ -92,34 +90,32 @@ int aqd_load(const void *content, size_t length, const aqd_options *options,
   const aqd_options plain = {sizeof plain, 1, nullptr};
   const aqd_options &chosen = options == nullptr ? plain : *options;
   std::string mistake = mistake_in(chosen);
-  if (!mistake.empty()) {
-    tell(mistake, message, capacity);
-    return AQD_BAD_INPUT;
-  }
+  if (!mistake.empty()) return told(AQD_BAD_INPUT, mistake, message, capacity);
   std::unique_ptr<aqd_model> made(new (std::nothrow) aqd_model);
   if (made == nullptr) return AQD_NO_MEMORY;
   const uint8_t *bytes = static_cast<const uint8_t *>(content);
   if (!aqd::load_model(bytes, length, &made->content, &mistake)) {
-    tell(mistake, message, capacity);
-    return AQD_BAD_FILE;
+    return told(AQD_BAD_FILE, mistake, message, capacity);
   }
   const aqd::Isa &isa = *find_isa(chosen.isa);
+  made->threads.reset(new (std::nothrow) aqd::ThreadPool(chosen.threads));
+  if (made->threads == nullptr) return AQD_NO_MEMORY;
   made->interpreters.reset(new (std::nothrow) aqd::InterpreterPool(
-      made->content, isa, chosen.threads));
+      made->content, isa, made->threads.get()));
   if (made->interpreters == nullptr) return AQD_NO_MEMORY;
   aqd::prepare(isa, &made->content);
 #ifdef __GLIBC__
   // What was freed lies between what stays: a fifth of what loading took.
   malloc_trim(0);
 #endif
-  tell(made->content.refusal, message, capacity);
   *model = made.release();
-  return AQD_OK;
+  return told(AQD_OK, (*model)->content.refusal, message, capacity);
 }
 
 void aqd_free(aqd_model *model) {
-  if (model != nullptr && model->interpreters->is_forked()) {
-    model->interpreters.release()->forget();
+  if (model != nullptr && model->threads->is_forked()) {
+    // Left alone: threads that are not there cannot be waited for.
+    static_cast<void>(model->threads.release());
   }
   delete model;
 }
@@ -142,13 +138,13 @@ int aqd_output_shape(aqd_model *model, int program, int output, int32_t height,
     const aqd::Tensor *found = interpreter->output(
         static_cast<size_t>(program), static_cast<size_t>(output),
         {height, width});
-    if (found == nullptr) return Status::kBadInput;
+    if (found == nullptr) return aqd::kBadInput;
     shape[0] = found->channels;
     shape[1] = found->size.height;
     shape[2] = found->size.width;
-    return Status::kOk;
+    return aqd::kOk;
   };
-  return code(model->interpreters->run(tell_shape));
+  return model->interpreters->run(tell_shape);
 }
 
 int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
@@ -160,7 +156,7 @@ int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
     return interpreter->run(static_cast<size_t>(program), input, count,
                             {height, width}, outputs);
   };
-  return code(model->interpreters->run(run));
+  return model->interpreters->run(run);
 }
 
 int aqd_detect(aqd_model *model, const uint8_t *pixels, int32_t height,
@@ -171,8 +167,8 @@ int aqd_detect(aqd_model *model, const uint8_t *pixels, int32_t height,
   const auto detect = [&](aqd::Interpreter *interpreter) {
     return aqd::detect(interpreter, {pixels, {height, width}, stride}, &all);
   };
-  const Status status = model->interpreters->run(detect);
-  if (status != Status::kOk) return code(status);
+  const int status = model->interpreters->run(detect);
+  if (status != AQD_OK) return status;
   *count = static_cast<int32_t>(all.size());
   for (int32_t i = 0; i < std::min(capacity, *count); ++i) {
     const aqd::Detection &each = all[static_cast<size_t>(i)];

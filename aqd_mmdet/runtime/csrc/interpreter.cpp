@@ -16,7 +16,31 @@ class Execution {
 
   // Plans the program, if it is not planned for this size. Returns whether it
   // takes an input of this size.
-  bool plan_for(Size input);
+  bool plan_for(Size input) {
+    if (!tensors_.empty() && same(plan_.input, input)) return true;
+    tensors_.clear();
+    steps_.clear();
+    if (input.height <= 0 || input.width <= 0 ||
+        input.height % program_.stride != 0 ||
+        input.width % program_.stride != 0 ||
+        !make_plan(program_, isa_, input, &plan_)) {
+      return false;
+    }
+    for (size_t i = 0; i < program_.nodes.size(); ++i) {
+      const Op &op = program_.nodes[i].op;
+      tensors_.push_back({nullptr, op.grid.type(), op.channels, plan_.sizes[i]});
+    }
+    Tensor given = tensors_[0];
+    given.type = node(0).op.is<ImageOp>() ? Type::kU8 : Type::kI32;
+    tensors_.push_back(given);
+    for (size_t i = 0; i < program_.nodes.size(); ++i) {
+      const int position = static_cast<int>(i);
+      const Node &each = program_.nodes[i];
+      const bool is_run = can_be_root(each.op) || each.is_stored;
+      if (each.root == position && is_run) steps_.push_back(step_of(position));
+    }
+    return true;
+  }
 
   const Tensor *output(size_t index) const {
     return tensor(program_.outputs[index]);
@@ -28,7 +52,31 @@ class Execution {
   }
 
   void run(const void *inputs, int32_t count, int32_t *const *outputs,
-           uint8_t *memory, ThreadPool *pool);
+                      uint8_t *memory, ThreadPool *pool) {
+    Tensor &given = tensors_.back();
+    uint8_t *scratch = memory + plan_.peak;
+    // Kernels only read what they are given.
+    uint8_t *input = const_cast<uint8_t *>(static_cast<const uint8_t *>(inputs));
+    for (size_t image = 0; image < static_cast<size_t>(count); ++image) {
+      given.data = input + image * given.count() * bytes_of(given.type);
+      place_tensors(image, outputs, memory);
+      for (const Step &step : steps_) {
+        const Op &op = step.node->op;
+        if (step.fused.ops.empty()) {
+          op.info->run(op, step.inputs.data(), *step.output, pool);
+        } else if (step.node->packed.has_kernel) {
+          isa_.run_fused(step.fused, scratch, plan_.scratch, pool);
+        } else {
+          run_fused(step.fused);
+        }
+      }
+      for (size_t o = 0; o < program_.outputs.size(); ++o) {
+        const Tensor &made = *output(o);
+        int32_t *to = outputs[o] + image * made.count();
+        if (made.data != to) widen(made, to);
+      }
+    }
+  }
 
  private:
   // A root with its post-ops, or an operator that is not fused.
@@ -45,9 +93,70 @@ class Execution {
   const Tensor *tensor(int position) const {
     return &tensors_[static_cast<size_t>(position)];
   }
-  Step step_of(int position) const;
-  FusedOp fused_op(const Node &root) const;
-  void place_tensors(size_t image, int32_t *const *outputs, uint8_t *memory);
+
+  Step step_of(int position) const {
+    Step step;
+    step.node = &node(position);
+    step.output = tensor(position);
+    if (can_be_root(step.node->op)) {
+      step.fused = fused_op(*step.node);
+      return step;
+    }
+    if (position == 0) step.inputs.push_back(&tensors_.back());
+    for (const int input : step.node->op.inputs) {
+      step.inputs.push_back(tensor(input));
+    }
+    return step;
+  }
+
+  FusedOp fused_op(const Node &root) const {
+    std::vector<int> members = {root.root};
+    members.insert(members.end(), root.post_ops.begin(), root.post_ops.end());
+    FusedOp fused;
+    for (const int position : members) {
+      PostOp each;
+      each.node = &node(position);
+      if (each.node->is_stored) each.out = tensor(position);
+      const std::vector<int> &inputs = each.op().inputs;
+      for (size_t i = 0; i < inputs.size(); ++i) {
+        if (node(inputs[i]).root == root.root && position != root.root) {
+          const auto at = std::find(members.begin(), members.end(), inputs[i]);
+          each.inputs[i].index = static_cast<int>(at - members.begin());
+        } else {
+          each.inputs[i].tensor = tensor(inputs[i]);
+        }
+      }
+      fused.ops.push_back(each);
+    }
+    const Tensor *out = tensor(root.root);
+    fused.size = out->size;
+    fused.channels = out->channels;
+    fused.x = root.packed.reads_pixels ? &tensors_.back()
+                                       : tensor(root.op.inputs[0]);
+    return fused;
+  }
+
+  // Outputs are written to the caller's memory, and until then it has the tensors
+  // that they donate it to.
+  void place_tensors(size_t image, int32_t *const *outputs,
+                                uint8_t *memory) {
+    const size_t count = program_.nodes.size();
+    for (size_t i = 0; i < count; ++i) {
+      tensors_[i].data = memory + plan_.offsets[i];
+    }
+    for (size_t o = 0; o < program_.outputs.size(); ++o) {
+      const int position = program_.outputs[o];
+      Tensor &made = tensors_[static_cast<size_t>(position)];
+      if (!node(position).is_placed) {
+        made.data = outputs[o] + image * made.count();
+      }
+    }
+    for (size_t i = 0; i < count; ++i) {
+      if (plan_.donors[i] < 0) continue;
+      void *donated = tensor(plan_.donors[i])->data;
+      tensors_[i].data = line_from(donated) + plan_.offsets[i];
+    }
+  }
 
   const Program &program_;
   const Isa &isa_;
@@ -55,123 +164,6 @@ class Execution {
   std::vector<Tensor> tensors_;  // of all operators; what the first one reads
   std::vector<Step> steps_;      // with pointers to tensors
 };
-
-bool Execution::plan_for(Size input) {
-  if (!tensors_.empty() && same(plan_.input, input)) return true;
-  tensors_.clear();
-  steps_.clear();
-  if (input.height <= 0 || input.width <= 0 ||
-      input.height % program_.stride != 0 ||
-      input.width % program_.stride != 0 ||
-      !make_plan(program_, isa_, input, &plan_)) {
-    return false;
-  }
-  for (size_t i = 0; i < program_.nodes.size(); ++i) {
-    const Op &op = program_.nodes[i].op;
-    tensors_.push_back({nullptr, op.grid.type(), op.channels, plan_.sizes[i]});
-  }
-  Tensor given = tensors_[0];
-  given.type = node(0).op.is<ImageOp>() ? Type::kU8 : Type::kI32;
-  tensors_.push_back(given);
-  for (size_t i = 0; i < program_.nodes.size(); ++i) {
-    const int position = static_cast<int>(i);
-    const Node &each = program_.nodes[i];
-    const bool is_run = can_be_root(each.op) || each.is_stored;
-    if (each.root == position && is_run) steps_.push_back(step_of(position));
-  }
-  return true;
-}
-
-Execution::Step Execution::step_of(int position) const {
-  Step step;
-  step.node = &node(position);
-  step.output = tensor(position);
-  if (can_be_root(step.node->op)) {
-    step.fused = fused_op(*step.node);
-    return step;
-  }
-  if (position == 0) step.inputs.push_back(&tensors_.back());
-  for (const int input : step.node->op.inputs) {
-    step.inputs.push_back(tensor(input));
-  }
-  return step;
-}
-
-FusedOp Execution::fused_op(const Node &root) const {
-  std::vector<int> members = {root.root};
-  members.insert(members.end(), root.post_ops.begin(), root.post_ops.end());
-  FusedOp fused;
-  for (const int position : members) {
-    PostOp each;
-    each.node = &node(position);
-    if (each.node->is_stored) each.out = tensor(position);
-    const std::vector<int> &inputs = each.op().inputs;
-    for (size_t i = 0; i < inputs.size(); ++i) {
-      if (node(inputs[i]).root == root.root && position != root.root) {
-        const auto at = std::find(members.begin(), members.end(), inputs[i]);
-        each.inputs[i].index = static_cast<int>(at - members.begin());
-      } else {
-        each.inputs[i].tensor = tensor(inputs[i]);
-      }
-    }
-    fused.ops.push_back(each);
-  }
-  const Tensor *out = tensor(root.root);
-  fused.size = out->size;
-  fused.channels = out->channels;
-  fused.x = root.packed.reads_pixels ? &tensors_.back()
-                                     : tensor(root.op.inputs[0]);
-  return fused;
-}
-
-// Outputs are written to the caller's memory, and until then it has the tensors
-// that they donate it to.
-void Execution::place_tensors(size_t image, int32_t *const *outputs,
-                              uint8_t *memory) {
-  const size_t count = program_.nodes.size();
-  for (size_t i = 0; i < count; ++i) {
-    tensors_[i].data = memory + plan_.offsets[i];
-  }
-  for (size_t o = 0; o < program_.outputs.size(); ++o) {
-    const int position = program_.outputs[o];
-    Tensor &made = tensors_[static_cast<size_t>(position)];
-    if (!node(position).is_placed) {
-      made.data = outputs[o] + image * made.count();
-    }
-  }
-  for (size_t i = 0; i < count; ++i) {
-    if (plan_.donors[i] < 0) continue;
-    void *donated = tensor(plan_.donors[i])->data;
-    tensors_[i].data = line_from(donated) + plan_.offsets[i];
-  }
-}
-
-void Execution::run(const void *inputs, int32_t count, int32_t *const *outputs,
-                    uint8_t *memory, ThreadPool *pool) {
-  Tensor &given = tensors_.back();
-  uint8_t *scratch = memory + plan_.peak;
-  // Kernels only read what they are given.
-  uint8_t *input = const_cast<uint8_t *>(static_cast<const uint8_t *>(inputs));
-  for (size_t image = 0; image < static_cast<size_t>(count); ++image) {
-    given.data = input + image * given.count() * bytes_of(given.type);
-    place_tensors(image, outputs, memory);
-    for (const Step &step : steps_) {
-      const Op &op = step.node->op;
-      if (step.fused.ops.empty()) {
-        op.info->run(op, step.inputs.data(), *step.output, pool);
-      } else if (step.node->packed.has_kernel) {
-        isa_.run_fused(step.fused, scratch, plan_.scratch, pool);
-      } else {
-        run_fused(step.fused);
-      }
-    }
-    for (size_t o = 0; o < program_.outputs.size(); ++o) {
-      const Tensor &made = *output(o);
-      int32_t *to = outputs[o] + image * made.count();
-      if (made.data != to) widen(made, to);
-    }
-  }
-}
 
 uint8_t *Buffer::get(int64_t bytes) {
   if (bytes > bytes_) {
@@ -201,11 +193,39 @@ const Tensor *Interpreter::output(size_t program, size_t index, Size input) {
 Status Interpreter::run(size_t program, const void *inputs, int32_t count,
                             Size size, int32_t *const *outputs) {
   Execution &execution = executions_[program];
-  if (!execution.plan_for(size)) return Status::kBadInput;
+  if (!execution.plan_for(size)) return kBadInput;
   uint8_t *arena = arena_.get(execution.memory(pool_.threads()));
-  if (arena == nullptr) return Status::kNoMemory;
+  if (arena == nullptr) return kNoMemory;
   execution.run(inputs, count, outputs, arena, &pool_);
-  return Status::kOk;
+  return kOk;
+}
+
+InterpreterPool::InterpreterPool(const Model &model, const Isa &isa,
+                                 ThreadPool *pool)
+    : model_(model), isa_(isa), pool_(*pool),
+      free_(static_cast<size_t>(pool->most_callers())) {}
+
+InterpreterPool::~InterpreterPool() {
+  for (const std::atomic<Interpreter *> &each : free_) delete each.load();
+}
+
+std::unique_ptr<Interpreter> InterpreterPool::take() {
+  std::unique_ptr<Interpreter> taken;
+  for (std::atomic<Interpreter *> &each : free_) {
+    taken.reset(each.exchange(nullptr));
+    if (taken != nullptr) return taken;
+  }
+  taken.reset(new (std::nothrow) Interpreter(model_, isa_, &pool_));
+  return taken;
+}
+
+void InterpreterPool::give_back(std::unique_ptr<Interpreter> interpreter) {
+  for (std::atomic<Interpreter *> &each : free_) {
+    Interpreter *none = nullptr;
+    if (!each.compare_exchange_strong(none, interpreter.get())) continue;
+    static_cast<void>(interpreter.release());
+    return;
+  }
 }
 
 void prepare(const Isa &isa, Model *model) {

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <memory>
 
 #include "format/model.h"
@@ -10,7 +11,7 @@
 namespace aqd {
 
 // What became of a call, by the numbers of the C API.
-enum class Status { kOk = 0, kBadFile = 1, kBadInput = 2, kNoMemory = 3 };
+enum Status { kOk = 0, kBadFile = 1, kBadInput = 2, kNoMemory = 3 };
 
 class Execution;
 
@@ -56,6 +57,39 @@ class Interpreter {
   Buffer arena_;  // a program's tensors, and what threads need
   Buffer image_;  // of the network
   Buffer maps_;   // what leaves the network
+};
+
+// The interpreters of a model. There are as many as calls that ever ran at a
+// time. It takes no lock, so that a forked process may use its copy.
+class InterpreterPool {
+ public:
+  InterpreterPool(const Model &model, const Isa &isa, ThreadPool *pool);
+  ~InterpreterPool();
+  InterpreterPool(const InterpreterPool &) = delete;
+  InterpreterPool &operator=(const InterpreterPool &) = delete;
+
+  // Waits for a turn, and calls work(interpreter), which returns a status.
+  template <typename Work>
+  Status run(const Work &work) {
+    pool_.enter();
+    std::unique_ptr<Interpreter> taken = take();
+    const Status status = taken == nullptr ? kNoMemory : work(taken.get());
+    give_back(std::move(taken));
+    pool_.leave();
+    return status;
+  }
+
+ private:
+  // Returns one that is free, or a new one; null if there is no memory.
+  std::unique_ptr<Interpreter> take();
+  void give_back(std::unique_ptr<Interpreter> interpreter);
+
+  const Model &model_;
+  const Isa &isa_;
+  ThreadPool &pool_;
+  // Those that are free. The first are used most: their plans and memory are
+  // likely to fit.
+  std::vector<std::atomic<Interpreter *>> free_;
 };
 
 // Lets a set of instructions prepare the programs. Then they never change.

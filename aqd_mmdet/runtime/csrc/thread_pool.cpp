@@ -38,6 +38,8 @@ ThreadPool::ThreadPool(int threads) : owner_(getpid()) {
     if (pthread_create(&worker, nullptr, work, this) != 0) break;
     workers_.push_back(worker);
   }
+  const int processors = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  most_callers_ = std::max(this->threads(), processors);
 }
 
 ThreadPool::~ThreadPool() {
@@ -50,6 +52,32 @@ ThreadPool::~ThreadPool() {
 }
 
 bool ThreadPool::is_forked() const { return getpid() != owner_; }
+
+void ThreadPool::enter() {
+  if (is_forked()) return;
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (callers_ < most_callers_) {
+    ++callers_;
+    return;
+  }
+  Waiter self;
+  waiters_.push_back(&self);
+  self.turn.wait(lock, [&] { return self.is_called; });
+}
+
+void ThreadPool::leave() {
+  if (is_forked()) return;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (waiters_.empty()) {
+    --callers_;
+    return;
+  }
+  // The turn passes to the caller that waits longest; no other can take it.
+  Waiter &next = *waiters_.front();
+  waiters_.pop_front();
+  next.is_called = true;
+  next.turn.notify_one();
+}
 
 void ThreadPool::run(int64_t parts, Call call, const void *context) {
   if (parts < 2 || is_full() || is_forked()) {

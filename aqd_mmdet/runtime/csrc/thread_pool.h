@@ -8,6 +8,7 @@
 #define AQD_HAS_THREADS
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <mutex>
 #include <vector>
 
@@ -31,10 +32,12 @@ class ThreadPool {
   ThreadPool(const ThreadPool &) = delete;
   ThreadPool &operator=(const ThreadPool &) = delete;
 
-  // Called before the first run of a caller, and after its last one.
-  void enter() { ++callers_; }
-  void leave() { --callers_; }
-  int callers() const { return callers_; }
+  // Called before the first run of a caller, and after its last one. Callers
+  // beyond the most wait for their turn, first come, first served.
+  void enter();
+  void leave();
+  // As many as there are threads, or processors, if these are more.
+  int most_callers() const { return most_callers_; }
 
   // Calls work(part, thread) for all parts below a count, and returns when all
   // are done. The thread is 0 for the caller, and a worker's own number.
@@ -67,6 +70,12 @@ class ThreadPool {
     void take_parts(int thread);
   };
 
+  // A caller that waits for its turn. It lies on that caller's stack.
+  struct Waiter {
+    std::condition_variable turn;
+    bool is_called = false;
+  };
+
   // Whether there are as many callers as threads, so that no worker may join.
   bool is_full() const { return callers_ >= threads(); }
   void run(int64_t parts, Call call, const void *context);
@@ -76,6 +85,7 @@ class ThreadPool {
 
   std::vector<pthread_t> workers_;
   const pid_t owner_;
+  int most_callers_;
   std::atomic<int> callers_{0};
   std::mutex mutex_;
   std::condition_variable wake_, done_;
@@ -86,6 +96,7 @@ class ThreadPool {
   int started_ = 0;  // workers that took their number
   int busy_ = 0;     // workers at a job
   std::vector<Job *> jobs_;
+  std::deque<Waiter *> waiters_;
 };
 
 #else
@@ -100,6 +111,9 @@ class ThreadPool {
     for (int64_t part = 0; part < parts; ++part) work(part, 0);
   }
 
+  void enter() {}
+  void leave() {}
+  int most_callers() const { return 1; }
   bool is_forked() const { return false; }
   int threads() const { return 1; }
 };

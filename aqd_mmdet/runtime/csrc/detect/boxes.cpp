@@ -81,22 +81,8 @@ int64_t distance(const Decoder &decoder, size_t level, const int32_t *codes,
   }
 }
 
-int64_t intersection(const Edges &a, const Edges &b) {
-  const Edges shared = {std::max(a.x0, b.x0), std::max(a.y0, b.y0),
-                        std::min(a.x1, b.x1), std::min(a.y1, b.y1)};
-  return shared.has_area() ? shared.area() : 0;
-}
-
-}  // namespace
-
-Edges decode_deltas(const Anchor &from, const int32_t *codes,
-                    const Multipliers &table, int64_t limit, const Curve &exp) {
-  const auto [dx, dy, dw, dh] = deltas_of(codes, table, kMaxDelta);
-  return box_around(from.x + rounded(dx * from.width, kDeltaBits),
-                    from.y + rounded(dy * from.height, kDeltaBits), from, dw,
-                    dh, limit, exp);
-}
-
+// The box that a prior of a level stands for, in Q12 pixels. Its index counts
+// rows, columns and priors.
 Edges decode(const Decoder &decoder, size_t level, const Map &map,
              int64_t index) {
   const BoxLevel &from = decoder.levels[level];
@@ -118,6 +104,22 @@ Edges decode(const Decoder &decoder, size_t level, const Map &map,
   const int64_t point_y = y + from.offset.height;
   return {point_x - side(0), point_y - side(1), point_x + side(2),
           point_y + side(3)};
+}
+
+int64_t intersection(const Edges &a, const Edges &b) {
+  const Edges shared = {std::max(a.x0, b.x0), std::max(a.y0, b.y0),
+                        std::min(a.x1, b.x1), std::min(a.y1, b.y1)};
+  return shared.has_area() ? shared.area() : 0;
+}
+
+}  // namespace
+
+Edges decode_deltas(const Anchor &from, const int32_t *codes,
+                    const Multipliers &table, int64_t limit, const Curve &exp) {
+  const auto [dx, dy, dw, dh] = deltas_of(codes, table, kMaxDelta);
+  return box_around(from.x + rounded(dx * from.width, kDeltaBits),
+                    from.y + rounded(dy * from.height, kDeltaBits), from, dw,
+                    dh, limit, exp);
 }
 
 Edges clip(const Edges &wide, int64_t near, Size far) {
@@ -152,6 +154,31 @@ void nms(int64_t overlap, int64_t keep, size_t labels,
     kept.push_back(box);
   }
   *boxes = std::move(kept);
+}
+
+std::vector<Box> find_boxes(const Detector &detector,
+                            const std::vector<Map> &maps, Size size,
+                            ThreadPool *pool) {
+  const PostProcess &post = detector.post;
+  const size_t levels = post.decoder.levels.size();
+  const size_t classes = static_cast<size_t>(post.classes);
+  const int32_t margin = static_cast<int32_t>(post.margin);
+  const Size far = {size.height + margin, size.width + margin};
+  std::vector<Box> boxes;
+  for (const Candidate &each : find_candidates(detector, maps, pool)) {
+    const Edges wide = decode(post.decoder, each.level, maps[levels + each.level],
+                              each.index / post.classes);
+    const Edges edges = clip(wide, -std::max(margin, 0), far);
+    if (!edges.has_area()) continue;
+    // Proposals of one level suppress each other.
+    const int64_t label = detector.has_regions()
+                              ? static_cast<int64_t>(each.level)
+                              : each.index % post.classes;
+    boxes.push_back({edges, static_cast<int32_t>(label), each.rank});
+  }
+  nms(post.overlap, post.keep, detector.has_regions() ? levels : classes,
+      &boxes);
+  return boxes;
 }
 
 }  // namespace aqd

@@ -17,16 +17,16 @@ Status run_network(Interpreter *interpreter, const void *input, Size size,
   std::vector<int64_t> starts;
   for (size_t i = 0; i < interpreter->model().programs[0].outputs.size(); ++i) {
     const Tensor *output = interpreter->output(0, i, size);
-    if (output == nullptr) return Status::kBadInput;
+    if (output == nullptr) return kBadInput;
     maps->push_back({nullptr, output->channels, output->size});
     starts.push_back(bytes);
     // Each begins with a line of the cache.
     bytes += whole_lines(int64_t{output->size.height} * output->size.width *
                          output->channels * 4);
-    if (bytes > kMaxBytes) return Status::kNoMemory;
+    if (bytes > kMaxBytes) return kNoMemory;
   }
   uint8_t *memory = interpreter->maps()->get(bytes);
-  if (memory == nullptr) return Status::kNoMemory;
+  if (memory == nullptr) return kNoMemory;
   std::vector<int32_t *> outputs;
   for (size_t i = 0; i < maps->size(); ++i) {
     outputs.push_back(reinterpret_cast<int32_t *>(memory + starts[i]));
@@ -45,44 +45,6 @@ bool are_of_one_size(const PostProcess &post, const std::vector<Map> &maps) {
   return true;
 }
 
-Box box_of(const PostProcess &post, const std::vector<Map> &maps,
-           const Candidate &candidate, Size size) {
-  const Map &codes = maps[post.decoder.levels.size() + candidate.level];
-  const Edges wide = decode(post.decoder, candidate.level, codes,
-                            candidate.index / post.classes);
-  const int32_t margin = static_cast<int32_t>(post.margin);
-  return {clip(wide, -std::max(margin, 0),
-               {size.height + margin, size.width + margin}),
-          static_cast<int32_t>(candidate.index % post.classes),
-          final_rank(post, maps, candidate)};
-}
-
-// Boxes in an image of a size without its padding; of a detector with a second
-// stage, its proposals.
-std::vector<Box> find_boxes(const Detector &detector,
-                            const std::vector<Map> &maps, Size size,
-                            ThreadPool *pool) {
-  const PostProcess &post = detector.post;
-  const size_t levels = post.decoder.levels.size();
-  std::vector<Candidate> candidates;
-  for (size_t level = 0; level < levels; ++level) {
-    const std::vector<Candidate> best = top_candidates(post, maps, level, pool);
-    candidates.insert(candidates.end(), best.begin(), best.end());
-  }
-  if (!detector.has_regions()) keep_top(post.total, &candidates);
-  std::vector<Box> boxes;
-  for (const Candidate &each : candidates) {
-    Box box = box_of(post, maps, each, size);
-    // Proposals of one level suppress each other.
-    if (detector.has_regions()) box.label = static_cast<int32_t>(each.level);
-    if (box.edges.has_area()) boxes.push_back(box);
-  }
-  const size_t classes = static_cast<size_t>(post.classes);
-  nms(post.overlap, post.keep, detector.has_regions() ? levels : classes,
-      &boxes);
-  return boxes;
-}
-
 // An edge in the image that was given.
 int32_t rescaled(int64_t edge, int32_t to, int32_t from) {
   const int64_t wide = floored(2 * edge * from + to, 2 * int64_t{to});
@@ -95,22 +57,22 @@ Status detect(Interpreter *interpreter, const Pixels &image,
                   std::vector<Detection> *found) {
   const Model &model = interpreter->model();
   const Detector &detector = model.detector;
-  if (!model.refusal.empty()) return Status::kBadFile;
-  if (!is_image(image)) return Status::kBadInput;
+  if (!model.refusal.empty()) return kBadFile;
+  if (!is_image(image)) return kBadInput;
   const Size from = image.size, to = resized_size(detector.pre, from);
   const Size padded = padded_size(detector.pre, to, model.programs[0].stride);
   uint8_t *pixels = interpreter->image()->get(int64_t{padded.height} *
                                               padded.width * kColours);
-  if (pixels == nullptr) return Status::kNoMemory;
+  if (pixels == nullptr) return kNoMemory;
   resize(detector.pre, image, to, padded, interpreter->pool(), pixels);
   std::vector<Map> maps;
   Status status = run_network(interpreter, pixels, padded, &maps);
-  if (status != Status::kOk) return status;
-  if (!are_of_one_size(detector.post, maps)) return Status::kBadInput;
+  if (status != kOk) return status;
+  if (!are_of_one_size(detector.post, maps)) return kBadInput;
   std::vector<Box> boxes = find_boxes(detector, maps, to, interpreter->pool());
   if (detector.has_regions()) {
     status = refine_proposals(interpreter, maps, to, &boxes);
-    if (status != Status::kOk) return status;
+    if (status != kOk) return status;
   }
   for (const Box &box : boxes) {
     const int64_t score = detector.has_regions()
@@ -122,7 +84,7 @@ Status detect(Interpreter *interpreter, const Pixels &image,
                       rescaled(box.edges.y1, to.height, from.height),
                       box.label, static_cast<int32_t>(score)});
   }
-  return Status::kOk;
+  return kOk;
 }
 
 }  // namespace aqd

@@ -58,19 +58,13 @@ struct Candidate {
   int64_t index = 0;
 };
 
-// The best candidates of a level, in order.
-std::vector<Candidate> top_candidates(const PostProcess &post,
-                                      const std::vector<Map> &maps,
-                                      size_t level, ThreadPool *pool);
+// The best candidates of all levels, in the order of levels, with the ranks that
+// sort them for non-maximum suppression.
+std::vector<Candidate> find_candidates(const Detector &detector,
+                                       const std::vector<Map> &maps,
+                                       ThreadPool *pool);
 
-// Of candidates of all levels, keeps the best ones in their order.
-void keep_top(int64_t count, std::vector<Candidate> *candidates);
-
-// The rank by which a candidate is sorted for non-maximum suppression.
-int64_t final_rank(const PostProcess &post, const std::vector<Map> &maps,
-                   const Candidate &candidate);
-
-// The score of a final rank, in 2^-24.
+// The score of a rank, in 2^-24.
 int64_t score_of(const Scores &scores, int64_t rank);
 
 // Replaces logits in Q16 by multiples of their exponentials. Returns their sum.
@@ -97,10 +91,11 @@ struct Box {
   int64_t rank = 0;  // of two boxes, the one of the larger is better
 };
 
-// The box that a prior of a level stands for, in Q12 pixels. Its index counts
-// rows, columns and priors.
-Edges decode(const Decoder &decoder, size_t level, const Map &codes,
-             int64_t index);
+// Boxes in an image of a size without its padding; of a detector with a second
+// stage, its proposals.
+std::vector<Box> find_boxes(const Detector &detector,
+                            const std::vector<Map> &maps, Size size,
+                            ThreadPool *pool);
 
 // An anchor, moved and scaled by four codes: dx, dy, dw, dh.
 Edges decode_deltas(const Anchor &from, const int32_t *codes,
@@ -116,8 +111,7 @@ void nms(int64_t overlap, int64_t keep, size_t labels,
 
 // Second stages (rois.cpp):
 
-// Replaces proposals by the boxes that the stages make of them. The size is
-// that of the network's image without its padding.
+// Replaces proposals by the boxes that the stages make of them.
 Status refine_proposals(Interpreter *interpreter, const std::vector<Map> &maps,
                         Size size, std::vector<Box> *boxes);
 

@@ -107,7 +107,7 @@ struct RegionStage {
   int64_t samples = 0;
   int32_t channels = 0;     // of the maps
   int64_t largest = 0;      // magnitude of their codes
-  bool is_agnostic = true;  // whether all classes have the same box codes
+  size_t codes = 4;         // box codes: of all classes, or four of each
   Multipliers logits, deltas;
 };
 

@@ -23,7 +23,6 @@ struct Interpolation {
 // Positions of n outputs in k pixels.
 std::vector<Interpolation> interpolations(int32_t n, int32_t k) {
   std::vector<Interpolation> made;
-  made.reserve(static_cast<size_t>(n));
   const int64_t last = int64_t{k - 1} * kOne;
   for (int64_t i = 0; i < n; ++i) {
     const int64_t at = floored(
@@ -36,29 +35,22 @@ std::vector<Interpolation> interpolations(int32_t n, int32_t k) {
   return made;
 }
 
-// Rows of an image resized across; the last two are kept, since the next row
+// Rows of an image resized across. The last two are kept, since the next row
 // that is made mostly reads one of them again.
 class Rows {
  public:
   Rows(const PreProcess &pre, const Pixels &image,
        const std::vector<Interpolation> &columns)
-      : pre_(pre), image_(image), columns_(columns) {
-    for (std::vector<int32_t> &row : rows_) {
-      row.resize(columns.size() * kColours);
-    }
-  }
+      : pre_(pre), image_(image), columns_(columns) {}
 
   const int32_t *at(int32_t y) {
     const size_t slot = static_cast<size_t>(y & 1);
-    int32_t *row = rows_[slot].data();
-    if (held_[slot] != y) resize(y, row);
+    std::vector<int32_t> &row = rows_[slot];
+    if (held_[slot] == y) return row.data();
     held_[slot] = y;
-    return row;
-  }
-
- private:
-  void resize(int32_t y, int32_t *to) const {
+    row.resize(columns_.size() * kColours);
     const uint8_t *from = image_.data + y * image_.stride;
+    int32_t *to = row.data();
     for (const Interpolation &each : columns_) {
       const uint8_t *left = from + ptrdiff_t{each.first} * kColours;
       const uint8_t *right = from + ptrdiff_t{each.second} * kColours;
@@ -68,8 +60,10 @@ class Rows {
       if (pre_.is_bgr) std::swap(to[0], to[kColours - 1]);
       to += kColours;
     }
+    return row.data();
   }
 
+ private:
   const PreProcess &pre_;
   const Pixels &image_;
   const std::vector<Interpolation> &columns_;

@@ -36,29 +36,23 @@ AxisSamples samples_of(int64_t low, int64_t high, int64_t stride,
       stage.samples > 0 ? stage.samples : std::max<int64_t>(1, pixels);
   const int64_t halves = 2 * bins * axis.samples;
   const int64_t below = halves * stride;
-  for (int64_t i = 0; i < bins; ++i) {
-    AxisSamples::Bin bin;
-    for (int64_t j = 0; j < axis.samples; ++j) {
-      const int64_t number = i * axis.samples + j;
-      const int64_t above = low * halves + (high - low) * (2 * number + 1);
-      // The centre of a pixel is half a pixel behind its edge.
-      const int64_t at = floored(2 * above + below, 2 * below) - kOne / 2;
-      if (at < -kOne || at > length * kOne) continue;
-      const int64_t inside = std::clamp<int64_t>(at, 0, (length - 1) * kOne);
-      const int64_t pixel = inside >> kWeightBits, part = inside & (kOne - 1);
-      if (bin.weights.empty()) bin.first = pixel;
-      // Samples come by growing pixels.
-      const size_t k = static_cast<size_t>(pixel - bin.first);
-      const size_t reached = k + (part > 0 ? 2 : 1);
-      bin.weights.resize(std::max(bin.weights.size(), reached));
-      bin.weights[k] += kOne - part;
-      if (part > 0) bin.weights[k + 1] += part;
-    }
-    if (!bin.weights.empty()) {
-      if (axis.end == 0) axis.begin = bin.first;
-      axis.end = bin.first + static_cast<int64_t>(bin.weights.size());
-    }
-    axis.bins.push_back(std::move(bin));
+  for (int64_t number = 0; number < bins * axis.samples; ++number) {
+    if (number % axis.samples == 0) axis.bins.emplace_back();
+    AxisSamples::Bin &bin = axis.bins.back();
+    const int64_t above = low * halves + (high - low) * (2 * number + 1);
+    // The centre of a pixel is half a pixel behind its edge.
+    const int64_t at = floored(2 * above + below, 2 * below) - kOne / 2;
+    if (at < -kOne || at > length * kOne) continue;
+    const int64_t inside = std::clamp<int64_t>(at, 0, (length - 1) * kOne);
+    const int64_t pixel = inside >> kWeightBits, part = inside & (kOne - 1);
+    if (bin.weights.empty()) bin.first = pixel;
+    if (axis.end == 0) axis.begin = pixel;
+    axis.end = pixel + (part > 0 ? 2 : 1);
+    // Samples come by growing pixels.
+    bin.weights.resize(static_cast<size_t>(axis.end - bin.first));
+    const size_t k = static_cast<size_t>(pixel - bin.first);
+    bin.weights[k] += kOne - part;
+    if (part > 0) bin.weights[k + 1] += part;
   }
   return axis;
 }
@@ -168,17 +162,13 @@ class RoiHeads {
     for (size_t i = 0; i < stages.size(); ++i) {
       if (i > 0) refine_all(stages[i - 1]);
       const Status status = run_stage(i);
-      if (status != Status::kOk) return status;
+      if (status != kOk) return status;
     }
     collect(stages.back());
-    return Status::kOk;
+    return kOk;
   }
 
  private:
-  size_t codes_per_roi(const RegionStage &stage) const {
-    return stage.is_agnostic ? 4 : 4 * classes_;
-  }
-
   // Fills logits_ and codes_, and adds to totals_.
   Status run_stage(size_t index) {
     const RegionStage &stage = detector_.regions.stages[index];
@@ -186,33 +176,34 @@ class RoiHeads {
     const size_t each = bins * bins * static_cast<size_t>(stage.channels);
     std::vector<int32_t> averages(std::min(kBatch, rois_.size()) * each);
     logits_.resize(totals_.size());
-    codes_.resize(rois_.size() * codes_per_roi(stage));
+    codes_.resize(rois_.size() * stage.codes);
     for (size_t first = 0; first < rois_.size(); first += kBatch) {
       const size_t count = std::min(kBatch, rois_.size() - first);
-      interpreter_.pool()->run(
-          static_cast<int64_t>(count), [&](int64_t part, int) {
-            const size_t i = static_cast<size_t>(part);
-            roi_align(stage, &maps_[stage.first_map], rois_[first + i].edges,
-                      &averages[i * each]);
-          });
+      const auto align = [&](int64_t part, int) {
+        const size_t i = static_cast<size_t>(part);
+        roi_align(stage, &maps_[stage.first_map], rois_[first + i].edges,
+                  &averages[i * each]);
+      };
+      interpreter_.pool()->run(static_cast<int64_t>(count), align);
       int32_t *const outputs[] = {&logits_[first * logits_per_roi_],
-                                  &codes_[first * codes_per_roi(stage)]};
+                                  &codes_[first * stage.codes]};
       // The network's program is the first.
       const Status status = interpreter_.run(
           index + 1, averages.data(), static_cast<int32_t>(count),
           {stage.bins, stage.bins}, outputs);
-      if (status != Status::kOk) return status;
+      if (status != kOk) return status;
     }
     for (size_t i = 0; i < logits_.size(); ++i) {
       totals_[i] += requantize(logits_[i], stage.logits, 0, kLargestLogit);
     }
-    return Status::kOk;
+    return kOk;
   }
 
   // A region, moved by the codes of a class that the stage has just made.
   Edges refined(const RegionStage &stage, size_t roi, size_t label) const {
-    const size_t from = stage.is_agnostic ? 0 : 4 * label;
-    const int32_t *codes = &codes_[roi * codes_per_roi(stage) + from];
+    // All classes have the same codes, or each has its own.
+    const size_t from = 4 * label % stage.codes;
+    const int32_t *codes = &codes_[roi * stage.codes + from];
     const Edges wide =
         decode_deltas(anchor_of(rois_[roi].edges), codes, stage.deltas,
                       detector_.regions.limit, detector_.regions.exp);
@@ -266,7 +257,7 @@ class RoiHeads {
 Status refine_proposals(Interpreter *interpreter,
                             const std::vector<Map> &maps, Size size,
                             std::vector<Box> *boxes) {
-  if (boxes->empty()) return Status::kOk;
+  if (boxes->empty()) return kOk;
   return RoiHeads(interpreter, maps, size, boxes).run();
 }
 

@@ -16,47 +16,31 @@ bool is_better(const Candidate &a, const Candidate &b) {
   return a.level != b.level ? a.level < b.level : a.index < b.index;
 }
 
-// The k best candidates of a level. They are offered by growing index; of equal
-// ones the first is better.
-class TopK {
- public:
-  TopK(int64_t count, int64_t least, size_t level)
-      : count_(static_cast<size_t>(count)), least_(least), level_(level) {}
+// Keeps the best candidates. The worst of them is then the last, if any were
+// dropped.
+void keep_best(int64_t count, std::vector<Candidate> *found) {
+  if (static_cast<size_t>(count) >= found->size()) return;
+  const auto last = found->begin() + static_cast<ptrdiff_t>(count) - 1;
+  std::nth_element(found->begin(), last, found->end(), is_better);
+  found->resize(static_cast<size_t>(count));
+}
 
-  // No candidate of a lower rank can be among them.
-  int64_t least() const { return least_; }
+// Candidates of a level, among which are the best. They are offered by growing
+// index; of equal ones the first is better.
+struct TopK {
+  int64_t count;
+  int64_t least;  // no candidate of a lower rank can be among the best
+  size_t level;
+  std::vector<Candidate> found;
 
   void offer(int64_t rank, int64_t index) {
-    if (rank < least_) return;
-    found_.push_back({rank, level_, index});
-    if (found_.size() == 2 * count_) shrink();
-  }
-
-  // Adds the candidates of other indices that another one holds.
-  void add(const TopK &other) {
-    found_.insert(found_.end(), other.found_.begin(), other.found_.end());
-  }
-
-  // The best ones, in order; nothing is offered afterwards.
-  const std::vector<Candidate> &finish() {
-    if (found_.size() > count_) shrink();
-    std::sort(found_.begin(), found_.end(), is_better);
-    return found_;
-  }
-
- private:
-  void shrink() {
-    const auto last = found_.begin() + static_cast<ptrdiff_t>(count_) - 1;
-    std::nth_element(found_.begin(), last, found_.end(), is_better);
-    found_.resize(count_);
+    if (rank < least) return;
+    found.push_back({rank, level, index});
+    if (found.size() < 2 * static_cast<size_t>(count)) return;
+    keep_best(count, &found);
     // Later candidates have larger indices, so that one of equal rank loses.
-    least_ = std::max(least_, found_.back().rank + 1);
+    least = std::max(least, found.back().rank + 1);
   }
-
-  const size_t count_;
-  int64_t least_;
-  const size_t level_;
-  std::vector<Candidate> found_;
 };
 
 int64_t sigmoid(const Scores &scores, const Multipliers &table, int64_t x) {
@@ -79,28 +63,26 @@ bool are_below(const int32_t *codes, int32_t least) {
 // The factors of a level, one for each prior; null if scores have none.
 const int32_t *factors_of(const PostProcess &post, const std::vector<Map> &maps,
                           size_t level) {
-  return post.scores.has_factors()
-             ? maps[2 * post.decoder.levels.size() + level].codes
-             : nullptr;
+  if (!post.scores.has_factors()) return nullptr;
+  return maps[2 * post.decoder.levels.size() + level].codes;
 }
 
-// Offers logits from the first to before the end; of priors whose factor counts,
-// if there are factors.
+// Offers logits from the first to before the end, of priors whose factor counts.
 void offer_logits(const PostProcess &post, const int32_t *logits,
                   const int32_t *factors, int64_t first, int64_t end,
                   TopK *best) {
-  for (int64_t i = first; i < end;) {
-    const int64_t least = std::max<int64_t>(best->least(), INT32_MIN);
+  for (int64_t start = first; start < end; start += kBlock) {
+    const int64_t next = std::min(start + kBlock, end);
+    const int64_t least = std::max<int64_t>(best->least, INT32_MIN);
     if (least > INT32_MAX) return;
-    const int64_t next = std::min(i + kBlock, end);
-    if (next - i == kBlock &&
-        are_below(logits + i, static_cast<int32_t>(least))) {
-      i = next;
+    if (next - start == kBlock &&
+        are_below(logits + start, static_cast<int32_t>(least))) {
       continue;
     }
-    for (; i < next; ++i) {
-      if (logits[i] < best->least()) continue;
-      if (factors == nullptr || factors[i / post.classes] >= post.scores.least) {
+    for (int64_t i = start; i < next; ++i) {
+      if (logits[i] >= best->least &&
+          (factors == nullptr ||
+           factors[i / post.classes] >= post.scores.least)) {
         best->offer(logits[i], i);
       }
     }
@@ -114,11 +96,11 @@ void offer_candidates(const PostProcess &post, const int32_t *logits,
                       TopK *best) {
   const Scores &scores = post.scores;
   const int64_t classes = post.classes;
-  std::vector<int64_t> shares(static_cast<size_t>(classes + 1));
   if (scores.kind == ScoreKind::kSigmoid || scores.kind == ScoreKind::kProduct) {
     offer_logits(post, logits, factors, first * classes, end * classes, best);
     return;
   }
+  std::vector<int64_t> shares(static_cast<size_t>(classes + 1));
   for (int64_t prior = first; prior < end; ++prior) {
     const int64_t start = prior * classes;
     const int32_t *own = logits + start;
@@ -131,7 +113,7 @@ void offer_candidates(const PostProcess &post, const int32_t *logits,
         best->offer(sigmoid(scores, scores.logits, own[c]) * factor, start + c);
       }
     } else {
-      own += prior;  // each prior has a logit more, of the background
+      own += prior;  // each prior has one more logit, of the background
       for (size_t c = 0; c < shares.size(); ++c) {
         shares[c] = requantize(own[c], scores.logits, 0, kLargestLogit);
       }
@@ -143,10 +125,8 @@ void offer_candidates(const PostProcess &post, const int32_t *logits,
   }
 }
 
-}  // namespace
-
-// Priors are divided among threads into few parts, since each part begins with
-// the lowest threshold again.
+// The best candidates of a level. Priors are divided among threads into few
+// parts, since each part begins with the lowest threshold again.
 std::vector<Candidate> top_candidates(const PostProcess &post,
                                       const std::vector<Map> &maps,
                                       size_t level, ThreadPool *pool) {
@@ -157,37 +137,45 @@ std::vector<Candidate> top_candidates(const PostProcess &post,
   const int64_t together =
       std::max((priors + threads - 1) / threads, 1 + kPart / post.classes);
   const int64_t parts = (priors + together - 1) / together;
-  TopK all(post.candidates, post.threshold, level);
-  std::vector<TopK> best(static_cast<size_t>(parts), all);
+  std::vector<TopK> best(static_cast<size_t>(parts),
+                         {post.candidates, post.threshold, level, {}});
   pool->run(parts, [&](int64_t part, int) {
     const int64_t first = part * together;
     offer_candidates(post, logits.codes, factors_of(post, maps, level), first,
                      std::min(first + together, priors),
                      &best[static_cast<size_t>(part)]);
   });
-  for (const TopK &each : best) all.add(each);
-  return all.finish();
+  std::vector<Candidate> all;
+  for (const TopK &each : best) {
+    all.insert(all.end(), each.found.begin(), each.found.end());
+  }
+  keep_best(post.candidates, &all);
+  return all;
 }
 
-void keep_top(int64_t count, std::vector<Candidate> *candidates) {
-  if (static_cast<size_t>(count) >= candidates->size()) return;
-  std::vector<Candidate> ranked = *candidates;
-  const auto last = ranked.begin() + static_cast<ptrdiff_t>(count) - 1;
-  std::nth_element(ranked.begin(), last, ranked.end(), is_better);
-  const auto is_worse = [&](const Candidate &each) {
-    return is_better(*last, each);
-  };
-  candidates->erase(
-      std::remove_if(candidates->begin(), candidates->end(), is_worse),
-      candidates->end());
-}
+}  // namespace
 
-int64_t final_rank(const PostProcess &post, const std::vector<Map> &maps,
-                   const Candidate &candidate) {
-  if (post.scores.kind != ScoreKind::kProduct) return candidate.rank;
-  const int32_t *factors = factors_of(post, maps, candidate.level);
-  return product(post.scores, candidate.rank,
-                 factors[candidate.index / post.classes]);
+std::vector<Candidate> find_candidates(const Detector &detector,
+                                       const std::vector<Map> &maps,
+                                       ThreadPool *pool) {
+  const PostProcess &post = detector.post;
+  std::vector<Candidate> found;
+  for (size_t level = 0; level < post.decoder.levels.size(); ++level) {
+    const std::vector<Candidate> best = top_candidates(post, maps, level, pool);
+    found.insert(found.end(), best.begin(), best.end());
+  }
+  if (!detector.has_regions()) keep_best(post.total, &found);
+  std::sort(found.begin(), found.end(),
+            [](const Candidate &a, const Candidate &b) {
+              return a.level != b.level ? a.level < b.level : is_better(a, b);
+            });
+  if (post.scores.kind != ScoreKind::kProduct) return found;
+  for (Candidate &each : found) {
+    const int32_t *factors = factors_of(post, maps, each.level);
+    each.rank =
+        product(post.scores, each.rank, factors[each.index / post.classes]);
+  }
+  return found;
 }
 
 int64_t score_of(const Scores &scores, int64_t rank) {
