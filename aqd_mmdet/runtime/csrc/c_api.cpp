@@ -115,7 +115,8 @@ int aqd_load(const void *content, size_t length, const aqd_options *options,
 void aqd_free(aqd_model *model) {
   if (model != nullptr && model->threads->is_forked()) {
     // Left alone: threads that are not there cannot be waited for.
-    static_cast<void>(model->threads.release());
+    const aqd::ThreadPool *threads = model->threads.release();
+    static_cast<void>(threads);
   }
   delete model;
 }
@@ -163,7 +164,7 @@ int aqd_detect(aqd_model *model, const uint8_t *pixels, int32_t height,
                int32_t width, ptrdiff_t stride, aqd_detection *found,
                int32_t capacity, int32_t *count) {
   *count = 0;
-  std::vector<aqd::Detection> all;
+  std::vector<aqd::Box> all;
   const auto detect = [&](aqd::Interpreter *interpreter) {
     return aqd::detect(interpreter, {pixels, {height, width}, stride}, &all);
   };
@@ -171,8 +172,12 @@ int aqd_detect(aqd_model *model, const uint8_t *pixels, int32_t height,
   if (status != AQD_OK) return status;
   *count = static_cast<int32_t>(all.size());
   for (int32_t i = 0; i < std::min(capacity, *count); ++i) {
-    const aqd::Detection &each = all[static_cast<size_t>(i)];
-    found[i] = {each.x0, each.y0, each.x1, each.y1, each.label, each.score};
+    const aqd::Box &box = all[static_cast<size_t>(i)];
+    found[i] = {static_cast<int32_t>(box.edges.x0),
+                static_cast<int32_t>(box.edges.y0),
+                static_cast<int32_t>(box.edges.x1),
+                static_cast<int32_t>(box.edges.y1),
+                box.label, static_cast<int32_t>(box.score)};
   }
   return AQD_OK;
 }

@@ -28,16 +28,25 @@ class Execution {
     }
     for (size_t i = 0; i < program_.nodes.size(); ++i) {
       const Op &op = program_.nodes[i].op;
-      tensors_.push_back({nullptr, op.grid.type(), op.channels, plan_.sizes[i]});
+      tensors_.push_back(
+          {nullptr, op.grid.type(), op.channels, plan_.sizes[i]});
     }
     Tensor given = tensors_[0];
     given.type = node(0).op.is<ImageOp>() ? Type::kU8 : Type::kI32;
     tensors_.push_back(given);
     for (size_t i = 0; i < program_.nodes.size(); ++i) {
-      const int position = static_cast<int>(i);
       const Node &each = program_.nodes[i];
-      const bool is_run = can_be_root(each.op) || each.is_stored;
-      if (each.root == position && is_run) steps_.push_back(step_of(position));
+      if (each.root != static_cast<int>(i)) continue;
+      Step step = {&each, {}, {}, &tensors_[i]};
+      if (can_be_root(each.op)) {
+        step.fused = fused_op(each);
+      } else if (each.is_stored) {
+        if (i == 0) step.inputs.push_back(&tensors_.back());
+        for (const int x : each.op.inputs) step.inputs.push_back(tensor(x));
+      } else {
+        continue;
+      }
+      steps_.push_back(std::move(step));
     }
     return true;
   }
@@ -46,17 +55,16 @@ class Execution {
     return tensor(program_.outputs[index]);
   }
 
-  // Bytes of memory that a run on so many threads needs.
-  int64_t memory(int threads) const {
-    return plan_.peak + plan_.scratch * threads + kSlack;
-  }
-
-  void run(const void *inputs, int32_t count, int32_t *const *outputs,
-                      uint8_t *memory, ThreadPool *pool) {
+  // Runs it on inputs, each after the other.
+  Status run(const void *inputs, int32_t count, int32_t *const *outputs,
+             Buffer *arena, ThreadPool *pool) {
+    uint8_t *memory =
+        arena->get(plan_.peak + plan_.scratch * pool->threads() + kSlack);
+    if (memory == nullptr) return kNoMemory;
     Tensor &given = tensors_.back();
     uint8_t *scratch = memory + plan_.peak;
     // Kernels only read what they are given.
-    uint8_t *input = const_cast<uint8_t *>(static_cast<const uint8_t *>(inputs));
+    uint8_t *input = static_cast<uint8_t *>(const_cast<void *>(inputs));
     for (size_t image = 0; image < static_cast<size_t>(count); ++image) {
       given.data = input + image * given.count() * bytes_of(given.type);
       place_tensors(image, outputs, memory);
@@ -76,6 +84,7 @@ class Execution {
         if (made.data != to) widen(made, to);
       }
     }
+    return kOk;
   }
 
  private:
@@ -92,21 +101,6 @@ class Execution {
   }
   const Tensor *tensor(int position) const {
     return &tensors_[static_cast<size_t>(position)];
-  }
-
-  Step step_of(int position) const {
-    Step step;
-    step.node = &node(position);
-    step.output = tensor(position);
-    if (can_be_root(step.node->op)) {
-      step.fused = fused_op(*step.node);
-      return step;
-    }
-    if (position == 0) step.inputs.push_back(&tensors_.back());
-    for (const int input : step.node->op.inputs) {
-      step.inputs.push_back(tensor(input));
-    }
-    return step;
   }
 
   FusedOp fused_op(const Node &root) const {
@@ -136,25 +130,18 @@ class Execution {
     return fused;
   }
 
-  // Outputs are written to the caller's memory, and until then it has the tensors
+  // Outputs are written to the caller's memory. Until then it has the tensors
   // that they donate it to.
-  void place_tensors(size_t image, int32_t *const *outputs,
-                                uint8_t *memory) {
-    const size_t count = program_.nodes.size();
-    for (size_t i = 0; i < count; ++i) {
-      tensors_[i].data = memory + plan_.offsets[i];
-    }
+  void place_tensors(size_t image, int32_t *const *outputs, uint8_t *memory) {
     for (size_t o = 0; o < program_.outputs.size(); ++o) {
-      const int position = program_.outputs[o];
-      Tensor &made = tensors_[static_cast<size_t>(position)];
-      if (!node(position).is_placed) {
-        made.data = outputs[o] + image * made.count();
-      }
+      Tensor &made = tensors_[static_cast<size_t>(program_.outputs[o])];
+      made.data = outputs[o] + image * made.count();
     }
-    for (size_t i = 0; i < count; ++i) {
-      if (plan_.donors[i] < 0) continue;
-      void *donated = tensor(plan_.donors[i])->data;
-      tensors_[i].data = line_from(donated) + plan_.offsets[i];
+    for (size_t i = 0; i < program_.nodes.size(); ++i) {
+      if (!program_.nodes[i].is_placed) continue;
+      const int donor = plan_.donors[i];
+      uint8_t *from = donor < 0 ? memory : line_from(tensor(donor)->data);
+      tensors_[i].data = from + plan_.offsets[i];
     }
   }
 
@@ -180,7 +167,9 @@ uint8_t *Buffer::get(int64_t bytes) {
 Interpreter::Interpreter(const Model &model, const Isa &isa, ThreadPool *pool)
     : model_(model), pool_(*pool) {
   executions_.reserve(model.programs.size());
-  for (const Program &each : model.programs) executions_.emplace_back(each, isa);
+  for (const Program &each : model.programs) {
+    executions_.emplace_back(each, isa);
+  }
 }
 
 Interpreter::~Interpreter() = default;
@@ -194,38 +183,23 @@ Status Interpreter::run(size_t program, const void *inputs, int32_t count,
                             Size size, int32_t *const *outputs) {
   Execution &execution = executions_[program];
   if (!execution.plan_for(size)) return kBadInput;
-  uint8_t *arena = arena_.get(execution.memory(pool_.threads()));
-  if (arena == nullptr) return kNoMemory;
-  execution.run(inputs, count, outputs, arena, &pool_);
-  return kOk;
+  return execution.run(inputs, count, outputs, &arena_, &pool_);
 }
 
-InterpreterPool::InterpreterPool(const Model &model, const Isa &isa,
-                                 ThreadPool *pool)
-    : model_(model), isa_(isa), pool_(*pool),
-      free_(static_cast<size_t>(pool->most_callers())) {}
-
-InterpreterPool::~InterpreterPool() {
-  for (const std::atomic<Interpreter *> &each : free_) delete each.load();
-}
-
-std::unique_ptr<Interpreter> InterpreterPool::take() {
-  std::unique_ptr<Interpreter> taken;
+Interpreter *InterpreterPool::take() {
   for (std::atomic<Interpreter *> &each : free_) {
-    taken.reset(each.exchange(nullptr));
-    if (taken != nullptr) return taken;
+    Interpreter *found = each.exchange(nullptr);
+    if (found != nullptr) return found;
   }
-  taken.reset(new (std::nothrow) Interpreter(model_, isa_, &pool_));
-  return taken;
+  return new (std::nothrow) Interpreter(model_, isa_, &pool_);
 }
 
-void InterpreterPool::give_back(std::unique_ptr<Interpreter> interpreter) {
+void InterpreterPool::give_back(Interpreter *interpreter) {
   for (std::atomic<Interpreter *> &each : free_) {
     Interpreter *none = nullptr;
-    if (!each.compare_exchange_strong(none, interpreter.get())) continue;
-    static_cast<void>(interpreter.release());
-    return;
+    if (each.compare_exchange_strong(none, interpreter)) return;
   }
+  delete interpreter;
 }
 
 void prepare(const Isa &isa, Model *model) {

@@ -34,8 +34,6 @@ class Interpreter {
  public:
   Interpreter(const Model &model, const Isa &isa, ThreadPool *pool);
   ~Interpreter();
-  Interpreter(const Interpreter &) = delete;
-  Interpreter &operator=(const Interpreter &) = delete;
 
   const Model &model() const { return model_; }
   ThreadPool *pool() const { return &pool_; }
@@ -48,7 +46,7 @@ class Interpreter {
 
   // Runs a program on inputs of one size, each after the other.
   Status run(size_t program, const void *inputs, int32_t count, Size size,
-                 int32_t *const *outputs);
+             int32_t *const *outputs);
 
  private:
   const Model &model_;
@@ -60,29 +58,31 @@ class Interpreter {
 };
 
 // The interpreters of a model. There are as many as calls that ever ran at a
-// time. It takes no lock, so that a forked process may use its copy.
+// time. It has no lock, which could be held for ever in a forked process.
 class InterpreterPool {
  public:
-  InterpreterPool(const Model &model, const Isa &isa, ThreadPool *pool);
-  ~InterpreterPool();
-  InterpreterPool(const InterpreterPool &) = delete;
-  InterpreterPool &operator=(const InterpreterPool &) = delete;
+  InterpreterPool(const Model &model, const Isa &isa, ThreadPool *pool)
+      : model_(model), isa_(isa), pool_(*pool),
+        free_(static_cast<size_t>(pool->most_callers())) {}
+  ~InterpreterPool() {
+    for (const std::atomic<Interpreter *> &each : free_) delete each.load();
+  }
 
   // Waits for a turn, and calls work(interpreter), which returns a status.
   template <typename Work>
   Status run(const Work &work) {
     pool_.enter();
-    std::unique_ptr<Interpreter> taken = take();
-    const Status status = taken == nullptr ? kNoMemory : work(taken.get());
-    give_back(std::move(taken));
+    Interpreter *taken = take();
+    const Status status = taken == nullptr ? kNoMemory : work(taken);
+    give_back(taken);
     pool_.leave();
     return status;
   }
 
  private:
   // Returns one that is free, or a new one; null if there is no memory.
-  std::unique_ptr<Interpreter> take();
-  void give_back(std::unique_ptr<Interpreter> interpreter);
+  Interpreter *take();
+  void give_back(Interpreter *interpreter);
 
   const Model &model_;
   const Isa &isa_;

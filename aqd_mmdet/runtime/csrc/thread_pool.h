@@ -29,8 +29,6 @@ class ThreadPool {
   // So many threads, the caller's included; fewer if the system has no more.
   explicit ThreadPool(int threads);
   ~ThreadPool();
-  ThreadPool(const ThreadPool &) = delete;
-  ThreadPool &operator=(const ThreadPool &) = delete;
 
   // Called before the first run of a caller, and after its last one. Callers
   // beyond the most wait for their turn, first come, first served.

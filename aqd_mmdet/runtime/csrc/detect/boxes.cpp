@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <array>
 
-#include "detect/curves.h"
 #include "detect/detect.h"
 
 namespace aqd {
@@ -67,18 +66,16 @@ int64_t mean(const Decoder &decoder, const int32_t *codes, int32_t stride) {
 int64_t distance(const Decoder &decoder, size_t level, const int32_t *codes,
                  size_t side) {
   const BoxLevel &from = decoder.levels[level];
-  switch (decoder.kind) {
-    case DecoderKind::kExponents: {
-      const int64_t x =
-          requantize(codes[side], decoder.tables[0], side, decoder.limit);
-      return rounded(read_curve(decoder.exp, x) * from.edge, kDeltaBits);
-    }
-    case DecoderKind::kBins:
-      return mean(decoder, codes + side * static_cast<size_t>(decoder.bins),
-                  from.stride.height);
-    default:
-      return requantize(codes[side], decoder.tables[level], side, kMaxDistance);
+  if (decoder.kind == DecoderKind::kExponents) {
+    const int64_t x =
+        requantize(codes[side], decoder.tables[0], side, decoder.limit);
+    return rounded(read_curve(decoder.exp, x) * from.edge, kDeltaBits);
   }
+  if (decoder.kind == DecoderKind::kBins) {
+    return mean(decoder, codes + side * static_cast<size_t>(decoder.bins),
+                from.stride.height);
+  }
+  return requantize(codes[side], decoder.tables[level], side, kMaxDistance);
 }
 
 // The box that a prior of a level stands for, in Q12 pixels. Its index counts
@@ -90,20 +87,20 @@ Edges decode(const Decoder &decoder, size_t level, const Map &map,
   const int32_t *codes = map.codes + index * (map.channels / priors);
   const int64_t x = pixel % map.size.width * from.stride.width * kOnePixel;
   const int64_t y = pixel / map.size.width * from.stride.height * kOnePixel;
+  Edges box;  // as if the pixel were the first
   if (decoder.has_anchors()) {
     const Anchor &anchor = from.anchors[static_cast<size_t>(index % priors)];
-    const Edges box =
-        decoder.kind == DecoderKind::kCells
-            ? decode_cell(decoder, from.stride, anchor, codes)
-            : decode_deltas(anchor, codes, decoder.tables[0], decoder.limit,
-                            decoder.exp);
-    return {box.x0 + x, box.y0 + y, box.x1 + x, box.y1 + y};
+    box = decoder.kind == DecoderKind::kCells
+              ? decode_cell(decoder, from.stride, anchor, codes)
+              : decode_deltas(anchor, codes, decoder.tables[0], decoder.limit,
+                              decoder.exp);
+  } else {
+    box = {from.offset.width - distance(decoder, level, codes, 0),
+           from.offset.height - distance(decoder, level, codes, 1),
+           from.offset.width + distance(decoder, level, codes, 2),
+           from.offset.height + distance(decoder, level, codes, 3)};
   }
-  const auto side = [&](size_t i) { return distance(decoder, level, codes, i); };
-  const int64_t point_x = x + from.offset.width;
-  const int64_t point_y = y + from.offset.height;
-  return {point_x - side(0), point_y - side(1), point_x + side(2),
-          point_y + side(3)};
+  return {box.x0 + x, box.y0 + y, box.x1 + x, box.y1 + y};
 }
 
 int64_t intersection(const Edges &a, const Edges &b) {
@@ -131,12 +128,14 @@ Edges clip(const Edges &wide, int64_t near, Size far) {
           edge(wide.x1, far.width), edge(wide.y1, far.height)};
 }
 
-void nms(int64_t overlap, int64_t keep, size_t labels,
-         std::vector<Box> *boxes) {
-  std::stable_sort(boxes->begin(), boxes->end(),
-                   [](const Box &a, const Box &b) { return a.rank > b.rank; });
+void nms(int64_t overlap, int64_t keep, std::vector<Box> *boxes) {
+  std::stable_sort(
+      boxes->begin(), boxes->end(),
+      [](const Box &a, const Box &b) { return a.score > b.score; });
+  int32_t largest = 0;
+  for (const Box &box : *boxes) largest = std::max(largest, box.label);
   // Linked lists of the kept boxes of each label, from the newest one back.
-  std::vector<int64_t> last(labels, -1), earlier;
+  std::vector<int64_t> last(static_cast<size_t>(largest) + 1, -1), earlier;
   std::vector<Box> kept;
   for (const Box &box : *boxes) {
     if (kept.size() == static_cast<size_t>(keep)) break;
@@ -160,13 +159,12 @@ std::vector<Box> find_boxes(const Detector &detector,
                             const std::vector<Map> &maps, Size size,
                             ThreadPool *pool) {
   const PostProcess &post = detector.post;
-  const size_t levels = post.decoder.levels.size();
-  const size_t classes = static_cast<size_t>(post.classes);
+  const Map *codes = &maps[post.decoder.levels.size()];
   const int32_t margin = static_cast<int32_t>(post.margin);
   const Size far = {size.height + margin, size.width + margin};
   std::vector<Box> boxes;
   for (const Candidate &each : find_candidates(detector, maps, pool)) {
-    const Edges wide = decode(post.decoder, each.level, maps[levels + each.level],
+    const Edges wide = decode(post.decoder, each.level, codes[each.level],
                               each.index / post.classes);
     const Edges edges = clip(wide, -std::max(margin, 0), far);
     if (!edges.has_area()) continue;
@@ -176,8 +174,8 @@ std::vector<Box> find_boxes(const Detector &detector,
                               : each.index % post.classes;
     boxes.push_back({edges, static_cast<int32_t>(label), each.rank});
   }
-  nms(post.overlap, post.keep, detector.has_regions() ? levels : classes,
-      &boxes);
+  nms(post.overlap, post.keep, &boxes);
+  for (Box &box : boxes) box.score = score_of(post.scores, box.score);
   return boxes;
 }
 

@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include <algorithm>
+
 #include "detect/detector.h"
 #include "interpreter.h"
 
@@ -14,18 +16,68 @@ struct Pixels {
   ptrdiff_t stride = 0;
 };
 
-// An object, by the fields of the C API.
-struct Detection {
-  int32_t x0, y0, x1, y1;  // 256ths of a pixel of the image that was given
-  int32_t label;
-  int32_t score;  // in 2^-24
+// Left, upper, right and lower edge.
+struct Edges {
+  int64_t x0 = 0, y0 = 0, x1 = 0, y1 = 0;
+
+  int64_t width() const { return x1 - x0; }
+  int64_t height() const { return y1 - y0; }
+  int64_t area() const { return width() * height(); }
+  bool has_area() const { return width() > 0 && height() > 0; }
 };
 
-// Finds objects in an image, the best first.
-Status detect(Interpreter *interpreter, const Pixels &image,
-              std::vector<Detection> *found);
+struct Box {
+  Edges edges;  // 256ths of a pixel
+  int32_t label = 0;
+  int64_t score = 0;  // in 2^-24; until non-maximum suppression a rank
+};
 
-// These are its steps. Images (preprocess.cpp):
+// Finds objects in an image, the best first. Edges fit 32 bits.
+Status detect(Interpreter *interpreter, const Pixels &image,
+              std::vector<Box> *found);
+
+// These are its steps. Integers:
+
+// Requantises a number of a channel, and limits its magnitude.
+inline int64_t requantize(int64_t x, const Multipliers &table, size_t channel,
+                          int64_t most) {
+  const size_t k = table.m.size() > 1 ? channel : 0;
+  return std::clamp((x * table.m[k] + table.b[k]) >> table.s[k], -most, most);
+}
+
+// A curve's value at an argument inside its range.
+inline int64_t read_curve(const Curve &curve, int64_t x) {
+  const int64_t one = int64_t{1} << curve.bits;
+  const size_t i = static_cast<size_t>((x - curve.first) >> curve.bits);
+  const int64_t r = (x - curve.first) & (one - 1);
+  // Half a unit for rounding, unless values are not interpolated at all.
+  const int64_t sum = curve.table[i] * (one - r) + curve.table[i + 1] * r;
+  return (sum + (one >> 1)) >> curve.bits;
+}
+
+// x / 2^bits, ties upwards.
+inline int64_t rounded(int64_t x, int bits) {
+  return (x + (int64_t{1} << (bits - 1))) >> bits;
+}
+
+// The floored quotient; the divisor is positive.
+template <typename T>
+T floored(T x, T divisor) {
+  const T quotient = x / divisor;
+  return quotient * divisor > x ? quotient - 1 : quotient;
+}
+
+// The floored square root of a number from 0 to 2^62.
+inline int64_t square_root(int64_t x) {
+  int64_t root = 0;
+  for (int bit = 30; bit >= 0; --bit) {
+    const int64_t larger = root + (int64_t{1} << bit);
+    if (larger * larger <= x) root = larger;
+  }
+  return root;
+}
+
+// Images (preprocess.cpp):
 
 // Whether there is such an image, and whether detectors take one of its size.
 bool is_image(const Pixels &image);
@@ -58,8 +110,8 @@ struct Candidate {
   int64_t index = 0;
 };
 
-// The best candidates of all levels, in the order of levels, with the ranks that
-// sort them for non-maximum suppression.
+// The best candidates of all levels, in the order of levels, with the ranks by
+// which they are sorted for non-maximum suppression.
 std::vector<Candidate> find_candidates(const Detector &detector,
                                        const std::vector<Map> &maps,
                                        ThreadPool *pool);
@@ -74,22 +126,6 @@ int64_t exponentiate(const Curve &exp, size_t count, int64_t *logits);
 void softmax(const Curve &exp, size_t count, int64_t *logits);
 
 // Boxes (boxes.cpp):
-
-// Left, upper, right and lower edge.
-struct Edges {
-  int64_t x0 = 0, y0 = 0, x1 = 0, y1 = 0;
-
-  int64_t width() const { return x1 - x0; }
-  int64_t height() const { return y1 - y0; }
-  int64_t area() const { return width() * height(); }
-  bool has_area() const { return width() > 0 && height() > 0; }
-};
-
-struct Box {
-  Edges edges;  // 256ths of a pixel
-  int32_t label = 0;
-  int64_t rank = 0;  // of two boxes, the one of the larger is better
-};
 
 // Boxes in an image of a size without its padding; of a detector with a second
 // stage, its proposals.
@@ -106,8 +142,7 @@ Edges clip(const Edges &wide, int64_t near, Size far);
 
 // Non-maximum suppression: drops each box that overlaps a better one of its
 // label too much, and keeps so many of the rest, the best first.
-void nms(int64_t overlap, int64_t keep, size_t labels,
-         std::vector<Box> *boxes);
+void nms(int64_t overlap, int64_t keep, std::vector<Box> *boxes);
 
 // Second stages (rois.cpp):
 

@@ -24,8 +24,7 @@ constexpr int64_t kLargestLogit = int64_t{1} << 30;
 constexpr int kColours = 3;
 
 struct PreProcess {
-  int32_t short_side = 0;
-  int32_t long_side = 0;
+  int32_t short_side = 0, long_side = 0;
   bool is_bgr = false;
   bool is_whole = false;    // the border fills a square of the long side
   bool is_stretched = false;
@@ -56,7 +55,9 @@ struct BoxLevel {
   }
 };
 
-enum class DecoderKind : uint8_t { kAnchors, kCells, kPoints, kExponents, kBins };
+enum class DecoderKind : uint8_t {
+  kAnchors, kCells, kPoints, kExponents, kBins
+};
 
 struct Decoder {
   DecoderKind kind = DecoderKind::kAnchors;
@@ -92,11 +93,9 @@ struct PostProcess {
   Scores scores;
   int32_t classes = 0;  // without the background
   int64_t threshold = 0;
-  int64_t candidates = 0;
-  int64_t total = 0;
+  int64_t candidates = 0, total = 0;  // at most, of a level and of all
   int64_t margin = 0;
-  int64_t overlap = 0;
-  int64_t keep = 0;
+  int64_t overlap = 0, keep = 0;  // of non-maximum suppression
 };
 
 struct RegionStage {
@@ -117,8 +116,7 @@ struct Regions {
   Curve exp;
   Curve powers;
   int64_t threshold = 0;
-  int64_t overlap = 0;
-  int64_t keep = 0;
+  int64_t overlap = 0, keep = 0;  // of non-maximum suppression
 };
 
 struct Detector {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "detect/curves.h"
 #include "format/limits.h"
 
 namespace aqd {
@@ -23,12 +22,11 @@ struct Interpolation {
 // Positions of n outputs in k pixels.
 std::vector<Interpolation> interpolations(int32_t n, int32_t k) {
   std::vector<Interpolation> made;
-  const int64_t last = int64_t{k - 1} * kOne;
   for (int64_t i = 0; i < n; ++i) {
     const int64_t at = floored(
         (2 * i + 1) * k * kOne - int64_t{n} * kOne, 2 * int64_t{n});
-    const int32_t inside =
-        static_cast<int32_t>(std::clamp<int64_t>(at, 0, last));
+    const int32_t inside = static_cast<int32_t>(
+        std::clamp<int64_t>(at, 0, int64_t{k - 1} * kOne));
     const int32_t first = inside >> kPositionBits;
     made.push_back({first, std::min(first + 1, k - 1), inside & (kOne - 1)});
   }
@@ -117,15 +115,13 @@ void resize(const PreProcess &pre, const Pixels &image, Size resized,
       interpolations(resized.height, image.size.height);
   const std::vector<Interpolation> columns =
       interpolations(resized.width, image.size.width);
-  const int64_t length = int64_t{padded.width} * kColours;
-  const int32_t used = resized.width * kColours;
   const int32_t bands = (padded.height + kBand - 1) / kBand;
   pool->run(bands, [&](int64_t band, int) {
     Rows source(pre, image, columns);
     const int32_t first = static_cast<int32_t>(band) * kBand;
     const int32_t end = std::min(first + kBand, padded.height);
     for (int32_t y = first; y < end; ++y) {
-      uint8_t *to = out + y * length;
+      uint8_t *to = out + int64_t{y} * padded.width * kColours;
       if (y >= resized.height) {
         fill(pre, padded.width, to);
         continue;
@@ -133,14 +129,14 @@ void resize(const PreProcess &pre, const Pixels &image, Size resized,
       const Interpolation &row = rows[static_cast<size_t>(y)];
       const int32_t *top = source.at(row.first);
       const int32_t *bottom = source.at(row.second);
-      const int32_t below = row.weight, above = kOne - below;
       constexpr int32_t kHalf = 1 << (2 * kPositionBits - 1);
       // 8 + 11 + 11 bits.
-      for (int32_t i = 0; i < used; ++i) {
-        const int32_t sum = top[i] * above + bottom[i] * below + kHalf;
-        to[i] = static_cast<uint8_t>(sum >> (2 * kPositionBits));
+      for (int32_t i = 0; i < resized.width * kColours; ++i) {
+        const int32_t sum =
+            top[i] * (kOne - row.weight) + bottom[i] * row.weight + kHalf;
+        *to++ = static_cast<uint8_t>(sum >> (2 * kPositionBits));
       }
-      fill(pre, padded.width - resized.width, to + used);
+      fill(pre, padded.width - resized.width, to);
     }
   });
 }

@@ -1,6 +1,5 @@
 #include <algorithm>
 
-#include "detect/curves.h"
 #include "detect/detect.h"
 
 namespace aqd {
@@ -34,8 +33,7 @@ AxisSamples samples_of(int64_t low, int64_t high, int64_t stride,
   AxisSamples axis;
   axis.samples =
       stage.samples > 0 ? stage.samples : std::max<int64_t>(1, pixels);
-  const int64_t halves = 2 * bins * axis.samples;
-  const int64_t below = halves * stride;
+  const int64_t halves = 2 * bins * axis.samples, below = halves * stride;
   for (int64_t number = 0; number < bins * axis.samples; ++number) {
     if (number % axis.samples == 0) axis.bins.emplace_back();
     AxisSamples::Bin &bin = axis.bins.back();
@@ -238,7 +236,7 @@ class RoiHeads {
         found.push_back({edges, static_cast<int32_t>(c), scores[c]});
       }
     }
-    nms(regions.overlap, regions.keep, classes_, &found);
+    nms(regions.overlap, regions.keep, &found);
     rois_ = std::move(found);
   }
 

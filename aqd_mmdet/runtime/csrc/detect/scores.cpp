@@ -1,6 +1,5 @@
 #include <algorithm>
 
-#include "detect/curves.h"
 #include "detect/detect.h"
 
 namespace aqd {
@@ -67,7 +66,7 @@ const int32_t *factors_of(const PostProcess &post, const std::vector<Map> &maps,
   return maps[2 * post.decoder.levels.size() + level].codes;
 }
 
-// Offers logits from the first to before the end, of priors whose factor counts.
+// Offers logits from the first to before the end, if their factor counts.
 void offer_logits(const PostProcess &post, const int32_t *logits,
                   const int32_t *factors, int64_t first, int64_t end,
                   TopK *best) {
@@ -95,8 +94,9 @@ void offer_candidates(const PostProcess &post, const int32_t *logits,
                       const int32_t *factors, int64_t first, int64_t end,
                       TopK *best) {
   const Scores &scores = post.scores;
+  const ScoreKind kind = scores.kind;
   const int64_t classes = post.classes;
-  if (scores.kind == ScoreKind::kSigmoid || scores.kind == ScoreKind::kProduct) {
+  if (kind == ScoreKind::kSigmoid || kind == ScoreKind::kProduct) {
     offer_logits(post, logits, factors, first * classes, end * classes, best);
     return;
   }
@@ -104,10 +104,10 @@ void offer_candidates(const PostProcess &post, const int32_t *logits,
   for (int64_t prior = first; prior < end; ++prior) {
     const int64_t start = prior * classes;
     const int32_t *own = logits + start;
-    if (scores.kind == ScoreKind::kBestClass) {
+    if (kind == ScoreKind::kBestClass) {
       const int64_t label = std::max_element(own, own + classes) - own;
       best->offer(product(scores, own[label], factors[prior]), start + label);
-    } else if (scores.kind == ScoreKind::kGeometricMean) {
+    } else if (kind == ScoreKind::kGeometricMean) {
       const int64_t factor = sigmoid(scores, scores.factors, factors[prior]);
       for (int64_t c = 0; c < classes; ++c) {
         best->offer(sigmoid(scores, scores.logits, own[c]) * factor, start + c);
@@ -179,18 +179,12 @@ std::vector<Candidate> find_candidates(const Detector &detector,
 }
 
 int64_t score_of(const Scores &scores, int64_t rank) {
-  switch (scores.kind) {
-    case ScoreKind::kSigmoid:
-      return sigmoid(scores, scores.logits, rank);
-    case ScoreKind::kProduct:
-    case ScoreKind::kBestClass:
-      return rounded(rank, kScoreBits);
-    case ScoreKind::kGeometricMean:
-      return square_root(rank);
-    case ScoreKind::kSoftmax:
-      break;
+  if (scores.kind == ScoreKind::kSoftmax) return rank;
+  if (scores.kind == ScoreKind::kSigmoid) {
+    return sigmoid(scores, scores.logits, rank);
   }
-  return rank;
+  return scores.kind == ScoreKind::kGeometricMean ? square_root(rank)
+                                                  : rounded(rank, kScoreBits);
 }
 
 int64_t exponentiate(const Curve &exp, size_t count, int64_t *logits) {
