@@ -129,7 +129,7 @@ class RegionsReader : public PartReader {
     reader_.expect(codes.channels == 4 || codes.channels == 4 * labels_,
                    "box codes of 4 or " + text(4 * labels_) + " channels",
                    text(codes.channels));
-    stage->is_agnostic = codes.channels == 4;
+    stage->codes = static_cast<size_t>(codes.channels);
   }
 
   const std::vector<Program> &programs_;
