@@ -1,5 +1,8 @@
 #include "format/json.h"
 
+#include <algorithm>
+#include <charconv>
+
 namespace aqd {
 namespace {
 
@@ -42,7 +45,6 @@ size_t character(std::string_view text) {
   return ok ? length : 0;
 }
 
-// The nodes of a text, without recursion.
 class Parser {
  public:
   Parser(std::string_view text, Json *json) : text_(text), json_(*json) {}
@@ -50,37 +52,13 @@ class Parser {
   size_t at() const { return at_; }
 
   bool run() {
-    if (!value({})) return false;
-    while (!parents_.empty()) {
-      const JsonNode &parent = json_.nodes[parents_.back().index];
-      const bool is_object = parent.type == JsonType::kObject;
-      skip_spaces();
-      if (accept(is_object ? '}' : ']')) {
-        parents_.pop_back();
-        continue;
-      }
-      if (parent.count > 0 && !accept(',')) return false;
-      std::string_view name = parent.key;
-      if (is_object && !key(&name)) return false;
-      if (!value(name)) return false;
-    }
+    if (!value({}, 0)) return false;
     skip_spaces();
     return at_ == text_.size();
   }
 
  private:
-  // An array or an object that is not yet at its end.
-  struct Parent {
-    size_t index, last_child;
-  };
-
   char peek() const { return at_ < text_.size() ? text_[at_] : '\0'; }
-
-  bool accept(char c) {
-    if (at_ == text_.size() || text_[at_] != c) return false;
-    ++at_;
-    return true;
-  }
 
   bool accept(std::string_view word) {
     if (text_.substr(at_, word.size()) != word) return false;
@@ -89,7 +67,35 @@ class Parser {
   }
 
   void skip_spaces() {
-    while (accept(' ') || accept('\n') || accept('\r') || accept('\t')) {
+    at_ = std::min(text_.find_first_not_of(" \n\r\t", at_), text_.size());
+  }
+
+  // Reads a value inside of so many lists and objects.
+  bool value(std::string_view key, size_t depth) {
+    skip_spaces();
+    const size_t index = json_.nodes.size();
+    JsonNode &node = json_.nodes.emplace_back();
+    node.key = key;
+    const bool is_object = accept("{");
+    if (!is_object && !accept("[")) return scalar(&node);
+    node.type = is_object ? JsonType::kObject : JsonType::kArray;
+    return depth < kMaxDepth && children(index, depth + 1);
+  }
+
+  bool children(size_t parent, size_t depth) {
+    const bool is_object = json_.nodes[parent].type == JsonType::kObject;
+    size_t last = 0;
+    for (;;) {
+      skip_spaces();
+      if (accept(is_object ? "}" : "]")) return true;
+      if (last != 0 && !accept(",")) return false;
+      std::string_view name = json_.nodes[parent].key;
+      if (is_object && !key(&name)) return false;
+      const size_t next = json_.nodes.size();
+      (last == 0 ? json_.nodes[parent].child : json_.nodes[last].next) = next;
+      ++json_.nodes[parent].count;
+      last = next;
+      if (!value(name, depth)) return false;
     }
   }
 
@@ -97,50 +103,19 @@ class Parser {
     skip_spaces();
     if (!string(name)) return false;
     skip_spaces();
-    return accept(':');
+    return accept(":");
   }
 
-  bool value(std::string_view key) {
-    skip_spaces();
-    const size_t index = json_.nodes.size();
-    json_.nodes.emplace_back();
-    JsonNode &node = json_.nodes[index];
-    node.key = key;
-    if (!parents_.empty()) {
-      Parent &from = parents_.back();
-      JsonNode &parent = json_.nodes[from.index];
-      size_t &link = from.last_child == 0 ? parent.child
-                                          : json_.nodes[from.last_child].next;
-      link = from.last_child = index;
-      ++parent.count;
-    }
-    if (!read(&node)) return false;
-    if (node.type == JsonType::kArray || node.type == JsonType::kObject) {
-      if (parents_.size() == kMaxDepth) return false;
-      parents_.push_back({index, 0});
-    }
-    return true;
-  }
-
-  // Reads a value, of an array or an object the beginning.
-  bool read(JsonNode *node) {
+  bool scalar(JsonNode *node) {
     switch (peek()) {
-      case '{':
-        node->type = JsonType::kObject;
-        return accept('{');
-      case '[':
-        node->type = JsonType::kArray;
-        return accept('[');
       case '"':
         node->type = JsonType::kString;
         return string(&node->text);
       case 't':
-        node->type = JsonType::kBool;
-        node->truth = true;
-        return accept("true");
       case 'f':
         node->type = JsonType::kBool;
-        return accept("false");
+        node->truth = peek() == 't';
+        return accept(node->truth ? "true" : "false");
       case 'n':
         return accept("null");
       default:
@@ -156,63 +131,48 @@ class Parser {
 
   bool number(JsonNode *node) {
     const size_t start = at_;
-    accept('-');
-    const bool is_zero = peek() == '0';
+    accept("-");
     const size_t first = at_;
+    const bool is_zero = peek() == '0';
     if (!digits() || (is_zero && at_ > first + 1)) return false;
     const std::string_view whole = text_.substr(start, at_ - start);
-    const bool is_small = integer(whole, &node->integer);
-    node->type = is_small ? JsonType::kInteger : JsonType::kReal;
-    if (accept('.')) {
-      node->type = JsonType::kReal;
-      if (!digits()) return false;
-    }
-    if (accept('e') || accept('E')) {
-      node->type = JsonType::kReal;
-      if (!accept('+')) accept('-');
-      if (!digits()) return false;
-    }
+    const bool has_fraction = accept(".");
+    if (has_fraction && !digits()) return false;
+    const bool has_power = accept("e") || accept("E");
+    if (has_power && !accept("+")) accept("-");
+    if (has_power && !digits()) return false;
+    const bool is_integer =
+        !has_fraction && !has_power && integer(whole, &node->integer);
+    node->type = is_integer ? JsonType::kInteger : JsonType::kReal;
     return true;
   }
 
   // Returns whether a number is below 2^63 in magnitude.
   static bool integer(std::string_view text, int64_t *value) {
-    const bool is_negative = text[0] == '-';
-    if (is_negative) text.remove_prefix(1);
-    uint64_t total = 0;
-    for (const char c : text) {
-      const uint64_t digit = static_cast<uint64_t>(c - '0');
-      if (total > (INT64_MAX - digit) / 10) return false;
-      total = total * 10 + digit;
-    }
-    *value = static_cast<int64_t>(total);
-    if (is_negative) *value = -*value;
-    return true;
+    const char *end = text.data() + text.size();
+    const std::errc error = std::from_chars(text.data(), end, *value).ec;
+    return error == std::errc() && *value != INT64_MIN;
   }
 
   bool string(std::string_view *found) {
-    if (!accept('"')) return false;
+    if (!accept("\"")) return false;
     const size_t start = at_;
-    while (peek() != '"' && peek() != '\\') {
-      const size_t length = character(text_.substr(at_));
-      if (length == 0) return false;
-      at_ += length;
-    }
-    *found = text_.substr(start, at_ - start);
-    if (accept('"')) return true;
-    std::string copy(*found);
-    while (!accept('"')) {
-      const size_t length = character(text_.substr(at_));
-      if (length == 0) return false;
-      if (accept('\\')) {
-        if (!escape(&copy)) return false;
+    std::string *copy = nullptr;  // from the first escape on
+    while (!accept("\"")) {
+      if (accept("\\")) {
+        if (copy == nullptr) {
+          const std::string_view plain = text_.substr(start, at_ - 1 - start);
+          copy = &json_.unescaped.emplace_back(plain);
+        }
+        if (!escape(copy)) return false;
         continue;
       }
-      copy.append(text_.substr(at_, length));
+      const size_t length = character(text_.substr(at_));
+      if (length == 0) return false;
+      if (copy != nullptr) copy->append(text_.substr(at_, length));
       at_ += length;
     }
-    json_.unescaped.push_back(std::move(copy));
-    *found = json_.unescaped.back();
+    *found = copy != nullptr ? *copy : text_.substr(start, at_ - 1 - start);
     return true;
   }
 
@@ -227,7 +187,7 @@ class Parser {
       return true;
     }
     uint32_t code, low;
-    if (!accept('u') || !hexadecimal(&code)) return false;
+    if (!accept("u") || !hexadecimal(&code)) return false;
     const size_t behind = at_;
     if (code >= 0xd800 && code < 0xdc00 && accept("\\u")) {
       if (!hexadecimal(&low)) return false;
@@ -243,20 +203,15 @@ class Parser {
 
   // Four hexadecimal digits.
   bool hexadecimal(uint32_t *value) {
-    *value = 0;
-    for (int i = 0; i < 4; ++i, ++at_) {
-      const char c = peek(), small = static_cast<char>(c | 0x20);
-      const bool is_letter = small >= 'a' && small <= 'f';
-      if (!is_letter && (c < '0' || c > '9')) return false;
-      const int digit = is_letter ? small - 'a' + 10 : c - '0';
-      *value = *value << 4 | static_cast<uint32_t>(digit);
-    }
-    return true;
+    const std::string_view digits = text_.substr(at_, 4);
+    const char *end = digits.data() + digits.size();
+    const char *stop = std::from_chars(digits.data(), end, *value, 16).ptr;
+    at_ += static_cast<size_t>(stop - digits.data());
+    return stop == digits.data() + 4;
   }
 
   std::string_view text_;
   Json &json_;
-  std::vector<Parent> parents_;
   size_t at_ = 0;
 };
 
