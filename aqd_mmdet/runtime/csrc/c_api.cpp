@@ -75,8 +75,8 @@ Options options_of(const aqd_options *given) {
   if (given == nullptr) return options;
   if (given->size != sizeof *given) {
     options.message = aqd::refusal(
-        "options", "a size of " + aqd::number(sizeof *given) + " bytes",
-        aqd::number(given->size));
+        "options", "a size of " + aqd::text(sizeof *given) + " bytes",
+        aqd::text(given->size));
     return options;
   }
   options.threads = given->threads;

@@ -21,15 +21,14 @@ bool Execution::prepare(const Program &program, const Isa &isa, Size input) {
   given_ = tensors_[0];
   given_.type = program.nodes[0].op.is<ImageOp>() ? Type::kU8 : Type::kI32;
   for (size_t i = 0; i < program.nodes.size(); ++i) {
-    const int position = static_cast<int>(i);
     const Node &each = program.nodes[i];
     const bool is_run = can_be_root(each.op) || each.is_stored;
-    if (each.root == position && is_run) steps_.push_back(step_of(position));
+    if (each.root == i && is_run) steps_.push_back(step_of(i));
   }
   return true;
 }
 
-Execution::Step Execution::step_of(int position) const {
+Execution::Step Execution::step_of(size_t position) const {
   Step step;
   step.node = &node(position);
   step.output = tensor(position);
@@ -38,21 +37,21 @@ Execution::Step Execution::step_of(int position) const {
     return step;
   }
   if (position == 0) step.inputs.push_back(&given_);
-  for (const int input : step.node->op.inputs) {
+  for (const size_t input : step.node->op.inputs) {
     step.inputs.push_back(tensor(input));
   }
   return step;
 }
 
 FusedOp Execution::fused_op(const Node &root) const {
-  std::vector<int> members = {root.root};
+  std::vector<size_t> members = {root.root};
   members.insert(members.end(), root.post_ops.begin(), root.post_ops.end());
   FusedOp fused;
-  for (const int position : members) {
+  for (const size_t position : members) {
     PostOp each;
     each.node = &node(position);
     if (each.node->is_stored) each.out = tensor(position);
-    const std::vector<int> &inputs = each.op().inputs;
+    const std::vector<size_t> &inputs = each.op().inputs;
     for (size_t i = 0; i < inputs.size(); ++i) {
       const bool is_inside =
           node(inputs[i]).root == root.root && position != root.root;
@@ -76,14 +75,14 @@ FusedOp Execution::fused_op(const Node &root) const {
 // what they donate it to.
 void Execution::place_outputs(size_t image, int32_t *const *outputs) {
   for (size_t o = 0; o < program_->outputs.size(); ++o) {
-    const int position = program_->outputs[o];
-    Tensor &made = tensors_[static_cast<size_t>(position)];
+    const size_t position = program_->outputs[o];
+    Tensor &made = tensors_[position];
     if (!node(position).is_placed) {
       made.data = outputs[o] + image * made.count();
     }
   }
   for (size_t i = 0; i < tensors_.size(); ++i) {
-    if (plan_.donors[i] < 0) continue;
+    if (plan_.donors[i] == kArena) continue;
     void *donated = tensor(plan_.donors[i])->data;
     tensors_[i].data = line_from(donated) + plan_.offsets[i];
   }

@@ -39,14 +39,10 @@ class Execution {
     const Tensor *output;
   };
 
-  Step step_of(int position) const;
+  Step step_of(size_t position) const;
   FusedOp fused_op(const Node &root) const;
-  const Node &node(int position) const {
-    return program_->nodes[static_cast<size_t>(position)];
-  }
-  const Tensor *tensor(int position) const {
-    return &tensors_[static_cast<size_t>(position)];
-  }
+  const Node &node(size_t position) const { return program_->nodes[position]; }
+  const Tensor *tensor(size_t position) const { return &tensors_[position]; }
   void place_outputs(size_t image, int32_t *const *outputs);
 
   const Program *program_ = nullptr;

@@ -40,9 +40,8 @@ Status Interpreter::output_shape(size_t program, size_t output, Size input,
   const Execution *execution = execution_of(program, input);
   if (execution == nullptr) return Status::kBadInput;
   const Program &found = model_.programs[program];
-  const size_t position = static_cast<size_t>(found.outputs[output]);
-  const Size &size = execution->plan().sizes[position];
-  shape[0] = found.nodes[position].op.channels;
+  const Size &size = execution->plan().sizes[found.outputs[output]];
+  shape[0] = found.output(output).channels;
   shape[1] = size.height;
   shape[2] = size.width;
   return Status::kOk;

@@ -1,8 +1,10 @@
-// Reads the nodes of a file's structure: docs/file_format.md.
+// Reads the structure of a file: docs/file_format.md.
 
 #pragma once
 
+#include <cstring>
 #include <string>
+#include <vector>
 
 #include "format/json.h"
 #include "format/limits.h"
@@ -10,82 +12,106 @@
 
 namespace aqd {
 
-// Largest magnitude that a grid allows.
-int64_t magnitude(const Grid &grid);
-
-// Whether a grid has all codes between two.
-bool holds(const Grid &grid, int64_t low, int64_t high);
-
-// The product of two numbers, or one more than the most.
-uint64_t product(uint64_t x, uint64_t y, uint64_t most);
-
 // As they stand in messages.
-std::string text(int64_t number);
-std::string number(size_t count);
-std::string text(int64_t low, int64_t high);
+template <typename T, typename = std::enable_if_t<std::is_integral_v<T>>>
+std::string text(T number) {
+  return std::to_string(number);
+}
+std::string text(const Limits &range);
 std::string text(const Grid &grid);
 std::string text(const Size &size);
+inline std::string text(std::string words) { return words; }
 std::string quoted(std::string_view name);
 // What is told of a mistake.
 std::string refusal(const std::string &where, const std::string &expected,
                     const std::string &found);
 
-// Tells of the first mistake. What is read after it is empty.
+// The product of the sides of an array, or one more than the most.
+uint64_t count_of(const std::vector<int64_t> &shape, uint64_t most);
+
+class Value;
+
+// A file that is read, and the first mistake in it.
 class Reader {
  public:
-  Reader(const Json &json, const uint8_t *data, size_t length,
-         std::string *message)
-      : json_(json), data_(data), length_(length), message_(*message) {}
+  explicit Reader(std::string *message) : message_(message) {}
 
-  bool ok() const { return message_.empty(); }
+  // Gives it the content of the sections. Returns whether the first is JSON.
+  bool open(std::string_view json, const uint8_t *data, size_t length);
+  Value root();
   size_t data_length() const { return length_; }
 
-  // Says what is read from now on.
+  // Says where mistakes are told from now on, and what is read.
+  void tell(std::string *message) { message_ = message; }
   void at(std::string where) { where_ = std::move(where); }
-  const std::string &where() const { return where_; }
 
-  // Returns whether all is well, up to now and here (or at a node).
-  bool expect(bool ok, const std::string &expected, const std::string &found);
-  bool expect(const JsonNode &node, bool ok, const std::string &expected,
-              const std::string &found);
-
-  const JsonNode &child(const JsonNode &object, const char *key);
-  // Expects that an object has no keys but those that were read, each once.
-  void done(const JsonNode &object);
-
-  int64_t integer(const JsonNode &node, const Limits &limits);
-  int64_t integer(const JsonNode &object, const char *key,
-                  const Limits &limits);
-  int32_t int32(const JsonNode &object, const char *key, const Limits &limits);
-  bool truth(const JsonNode &object, const char *key);
-  void real(const JsonNode &object, const char *key);
-  std::string_view string(const JsonNode &node);
-  std::string_view string(const JsonNode &object, const char *key);
-  // Children of a list, or of an object whose keys are names.
-  std::vector<const JsonNode *> items(const JsonNode &object, const char *key);
-  std::vector<const JsonNode *> named(const JsonNode &object, const char *key);
-  Size pair(const JsonNode &object, const char *key, const Limits &limits);
-  Grid grid(const JsonNode &object);
-
-  // The numbers of an array of a type and a number of axes; null after a
-  // mistake.
-  const uint8_t *array(const JsonNode &object, const char *key,
-                       const char *dtype, size_t axes,
-                       std::vector<int64_t> *shape);
-  std::vector<int32_t> int32s(const JsonNode &object, const char *key,
-                              size_t axes, std::vector<int64_t> *shape);
-  Multipliers multipliers(const JsonNode &object, int32_t channels);
+  bool ok() const { return message_->empty(); }
+  // Returns whether all is well, up to now and here.
+  template <typename Found>
+  bool expect(bool ok, const std::string &expected, const Found &found) {
+    if (!ok && this->ok()) *message_ = refusal(where_, expected, text(found));
+    return ok && this->ok();
+  }
 
  private:
-  std::vector<const JsonNode *> children(const JsonNode &node, JsonType type,
-                                         const char *expected);
+  friend class Value;
 
-  const Json &json_;
-  const uint8_t *data_;
-  const size_t length_;
-  std::string &message_;
-  std::string where_ = "JSON";
-  const JsonNode nothing_;
+  std::string *message_;
+  std::string where_;
+  Json json_;
+  const uint8_t *data_ = nullptr;
+  size_t length_ = 0;
+};
+
+// Numbers in DATA.
+struct Array {
+  const uint8_t *data = nullptr;
+  std::vector<int64_t> shape;
+  size_t count = 0;
+
+  template <typename T>
+  std::vector<T> copy() const {
+    std::vector<T> numbers(count);
+    if (count > 0) std::memcpy(numbers.data(), data, count * sizeof(T));
+    return numbers;
+  }
+};
+
+// A value of the structure. After a mistake, what is read is empty.
+class Value {
+ public:
+  Value(Reader *reader, const JsonNode *node) : reader_(reader), node_(node) {}
+
+  Reader &reader() const { return *reader_; }
+  std::string_view key() const { return node_->key; }
+  bool is_null() const { return node_->type == JsonType::kNull; }
+  // Expects something of this value, by its key.
+  bool expect(bool ok, const std::string &expected,
+              const std::string &found) const;
+
+  // The child of an object.
+  Value operator[](const char *key) const;
+  // Expects that an object has no keys but those that were read, each once.
+  void done() const;
+
+  int64_t integer(const Limits &limits) const;
+  int32_t int32(const Limits &limits) const;
+  bool truth() const;
+  void real() const;
+  std::string_view string() const;
+  // Children of a list, or of an object whose keys are names.
+  std::vector<Value> items() const;
+  std::vector<Value> named() const;
+  Size pair(const Limits &limits) const;
+  Grid grid() const;
+  Array array(const char *dtype, size_t axes) const;
+  Multipliers multipliers(int32_t channels) const;
+
+ private:
+  std::vector<Value> children(JsonType type, const char *expected) const;
+
+  Reader *reader_;
+  const JsonNode *node_;
 };
 
 }  // namespace aqd

@@ -6,8 +6,6 @@
 namespace aqd {
 namespace {
 
-size_t at(int position) { return static_cast<size_t>(position); }
-
 class MaxPoolHoister {
  public:
   explicit MaxPoolHoister(Program *program)
@@ -15,124 +13,107 @@ class MaxPoolHoister {
         is_dropped_(program->nodes.size(), false) {}
 
   std::vector<bool> run() {
-    for (size_t i = 0; i < program_.nodes.size(); ++i) {
-      const Op &each = program_.nodes[i].op;
-      const bool is_first = each.is<Convolution>() &&
-                            each.as<Convolution>().groups == 1 &&
-                            each.inputs[0] == 0 &&
-                            program_.nodes[0].op.is<ImageOp>();
-      const int position = static_cast<int>(i);
-      if (is_first && can_hoist(position)) hoist(position);
+    if (!op(0).is<ImageOp>()) return is_dropped_;
+    for (const size_t conv : readers_[0]) {
+      if (!can_hoist(conv)) continue;
+      const std::vector<int8_t> signs = signs_of(conv);
+      if (!signs.empty()) hoist(conv, signs);
     }
     return is_dropped_;
   }
 
  private:
-  Op &op(int position) { return program_.nodes[at(position)].op; }
+  Op &op(size_t position) { return program_.nodes[position].op; }
 
-  Weights *weights(int position) {
-    return op(position).as<Convolution>().weights;
+  std::vector<int32_t> &multipliers(size_t position) {
+    return op(position).as<Requantize>().multipliers.m;
   }
 
-  bool is_output(int position) const {
-    const std::vector<int> &outputs = program_.outputs;
+  bool is_output(size_t position) const {
+    const std::vector<size_t> &outputs = program_.outputs;
     return std::find(outputs.begin(), outputs.end(), position) != outputs.end();
   }
 
-  // The only reader of an operator that is no output; -1 if there is none.
-  int only_reader(int position) const {
-    const std::vector<int> &readers = readers_[at(position)];
-    return is_output(position) || readers.size() != 1 ? -1 : readers[0];
+  bool can_hoist(size_t position) {
+    const Op &each = op(position);
+    return each.is<Convolution>() && each.as<Convolution>().groups == 1 &&
+           are_pools_alike(position) &&
+           can_negate(*each.as<Convolution>().weights);
   }
 
-  bool can_hoist(int position) {
-    const std::vector<int> &readers = readers_[at(position)];
-    if (readers.empty() || is_output(position)) return false;
+  // Whether a convolution is read by requantisations alone, each of these by a
+  // max-pool alone, and all max-pools have one window.
+  bool are_pools_alike(size_t conv) {
     const Window *first = nullptr;
-    for (const int reader : readers) {
-      const int next = only_reader(reader);
-      if (!op(reader).is<Requantize>() || next < 0) return false;
-      if (!op(next).is<MaxPool>()) return false;
-      const Window &pool = op(next).as<MaxPool>().window;
-      if (!same(pool.dilation, {1, 1})) return false;
-      if (first == nullptr) first = &pool;
-      if (!same(pool.kernel, first->kernel) ||
-          !same(pool.stride, first->stride) ||
-          !same(pool.padding, first->padding)) {
+    for (const size_t reader : readers_[conv]) {
+      if (!op(reader).is<Requantize>() || is_output(reader) ||
+          readers_[reader].size() != 1) {
         return false;
       }
+      const Op &pool = op(readers_[reader][0]);
+      if (!pool.is<MaxPool>()) return false;
+      const Window &window = pool.as<MaxPool>().window;
+      if (first == nullptr) first = &window;
+      if (!same(window, *first)) return false;
     }
-    return can_negate(position);
+    return first != nullptr && same(first->dilation, {1, 1}) &&
+           !is_output(conv);
   }
 
-  // Whether all multipliers of a channel have one sign, and weights of those
-  // that are negative can change theirs.
-  bool can_negate(int position) {
-    for (const Node &other : program_.nodes) {
-      if (&other.op == &op(position) || !other.op.is<Convolution>()) continue;
-      if (other.op.as<Convolution>().weights == weights(position)) return false;
-    }
-    const std::vector<int8_t> &codes = weights(position)->codes;
-    if (std::find(codes.begin(), codes.end(), INT8_MIN) != codes.end()) {
-      return false;
-    }
-    for (int c = 0; c < op(position).channels; ++c) {
-      const bool is_negative = sign_of(position, c) < 0;
-      for (const int reader : readers_[at(position)]) {
-        const int32_t m = multiplier(op(reader), c);
-        if (m == INT32_MIN || (is_negative && m > 0)) return false;
+  // Whether weights of a convolution can change their signs.
+  bool can_negate(const Weights &weights) const {
+    const auto reads = [&](const Node &each) {
+      return each.op.is<Convolution>() && each.conv().weights == &weights;
+    };
+    const std::vector<Node> &nodes = program_.nodes;
+    const std::vector<int8_t> &codes = weights.codes;
+    return std::count_if(nodes.begin(), nodes.end(), reads) == 1 &&
+           std::find(codes.begin(), codes.end(), INT8_MIN) == codes.end();
+  }
+
+  // The signs of the multipliers of each channel; empty if some have both.
+  std::vector<int8_t> signs_of(size_t conv) {
+    std::vector<int8_t> signs(static_cast<size_t>(op(conv).channels), 1);
+    for (size_t c = 0; c < signs.size(); ++c) {
+      int32_t least = 0, most = 0;
+      for (const size_t reader : readers_[conv]) {
+        const std::vector<int32_t> &m = multipliers(reader);
+        const auto ends = std::minmax({least, most, m[m.size() > 1 ? c : 0]});
+        least = ends.first;
+        most = ends.second;
       }
+      if (least == INT32_MIN || (least < 0 && most > 0)) return {};
+      if (least < 0) signs[c] = -1;
     }
-    return true;
+    return signs;
   }
 
-  static int32_t &multiplier(Op &op, int channel) {
-    std::vector<int32_t> &m = op.as<Requantize>().multipliers.m;
-    return m[m.size() > 1 ? at(channel) : 0];
-  }
-
-  // The least sign of a channel's multipliers.
-  int sign_of(int position, int channel) {
-    int sign = 1;
-    for (const int reader : readers_[at(position)]) {
-      if (multiplier(op(reader), channel) < 0) sign = -1;
-    }
-    return sign;
-  }
-
-  void hoist(int position) {
-    const size_t outs = at(op(position).channels);
-    std::vector<int8_t> signs;
-    for (int c = 0; c < op(position).channels; ++c) {
-      signs.push_back(static_cast<int8_t>(sign_of(position, c)));
-    }
-    std::vector<int8_t> &codes = weights(position)->codes;
+  void hoist(size_t conv, const std::vector<int8_t> &signs) {
+    std::vector<int8_t> &codes = op(conv).as<Convolution>().weights->codes;
     for (size_t i = 0; i < codes.size(); ++i) {
-      codes[i] = static_cast<int8_t>(codes[i] * signs[i % outs]);
+      codes[i] = static_cast<int8_t>(codes[i] * signs[i % signs.size()]);
     }
-    for (const int reader : readers_[at(position)]) {
-      Multipliers &table = op(reader).as<Requantize>().multipliers;
-      for (int32_t &m : table.m) m = std::abs(m);
-      const int pool = readers_[at(reader)][0];
-      const Window &by = op(pool).as<MaxPool>().window;
-      program_.nodes[at(position)].pooling = {by.kernel, by.stride, by.padding};
+    for (const size_t reader : readers_[conv]) {
+      for (int32_t &m : multipliers(reader)) m = std::abs(m);
+      const size_t pool = readers_[reader][0];
+      program_.nodes[conv].pooling = op(pool).as<MaxPool>().window;
       replace(pool, reader);
-      is_dropped_[at(pool)] = true;
+      is_dropped_[pool] = true;
     }
   }
 
   // Lets all that reads an operator read another one.
-  void replace(int position, int by) {
+  void replace(size_t position, size_t by) {
     for (Node &each : program_.nodes) {
-      std::vector<int> &inputs = each.op.inputs;
+      std::vector<size_t> &inputs = each.op.inputs;
       std::replace(inputs.begin(), inputs.end(), position, by);
     }
-    std::replace(program_.outputs.begin(), program_.outputs.end(), position,
-                 by);
+    std::vector<size_t> &outputs = program_.outputs;
+    std::replace(outputs.begin(), outputs.end(), position, by);
   }
 
   Program &program_;
-  const std::vector<std::vector<int>> readers_;
+  const std::vector<std::vector<size_t>> readers_;
   std::vector<bool> is_dropped_;
 };
 

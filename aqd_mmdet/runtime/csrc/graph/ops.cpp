@@ -12,35 +12,30 @@ namespace aqd {
 namespace {
 
 // Expects that the output holds all codes of a range.
-void expect_holds(const OpSource &from, const Op &op, int64_t low,
-                  int64_t high) {
-  from.reader.expect(holds(op.grid, low, high),
-                     "a range that holds the codes " + text(low, high),
-                     text(op.grid));
+void expect_holds(const OpSource &from, const Op &op, const Limits &codes) {
+  from.reader.expect(op.grid.holds(codes.least, codes.most),
+                     "a range that holds the codes " + text(codes), op.grid);
 }
 
-void expect_holds_inputs(const OpSource &from, const Op &op) {
+void expect_holds_input(const OpSource &from, const Op &op) {
   const Grid &grid = from.x().grid;
-  from.reader.expect(holds(op.grid, grid.low, grid.high),
-                     "a range that holds the codes " + text(grid) +
-                     " of its input",
-                     text(op.grid));
+  from.reader.expect(
+      op.grid.holds(grid.low, grid.high),
+      "a range that holds the codes " + text(grid) + " of its input", op.grid);
 }
 
 // Expects that an input has no codes beyond a magnitude.
 void expect_small(const OpSource &from, const Op &input, int64_t limit) {
-  from.reader.expect(holds({static_cast<int32_t>(-limit),
-                            static_cast<int32_t>(limit)},
-                           input.grid.low, input.grid.high),
-                     "an input with codes in " + text(-limit, limit),
-                     text(input.grid));
+  from.reader.expect(input.grid.magnitude() <= limit,
+                     "an input with codes in " + text(Limits{-limit, limit}),
+                     input.grid);
 }
 
 void expect_channels(const OpSource &from, const Op &op, int64_t expected,
                      const char *whose) {
   from.reader.expect(op.channels == expected,
                      "the " + text(expected) + " channels of " + whose,
-                     text(op.channels));
+                     op.channels);
 }
 
 void expect_channels_of_inputs(const OpSource &from, const Op &op) {
@@ -49,6 +44,18 @@ void expect_channels_of_inputs(const OpSource &from, const Op &op) {
   }
 }
 
+Window read_window(const Value &op) {
+  return {op["kernel"].pair(kWindowKernel), op["stride"].pair(kWindowStride),
+          op["padding"].pair(kWindowPadding),
+          op["dilation"].pair(kWindowDilation)};
+}
+
+template <typename T>
+Size size_of_windows(const Op &op, const std::vector<Size> &inputs) {
+  return windowed(op.as<T>().window, inputs[0]);
+}
+
+// The size that all inputs have.
 Size size_of_x(const Op &, const std::vector<Size> &inputs) {
   for (const Size &each : inputs) {
     if (!same(each, inputs[0])) return {};
@@ -58,32 +65,24 @@ Size size_of_x(const Op &, const std::vector<Size> &inputs) {
 
 // Image
 
-void read_image(const OpSource &from, Op *op) {
+Params read_image(const OpSource &from, const Op &op) {
   ImageOp image;
-  for (const JsonNode *mean : from.reader.items(from.json, "mean")) {
-    image.means.push_back(
-        static_cast<int32_t>(from.reader.integer(*mean, kImageMean)));
+  for (const Value &mean : from.value["mean"].items()) {
+    image.means.push_back(mean.int32(kImageMean));
   }
   const int64_t count = static_cast<int64_t>(image.means.size());
-  from.reader.expect(count == op->channels,
-                     "a mean of each of " + text(op->channels) + " channels",
-                     text(count));
-  expect_holds(from, *op, -255, 255);
-  op->params = std::move(image);
+  from.reader.expect(count == op.channels,
+                     "a mean of each of " + text(op.channels) + " channels",
+                     count);
+  expect_holds(from, op, {-255, 255});
+  return image;
 }
 
 // Region
 
-void read_region(const OpSource &, Op *op) { op->params = RegionOp(); }
+Params read_region(const OpSource &, const Op &) { return RegionOp(); }
 
 // Convolution
-
-Window read_window(const OpSource &from) {
-  return {from.reader.pair(from.json, "kernel", kWindowKernel),
-          from.reader.pair(from.json, "stride", kWindowStride),
-          from.reader.pair(from.json, "padding", kWindowPadding),
-          from.reader.pair(from.json, "dilation", kWindowDilation)};
-}
 
 std::string sides_of(const std::vector<int64_t> &shape) {
   std::string all;
@@ -96,7 +95,7 @@ std::string sides_of(const std::vector<int64_t> &shape) {
 void read_weights_of(const OpSource &from, const Op &op, Convolution *conv) {
   Reader &reader = from.reader;
   const Op &x = from.x();
-  const std::string_view name = reader.string(from.json, "weights");
+  const std::string_view name = from.value["weights"].string();
   for (Weights &each : from.weights) {
     if (each.name == name) conv->weights = &each;
   }
@@ -104,11 +103,11 @@ void read_weights_of(const OpSource &from, const Op &op, Convolution *conv) {
                      quoted(name))) {
     return;
   }
-  const int64_t groups = conv->groups;
-  const bool fits = x.channels % groups == 0 && op.channels % groups == 0;
-  reader.expect(fits, "groups that divide the channels " + text(x.channels) +
+  const int groups = conv->groups;
+  reader.expect(x.channels % groups == 0 && op.channels % groups == 0,
+                "groups that divide the channels " + text(x.channels) +
                 " and " + text(op.channels),
-                text(groups));
+                groups);
   const Size &kernel = conv->window.kernel;
   const std::vector<int64_t> shape = {op.channels, x.channels / groups,
                                       kernel.height, kernel.width};
@@ -116,53 +115,43 @@ void read_weights_of(const OpSource &from, const Op &op, Convolution *conv) {
                 sides_of(conv->weights->shape));
 }
 
-void read_convolution(const OpSource &from, Op *op) {
+Params read_convolution(const OpSource &from, const Op &op) {
   Reader &reader = from.reader;
-  const Op &x = from.x();
+  const Grid &x = from.x().grid;
+  constexpr Limits kSums = {-kInt32, kInt32};
   Convolution conv;
-  conv.window = read_window(from);
-  conv.groups = reader.int32(from.json, "groups", {1, x.channels});
-  read_weights_of(from, *op, &conv);
-  reader.expect(op->grid.low == -kInt32 && op->grid.high == kInt32,
-                "the range " + text(-kInt32, kInt32), text(op->grid));
-  reader.expect(holds(x.grid, 0, 0), "an input whose range holds 0",
-                text(x.grid));
+  conv.window = read_window(from.value);
+  conv.groups = from.value["groups"].int32({1, from.x().channels});
+  read_weights_of(from, op, &conv);
+  reader.expect(op.grid.low == -kInt32 && op.grid.high == kInt32,
+                "the range " + text(kSums), op.grid);
+  reader.expect(x.holds(0, 0), "an input whose range holds 0", x);
   // So that a product with a weight fits 24 bits.
-  expect_small(from, x, 1 << 15);
-  if (!reader.ok()) return;
-  conv.input_magnitude = magnitude(x.grid);
-  int64_t largest = 0;
-  for (size_t c = 0; c < conv.weights->sums.size(); ++c) {
-    largest = std::max(largest, conv.bound(c));
-  }
+  expect_small(from, from.x(), 1 << 15);
+  if (!reader.ok()) return {};
+  conv.input_magnitude = x.magnitude();
+  const std::vector<int64_t> &sums = conv.weights->sums;
+  const int64_t largest =
+      *std::max_element(sums.begin(), sums.end()) * conv.input_magnitude;
   reader.expect(largest <= kInt32, "accumulators that fit 31 bits",
                 "values up to " + text(largest));
-  op->params = std::move(conv);
-}
-
-Size size_of_convolution(const Op &op, const std::vector<Size> &inputs) {
-  return windowed(op.as<Convolution>().window, inputs[0]);
+  return conv;
 }
 
 // MaxPool
 
-void read_max_pool(const OpSource &from, Op *op) {
-  MaxPool pool;
-  const Window &w = pool.window = read_window(from);
+Params read_max_pool(const OpSource &from, const Op &op) {
+  const Window w = read_window(from.value);
   const auto sees = [](int32_t padding, int32_t kernel, int32_t dilation) {
     return 2 * padding <= dilation * (kernel - 1) + 1;
   };
   from.reader.expect(
       sees(w.padding.height, w.kernel.height, w.dilation.height) &&
           sees(w.padding.width, w.kernel.width, w.dilation.width),
-      "a padding of at most half the window", text(w.padding));
-  expect_channels_of_inputs(from, *op);
-  expect_holds_inputs(from, *op);
-  op->params = pool;
-}
-
-Size size_of_max_pool(const Op &op, const std::vector<Size> &inputs) {
-  return windowed(op.as<MaxPool>().window, inputs[0]);
+      "a padding of at most half the window", w.padding);
+  expect_channels_of_inputs(from, op);
+  expect_holds_input(from, op);
+  return MaxPool{w};
 }
 
 // Requantize
@@ -175,52 +164,47 @@ Size size_of_max_pool(const Op &op, const std::vector<Size> &inputs) {
 // is -most / 2^s rounded down, is not below -2^31.
 bool fits_int32(int64_t most, int shift) { return most >> shift <= INT32_MAX; }
 
-void read_requantize(const OpSource &from, Op *op) {
-  Reader &reader = from.reader;
+Params read_requantize(const OpSource &from, const Op &op) {
   const Op &x = from.x();
-  expect_channels_of_inputs(from, *op);
+  expect_channels_of_inputs(from, op);
   Requantize made;
-  Multipliers &table = made.multipliers;
-  table = reader.multipliers(reader.child(from.json, "multipliers"),
-                             op->channels);
-  if (!reader.ok()) return;
-  for (size_t c = 0; c < static_cast<size_t>(op->channels); ++c) {
+  const Multipliers &table = made.multipliers =
+      from.value["multipliers"].multipliers(op.channels);
+  if (!from.reader.ok()) return {};
+  for (size_t c = 0; c < static_cast<size_t>(op.channels); ++c) {
     const size_t k = table.m.size() > 1 ? c : 0;
     const int64_t largest = x.is<Convolution>() ? x.as<Convolution>().bound(c)
-                                                : magnitude(x.grid);
+                                                : x.grid.magnitude();
     const int64_t product = largest * std::abs(int64_t{table.m[k]});
     const int64_t b = table.b[k];
-    const bool fits =
-        b != INT64_MIN && std::abs(b) <= INT64_MAX - product;
-    if (!reader.expect(fits, "products plus biases that fit 63 bits",
-                       "more in channel " + number(c))) {
-      return;
+    const bool fits = b != INT64_MIN && std::abs(b) <= INT64_MAX - product;
+    if (!from.reader.expect(fits, "products plus biases that fit 63 bits",
+                            "more in channel " + text(c))) {
+      return {};
     }
     if (!fits_int32(product + std::abs(b), table.s[k])) made.fits_int32 = false;
   }
-  op->params = std::move(made);
+  return made;
 }
 
 // Add, of which the sum fits int32 before it is clamped
 
-void read_add(const OpSource &from, Op *op) {
-  expect_channels_of_inputs(from, *op);
+Params read_add(const OpSource &from, const Op &op) {
+  expect_channels_of_inputs(from, op);
   for (const Op *input : from.inputs) expect_small(from, *input, 1 << 30);
-  op->params = Add();
+  return Add();
 }
 
 // Multiply: y may have one code a channel, a gate
 
-void read_multiply(const OpSource &from, Op *op) {
-  const Grid &x = from.x().grid, &y = from.y().grid;
-  int64_t products[4], *next = products;
-  for (const int64_t p : {x.low, x.high}) {
-    for (const int64_t q : {y.low, y.high}) *next++ = p * q;
-  }
-  expect_channels_of_inputs(from, *op);
-  expect_holds(from, *op, *std::min_element(products, products + 4),
-               *std::max_element(products, products + 4));
-  op->params = Multiply();
+Params read_multiply(const OpSource &from, const Op &op) {
+  const int64_t low = from.x().grid.low, high = from.x().grid.high;
+  const Grid &y = from.y().grid;
+  const auto [least, most] = std::minmax(
+      {low * y.low, low * y.high, high * y.low, high * y.high});
+  expect_channels_of_inputs(from, op);
+  expect_holds(from, op, {least, most});
+  return Multiply();
 }
 
 Size size_of_multiply(const Op &, const std::vector<Size> &inputs) {
@@ -230,32 +214,32 @@ Size size_of_multiply(const Op &, const std::vector<Size> &inputs) {
 
 // Mean
 
-void read_mean(const OpSource &from, Op *op) {
+Params read_mean(const OpSource &from, const Op &op) {
   const Grid &x = from.x().grid;
-  expect_channels_of_inputs(from, *op);
+  constexpr int64_t kUnit = int64_t{1} << kMeanBits;
+  expect_channels_of_inputs(from, op);
   // So that the sum of a map of 2^32 pixels fits 63 bits.
   expect_small(from, from.x(), 1 << 15);
-  expect_holds(from, *op, x.low * (int64_t{1} << kMeanBits),
-               x.high * (int64_t{1} << kMeanBits));
-  op->params = Mean();
+  expect_holds(from, op, {x.low * kUnit, x.high * kUnit});
+  return Mean();
 }
 
 Size size_of_mean(const Op &, const std::vector<Size> &) { return {1, 1}; }
 
 // GroupNorm
 
-void read_group_norm(const OpSource &from, Op *op) {
+Params read_group_norm(const OpSource &from, const Op &op) {
   constexpr Limits kEpsilon = {1, int64_t{1} << 48};
   GroupNorm norm;
-  expect_channels_of_inputs(from, *op);
-  norm.groups = from.reader.int32(from.json, "groups", {1, op->channels});
-  norm.epsilon = from.reader.integer(from.json, "epsilon", kEpsilon);
-  if (!from.reader.ok()) return;
-  from.reader.expect(op->channels % norm.groups == 0,
-                     "groups that divide the channels " + text(op->channels),
-                     text(norm.groups));
+  expect_channels_of_inputs(from, op);
+  norm.groups = from.value["groups"].int32({1, op.channels});
+  norm.epsilon = from.value["epsilon"].integer(kEpsilon);
+  if (!from.reader.ok()) return {};
+  from.reader.expect(op.channels % norm.groups == 0,
+                     "groups that divide the channels " + text(op.channels),
+                     norm.groups);
   expect_small(from, from.x(), 1 << 15);
-  op->params = norm;
+  return norm;
 }
 
 // Of larger groups the sum of squares does not fit 63 bits.
@@ -267,33 +251,30 @@ Size size_of_group_norm(const Op &op, const std::vector<Size> &inputs) {
 
 // Lookup
 
-void read_lookup(const OpSource &from, Op *op) {
-  Reader &reader = from.reader;
-  const Grid &grid = from.x().grid;
+Params read_lookup(const OpSource &from, const Op &op) {
+  const Grid &x = from.x().grid;
   Lookup lookup;
-  std::vector<int64_t> shape;
-  expect_channels_of_inputs(from, *op);
-  lookup.table = reader.int32s(from.json, "table", 1, &shape);
-  lookup.first = reader.int32(from.json, "first", {grid.low, grid.low});
-  if (!reader.ok()) return;
-  const int64_t count = int64_t{grid.high} - grid.low + 1;
-  if (!reader.expect(shape[0] == count,
-                     "a value for each of the codes " + text(grid),
-                     text(shape[0]) + " values")) {
-    return;
+  expect_channels_of_inputs(from, op);
+  lookup.table = from.value["table"].array("int32", 1).copy<int32_t>();
+  lookup.first = from.value["first"].int32({x.low, x.low});
+  const int64_t count = static_cast<int64_t>(lookup.table.size());
+  if (!from.reader.expect(count == int64_t{x.high} - x.low + 1,
+                          "a value for each of the codes " + text(x),
+                          text(count) + " values")) {
+    return {};
   }
   const auto ends =
       std::minmax_element(lookup.table.begin(), lookup.table.end());
-  expect_holds(from, *op, *ends.first, *ends.second);
-  op->params = std::move(lookup);
+  expect_holds(from, op, {*ends.first, *ends.second});
+  return lookup;
 }
 
 // Upsample: to the size of y
 
-void read_upsample(const OpSource &from, Op *op) {
-  expect_channels(from, *op, from.x().channels, "its input");
-  expect_holds_inputs(from, *op);
-  op->params = Upsample();
+Params read_upsample(const OpSource &from, const Op &op) {
+  expect_channels(from, op, from.x().channels, "its input");
+  expect_holds_input(from, op);
+  return Upsample();
 }
 
 Size size_of_upsample(const Op &, const std::vector<Size> &inputs) {
@@ -302,26 +283,26 @@ Size size_of_upsample(const Op &, const std::vector<Size> &inputs) {
 
 // Concatenate
 
-void read_concatenate(const OpSource &from, Op *op) {
+Params read_concatenate(const OpSource &from, const Op &op) {
   int64_t channels = 0;
   for (const Op *input : from.inputs) {
     channels += input->channels;
-    expect_holds(from, *op, input->grid.low, input->grid.high);
+    expect_holds(from, op, {input->grid.low, input->grid.high});
   }
-  expect_channels(from, *op, channels, "its inputs");
-  op->params = Concatenate();
+  expect_channels(from, op, channels, "its inputs");
+  return Concatenate();
 }
 
 // Slice
 
-void read_slice(const OpSource &from, Op *op) {
+Params read_slice(const OpSource &from, const Op &op) {
   Slice slice;
-  slice.first = from.reader.int32(
-      from.json, "first", {0, int64_t{from.x().channels} - op->channels});
-  slice.offset = from.reader.pair(from.json, "offset", kSliceOffset);
-  slice.step = from.reader.pair(from.json, "step", kSliceStep);
-  expect_holds_inputs(from, *op);
-  op->params = slice;
+  const int64_t rest = int64_t{from.x().channels} - op.channels;
+  slice.first = from.value["first"].int32({0, rest});
+  slice.offset = from.value["offset"].pair(kSliceOffset);
+  slice.step = from.value["step"].pair(kSliceStep);
+  expect_holds_input(from, op);
+  return slice;
 }
 
 Size size_of_slice(const Op &op, const std::vector<Size> &inputs) {
@@ -337,8 +318,8 @@ Size size_of_slice(const Op &op, const std::vector<Size> &inputs) {
 constexpr OpInfo kOps[] = {
     {"Image", 1, read_image, size_of_x, run_image},
     {"Region", 1, read_region, size_of_x, run_region},
-    {"Convolution", 1, read_convolution, size_of_convolution, nullptr},
-    {"MaxPool", 1, read_max_pool, size_of_max_pool, run_max_pool},
+    {"Convolution", 1, read_convolution, size_of_windows<Convolution>, nullptr},
+    {"MaxPool", 1, read_max_pool, size_of_windows<MaxPool>, run_max_pool},
     {"Requantize", 1, read_requantize, size_of_x, nullptr},
     {"Add", 2, read_add, size_of_x, nullptr},
     {"Multiply", 2, read_multiply, size_of_multiply, run_multiply},

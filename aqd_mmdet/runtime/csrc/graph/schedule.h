@@ -13,8 +13,8 @@ constexpr size_t kMaxFused = 16;
 // Whether an operator can be the root of a fused one.
 bool can_be_root(const Op &op);
 
-// What reads each operator.
-std::vector<std::vector<int>> readers_of(const Program &program);
+// Positions of what reads each operator.
+std::vector<std::vector<size_t>> readers_of(const Program &program);
 
 // Moves max-pools of an image's convolution in front of the requantisations of
 // its sums: a larger sum is never rounded to a smaller code, or never to a

@@ -1,0 +1,42 @@
+// Readers of the parts of a model. They prove, as program/check.py does, that
+// all that a part refers to is there and that no number overflows. What is
+// wrong is in the reader's message then.
+
+#pragma once
+
+#include "detect/detector.h"
+#include "format/reader.h"
+
+namespace aqd {
+
+constexpr int64_t kOneScore = int64_t{1} << kScoreBits;
+
+// Reads a program. first: the kind of the first operator. where: of the
+// program, for messages.
+void read_program(const Value &value, const char *first,
+                  const std::string &where, Program *program);
+
+// Reads what precedes and follows the programs, of a file's root.
+void read_detector(const Value &root, const std::vector<Program> &programs,
+                   Detector *made);
+
+// Reads second stages. programs: the network, then those of the stages.
+// labels: how many.
+void read_regions(const Value &value, const std::vector<Program> &programs,
+                  size_t labels, Regions *regions);
+
+// Multipliers of numbers of 31 bits: sums fit 63 bits.
+Multipliers read_multipliers(const Value &value, int32_t channels);
+
+// A curve with non-negative values up to the largest, which is read at
+// arguments in a range.
+Curve read_curve(const Value &value, const Limits &arguments, int64_t largest);
+
+// The exponential of Q16 numbers from -16 to 0, in 2^-24.
+Curve read_powers(const Value &value);
+
+// The exponential of Q16 numbers of which a part limits the magnitude.
+void read_exponents(const Value &part, const Limits &limits, int64_t *limit,
+                    Curve *exp);
+
+}  // namespace aqd
