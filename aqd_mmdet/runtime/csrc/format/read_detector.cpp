@@ -1,6 +1,7 @@
 #include <algorithm>
 
-#include "format/parts.h"
+#include "format/model.h"
+#include "format/reader.h"
 
 namespace aqd {
 namespace {
@@ -8,6 +9,8 @@ namespace {
 // A square of such a side in pixels has an area that, in 256ths and times
 // 2^16, fits 63 bits.
 constexpr int64_t kMaxReach = 46340;
+constexpr int64_t kOneScore = int64_t{1} << kScoreBits;
+constexpr int64_t kMaxExp = 1 << 30;
 
 // A kind, by its name in the file.
 template <typename Kind>
@@ -40,7 +43,7 @@ Kind read_kind(const Value &part, const KindName<Kind> (&kinds)[N]) {
     if (word == each.name) return each.kind;
     names += (names.empty() ? "" : ", ") + std::string(each.name);
   }
-  part.reader().expect(false, "kind: one of " + names, quoted(word));
+  part.reader().expect(false, quoted(word), "kind: one of %", names);
   return kinds[0].kind;
 }
 
@@ -75,15 +78,13 @@ BoxLevel read_level(const Value &value, bool has_anchors) {
   made.stride = value["stride"].pair(kAnchorLevelStride);
   const Array base = value["base"].array("int32", 2);
   value.done();
-  if (!reader.ok() ||
-      !reader.expect(base.shape[0] > 0 && base.shape[1] == 4,
-                     "base: anchors of four numbers",
-                     text(base.shape[0]) + " x " + text(base.shape[1]))) {
+  const bool fits = base.count > 0 && base.shape[1] == 4;
+  if (!reader.expect(fits, base.shape, "base: anchors of four numbers")) {
     return made;
   }
-  const std::vector<int32_t> sides = base.copy<int32_t>();
-  for (size_t i = 0; i < sides.size(); i += 4) {
-    made.anchors.push_back({sides[i], sides[i + 1], sides[i + 2], sides[i + 3]});
+  const std::vector<int32_t> all = base.copy<int32_t>();
+  for (size_t i = 0; i < all.size(); i += 4) {
+    made.anchors.push_back({all[i], all[i + 1], all[i + 2], all[i + 3]});
   }
   return made;
 }
@@ -92,9 +93,8 @@ BoxLevel read_level(const Value &value, bool has_anchors) {
 std::vector<Value> per_level(const Value &list, const Decoder &decoder) {
   auto found = list.items();
   const size_t count = decoder.levels.size();
-  const bool fits = list.expect(found.size() == count,
-                                text(count) + ", as there are levels",
-                                text(found.size()));
+  const bool fits = list.expect(found.size() == count, found.size(),
+                                "%, as there are levels", count);
   return fits ? found : std::vector<Value>();
 }
 
@@ -103,7 +103,7 @@ void read_decoder(const Value &value, Decoder *decoder) {
   reader.at("decoder");
   decoder->kind = read_kind(value, kDecoderKinds);
   const auto levels = value["levels"].items();
-  reader.expect(!levels.empty(), "one level or more", "none");
+  reader.expect(!levels.empty(), "none", "one level or more");
   for (size_t i = 0; i < levels.size() && reader.ok(); ++i) {
     reader.at("level " + text(i));
     decoder->levels.push_back(read_level(levels[i], decoder->has_anchors()));
@@ -152,10 +152,9 @@ void check_maps(const Program &network, const PostProcess &post,
   const std::vector<size_t> &levels = network.levels;
   bool fits = has_regions ? levels.size() >= kinds : levels.size() == kinds;
   for (size_t i = 0; i < kinds && fits; ++i) fits = levels[i] == count;
-  if (!reader->expect(fits,
-                      text(kinds) + " outputs of the network with " +
-                      text(count) + " tensors each",
-                      "others")) {
+  if (!reader->expect(fits, "others",
+                      "% outputs of the network with % tensors each", kinds,
+                      count)) {
     return;
   }
   const int64_t classes =
@@ -166,12 +165,10 @@ void check_maps(const Program &network, const PostProcess &post,
     const int64_t expected =
         channels[i / count] * post.decoder.levels[i % count].priors();
     reader->at("level " + text(i % count));
-    reader->expect(op.grid.type() == Type::kI32, "maps of int32",
-                   "codes " + text(op.grid));
-    reader->expect(op.channels == expected,
-                   "a map of " + text(expected) + " channels as output " +
-                   text(i / count),
-                   op.channels);
+    reader->expect(op.grid.type() == Type::kI32, "codes " + text(op.grid),
+                   "maps of int32");
+    reader->expect(op.channels == expected, op.channels,
+                   "a map of % channels as output %", expected, i / count);
   }
 }
 
@@ -192,11 +189,10 @@ void read_postprocess(const Value &value, const Program &network,
   value.done();
   if (!reader.ok()) return;
   if (has_regions) {
-    reader.expect(!post->scores.has_factors(),
-                  "scores of Sigmoid or Softmax before a second stage",
-                  "another kind");
-    reader.expect(post->margin <= 0,
-                  "a margin of at most 0 before a second stage", post->margin);
+    reader.expect(!post->scores.has_factors(), "another kind",
+                  "scores of Sigmoid or Softmax before a second stage");
+    reader.expect(post->margin <= 0, post->margin,
+                  "a margin of at most 0 before a second stage");
   }
   check_maps(network, *post, has_regions, &reader);
 }
@@ -207,30 +203,80 @@ void read_preprocess(const Value &value, int64_t margin, int32_t channels,
   reader.at("preprocess");
   pre->short_side = value["short"].int32(kPreProcessShort);
   pre->long_side = value["long"].int32(kPreProcessLong);
-  reader.expect(pre->short_side <= pre->long_side, "short <= long",
-                text(pre->short_side) + " and " + text(pre->long_side));
+  reader.expect(pre->short_side <= pre->long_side,
+                text(pre->short_side) + " and " + text(pre->long_side),
+                "short <= long");
   pre->is_bgr = value["bgr"].truth();
   pre->is_whole = value["whole"].truth();
   pre->is_stretched = value["stretch"].truth();
   value["oriented"].truth();  // for whoever reads files of images
   const auto fill = value["fill"].items();
   value.done();
-  if (!reader.expect(fill.size() == kColours, "fill: three colours",
-                     fill.size()) ||
-      !reader.expect(channels == kColours, "a network of three colours",
-                     channels)) {
+  if (!reader.expect(fill.size() == kColours, fill.size(),
+                     "fill: three colours") ||
+      !reader.expect(channels == kColours, channels,
+                     "a network of three colours")) {
     return;
   }
   for (size_t c = 0; c < kColours; ++c) {
     pre->fill[c] = static_cast<uint8_t>(fill[c].integer(kPreProcessFill));
   }
   const int64_t reach = pre->long_side + 2 * std::max<int64_t>(margin, 0);
-  reader.expect(reach <= kMaxReach,
-                "a long side and two margins of at most " + text(kMaxReach),
-                reach);
+  reader.expect(reach <= kMaxReach, reach,
+                "a long side and two margins of at most %", kMaxReach);
 }
 
 }  // namespace
+
+Multipliers read_multipliers(const Value &value, int32_t channels) {
+  Multipliers table = value.multipliers(channels);
+  for (const int64_t b : table.b) {
+    value.reader().expect(kMultipliersB.hold(b), b, "biases in -2^62..2^62");
+  }
+  return table;
+}
+
+Curve read_curve(const Value &value, const Limits &arguments, int64_t largest) {
+  Curve curve;
+  const std::vector<int32_t> &table = curve.table =
+      value["table"].array("int32", 1).copy<int32_t>();
+  curve.bits = value["bits"].int32(kCurveBits);
+  curve.first = value["first"].integer({-INT64_MAX, INT64_MAX});
+  value.done();
+  if (!value.reader().ok()) return curve;
+  const int64_t steps = static_cast<int64_t>(table.size()) - 1;
+  const int64_t length = steps * (int64_t{1} << curve.bits);
+  const bool begins = curve.first <= arguments.least;
+  if (!value.expect(begins && curve.first + length > arguments.most,
+                    begins ? "an end before that" : text(curve.first),
+                    "arguments from % to above %", arguments.least,
+                    arguments.most)) {
+    return curve;
+  }
+  const auto ends = std::minmax_element(table.begin(), table.end());
+  const Limits values = {*ends.first, *ends.second};
+  value.expect(0 <= values.least && values.most <= largest, values,
+               "values in 0..%", largest);
+  return curve;
+}
+
+Curve read_powers(const Value &value) {
+  Curve made = read_curve(value, {kLowestLogit, 0}, kOneScore);
+  if (!value.reader().ok()) return made;
+  // Shares are divided by their sum, in which one argument is 0.
+  const int64_t one = int64_t{1} << made.bits;
+  const size_t i = static_cast<size_t>(-made.first >> made.bits);
+  const int64_t r = -made.first & (one - 1);
+  const int64_t sum = made.table[i] * (one - r) + made.table[i + 1] * r;
+  value.expect(sum + (one >> 1) >= one, 0, "a value above 0 at 0");
+  return made;
+}
+
+void read_exponents(const Value &part, const Limits &limits, int64_t *limit,
+                    Curve *exp) {
+  *limit = part["limit"].integer(limits);
+  *exp = read_curve(part["exp"], {-*limit, *limit}, kMaxExp);
+}
 
 void read_detector(const Value &root, const std::vector<Program> &programs,
                    Detector *made) {
@@ -241,9 +287,8 @@ void read_detector(const Value &root, const std::vector<Program> &programs,
     made->labels.emplace_back(label.string());
   }
   const size_t labels = made->labels.size();
-  reader.expect(kLabels.hold(static_cast<int64_t>(labels)),
-                text(kLabels.least) + " to " + text(kLabels.most) + " labels",
-                labels);
+  reader.expect(kLabels.hold(static_cast<int64_t>(labels)), labels,
+                "% to % labels", kLabels.least, kLabels.most);
   const Value regions = root["regions"];
   read_postprocess(root["postprocess"], programs[0], labels,
                    !regions.is_null(), &made->post);

@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "format/model.h"
-#include "format/parts.h"
+#include "format/reader.h"
 #include "graph/schedule.h"
 
 namespace aqd {
@@ -51,9 +51,10 @@ bool read_section(const uint8_t *entry, const char *tag, Section rest,
                   Reader *reader, Section *section) {
   reader->at(std::string("section ") + tag);
   const uint64_t length = u64_at(entry + 8);
-  if (!reader->expect(std::memcmp(entry, tag, 4) == 0, tag, "another tag") ||
-      !reader->expect(length <= rest.length, text(length) + " bytes",
-                      text(rest.length) + ": the file is cut off")) {
+  if (!reader->expect(std::memcmp(entry, tag, 4) == 0, "another tag", tag) ||
+      !reader->expect(length <= rest.length,
+                      text(rest.length) + ": the file is cut off", "% bytes",
+                      length)) {
     return false;
   }
   *section = {rest.content, static_cast<size_t>(length)};
@@ -62,8 +63,9 @@ bool read_section(const uint8_t *entry, const char *tag, Section rest,
 #else
   const uint32_t found = crc32(section->content, section->length);
   const uint32_t expected = u32_at(entry + 4);
-  return reader->expect(found == expected, "the checksum " + text(expected),
-                        text(found) + ": the file is damaged");
+  return reader->expect(found == expected,
+                        text(found) + ": the file is damaged",
+                        "the checksum %", expected);
 #endif
 }
 
@@ -74,18 +76,17 @@ bool read_sections(const Section &file, Reader *reader,
   reader->at("the file");
   const bool is_ours =
       file.length >= 8 && std::memcmp(file.content, kMagic, 8) == 0;
-  if (!reader->expect(is_ours, "an .aqd file", "other first bytes") ||
-      !reader->expect(file.length >= kTable,
-                      "a header of " + text(kTable) + " bytes", file.length)) {
+  if (!reader->expect(is_ours, "other first bytes", "an .aqd file") ||
+      !reader->expect(file.length >= kTable, file.length,
+                      "a header of % bytes", kTable)) {
     return false;
   }
   const uint32_t version = u32_at(file.content + 8);
   const uint32_t count = u32_at(file.content + 12);
   if (!reader->expect(version == kVersion,
-                      "version " + text(kVersion) + ", which this engine reads",
-                      text(version) + ": compile the detector again") ||
-      !reader->expect(count == kSections, text(kSections) + " sections",
-                      count)) {
+                      text(version) + ": compile the detector again",
+                      "version %, which this engine reads", kVersion) ||
+      !reader->expect(count == kSections, count, "% sections", kSections)) {
     return false;
   }
   Section rest = {file.content + kTable, file.length - kTable};
@@ -98,8 +99,8 @@ bool read_sections(const Section &file, Reader *reader,
     rest.length -= sections[i].length;
   }
   reader->at("the file");
-  return reader->expect(rest.length == 0, "its end behind its sections",
-                        text(rest.length) + " bytes more");
+  return reader->expect(rest.length == 0, text(rest.length) + " bytes more",
+                        "its end behind its sections");
 }
 
 // Reads the network and the programs of second stages.
@@ -132,7 +133,7 @@ bool load_model(const uint8_t *content, size_t length, Model *model,
   if (!reader.ok()) return false;
   // Programs can be run without a detector.
   model->refusal.clear();
-  reader.tell(&model->refusal);
+  reader.set_message(&model->refusal);
   read_detector(reader.root(), model->programs, &model->detector);
   for (Program &program : model->programs) schedule(&program);
   return true;

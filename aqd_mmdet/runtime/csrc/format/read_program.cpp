@@ -2,7 +2,8 @@
 #include <cstdlib>
 #include <map>
 
-#include "format/parts.h"
+#include "format/model.h"
+#include "format/reader.h"
 
 namespace aqd {
 namespace {
@@ -75,7 +76,7 @@ Weights read_weights(const Value &value) {
   reader.at("weights " + std::string(made.name));
   const int bits = value["bits"].int32(kWeightsBits);
   const auto sides = value["shape"].items();
-  if (!reader.expect(sides.size() == 4, "shape: 4 axes", sides.size())) {
+  if (!reader.expect(sides.size() == 4, sides.size(), "shape: 4 axes")) {
     return made;
   }
   for (const Value &side : sides) {
@@ -88,22 +89,23 @@ Weights read_weights(const Value &value) {
   const uint64_t count = count_of(made.shape, most);
   const uint64_t bytes = (count * static_cast<uint64_t>(bits) + 7) / 8;
   if (reader.expect(count <= most && packed.count == bytes,
-                    "packed: the bytes of its shape and bits",
-                    text(packed.count) + " bytes")) {
+                    text(packed.count) + " bytes",
+                    "packed: the bytes of its shape and bits")) {
     const bool fits = unpack(Levels(packed.data, bits), &made);
-    reader.expect(fits, "levels of 8 bits below 255", "255");
+    reader.expect(fits, 255, "levels of 8 bits below 255");
   }
   return made;
 }
 
 void read_all_weights(const Value &value, std::vector<Weights> *made) {
-  const auto all = value.named();
+  const auto all = value.items(JsonType::kObject);
   std::vector<std::string_view> names;
   for (const Value &each : all) names.push_back(each.key());
   std::sort(names.begin(), names.end());
   const auto twice = std::adjacent_find(names.begin(), names.end());
-  value.reader().expect(twice == names.end(), "each key once",
-                        twice == names.end() ? "" : quoted(*twice) + " twice");
+  value.reader().expect(twice == names.end(),
+                        twice == names.end() ? "" : quoted(*twice) + " twice",
+                        "each key once");
   for (const Value &each : all) {
     if (!value.reader().ok()) return;
     made->push_back(read_weights(each));
@@ -117,18 +119,17 @@ std::vector<const Op *> read_inputs(const Value &value, const Names &names,
   std::vector<const Op *> found;
   const auto inputs = value.items();
   const size_t expected = op->info->inputs, count = inputs.size();
-  reader.expect(expected == 0 ? count > 0 : count == expected,
-                expected == 0 ? "1 or more inputs" : text(expected) + " inputs",
-                count);
+  reader.expect(expected == 0 ? count > 0 : count == expected, count,
+                expected == 0 ? "1 or more inputs" : "% inputs", expected);
   for (const Value &each : inputs) {
     const std::string_view name = each.string();
     if (program.nodes.empty()) {
-      reader.expect(name == "image", "the input 'image'", quoted(name));
+      reader.expect(name == "image", quoted(name), "the input 'image'");
       continue;
     }
     const auto at = names.find(name);
-    if (!reader.expect(at != names.end(), "inputs made before it",
-                       quoted(name))) {
+    if (!reader.expect(at != names.end(), quoted(name),
+                       "inputs made before it")) {
       break;
     }
     op->inputs.push_back(at->second);
@@ -144,20 +145,20 @@ void read_op(const Value &value, const char *first, Names *names,
   const size_t position = program->nodes.size();
   const std::string_view name = value["output"].string();
   reader.at("operator " + std::string(name));
-  reader.expect(name != "image" && names->count(name) == 0, "a new name",
-                quoted(name));
+  reader.expect(name != "image" && names->count(name) == 0, quoted(name),
+                "a new name");
   const std::string_view kind = value["kind"].string();
   Op op;
   op.info = find_op(kind);
-  if (!reader.expect(op.info != nullptr, "a kind of the format",
-                     quoted(kind))) {
+  if (!reader.expect(op.info != nullptr, quoted(kind),
+                     "a kind of the format")) {
     return;
   }
   const bool is_source = kind == "Image" || kind == "Region";
-  reader.expect(position == 0 ? kind == first : !is_source,
-                position == 0 ? std::string(first) + " as the first"
+  reader.expect(position == 0 ? kind == first : !is_source, quoted(kind),
+                position == 0 ? "% as the first"
                               : "this kind as the first one alone",
-                quoted(kind));
+                first);
   const OpSource source = {
       reader, value, read_inputs(value["inputs"], *names, *program, &op),
       program->weights};
@@ -177,9 +178,8 @@ void read_outputs(const Value &value, const Names &names, Program *program) {
     for (const Value &each : tensors) {
       const std::string_view name = each.string();
       const auto found = names.find(name);
-      if (!value.reader().expect(found != names.end(),
-                                 "outputs that an operator makes",
-                                 quoted(name))) {
+      if (!value.reader().expect(found != names.end(), quoted(name),
+                                 "outputs that an operator makes")) {
         return;
       }
       program->outputs.push_back(found->second);
@@ -198,7 +198,7 @@ void read_program(const Value &value, const char *first,
   read_all_weights(value["weights"], &program->weights);
   reader.at(where);
   const auto ops = value["ops"].items();
-  reader.expect(!ops.empty(), "operators", "none");
+  reader.expect(!ops.empty(), "none", "operators");
   Names names;
   for (const Value &each : ops) {
     if (!reader.ok()) return;

@@ -1,6 +1,7 @@
 #include <algorithm>
 
-#include "format/parts.h"
+#include "format/model.h"
+#include "format/reader.h"
 #include "graph/memory_plan.h"
 
 namespace aqd {
@@ -9,34 +10,30 @@ namespace {
 // Expects that a stage can read the network's maps from its first one on.
 void check_maps(const Program &network, size_t count, const Op &region,
                 Reader *reader, RegionStage *stage) {
-  if (!reader->expect(count > 0 && stage->strides.size() == count,
-                      "a stride of each of its " + text(count) + " maps",
-                      stage->strides.size()) ||
+  const size_t strides = stage->strides.size();
+  if (!reader->expect(count > 0 && strides == count, strides,
+                      "a stride of each of its % maps", count) ||
       // So that the area where the last map begins fits 63 bits.
       !reader->expect(
           count <= 31 && stage->finest << (kBoxBits + count - 1) < 1 << 30,
-          "finest * 2^(8 + maps - 1) below 2^30", text(count) + " maps")) {
+          text(count) + " maps", "finest * 2^(8 + maps - 1) below 2^30")) {
     return;
   }
   for (size_t i = 0; i < count; ++i) {
     const Op &map = network.output(stage->first_map + i);
     const int64_t largest = map.grid.magnitude();
-    const std::string name = "map " + text(i) + ": ";
     stage->largest = std::max(stage->largest, largest);
     // So that the sum of a bin fits 63 bits.
-    reader->expect(largest <= 1 << 15, name + "codes in -32768..32768",
-                   map.grid);
+    reader->expect(largest <= 1 << 15, map.grid,
+                   "map %: codes in -32768..32768", i);
     // Samples outside of a map count as 0.
     const int64_t unit = int64_t{1} << kMeanBits;
     const Limits means = {std::min(map.grid.low, 0) * unit,
                           std::max(map.grid.high, 0) * unit};
-    reader->expect(region.grid.holds(means.least, means.most),
-                   name + "a Region that holds its averages " + text(means),
-                   region.grid);
-    reader->expect(map.channels == region.channels,
-                   name + "the " + text(region.channels) +
-                   " channels of the Region",
-                   map.channels);
+    reader->expect(region.grid.holds(means.least, means.most), region.grid,
+                   "map %: a Region that holds its averages %", i, means);
+    reader->expect(map.channels == region.channels, map.channels,
+                   "map %: the % channels of the Region", i, region.channels);
   }
 }
 
@@ -46,30 +43,28 @@ void check_outputs(const Program &program, int64_t labels, Reader *reader,
   const bool are_two = program.levels == std::vector<size_t>{1, 1};
   const Size bins = {stage->bins, stage->bins};
   std::vector<Size> sizes;
-  if (!reader->expect(are_two, "a program with two outputs of one tensor",
-                      "others") ||
-      !reader->expect(stage->bins % program.stride == 0,
-                      "bins that its program's stride divides", stage->bins) ||
+  if (!reader->expect(are_two, "others",
+                      "a program with two outputs of one tensor") ||
+      !reader->expect(stage->bins % program.stride == 0, stage->bins,
+                      "bins that its program's stride divides") ||
       !reader->expect(infer_sizes(program, bins, &sizes),
-                      "a program for averages of " + text(bins),
-                      "one that does not take them")) {
+                      "one that does not take them",
+                      "a program for averages of %", bins)) {
     return;
   }
   for (const size_t position : program.outputs) {
     const Grid &grid = program.nodes[position].op.grid;
-    reader->expect(same(sizes[position], {1, 1}), "outputs of 1 x 1",
-                   sizes[position]);
-    reader->expect(grid.type() == Type::kI32, "outputs of int32",
-                   "codes " + text(grid));
+    reader->expect(same(sizes[position], {1, 1}), sizes[position],
+                   "outputs of 1 x 1");
+    reader->expect(grid.type() == Type::kI32, "codes " + text(grid),
+                   "outputs of int32");
   }
   const int32_t logits = program.output(0).channels;
   const int32_t codes = program.output(1).channels;
-  reader->expect(logits == labels + 1,
-                 "logits of " + text(labels + 1) +
-                 " channels, the background included",
-                 logits);
-  reader->expect(codes == 4 || codes == 4 * labels,
-                 "box codes of 4 or " + text(4 * labels) + " channels", codes);
+  reader->expect(logits == labels + 1, logits,
+                 "logits of % channels, the background included", labels + 1);
+  reader->expect(codes == 4 || codes == 4 * labels, codes,
+                 "box codes of 4 or % channels", 4 * labels);
   stage->is_agnostic = codes == 4;
 }
 
@@ -106,7 +101,7 @@ void read_regions(const Value &value, const std::vector<Program> &programs,
   Reader &reader = value.reader();
   reader.at("regions");
   const auto stages = value["stages"].items();
-  reader.expect(!stages.empty(), "stages", "none");
+  reader.expect(!stages.empty(), "none", "stages");
   for (size_t i = 0; i < stages.size() && reader.ok(); ++i) {
     reader.at("stage " + text(i));
     regions->stages.push_back(read_stage(stages[i], programs[0],

@@ -12,27 +12,6 @@ constexpr size_t kShown = 40;
 // What there is in place of a child that is missing.
 const JsonNode kNothing;
 
-// What a node holds, for messages.
-std::string description(const JsonNode &node) {
-  switch (node.type) {
-    case JsonType::kNull:
-      return "null";
-    case JsonType::kBool:
-      return node.truth ? "true" : "false";
-    case JsonType::kInteger:
-      return text(node.integer);
-    case JsonType::kReal:
-      return "a number that is no integer of 64 bits";
-    case JsonType::kString:
-      return quoted(node.text);
-    case JsonType::kArray:
-      return "a list of " + text(node.count);
-    case JsonType::kObject:
-      break;
-  }
-  return "an object";
-}
-
 size_t width_of(std::string_view dtype) {
   return dtype == "int64" ? 8 : dtype == "int32" ? 4 : 1;
 }
@@ -46,7 +25,15 @@ std::string text(const Limits &range) {
 std::string text(const Grid &grid) { return text(Limits{grid.low, grid.high}); }
 
 std::string text(const Size &size) {
-  return text(size.height) + " x " + text(size.width);
+  return text(std::vector<int64_t>{size.height, size.width});
+}
+
+std::string text(const std::vector<int64_t> &shape) {
+  std::string sides;
+  for (const int64_t side : shape) {
+    sides += (sides.empty() ? "" : " x ") + text(side);
+  }
+  return sides;
 }
 
 std::string quoted(std::string_view name) {
@@ -55,6 +42,16 @@ std::string quoted(std::string_view name) {
     shown += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
   }
   return shown + (name.size() > kShown ? "...'" : "'");
+}
+
+std::string filled(const char *sentence,
+                   std::initializer_list<std::string> values) {
+  std::string all;
+  auto next = values.begin();
+  for (; *sentence != '\0'; ++sentence) {
+    all += *sentence == '%' ? *next++ : std::string(1, *sentence);
+  }
+  return all;
 }
 
 std::string refusal(const std::string &where, const std::string &expected,
@@ -75,7 +72,7 @@ bool Reader::open(std::string_view json, const uint8_t *data, size_t length) {
   size_t stop;
   const bool is_json = parse_json(json, &json_, &stop);
   at("section JSON");
-  expect(is_json, "JSON", "a mistake at byte " + text(stop));
+  expect(is_json, "a mistake at byte " + text(stop), "JSON");
   at("JSON");
   data_ = data;
   length_ = length;
@@ -84,21 +81,38 @@ bool Reader::open(std::string_view json, const uint8_t *data, size_t length) {
 
 Value Reader::root() { return {this, &json_.root()}; }
 
-bool Value::expect(bool ok, const std::string &expected,
-                   const std::string &found) const {
-  if (!ok && reader_->ok()) {
-    const std::string name = key().empty() ? "" : "." + std::string(key());
-    *reader_->message_ = refusal(reader_->where_ + name, expected, found);
+void Reader::tell(const std::string &child, const std::string &expected,
+                  const std::string &found) {
+  if (ok()) *message_ = refusal(where_ + child, expected, found);
+}
+
+std::string text(const Value &value) {
+  const JsonNode &node = *value.node_;
+  switch (node.type) {
+    case JsonType::kNull:
+      return "null";
+    case JsonType::kBool:
+      return node.truth ? "true" : "false";
+    case JsonType::kInteger:
+      return text(node.integer);
+    case JsonType::kReal:
+      return "a number that is no integer of 64 bits";
+    case JsonType::kString:
+      return quoted(node.text);
+    case JsonType::kArray:
+      return "a list of " + text(node.count);
+    case JsonType::kObject:
+      break;
   }
-  return ok && reader_->ok();
+  return "an object";
 }
 
 Value Value::operator[](const char *key) const {
   const JsonNode *found = reader_->json_.find(*node_, key);
   if (found == nullptr) {
     const bool is_object = node_->type == JsonType::kObject;
-    reader_->expect(false, std::string("the key ") + key,
-                    is_object ? "no such key" : description(*node_));
+    reader_->expect(false, is_object ? "no such key" : text(*this),
+                    "the key %", key);
     return {reader_, &kNothing};
   }
   found->is_read = true;
@@ -111,16 +125,15 @@ void Value::done() const {
     if (!reader_->ok()) return;
     const JsonNode &each = json.nodes[i];
     const bool is_twice = json.find(*node_, each.key) != &each;
-    reader_->expect(!is_twice, "each key once", quoted(each.key) + " twice");
-    reader_->expect(each.is_read, "keys of the format alone", quoted(each.key));
+    reader_->expect(!is_twice, quoted(each.key) + " twice", "each key once");
+    reader_->expect(each.is_read, quoted(each.key), "keys of the format alone");
   }
 }
 
 int64_t Value::integer(const Limits &limits) const {
   const bool is_integer = node_->type == JsonType::kInteger;
   if (is_integer && limits.hold(node_->integer)) return node_->integer;
-  expect(false, text(limits.least) + " to " + text(limits.most),
-         description(*node_));
+  expect(false, *this, "% to %", limits.least, limits.most);
   return limits.least;
 }
 
@@ -129,24 +142,27 @@ int32_t Value::int32(const Limits &limits) const {
 }
 
 bool Value::truth() const {
-  expect(node_->type == JsonType::kBool, "true or false", description(*node_));
+  expect(node_->type == JsonType::kBool, *this, "true or false");
   return node_->truth;
 }
 
 void Value::real() const {
   const bool is_integer = node_->type == JsonType::kInteger;
-  expect(is_integer || node_->type == JsonType::kReal, "a number",
-         description(*node_));
+  expect(is_integer || node_->type == JsonType::kReal, *this,
+         "a number");
 }
 
 std::string_view Value::string() const {
-  expect(node_->type == JsonType::kString, "a string", description(*node_));
+  expect(node_->type == JsonType::kString, *this, "a string");
   return node_->text;
 }
 
-std::vector<Value> Value::children(JsonType type, const char *expected) const {
+std::vector<Value> Value::items(JsonType type) const {
   std::vector<Value> found;
-  if (!expect(node_->type == type, expected, description(*node_))) return found;
+  if (!expect(node_->type == type, *this,
+              type == JsonType::kArray ? "a list" : "an object")) {
+    return found;
+  }
   found.reserve(node_->count);
   const std::vector<JsonNode> &nodes = reader_->json_.nodes;
   for (size_t i = node_->child; i != 0; i = nodes[i].next) {
@@ -155,17 +171,9 @@ std::vector<Value> Value::children(JsonType type, const char *expected) const {
   return found;
 }
 
-std::vector<Value> Value::items() const {
-  return children(JsonType::kArray, "a list");
-}
-
-std::vector<Value> Value::named() const {
-  return children(JsonType::kObject, "an object");
-}
-
 Size Value::pair(const Limits &limits) const {
   const auto found = items();
-  if (!expect(found.size() == 2, "2 items", text(found.size()))) return {};
+  if (!expect(found.size() == 2, found.size(), "2 items")) return {};
   return {found[0].int32(limits), found[1].int32(limits)};
 }
 
@@ -174,18 +182,16 @@ Grid Value::grid() const {
   grid.low = (*this)["lo"].int32(kGridLo);
   grid.high = (*this)["hi"].int32(kGridHi);
   done();
-  expect(grid.low <= grid.high, "lo up to hi", text(grid));
+  expect(grid.low <= grid.high, grid, "lo up to hi");
   return grid;
 }
 
 Array Value::array(const char *dtype, size_t axes) const {
   Array made;
   const std::string_view type = (*this)["dtype"].string();
-  expect(type == dtype, std::string("an array of ") + dtype, quoted(type));
+  expect(type == dtype, quoted(type), "an array of %", dtype);
   const auto sides = (*this)["shape"].items();
-  if (!expect(sides.size() == axes, text(axes) + " axes", text(sides.size()))) {
-    return {};
-  }
+  if (!expect(sides.size() == axes, sides.size(), "% axes", axes)) return {};
   for (const Value &side : sides) {
     made.shape.push_back(side.integer(kArrayShape));
   }
@@ -195,10 +201,9 @@ Array Value::array(const char *dtype, size_t axes) const {
   const uint64_t count = count_of(made.shape, length);
   const bool is_inside = start % kAlignment == 0 && start <= length &&
                          count <= (length - start) / width_of(dtype);
-  if (!expect(is_inside,
-              "numbers inside the " + text(length) +
-              " bytes of DATA, from a multiple of 8",
-              "others, from " + text(at))) {
+  if (!expect(is_inside, "others, from " + text(at),
+              "numbers inside the % bytes of DATA, from a multiple of 8",
+              length)) {
     return {};
   }
   made.data = reader_->data_ + start;
@@ -213,18 +218,18 @@ Multipliers Value::multipliers(int32_t channels) const {
   table.s = (*this)["s"].array("uint8", 1).copy<uint8_t>();
   done();
   if (!reader_->ok()) return {};
-  const size_t count = table.m.size();
-  const bool is_one_length =
-      table.b.size() == count && table.s.size() == count;
-  const bool fits = count == static_cast<size_t>(channels) || count == 1;
+  const size_t n = table.m.size();
+  const bool is_one_length = table.b.size() == n && table.s.size() == n;
+  const bool fits = n == static_cast<size_t>(channels) || n == 1;
   if (!reader_->expect(
-          is_one_length && fits, text(channels) + " multipliers, or one",
-          is_one_length ? text(count) : "m, b and s of other lengths")) {
+          is_one_length && fits,
+          is_one_length ? text(n) : "m, b and s of other lengths",
+          "% multipliers, or one", channels)) {
     return {};
   }
   const int largest = *std::max_element(table.s.begin(), table.s.end());
-  reader_->expect(largest <= kMultipliersS.most,
-                  "shifts of at most " + text(kMultipliersS.most), largest);
+  const int64_t most = kMultipliersS.most;
+  reader_->expect(largest <= most, largest, "shifts of at most %", most);
   return table;
 }
 

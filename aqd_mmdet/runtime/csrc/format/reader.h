@@ -20,8 +20,12 @@ std::string text(T number) {
 std::string text(const Limits &range);
 std::string text(const Grid &grid);
 std::string text(const Size &size);
+std::string text(const std::vector<int64_t> &shape);
 inline std::string text(std::string words) { return words; }
 std::string quoted(std::string_view name);
+// A sentence with values in place of its %.
+std::string filled(const char *sentence,
+                   std::initializer_list<std::string> values);
 // What is told of a mistake.
 std::string refusal(const std::string &where, const std::string &expected,
                     const std::string &found);
@@ -41,20 +45,25 @@ class Reader {
   Value root();
   size_t data_length() const { return length_; }
 
-  // Says where mistakes are told from now on, and what is read.
-  void tell(std::string *message) { message_ = message; }
+  // Says where the first mistake is told from now on, and what is read.
+  void set_message(std::string *message) { message_ = message; }
   void at(std::string where) { where_ = std::move(where); }
 
   bool ok() const { return message_->empty(); }
-  // Returns whether all is well, up to now and here.
-  template <typename Found>
-  bool expect(bool ok, const std::string &expected, const Found &found) {
-    if (!ok && this->ok()) *message_ = refusal(where_, expected, text(found));
+  // Returns whether all is well, up to now and here. Otherwise tells what was
+  // found in place of the expected, in which % stand for values.
+  template <typename Found, typename... Values>
+  bool expect(bool ok, const Found &found, const char *expected,
+              const Values &...values) {
+    if (!ok) tell("", filled(expected, {text(values)...}), text(found));
     return ok && this->ok();
   }
 
  private:
   friend class Value;
+
+  void tell(const std::string &child, const std::string &expected,
+            const std::string &found);
 
   std::string *message_;
   std::string where_;
@@ -85,9 +94,17 @@ class Value {
   Reader &reader() const { return *reader_; }
   std::string_view key() const { return node_->key; }
   bool is_null() const { return node_->type == JsonType::kNull; }
-  // Expects something of this value, by its key.
-  bool expect(bool ok, const std::string &expected,
-              const std::string &found) const;
+  // As that of the reader, but names this value.
+  template <typename Found, typename... Values>
+  bool expect(bool ok, const Found &found, const char *expected,
+              const Values &...values) const {
+    if (!ok) {
+      const std::string key = "." + std::string(node_->key);
+      reader_->tell(node_->key.empty() ? "" : key,
+                    filled(expected, {text(values)...}), text(found));
+    }
+    return ok && reader_->ok();
+  }
 
   // The child of an object.
   Value operator[](const char *key) const;
@@ -100,15 +117,14 @@ class Value {
   void real() const;
   std::string_view string() const;
   // Children of a list, or of an object whose keys are names.
-  std::vector<Value> items() const;
-  std::vector<Value> named() const;
+  std::vector<Value> items(JsonType type = JsonType::kArray) const;
   Size pair(const Limits &limits) const;
   Grid grid() const;
   Array array(const char *dtype, size_t axes) const;
   Multipliers multipliers(int32_t channels) const;
 
  private:
-  std::vector<Value> children(JsonType type, const char *expected) const;
+  friend std::string text(const Value &value);
 
   Reader *reader_;
   const JsonNode *node_;

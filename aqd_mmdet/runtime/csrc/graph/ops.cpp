@@ -12,30 +12,27 @@ namespace aqd {
 namespace {
 
 // Expects that the output holds all codes of a range.
-void expect_holds(const OpSource &from, const Op &op, const Limits &codes) {
-  from.reader.expect(op.grid.holds(codes.least, codes.most),
-                     "a range that holds the codes " + text(codes), op.grid);
+void expect_holds(const OpSource &from, const Op &op, const Limits &codes,
+                  const char *whose = "") {
+  from.reader.expect(op.grid.holds(codes.least, codes.most), op.grid,
+                     "a range that holds the codes %%", codes, whose);
 }
 
 void expect_holds_input(const OpSource &from, const Op &op) {
   const Grid &grid = from.x().grid;
-  from.reader.expect(
-      op.grid.holds(grid.low, grid.high),
-      "a range that holds the codes " + text(grid) + " of its input", op.grid);
+  expect_holds(from, op, {grid.low, grid.high}, " of its input");
 }
 
 // Expects that an input has no codes beyond a magnitude.
 void expect_small(const OpSource &from, const Op &input, int64_t limit) {
-  from.reader.expect(input.grid.magnitude() <= limit,
-                     "an input with codes in " + text(Limits{-limit, limit}),
-                     input.grid);
+  from.reader.expect(input.grid.magnitude() <= limit, input.grid,
+                     "an input with codes in %..%", -limit, limit);
 }
 
 void expect_channels(const OpSource &from, const Op &op, int64_t expected,
                      const char *whose) {
-  from.reader.expect(op.channels == expected,
-                     "the " + text(expected) + " channels of " + whose,
-                     op.channels);
+  from.reader.expect(op.channels == expected, op.channels,
+                     "the % channels of %", expected, whose);
 }
 
 void expect_channels_of_inputs(const OpSource &from, const Op &op) {
@@ -63,34 +60,19 @@ Size size_of_x(const Op &, const std::vector<Size> &inputs) {
   return inputs[0];
 }
 
-// Image
-
 Params read_image(const OpSource &from, const Op &op) {
   ImageOp image;
   for (const Value &mean : from.value["mean"].items()) {
     image.means.push_back(mean.int32(kImageMean));
   }
   const int64_t count = static_cast<int64_t>(image.means.size());
-  from.reader.expect(count == op.channels,
-                     "a mean of each of " + text(op.channels) + " channels",
-                     count);
+  from.reader.expect(count == op.channels, count,
+                     "a mean of each of % channels", op.channels);
   expect_holds(from, op, {-255, 255});
   return image;
 }
 
-// Region
-
 Params read_region(const OpSource &, const Op &) { return RegionOp(); }
-
-// Convolution
-
-std::string sides_of(const std::vector<int64_t> &shape) {
-  std::string all;
-  for (const int64_t side : shape) {
-    all += (all.empty() ? "" : " x ") + text(side);
-  }
-  return all;
-}
 
 void read_weights_of(const OpSource &from, const Op &op, Convolution *conv) {
   Reader &reader = from.reader;
@@ -99,33 +81,31 @@ void read_weights_of(const OpSource &from, const Op &op, Convolution *conv) {
   for (Weights &each : from.weights) {
     if (each.name == name) conv->weights = &each;
   }
-  if (!reader.expect(conv->weights != nullptr, "weights of the program",
-                     quoted(name))) {
+  if (!reader.expect(conv->weights != nullptr, quoted(name),
+                     "weights of the program")) {
     return;
   }
   const int groups = conv->groups;
-  reader.expect(x.channels % groups == 0 && op.channels % groups == 0,
-                "groups that divide the channels " + text(x.channels) +
-                " and " + text(op.channels),
-                groups);
+  reader.expect(x.channels % groups == 0 && op.channels % groups == 0, groups,
+                "groups that divide the channels % and %", x.channels,
+                op.channels);
   const Size &kernel = conv->window.kernel;
   const std::vector<int64_t> shape = {op.channels, x.channels / groups,
                                       kernel.height, kernel.width};
-  reader.expect(conv->weights->shape == shape, "weights of " + sides_of(shape),
-                sides_of(conv->weights->shape));
+  reader.expect(conv->weights->shape == shape, conv->weights->shape,
+                "weights of %", shape);
 }
 
 Params read_convolution(const OpSource &from, const Op &op) {
   Reader &reader = from.reader;
   const Grid &x = from.x().grid;
-  constexpr Limits kSums = {-kInt32, kInt32};
   Convolution conv;
   conv.window = read_window(from.value);
   conv.groups = from.value["groups"].int32({1, from.x().channels});
   read_weights_of(from, op, &conv);
-  reader.expect(op.grid.low == -kInt32 && op.grid.high == kInt32,
-                "the range " + text(kSums), op.grid);
-  reader.expect(x.holds(0, 0), "an input whose range holds 0", x);
+  reader.expect(op.grid.low == -kInt32 && op.grid.high == kInt32, op.grid,
+                "the range %..%", -kInt32, kInt32);
+  reader.expect(x.holds(0, 0), x, "an input whose range holds 0");
   // So that a product with a weight fits 24 bits.
   expect_small(from, from.x(), 1 << 15);
   if (!reader.ok()) return {};
@@ -133,12 +113,10 @@ Params read_convolution(const OpSource &from, const Op &op) {
   const std::vector<int64_t> &sums = conv.weights->sums;
   const int64_t largest =
       *std::max_element(sums.begin(), sums.end()) * conv.input_magnitude;
-  reader.expect(largest <= kInt32, "accumulators that fit 31 bits",
-                "values up to " + text(largest));
+  reader.expect(largest <= kInt32, "values up to " + text(largest),
+                "accumulators that fit 31 bits");
   return conv;
 }
-
-// MaxPool
 
 Params read_max_pool(const OpSource &from, const Op &op) {
   const Window w = read_window(from.value);
@@ -148,13 +126,11 @@ Params read_max_pool(const OpSource &from, const Op &op) {
   from.reader.expect(
       sees(w.padding.height, w.kernel.height, w.dilation.height) &&
           sees(w.padding.width, w.kernel.width, w.dilation.width),
-      "a padding of at most half the window", w.padding);
+      w.padding, "a padding of at most half the window");
   expect_channels_of_inputs(from, op);
   expect_holds_input(from, op);
   return MaxPool{w};
 }
-
-// Requantize
 
 // Whether (a * m + b) >> s fits 32 bits for all |a * m + b| <= most.
 //
@@ -178,8 +154,8 @@ Params read_requantize(const OpSource &from, const Op &op) {
     const int64_t product = largest * std::abs(int64_t{table.m[k]});
     const int64_t b = table.b[k];
     const bool fits = b != INT64_MIN && std::abs(b) <= INT64_MAX - product;
-    if (!from.reader.expect(fits, "products plus biases that fit 63 bits",
-                            "more in channel " + text(c))) {
+    if (!from.reader.expect(fits, "more in channel " + text(c),
+                            "products plus biases that fit 63 bits")) {
       return {};
     }
     if (!fits_int32(product + std::abs(b), table.s[k])) made.fits_int32 = false;
@@ -187,15 +163,12 @@ Params read_requantize(const OpSource &from, const Op &op) {
   return made;
 }
 
-// Add, of which the sum fits int32 before it is clamped
-
+// The sum fits int32 before it is clamped.
 Params read_add(const OpSource &from, const Op &op) {
   expect_channels_of_inputs(from, op);
   for (const Op *input : from.inputs) expect_small(from, *input, 1 << 30);
   return Add();
 }
-
-// Multiply: y may have one code a channel, a gate
 
 Params read_multiply(const OpSource &from, const Op &op) {
   const int64_t low = from.x().grid.low, high = from.x().grid.high;
@@ -207,12 +180,11 @@ Params read_multiply(const OpSource &from, const Op &op) {
   return Multiply();
 }
 
+// The second input may have one code a channel, a gate.
 Size size_of_multiply(const Op &, const std::vector<Size> &inputs) {
   const bool is_gate = same(inputs[1], {1, 1});
   return is_gate || same(inputs[0], inputs[1]) ? inputs[0] : Size{};
 }
-
-// Mean
 
 Params read_mean(const OpSource &from, const Op &op) {
   const Grid &x = from.x().grid;
@@ -226,18 +198,14 @@ Params read_mean(const OpSource &from, const Op &op) {
 
 Size size_of_mean(const Op &, const std::vector<Size> &) { return {1, 1}; }
 
-// GroupNorm
-
 Params read_group_norm(const OpSource &from, const Op &op) {
   constexpr Limits kEpsilon = {1, int64_t{1} << 48};
   GroupNorm norm;
   expect_channels_of_inputs(from, op);
   norm.groups = from.value["groups"].int32({1, op.channels});
   norm.epsilon = from.value["epsilon"].integer(kEpsilon);
-  if (!from.reader.ok()) return {};
-  from.reader.expect(op.channels % norm.groups == 0,
-                     "groups that divide the channels " + text(op.channels),
-                     norm.groups);
+  from.reader.expect(op.channels % norm.groups == 0, norm.groups,
+                     "groups that divide the channels %", op.channels);
   expect_small(from, from.x(), 1 << 15);
   return norm;
 }
@@ -249,8 +217,6 @@ Size size_of_group_norm(const Op &op, const std::vector<Size> &inputs) {
   return count <= int64_t{1} << 32 ? inputs[0] : Size{};
 }
 
-// Lookup
-
 Params read_lookup(const OpSource &from, const Op &op) {
   const Grid &x = from.x().grid;
   Lookup lookup;
@@ -259,8 +225,8 @@ Params read_lookup(const OpSource &from, const Op &op) {
   lookup.first = from.value["first"].int32({x.low, x.low});
   const int64_t count = static_cast<int64_t>(lookup.table.size());
   if (!from.reader.expect(count == int64_t{x.high} - x.low + 1,
-                          "a value for each of the codes " + text(x),
-                          text(count) + " values")) {
+                          text(count) + " values",
+                          "a value for each of the codes %", x)) {
     return {};
   }
   const auto ends =
@@ -268,8 +234,6 @@ Params read_lookup(const OpSource &from, const Op &op) {
   expect_holds(from, op, {*ends.first, *ends.second});
   return lookup;
 }
-
-// Upsample: to the size of y
 
 Params read_upsample(const OpSource &from, const Op &op) {
   expect_channels(from, op, from.x().channels, "its input");
@@ -281,8 +245,6 @@ Size size_of_upsample(const Op &, const std::vector<Size> &inputs) {
   return inputs[1];
 }
 
-// Concatenate
-
 Params read_concatenate(const OpSource &from, const Op &op) {
   int64_t channels = 0;
   for (const Op *input : from.inputs) {
@@ -292,8 +254,6 @@ Params read_concatenate(const OpSource &from, const Op &op) {
   expect_channels(from, op, channels, "its inputs");
   return Concatenate();
 }
-
-// Slice
 
 Params read_slice(const OpSource &from, const Op &op) {
   Slice slice;
