@@ -44,8 +44,7 @@ Execution::Step Execution::step_of(size_t position) const {
 }
 
 FusedOp Execution::fused_op(const Node &root) const {
-  std::vector<size_t> members = {root.root};
-  members.insert(members.end(), root.post_ops.begin(), root.post_ops.end());
+  const std::vector<size_t> &members = root.members;
   FusedOp fused;
   for (const size_t position : members) {
     PostOp each;

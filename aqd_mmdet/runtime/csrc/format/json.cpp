@@ -107,20 +107,15 @@ class Parser {
   }
 
   bool scalar(JsonNode *node) {
-    switch (peek()) {
-      case '"':
-        node->type = JsonType::kString;
-        return string(&node->text);
-      case 't':
-      case 'f':
-        node->type = JsonType::kBool;
-        node->truth = peek() == 't';
-        return accept(node->truth ? "true" : "false");
-      case 'n':
-        return accept("null");
-      default:
-        return number(node);
-    }
+    const char first = peek();
+    node->truth = first == 't';
+    node->type = first == 'n'   ? JsonType::kNull
+                 : first == '"' ? JsonType::kString
+                                : JsonType::kBool;
+    if (first == 'n') return accept("null");
+    if (first == 't') return accept("true");
+    if (first == 'f') return accept("false");
+    return first == '"' ? string(&node->text) : number(node);
   }
 
   bool digits() {

@@ -84,11 +84,8 @@ Weights read_weights(const Value &value) {
   }
   const Array packed = value["packed"].array("uint8", 1);
   value.done();
-  // Four weights of two bits are a byte of the file.
-  const uint64_t most = 4 * uint64_t{reader.data_length()};
-  const uint64_t count = count_of(made.shape, most);
-  const uint64_t bytes = (count * static_cast<uint64_t>(bits) + 7) / 8;
-  if (reader.expect(count <= most && packed.count == bytes,
+  const uint64_t all_bits = count_of(made.shape) * static_cast<uint64_t>(bits);
+  if (reader.expect(packed.count == (all_bits + 7) / 8,
                     text(packed.count) + " bytes",
                     "packed: the bytes of its shape and bits")) {
     const bool fits = unpack(Levels(packed.data, bits), &made);

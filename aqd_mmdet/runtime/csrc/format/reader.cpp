@@ -59,11 +59,12 @@ std::string refusal(const std::string &where, const std::string &expected,
   return where + ": expected " + expected + ", found " + found;
 }
 
-uint64_t count_of(const std::vector<int64_t> &shape, uint64_t most) {
+uint64_t count_of(const std::vector<int64_t> &shape) {
+  constexpr uint64_t kMost = uint64_t{1} << 60;
   uint64_t count = 1;
   for (const int64_t each : shape) {
     const uint64_t side = static_cast<uint64_t>(each);
-    count = side != 0 && count > most / side ? most + 1 : count * side;
+    count = side != 0 && count > kMost / side ? kMost : count * side;
   }
   return count;
 }
@@ -81,30 +82,21 @@ bool Reader::open(std::string_view json, const uint8_t *data, size_t length) {
 
 Value Reader::root() { return {this, &json_.root()}; }
 
-void Reader::tell(const std::string &child, const std::string &expected,
+void Reader::tell(std::string_view key, const std::string &expected,
                   const std::string &found) {
+  const std::string child = key.empty() ? "" : "." + std::string(key);
   if (ok()) *message_ = refusal(where_ + child, expected, found);
 }
 
 std::string text(const Value &value) {
   const JsonNode &node = *value.node_;
-  switch (node.type) {
-    case JsonType::kNull:
-      return "null";
-    case JsonType::kBool:
-      return node.truth ? "true" : "false";
-    case JsonType::kInteger:
-      return text(node.integer);
-    case JsonType::kReal:
-      return "a number that is no integer of 64 bits";
-    case JsonType::kString:
-      return quoted(node.text);
-    case JsonType::kArray:
-      return "a list of " + text(node.count);
-    case JsonType::kObject:
-      break;
-  }
-  return "an object";
+  const JsonType type = node.type;
+  if (type == JsonType::kBool) return node.truth ? "true" : "false";
+  if (type == JsonType::kInteger) return text(node.integer);
+  if (type == JsonType::kReal) return "a number that is no integer of 64 bits";
+  if (type == JsonType::kString) return quoted(node.text);
+  if (type == JsonType::kArray) return "a list of " + text(node.count);
+  return type == JsonType::kObject ? "an object" : "null";
 }
 
 Value Value::operator[](const char *key) const {
@@ -135,10 +127,6 @@ int64_t Value::integer(const Limits &limits) const {
   if (is_integer && limits.hold(node_->integer)) return node_->integer;
   expect(false, *this, "% to %", limits.least, limits.most);
   return limits.least;
-}
-
-int32_t Value::int32(const Limits &limits) const {
-  return static_cast<int32_t>(integer(limits));
 }
 
 bool Value::truth() const {
@@ -198,7 +186,7 @@ Array Value::array(const char *dtype, size_t axes) const {
   const int64_t at = (*this)["at"].integer({0, INT64_MAX});
   done();
   const uint64_t start = static_cast<uint64_t>(at), length = reader_->length_;
-  const uint64_t count = count_of(made.shape, length);
+  const uint64_t count = count_of(made.shape);
   const bool is_inside = start % kAlignment == 0 && start <= length &&
                          count <= (length - start) / width_of(dtype);
   if (!expect(is_inside, "others, from " + text(at),

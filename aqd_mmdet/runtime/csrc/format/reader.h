@@ -30,8 +30,8 @@ std::string filled(const char *sentence,
 std::string refusal(const std::string &where, const std::string &expected,
                     const std::string &found);
 
-// The product of the sides of an array, or one more than the most.
-uint64_t count_of(const std::vector<int64_t> &shape, uint64_t most);
+// The product of the sides of an array, or 2^60 if it is more.
+uint64_t count_of(const std::vector<int64_t> &shape);
 
 class Value;
 
@@ -43,7 +43,6 @@ class Reader {
   // Gives it the content of the sections. Returns whether the first is JSON.
   bool open(std::string_view json, const uint8_t *data, size_t length);
   Value root();
-  size_t data_length() const { return length_; }
 
   // Says where the first mistake is told from now on, and what is read.
   void set_message(std::string *message) { message_ = message; }
@@ -55,14 +54,20 @@ class Reader {
   template <typename Found, typename... Values>
   bool expect(bool ok, const Found &found, const char *expected,
               const Values &...values) {
-    if (!ok) tell("", filled(expected, {text(values)...}), text(found));
-    return ok && this->ok();
+    return expect_of({}, ok, found, expected, values...);
   }
 
  private:
   friend class Value;
 
-  void tell(const std::string &child, const std::string &expected,
+  // Expects something of a child, if a key is given.
+  template <typename Found, typename... Values>
+  bool expect_of(std::string_view key, bool ok, const Found &found,
+                 const char *expected, const Values &...values) {
+    if (!ok) tell(key, filled(expected, {text(values)...}), text(found));
+    return ok && this->ok();
+  }
+  void tell(std::string_view key, const std::string &expected,
             const std::string &found);
 
   std::string *message_;
@@ -95,15 +100,9 @@ class Value {
   std::string_view key() const { return node_->key; }
   bool is_null() const { return node_->type == JsonType::kNull; }
   // As that of the reader, but names this value.
-  template <typename Found, typename... Values>
-  bool expect(bool ok, const Found &found, const char *expected,
-              const Values &...values) const {
-    if (!ok) {
-      const std::string key = "." + std::string(node_->key);
-      reader_->tell(node_->key.empty() ? "" : key,
-                    filled(expected, {text(values)...}), text(found));
-    }
-    return ok && reader_->ok();
+  template <typename... Told>
+  bool expect(bool ok, const Told &...told) const {
+    return reader_->expect_of(node_->key, ok, told...);
   }
 
   // The child of an object.
@@ -112,7 +111,9 @@ class Value {
   void done() const;
 
   int64_t integer(const Limits &limits) const;
-  int32_t int32(const Limits &limits) const;
+  int32_t int32(const Limits &limits) const {
+    return static_cast<int32_t>(integer(limits));
+  }
   bool truth() const;
   void real() const;
   std::string_view string() const;

@@ -11,11 +11,6 @@ bool can_be_post_op(const Op &op) {
   return op.is<Requantize>() || op.is<Add>() || op.is<Upsample>();
 }
 
-// How many inputs are read. The second one of an upsampling only gives a size.
-size_t read_count(const Op &op) {
-  return op.is<Upsample>() ? 1 : op.inputs.size();
-}
-
 class Fuser {
  public:
   explicit Fuser(Program *program)
@@ -23,7 +18,10 @@ class Fuser {
         readers_(readers_of(*program)) {}
 
   void run() {
-    for (size_t i = 0; i < nodes_.size(); ++i) nodes_[i].root = i;
+    for (size_t i = 0; i < nodes_.size(); ++i) {
+      nodes_[i].root = i;
+      nodes_[i].members = {i};
+    }
     for (size_t i = 0; i < nodes_.size(); ++i) {
       if (nodes_[i].root == i && can_be_root(nodes_[i].op)) grow(i);
     }
@@ -35,14 +33,13 @@ class Fuser {
 
   // Adds all post-ops that a root can have, in their order.
   void grow(size_t root) {
-    std::vector<size_t> members = {root};
+    std::vector<size_t> &members = nodes_[root].members;
     for (size_t i = 0; i < members.size(); ++i) {
       for (const size_t reader : readers_[members[i]]) {
-        if (takes(root, reader)) members.push_back(reader);
+        if (can_take(root, reader)) take(root, reader);
       }
     }
-    std::vector<size_t> &post_ops = nodes_[root].post_ops;
-    std::sort(post_ops.begin(), post_ops.end());
+    std::sort(members.begin(), members.end());
   }
 
   // Whether an input is made by a root or before it.
@@ -50,31 +47,31 @@ class Fuser {
     return nodes_[input].root <= root;
   }
 
-  // Makes an operator a post-op of a root if all its inputs are there then.
-  bool takes(size_t root, size_t position) {
+  // Whether an operator can be a post-op of a root: all its inputs are there
+  // then.
+  bool can_take(size_t root, size_t position) const {
     const Op &each = op(position);
     // One operator can bring two private requantisations with it.
-    const bool is_full = nodes_[root].post_ops.size() + 3 >= kMaxFused;
+    const bool is_full = nodes_[root].members.size() + 2 >= kMaxFused;
     if (is_full || !can_be_post_op(each) || nodes_[position].root != position ||
-        each.channels != op(root).channels || waits(root, position)) {
+        each.channels != op(root).channels || waits(root, position) ||
+        (each.is<Upsample>() && nodes_[each.inputs[0]].root >= root)) {
       return false;
     }
-    if (each.is<Upsample>() && nodes_[each.inputs[0]].root >= root) {
-      return false;
-    }
-    for (const size_t input : each.inputs) {
-      if (!is_there(root, input) && !is_private(root, input)) return false;
-    }
-    for (const size_t input : each.inputs) {
-      if (!is_there(root, input)) fuse(root, input);
-    }
-    fuse(root, position);
-    return true;
+    return std::all_of(
+        each.inputs.begin(), each.inputs.end(), [&](size_t input) {
+          return is_there(root, input) || is_private(root, input);
+        });
   }
 
-  void fuse(size_t root, size_t position) {
+  // Makes it a post-op, and private requantisations that it reads before it.
+  void take(size_t root, size_t position) {
+    for (const size_t input : op(position).inputs) {
+      if (!is_there(root, input)) take(root, input);
+    }
     nodes_[position].root = root;
-    nodes_[root].post_ops.push_back(position);
+    nodes_[position].members.clear();
+    nodes_[root].members.push_back(position);
   }
 
   // Whether an operator is a requantisation of a tensor, for one reader.
@@ -109,7 +106,9 @@ class Fuser {
       each.last_use = each.root;
     }
     for (const Node &each : nodes_) {
-      for (size_t i = 0; i < read_count(each.op); ++i) {
+      // The second input of an upsampling only gives a size.
+      const size_t count = each.op.is<Upsample>() ? 1 : each.op.inputs.size();
+      for (size_t i = 0; i < count; ++i) {
         Node &read = nodes_[each.op.inputs[i]];
         read.last_use = std::max(read.last_use, each.root);
         if (read.root != each.root) read.is_stored = true;

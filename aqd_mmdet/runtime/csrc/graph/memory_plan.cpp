@@ -134,11 +134,8 @@ bool make_plan(const Program &program, const Isa &isa, Size input,
       if (scratch > kMaxArena) return false;
       plan->scratch = std::max(plan->scratch, scratch);
     }
-    if (!place(root, i, &memories, plan)) return false;
-    for (const size_t post_op : root.post_ops) {
-      if (!place(program.nodes[post_op], post_op, &memories, plan)) {
-        return false;
-      }
+    for (const size_t member : root.members) {
+      if (!place(program.nodes[member], member, &memories, plan)) return false;
     }
     for (Memory &each : memories) each.free_until(i);
   }

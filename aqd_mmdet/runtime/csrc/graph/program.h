@@ -12,8 +12,8 @@ struct Node {
   Op op;
 
   // What fusion adds (schedule.h). A node is a root, or a post-op of one.
-  size_t root = 0;               // position of its root, its own one for a root
-  std::vector<size_t> post_ops;  // positions, of a root
+  size_t root = 0;              // position of its root, its own one for a root
+  std::vector<size_t> members;  // of a root: its own position and its post-ops'
   // A max-pool of a convolution's accumulators, before they are rounded. The
   // kernel's height is 0 for none.
   Window pooling;
