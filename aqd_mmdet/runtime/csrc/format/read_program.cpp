@@ -12,32 +12,18 @@ namespace {
 // of a hash table is a float, which small machines do not have.
 using Names = std::map<std::string_view, size_t>;
 
-// Codes of weights in their order in a file.
-class Levels {
- public:
-  Levels(const uint8_t *packed, int bits)
-      : packed_(packed), bits_(static_cast<size_t>(bits)),
-        low_(bits < 8 ? 1 - (1 << bits) : -127), step_(bits < 8 ? 2 : 1) {}
-
-  int next() {
-    const size_t last = at_ + bits_ - 1;
-    const int both = packed_[at_ / 8] | packed_[last / 8] << 8;
-    const int level = both >> at_ % 8 & ((1 << bits_) - 1);
-    at_ += bits_;
-    return low_ + step_ * level;
-  }
-
- private:
-  const uint8_t *const packed_;
-  const size_t bits_;
-  const int low_, step_;
-  size_t at_ = 0;  // bits before the next level
-};
-
 // Makes codes and sums of weights of a shape; false if a code is too large.
 // Output channels, outermost in a file, become innermost, some at a time:
 // what they are read from and written to then stays in the cache.
-bool unpack(Levels levels, Weights *made) {
+bool unpack(const uint8_t *packed, size_t bits, Weights *made) {
+  const int low = bits < 8 ? 1 - (1 << bits) : -127, step = bits < 8 ? 2 : 1;
+  size_t at = 0;  // bits before the next code
+  const auto next = [&] {
+    const int bytes = packed[at / 8] | packed[(at + bits - 1) / 8] << 8;
+    const int level = bytes >> at % 8 & ((1 << bits) - 1);
+    at += bits;
+    return low + step * level;
+  };
   constexpr size_t kTogether = 64;
   const size_t outs = static_cast<size_t>(made->shape[0]);
   const size_t ins = static_cast<size_t>(made->shape[1]);
@@ -51,7 +37,7 @@ bool unpack(Levels levels, Weights *made) {
     for (size_t o = 0; o < count; ++o) {
       int64_t sum = 0;
       for (size_t k = 0; k < each; ++k) {
-        const int code = levels.next();
+        const int code = next();
         if (code > INT8_MAX) return false;
         some[o * each + k] = static_cast<int8_t>(code);
         sum += std::abs(code);
@@ -74,7 +60,7 @@ Weights read_weights(const Value &value) {
   Weights made;
   made.name = value.key();
   reader.at("weights " + std::string(made.name));
-  const int bits = value["bits"].int32(kWeightsBits);
+  const uint64_t bits = static_cast<uint64_t>(value["bits"].int32(kWeightsBits));
   const auto sides = value["shape"].items();
   if (!reader.expect(sides.size() == 4, sides.size(), "shape: 4 axes")) {
     return made;
@@ -84,12 +70,11 @@ Weights read_weights(const Value &value) {
   }
   const Array packed = value["packed"].array("uint8", 1);
   value.done();
-  const uint64_t all_bits = count_of(made.shape) * static_cast<uint64_t>(bits);
-  if (reader.expect(packed.count == (all_bits + 7) / 8,
+  if (reader.expect(packed.count == (count_of(made.shape) * bits + 7) / 8,
                     text(packed.count) + " bytes",
                     "packed: the bytes of its shape and bits")) {
-    const bool fits = unpack(Levels(packed.data, bits), &made);
-    reader.expect(fits, 255, "levels of 8 bits below 255");
+    reader.expect(unpack(packed.data, bits, &made), 255,
+                  "levels of 8 bits below 255");
   }
   return made;
 }

@@ -78,9 +78,8 @@ class MaxPoolHoister {
       int32_t least = 0, most = 0;
       for (const size_t reader : readers_[conv]) {
         const std::vector<int32_t> &m = multipliers(reader);
-        const auto ends = std::minmax({least, most, m[m.size() > 1 ? c : 0]});
-        least = ends.first;
-        most = ends.second;
+        least = std::min(least, m[m.size() > 1 ? c : 0]);
+        most = std::max(most, m[m.size() > 1 ? c : 0]);
       }
       if (least == INT32_MIN || (least < 0 && most > 0)) return {};
       if (least < 0) signs[c] = -1;
@@ -97,19 +96,15 @@ class MaxPoolHoister {
       for (int32_t &m : multipliers(reader)) m = std::abs(m);
       const size_t pool = readers_[reader][0];
       program_.nodes[conv].pooling = op(pool).as<MaxPool>().window;
-      replace(pool, reader);
       is_dropped_[pool] = true;
+      // What reads the max-pool reads the requantisation.
+      for (const size_t next : readers_[pool]) {
+        std::vector<size_t> &inputs = op(next).inputs;
+        std::replace(inputs.begin(), inputs.end(), pool, reader);
+      }
+      std::vector<size_t> &outputs = program_.outputs;
+      std::replace(outputs.begin(), outputs.end(), pool, reader);
     }
-  }
-
-  // Lets all that reads an operator read another one.
-  void replace(size_t position, size_t by) {
-    for (Node &each : program_.nodes) {
-      std::vector<size_t> &inputs = each.op.inputs;
-      std::replace(inputs.begin(), inputs.end(), position, by);
-    }
-    std::vector<size_t> &outputs = program_.outputs;
-    std::replace(outputs.begin(), outputs.end(), position, by);
   }
 
   Program &program_;

@@ -120,13 +120,11 @@ Params read_convolution(const OpSource &from, const Op &op) {
 
 Params read_max_pool(const OpSource &from, const Op &op) {
   const Window w = read_window(from.value);
-  const auto sees = [](int32_t padding, int32_t kernel, int32_t dilation) {
-    return 2 * padding <= dilation * (kernel - 1) + 1;
+  const auto sees = [&](int32_t Size::*side) {
+    return 2 * w.padding.*side <= w.dilation.*side * (w.kernel.*side - 1) + 1;
   };
-  from.reader.expect(
-      sees(w.padding.height, w.kernel.height, w.dilation.height) &&
-          sees(w.padding.width, w.kernel.width, w.dilation.width),
-      w.padding, "a padding of at most half the window");
+  from.reader.expect(sees(&Size::height) && sees(&Size::width), w.padding,
+                     "a padding of at most half the window");
   expect_channels_of_inputs(from, op);
   expect_holds_input(from, op);
   return MaxPool{w};
@@ -188,7 +186,7 @@ Size size_of_multiply(const Op &, const std::vector<Size> &inputs) {
 
 Params read_mean(const OpSource &from, const Op &op) {
   const Grid &x = from.x().grid;
-  constexpr int64_t kUnit = int64_t{1} << kMeanBits;
+  constexpr int64_t kUnit = 1 << kMeanBits;
   expect_channels_of_inputs(from, op);
   // So that the sum of a map of 2^32 pixels fits 63 bits.
   expect_small(from, from.x(), 1 << 15);
@@ -229,9 +227,9 @@ Params read_lookup(const OpSource &from, const Op &op) {
                           "a value for each of the codes %", x)) {
     return {};
   }
-  const auto ends =
+  const auto [least, most] =
       std::minmax_element(lookup.table.begin(), lookup.table.end());
-  expect_holds(from, op, {*ends.first, *ends.second});
+  expect_holds(from, op, {*least, *most});
   return lookup;
 }
 
@@ -266,13 +264,12 @@ Params read_slice(const OpSource &from, const Op &op) {
 }
 
 Size size_of_slice(const Op &op, const std::vector<Size> &inputs) {
-  const auto sliced = [](int64_t n, int64_t offset, int64_t step) {
-    const int64_t rest = std::max<int64_t>(n - offset, 0);
-    return static_cast<int32_t>((rest + step - 1) / step);
-  };
   const Slice &by = op.as<Slice>();
-  return {sliced(inputs[0].height, by.offset.height, by.step.height),
-          sliced(inputs[0].width, by.offset.width, by.step.width)};
+  const auto sliced = [&](int32_t Size::*side) {
+    const int32_t rest = std::max(inputs[0].*side - by.offset.*side, 0);
+    return (rest + by.step.*side - 1) / by.step.*side;
+  };
+  return {sliced(&Size::height), sliced(&Size::width)};
 }
 
 constexpr OpInfo kOps[] = {
@@ -301,16 +298,13 @@ const OpInfo *find_op(std::string_view kind) {
 }
 
 Size windowed(const Window &window, Size input) {
-  const auto count = [](int64_t n, int64_t kernel, int64_t stride,
-                        int64_t padding, int64_t dilation) {
-    const int64_t reach = n + 2 * padding - dilation * (kernel - 1) - 1;
-    return static_cast<int32_t>(reach < 0 ? 0 : reach / stride + 1);
+  const auto count = [&](int32_t Size::*side) {
+    const int32_t reach =
+        window.dilation.*side * (window.kernel.*side - 1) + 1;
+    const int32_t rest = input.*side + 2 * window.padding.*side - reach;
+    return rest < 0 ? 0 : rest / window.stride.*side + 1;
   };
-  const Window &w = window;
-  return {count(input.height, w.kernel.height, w.stride.height,
-                w.padding.height, w.dilation.height),
-          count(input.width, w.kernel.width, w.stride.width, w.padding.width,
-                w.dilation.width)};
+  return {count(&Size::height), count(&Size::width)};
 }
 
 }  // namespace aqd

@@ -6,19 +6,6 @@
 namespace aqd {
 namespace {
 
-// Length of the longest path from the image to each operator.
-std::vector<int> depths_of(const Program &program) {
-  std::vector<int> depths;
-  for (const Node &node : program.nodes) {
-    int depth = 0;
-    for (const size_t input : node.op.inputs) {
-      depth = std::max(depth, depths[input]);
-    }
-    depths.push_back(depth + 1);
-  }
-  return depths;
-}
-
 // Which inputs of an operator run first, by rising number. A requantisation of
 // a convolution is fused with it, so the other inputs run before that. A
 // requantisation of another tensor comes last, as it can be fused with them.
@@ -31,7 +18,7 @@ int rank_of(const Program &program, size_t position) {
 // What runs before each operator, in this order. Of one rank the deeper input
 // comes first.
 std::vector<std::vector<size_t>> ranked_inputs(const Program &program) {
-  const std::vector<int> depths = depths_of(program);
+  std::vector<int> depths;  // lengths of the longest paths from the image
   const auto is_before = [&](size_t x, size_t y) {
     const int rank = rank_of(program, x), other = rank_of(program, y);
     return rank != other ? rank < other : depths[x] > depths[y];
@@ -39,12 +26,15 @@ std::vector<std::vector<size_t>> ranked_inputs(const Program &program) {
   std::vector<std::vector<size_t>> ranked;
   for (const Node &node : program.nodes) {
     std::vector<size_t> inputs = node.op.inputs;
+    int depth = 0;
     for (const size_t input : node.op.inputs) {
+      depth = std::max(depth, depths[input] + 1);
       if (rank_of(program, input) < 2) continue;
       inputs.push_back(program.nodes[input].op.inputs[0]);
     }
     std::stable_sort(inputs.begin(), inputs.end(), is_before);
     ranked.push_back(std::move(inputs));
+    depths.push_back(depth);
   }
   return ranked;
 }
