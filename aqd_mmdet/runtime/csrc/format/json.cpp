@@ -10,14 +10,10 @@ constexpr size_t kMaxDepth = 64;
 
 // Appends a character as UTF-8.
 void append(uint32_t code, std::string *out) {
-  if (code < 0x80) {
-    out->push_back(static_cast<char>(code));
-    return;
-  }
-  // How many bytes follow the first one, and what marks it.
-  const int more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
-  const uint32_t mark = more == 1 ? 0xc0u : more == 2 ? 0xe0u : 0xf0u;
-  out->push_back(static_cast<char>(mark | code >> 6 * more));
+  // What marks the first byte, by how many follow it.
+  constexpr uint32_t kMarks[] = {0, 0xc0, 0xe0, 0xf0};
+  const int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+  out->push_back(static_cast<char>(kMarks[more] | code >> 6 * more));
   for (int i = more - 1; i >= 0; --i) {
     out->push_back(static_cast<char>(0x80u | (code >> 6 * i & 0x3fu)));
   }
@@ -47,9 +43,9 @@ size_t character(std::string_view text) {
 
 class Parser {
  public:
-  Parser(std::string_view text, Json *json) : text_(text), json_(*json) {}
-
-  size_t at() const { return at_; }
+  // at: where it stops.
+  Parser(std::string_view text, Json *json, size_t *at)
+      : text_(text), json_(*json), at_(*at) {}
 
   bool run() {
     if (!value({}, 0)) return false;
@@ -89,21 +85,19 @@ class Parser {
       skip_spaces();
       if (accept(is_object ? "}" : "]")) return true;
       if (last != 0 && !accept(",")) return false;
-      std::string_view name = json_.nodes[parent].key;
-      if (is_object && !key(&name)) return false;
+      std::string_view key = json_.nodes[parent].key;
+      if (is_object) {
+        skip_spaces();
+        if (!string(&key)) return false;
+        skip_spaces();
+        if (!accept(":")) return false;
+      }
       const size_t next = json_.nodes.size();
       (last == 0 ? json_.nodes[parent].child : json_.nodes[last].next) = next;
       ++json_.nodes[parent].count;
       last = next;
-      if (!value(name, depth)) return false;
+      if (!value(key, depth)) return false;
     }
-  }
-
-  bool key(std::string_view *name) {
-    skip_spaces();
-    if (!string(name)) return false;
-    skip_spaces();
-    return accept(":");
   }
 
   bool scalar(JsonNode *node) {
@@ -130,23 +124,18 @@ class Parser {
     const size_t first = at_;
     const bool is_zero = peek() == '0';
     if (!digits() || (is_zero && at_ > first + 1)) return false;
-    const std::string_view whole = text_.substr(start, at_ - start);
-    const bool has_fraction = accept(".");
-    if (has_fraction && !digits()) return false;
-    const bool has_power = accept("e") || accept("E");
-    if (has_power && !accept("+")) accept("-");
-    if (has_power && !digits()) return false;
-    const bool is_integer =
-        !has_fraction && !has_power && integer(whole, &node->integer);
+    if (accept(".") && !digits()) return false;
+    if (accept("e") || accept("E")) {
+      if (!accept("+")) accept("-");
+      if (!digits()) return false;
+    }
+    const char *end = text_.data() + at_;
+    const auto read = std::from_chars(text_.data() + start, end, node->integer);
+    // An integer, and below 2^63 in magnitude.
+    const bool is_integer = read.ec == std::errc() && read.ptr == end &&
+                            node->integer != INT64_MIN;
     node->type = is_integer ? JsonType::kInteger : JsonType::kReal;
     return true;
-  }
-
-  // Returns whether a number is below 2^63 in magnitude.
-  static bool integer(std::string_view text, int64_t *value) {
-    const char *end = text.data() + text.size();
-    const std::errc error = std::from_chars(text.data(), end, *value).ec;
-    return error == std::errc() && *value != INT64_MIN;
   }
 
   bool string(std::string_view *found) {
@@ -207,7 +196,7 @@ class Parser {
 
   std::string_view text_;
   Json &json_;
-  size_t at_ = 0;
+  size_t &at_;
 };
 
 }  // namespace
@@ -221,11 +210,9 @@ const JsonNode *Json::find(const JsonNode &object, std::string_view key) const {
 }
 
 bool parse_json(std::string_view text, Json *json, size_t *stop) {
-  json->nodes.clear();
-  Parser parser(text, json);
-  const bool ok = parser.run();
-  *stop = parser.at();
-  return ok;
+  *json = {};
+  *stop = 0;
+  return Parser(text, json, stop).run();
 }
 
 }  // namespace aqd

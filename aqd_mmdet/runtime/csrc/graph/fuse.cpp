@@ -5,12 +5,6 @@
 namespace aqd {
 namespace {
 
-// Whether an operator works code by code. An upsampling reads at other places,
-// but its input is a tensor that was made before.
-bool can_be_post_op(const Op &op) {
-  return op.is<Requantize>() || op.is<Add>() || op.is<Upsample>();
-}
-
 class Fuser {
  public:
   explicit Fuser(Program *program)
@@ -47,21 +41,22 @@ class Fuser {
     return nodes_[input].root <= root;
   }
 
-  // Whether an operator can be a post-op of a root: all its inputs are there
-  // then.
+  // Whether an operator can be a post-op of a root: it works code by code, and
+  // all its inputs are there then.
   bool can_take(size_t root, size_t position) const {
     const Op &each = op(position);
     // One operator can bring two private requantisations with it.
     const bool is_full = nodes_[root].members.size() + 2 >= kMaxFused;
-    if (is_full || !can_be_post_op(each) || nodes_[position].root != position ||
-        each.channels != op(root).channels || waits(root, position) ||
-        (each.is<Upsample>() && nodes_[each.inputs[0]].root >= root)) {
-      return false;
-    }
-    return std::all_of(
-        each.inputs.begin(), each.inputs.end(), [&](size_t input) {
-          return is_there(root, input) || is_private(root, input);
-        });
+    // An upsampling reads at other places, of a tensor that was made before.
+    const bool is_elementwise = each.is<Upsample>()
+                                    ? nodes_[each.inputs[0]].root < root
+                                    : each.is<Requantize>() || each.is<Add>();
+    const auto can_be_read = [&](size_t input) {
+      return is_there(root, input) || is_private(root, input);
+    };
+    return is_elementwise && !is_full && nodes_[position].root == position &&
+           each.channels == op(root).channels && !waits(root, position) &&
+           std::all_of(each.inputs.begin(), each.inputs.end(), can_be_read);
   }
 
   // Makes it a post-op, and private requantisations that it reads before it.
