@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "graph/schedule.h"
-
 namespace aqd {
 
 bool Execution::prepare(const Program &program, const Isa &isa, Size input) {

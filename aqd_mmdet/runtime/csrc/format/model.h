@@ -26,25 +26,18 @@ class Value;
 // first: the kind of the first operator. where: of the program, for messages.
 void read_program(const Value &value, const char *first,
                   const std::string &where, Program *program);
-
-// Reads what precedes and follows the programs, of a file's root.
+// root: of the file, of which all but the programs is read.
 void read_detector(const Value &root, const std::vector<Program> &programs,
                    Detector *made);
-
 // programs: the network, then those of the stages. labels: how many.
 void read_regions(const Value &value, const std::vector<Program> &programs,
                   size_t labels, Regions *regions);
-
 // Multipliers of numbers of 31 bits: sums fit 63 bits.
 Multipliers read_multipliers(const Value &value, int32_t channels);
-
-// A curve with non-negative values up to the largest, which is read at
-// arguments in a range.
+// Values are not negative, up to the largest. Arguments are read in a range.
 Curve read_curve(const Value &value, const Limits &arguments, int64_t largest);
-
 // The exponential of Q16 numbers from -16 to 0, in 2^-24.
 Curve read_powers(const Value &value);
-
 // The exponential of Q16 numbers of which a part limits the magnitude.
 void read_exponents(const Value &part, const Limits &limits, int64_t *limit,
                     Curve *exp);

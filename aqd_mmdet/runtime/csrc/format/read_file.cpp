@@ -4,7 +4,6 @@
 
 #include "format/model.h"
 #include "format/reader.h"
-#include "graph/schedule.h"
 
 namespace aqd {
 namespace {

@@ -49,12 +49,11 @@ class Reader {
   void at(std::string where) { where_ = std::move(where); }
 
   bool ok() const { return message_->empty(); }
-  // Returns whether all is well, up to now and here. Otherwise tells what was
-  // found in place of the expected, in which % stand for values.
-  template <typename Found, typename... Values>
-  bool expect(bool ok, const Found &found, const char *expected,
-              const Values &...values) {
-    return expect_of({}, ok, found, expected, values...);
+  // Returns whether all is well, up to now and here. Otherwise tells, in this
+  // order, what is found, what is expected, and values for each % in that.
+  template <typename... Told>
+  bool expect(bool ok, const Told &...told) {
+    return expect_of({}, ok, told...);
   }
 
  private:

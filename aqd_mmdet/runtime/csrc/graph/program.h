@@ -7,11 +7,15 @@
 
 namespace aqd {
 
+// A fused operator has at most so many, so that what they make of a few codes
+// stays in the fastest memory; networks have about five.
+constexpr size_t kMaxFused = 16;
+
 // An operator and how it is run.
 struct Node {
   Op op;
 
-  // What fusion adds (schedule.h). A node is a root, or a post-op of one.
+  // What fusion adds (schedule.cpp). A node is a root, or a post-op of one.
   size_t root = 0;              // position of its root, its own one for a root
   std::vector<size_t> members;  // of a root: its own position and its post-ops'
   // A max-pool of a convolution's accumulators, before they are rounded. The
@@ -38,5 +42,11 @@ struct Program {
   // The operator that makes an output.
   const Op &output(size_t index) const { return nodes[outputs[index]].op; }
 };
+
+// Whether an operator can be the root of a fused one.
+bool can_be_root(const Op &op);
+
+// Orders the operators of a program as they run, and fuses them.
+void schedule(Program *program);
 
 }  // namespace aqd
