@@ -102,14 +102,15 @@ class Parser {
 
   bool scalar(JsonNode *node) {
     const char first = peek();
-    node->truth = first == 't';
-    node->type = first == 'n'   ? JsonType::kNull
-                 : first == '"' ? JsonType::kString
-                                : JsonType::kBool;
     if (first == 'n') return accept("null");
-    if (first == 't') return accept("true");
-    if (first == 'f') return accept("false");
-    return first == '"' ? string(&node->text) : number(node);
+    if (first == '"') {
+      node->type = JsonType::kString;
+      return string(&node->text);
+    }
+    if (first != 't' && first != 'f') return number(node);
+    node->type = JsonType::kBool;
+    node->truth = first == 't';
+    return accept(node->truth ? "true" : "false");
   }
 
   bool digits() {
@@ -187,11 +188,11 @@ class Parser {
 
   // Four hexadecimal digits.
   bool hexadecimal(uint32_t *value) {
-    const std::string_view digits = text_.substr(at_, 4);
-    const char *end = digits.data() + digits.size();
-    const char *stop = std::from_chars(digits.data(), end, *value, 16).ptr;
-    at_ += static_cast<size_t>(stop - digits.data());
-    return stop == digits.data() + 4;
+    const char *start = text_.data() + at_;
+    const char *end = start + std::min<size_t>(4, text_.size() - at_);
+    const char *stop = std::from_chars(start, end, *value, 16).ptr;
+    at_ += static_cast<size_t>(stop - start);
+    return stop == start + 4;
   }
 
   std::string_view text_;

@@ -12,14 +12,8 @@ constexpr int64_t kMaxReach = 46340;
 constexpr int64_t kOneScore = int64_t{1} << kScoreBits;
 constexpr int64_t kMaxExp = 1 << 30;
 
-// A kind, by its name in the file.
-template <typename Kind>
-struct KindName {
-  const char *name;
-  Kind kind;
-};
-
-constexpr KindName<ScoreKind> kScoreKinds[] = {
+// Kinds, by their names in the file.
+constexpr std::pair<const char *, ScoreKind> kScoreKinds[] = {
     {"Sigmoid", ScoreKind::kSigmoid},
     {"Product", ScoreKind::kProduct},
     {"BestClass", ScoreKind::kBestClass},
@@ -27,7 +21,7 @@ constexpr KindName<ScoreKind> kScoreKinds[] = {
     {"Softmax", ScoreKind::kSoftmax},
 };
 
-constexpr KindName<DecoderKind> kDecoderKinds[] = {
+constexpr std::pair<const char *, DecoderKind> kDecoderKinds[] = {
     {"Anchors", DecoderKind::kAnchors},
     {"Cells", DecoderKind::kCells},
     {"Points", DecoderKind::kPoints},
@@ -36,15 +30,16 @@ constexpr KindName<DecoderKind> kDecoderKinds[] = {
 };
 
 template <typename Kind, size_t N>
-Kind read_kind(const Value &part, const KindName<Kind> (&kinds)[N]) {
+Kind read_kind(const Value &part,
+               const std::pair<const char *, Kind> (&kinds)[N]) {
   const std::string_view word = part["kind"].string();
   std::string names;
-  for (const KindName<Kind> &each : kinds) {
-    if (word == each.name) return each.kind;
-    names += (names.empty() ? "" : ", ") + std::string(each.name);
+  for (const auto &[name, kind] : kinds) {
+    if (word == name) return kind;
+    names += (names.empty() ? "" : ", ") + std::string(name);
   }
   part.reader().expect(false, quoted(word), "kind: one of %", names);
-  return kinds[0].kind;
+  return kinds[0].second;
 }
 
 void read_scores(const Value &value, Scores *scores) {
@@ -67,19 +62,19 @@ void read_scores(const Value &value, Scores *scores) {
 }
 
 BoxLevel read_level(const Value &value, bool has_anchors) {
-  Reader &reader = value.reader();
   BoxLevel made;
-  if (!has_anchors) {
-    made.stride = value["stride"].pair(kPointLevelStride);
+  made.stride = value["stride"].pair(has_anchors ? kAnchorLevelStride
+                                                 : kPointLevelStride);
+  Array base;
+  if (has_anchors) {
+    base = value["base"].array("int32", 2);
+  } else {
     made.offset = value["offset"].pair(kPointLevelOffset);
-    value.done();
-    return made;
   }
-  made.stride = value["stride"].pair(kAnchorLevelStride);
-  const Array base = value["base"].array("int32", 2);
   value.done();
-  const bool fits = base.count > 0 && base.shape[1] == 4;
-  if (!reader.expect(fits, base.shape, "base: anchors of four numbers")) {
+  const bool fits = !has_anchors || (base.count > 0 && base.shape[1] == 4);
+  if (!value.reader().expect(fits, base.shape,
+                             "base: anchors of four numbers")) {
     return made;
   }
   const std::vector<int32_t> all = base.copy<int32_t>();

@@ -60,7 +60,7 @@ Weights read_weights(const Value &value) {
   Weights made;
   made.name = value.key();
   reader.at("weights " + std::string(made.name));
-  const uint64_t bits = static_cast<uint64_t>(value["bits"].int32(kWeightsBits));
+  const size_t bits = static_cast<size_t>(value["bits"].int32(kWeightsBits));
   const auto sides = value["shape"].items();
   if (!reader.expect(sides.size() == 4, sides.size(), "shape: 4 axes")) {
     return made;
@@ -85,9 +85,9 @@ void read_all_weights(const Value &value, std::vector<Weights> *made) {
   for (const Value &each : all) names.push_back(each.key());
   std::sort(names.begin(), names.end());
   const auto twice = std::adjacent_find(names.begin(), names.end());
-  value.reader().expect(twice == names.end(),
-                        twice == names.end() ? "" : quoted(*twice) + " twice",
-                        "each key once");
+  if (twice != names.end()) {
+    value.reader().expect(false, quoted(*twice) + " twice", "each key once");
+  }
   for (const Value &each : all) {
     if (!value.reader().ok()) return;
     made->push_back(read_weights(each));

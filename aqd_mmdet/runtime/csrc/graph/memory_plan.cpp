@@ -30,10 +30,14 @@ class Memory {
   size_t donor() const { return donor_; }
   int64_t peak() const { return peak_; }
 
-  // Returns where so many bytes are free until the last root that reads them;
-  // -1 if they are nowhere.
-  int64_t allocate(int64_t bytes, size_t last_use) {
+  // Returns where so many bytes are free, from the root that makes them until
+  // the last one that reads them; -1 if they are nowhere.
+  int64_t allocate(int64_t bytes, size_t root, size_t last_use) {
     if (last_use >= root_) return -1;
+    const auto is_dead = [&](const Allocation &x) { return x.last_use < root; };
+    allocations_.erase(
+        std::remove_if(allocations_.begin(), allocations_.end(), is_dead),
+        allocations_.end());
     int64_t at = 0;
     auto next = allocations_.begin();
     for (; next != allocations_.end(); ++next) {
@@ -44,16 +48,6 @@ class Memory {
     allocations_.insert(next, {at, at + bytes, last_use});
     peak_ = std::max(peak_, at + bytes);
     return at;
-  }
-
-  // Frees what no root behind a position reads.
-  void free_until(size_t position) {
-    const auto is_dead = [&](const Allocation &x) {
-      return x.last_use <= position;
-    };
-    allocations_.erase(
-        std::remove_if(allocations_.begin(), allocations_.end(), is_dead),
-        allocations_.end());
   }
 
  private:
@@ -91,7 +85,7 @@ bool place(const Node &node, size_t position, std::vector<Memory> *memories,
   const int64_t bytes =
       whole_lines(bytes_of(node.op, plan->sizes[position]) + kSlack);
   for (Memory &each : *memories) {
-    plan->offsets[position] = each.allocate(bytes, node.last_use);
+    plan->offsets[position] = each.allocate(bytes, node.root, node.last_use);
     plan->donors[position] = each.donor();
     if (plan->offsets[position] >= 0) return true;
   }
@@ -137,7 +131,6 @@ bool make_plan(const Program &program, const Isa &isa, Size input,
     for (const size_t member : root.members) {
       if (!place(program.nodes[member], member, &memories, plan)) return false;
     }
-    for (Memory &each : memories) each.free_until(i);
   }
   plan->peak = memories.back().peak();
   return true;

@@ -1,7 +1,7 @@
 // The operators of a program: docs/integer_contract.md, section 3.
 //
-// A new operator is a struct here, one of Params, the name of its kernel, and an
-// entry of the table in ops.cpp.
+// A new operator is a struct here, one of Params, the name of its kernel, and
+// an entry of the table in ops.cpp.
 
 #pragma once
 
@@ -131,9 +131,9 @@ struct Slice {
   Size offset, step;
 };
 
-using Params =
-    std::variant<ImageOp, RegionOp, Convolution, MaxPool, Requantize, Add,
-                 Multiply, Mean, GroupNorm, Lookup, Upsample, Concatenate, Slice>;
+using Params = std::variant<ImageOp, RegionOp, Convolution, MaxPool, Requantize,
+                            Add, Multiply, Mean, GroupNorm, Lookup, Upsample,
+                            Concatenate, Slice>;
 
 struct OpInfo;
 
