@@ -27,18 +27,15 @@ std::vector<std::vector<size_t>> readers_of(const Program &program) {
 class MaxPoolHoister {
  public:
   explicit MaxPoolHoister(Program *program)
-      : program_(*program), readers_(readers_of(*program)),
-        is_dropped_(program->nodes.size(), false) {}
+      : program_(*program), readers_(readers_of(*program)) {}
 
-  // Returns which operators nothing reads any more.
-  std::vector<bool> run() {
-    if (!op(0).is<ImageOp>()) return is_dropped_;
+  void run() {
+    if (!op(0).is<ImageOp>()) return;
     for (const size_t conv : readers_[0]) {
       if (!can_hoist(conv)) continue;
       const std::vector<int8_t> signs = signs_of(conv);
       if (!signs.empty()) hoist(conv, signs);
     }
-    return is_dropped_;
   }
 
  private:
@@ -114,7 +111,7 @@ class MaxPoolHoister {
       for (int32_t &m : multipliers(reader)) m = std::abs(m);
       const size_t pool = readers_[reader][0];
       program_.nodes[conv].pooling = op(pool).as<MaxPool>().window;
-      is_dropped_[pool] = true;
+      op(pool).info = nullptr;
       // What reads the max-pool reads the requantisation.
       for (const size_t next : readers_[pool]) {
         std::vector<size_t> &inputs = op(next).inputs;
@@ -127,7 +124,6 @@ class MaxPoolHoister {
 
   Program &program_;
   const std::vector<std::vector<size_t>> readers_;
-  std::vector<bool> is_dropped_;
 };
 
 // Which inputs of an operator run first, by rising number. A requantisation of
@@ -165,8 +161,7 @@ std::vector<std::vector<size_t>> ranked_inputs(const Program &program) {
 
 // The positions of operators in the order in which they run: each behind what
 // it reads, and shortly before it is read (depth first).
-std::vector<size_t> order_of(const Program &program,
-                             const std::vector<bool> &is_dropped) {
+std::vector<size_t> order_of(const Program &program) {
   const std::vector<std::vector<size_t>> inputs = ranked_inputs(program);
   // Outputs of the first kind are most often the largest. They come last, so
   // that their memory serves other tensors for longest (memory_plan.h).
@@ -178,7 +173,7 @@ std::vector<size_t> order_of(const Program &program,
     end = start;
   }
   for (size_t i = 0; i < inputs.size(); ++i) {
-    if (!is_dropped[i]) roots.push_back(i);
+    if (program.nodes[i].op.info != nullptr) roots.push_back(i);
   }
   std::vector<bool> is_done(inputs.size(), false);
   std::vector<size_t> visited(inputs.size(), 0);  // how many inputs of each
@@ -223,9 +218,9 @@ std::vector<size_t> group_by_weights(const Program &program,
 
 // Brings operators into an order in which what is added to the sums of a
 // convolution is there before it runs.
-void reorder(Program *program, const std::vector<bool> &is_dropped) {
+void reorder(Program *program) {
   const std::vector<size_t> order =
-      group_by_weights(*program, order_of(*program, is_dropped));
+      group_by_weights(*program, order_of(*program));
   std::vector<size_t> places(program->nodes.size());
   std::vector<Node> nodes;
   for (const size_t position : order) {
@@ -363,7 +358,8 @@ bool can_be_root(const Op &op) {
 }
 
 void schedule(Program *program) {
-  reorder(program, MaxPoolHoister(program).run());
+  MaxPoolHoister(program).run();
+  reorder(program);
   Fuser(program).run();
 }
 
