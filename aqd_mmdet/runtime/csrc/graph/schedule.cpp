@@ -21,9 +21,9 @@ std::vector<std::vector<size_t>> readers_of(const Program &program) {
 }
 
 // Moves max-pools of an image's convolution in front of the requantisations of
-// its sums: a larger sum is never rounded to a smaller code, or never to a
-// larger one where multipliers are negative, of which the weights change their
-// signs. The largest tensors of many networks are then never made.
+// its accumulators, which keep the order of numbers. (A negative multiplier
+// reverses it; the weights of that channel then change their signs.) The
+// largest tensors of many networks are then never made.
 class MaxPoolHoister {
  public:
   explicit MaxPoolHoister(Program *program)
@@ -216,8 +216,8 @@ std::vector<size_t> group_by_weights(const Program &program,
   return order;
 }
 
-// Brings operators into an order in which what is added to the sums of a
-// convolution is there before it runs.
+// Brings operators into an order in which what is added to the accumulators of
+// a convolution is there before it runs.
 void reorder(Program *program) {
   const std::vector<size_t> order =
       group_by_weights(*program, order_of(*program));
@@ -233,7 +233,7 @@ void reorder(Program *program) {
 }
 
 // Lets convolutions and elementwise operators take along the elementwise ones
-// that follow them, so that sums need no memory.
+// that follow them, so that accumulators need no memory.
 class Fuser {
  public:
   explicit Fuser(Program *program)

@@ -58,8 +58,8 @@ struct WinogradLayer {
   bool is_halved = false;  // weights 2v + 1 are transformed as v
   Range codes = {0, 0};    // of the input, zero among them
 
-  // What is added to transformed inputs at a point, so that they are bytes from
-  // the lowest one on.
+  // Added to the transformed inputs of a point, so that the least possible one is
+  // the MAC's lowest byte.
   int zero_point_shift(int point, int lowest_byte) const;
 };
 
