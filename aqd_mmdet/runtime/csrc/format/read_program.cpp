@@ -15,13 +15,17 @@ using Names = std::map<std::string_view, size_t>;
 // Makes codes and sums of weights of a shape; false if a code is too large.
 // Output channels, outermost in a file, become innermost, some at a time:
 // what they are read from and written to then stays in the cache.
-bool unpack(const uint8_t *packed, size_t bits, Weights *made) {
+bool unpack(const uint8_t *packed, int bits, Weights *made) {
   const int low = bits < 8 ? 1 - (1 << bits) : -127, step = bits < 8 ? 2 : 1;
-  size_t at = 0;  // bits before the next code
+  int buffer = 0, held = 0;  // bits of bytes that were begun
   const auto next = [&] {
-    const int bytes = packed[at / 8] | packed[(at + bits - 1) / 8] << 8;
-    const int level = bytes >> at % 8 & ((1 << bits) - 1);
-    at += bits;
+    if (held < bits) {
+      buffer |= *packed++ << held;
+      held += 8;
+    }
+    const int level = buffer & ((1 << bits) - 1);
+    buffer >>= bits;
+    held -= bits;
     return low + step * level;
   };
   constexpr size_t kTogether = 64;
@@ -60,7 +64,7 @@ Weights read_weights(const Value &value) {
   Weights made;
   made.name = value.key();
   reader.at("weights " + std::string(made.name));
-  const size_t bits = static_cast<size_t>(value["bits"].int32(kWeightsBits));
+  const int bits = value["bits"].int32(kWeightsBits);
   const auto sides = value["shape"].items();
   if (!reader.expect(sides.size() == 4, sides.size(), "shape: 4 axes")) {
     return made;
@@ -70,7 +74,8 @@ Weights read_weights(const Value &value) {
   }
   const Array packed = value["packed"].array("uint8", 1);
   value.done();
-  if (reader.expect(packed.count == (count_of(made.shape) * bits + 7) / 8,
+  const uint64_t all_bits = count_of(made.shape) * static_cast<uint64_t>(bits);
+  if (reader.expect(packed.count == (all_bits + 7) / 8,
                     text(packed.count) + " bytes",
                     "packed: the bytes of its shape and bits")) {
     reader.expect(unpack(packed.data, bits, &made), 255,
