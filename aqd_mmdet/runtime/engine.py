@@ -222,13 +222,15 @@ class Engine:
         index = next(i for i, p in enumerate(self.programs) if p is program)
         dtype = np.uint8 if isinstance(program.ops[0], Image) else np.int32
         # Channels are innermost there.
-        given = np.ascontiguousarray(values.transpose(0, 2, 3, 1), dtype)
-        count, height, width, _ = given.shape
-        made = self._outputs(program, index, count, height, width)
+        channels_last = np.ascontiguousarray(
+            values.transpose(0, 2, 3, 1), dtype
+        )
+        count, height, width, _ = channels_last.shape
+        outputs = self._outputs(program, index, count, height, width)
         if out is None:
-            out = made
+            out = outputs
         elif [x.shape for x in out.values()] != [
-            x.shape for x in made.values()
+            x.shape for x in outputs.values()
         ]:
             raise ValueError('out is of a batch of other sizes')
         # A tensor can leave a program several times, as what second stages
@@ -240,7 +242,7 @@ class Engine:
         status = self._library.aqd_run(
             self._model,
             index,
-            given.ctypes.data_as(ctypes.c_void_p),
+            channels_last.ctypes.data_as(ctypes.c_void_p),
             count,
             height,
             width,
