@@ -1,7 +1,6 @@
 #include "format/json.h"
 
 #include <algorithm>
-#include <charconv>
 
 namespace aqd {
 namespace {
@@ -125,17 +124,26 @@ class Parser {
     const size_t first = at_;
     const bool is_zero = peek() == '0';
     if (!digits() || (is_zero && at_ > first + 1)) return false;
+    const std::string_view whole = text_.substr(first, at_ - first);
     if (accept(".") && !digits()) return false;
     if (accept("e") || accept("E")) {
       if (!accept("+")) accept("-");
       if (!digits()) return false;
     }
-    const char *end = text_.data() + at_;
-    const auto read = std::from_chars(text_.data() + start, end, node->integer);
-    // An integer, and below 2^63 in magnitude.
-    const bool is_integer = read.ec == std::errc() && read.ptr == end &&
-                            node->integer != INT64_MIN;
+    const bool is_integer =
+        at_ == first + whole.size() && integer(whole, &node->integer);
+    if (first > start) node->integer = -node->integer;
     node->type = is_integer ? JsonType::kInteger : JsonType::kReal;
+    return true;
+  }
+
+  // Returns whether an integer is below 2^63.
+  static bool integer(std::string_view digits, int64_t *value) {
+    for (const char c : digits) {
+      const int64_t digit = c - '0';
+      if (*value > (INT64_MAX - digit) / 10) return false;
+      *value = *value * 10 + digit;
+    }
     return true;
   }
 
@@ -188,11 +196,15 @@ class Parser {
 
   // Four hexadecimal digits.
   bool hexadecimal(uint32_t *value) {
-    const char *start = text_.data() + at_;
-    const char *end = start + std::min<size_t>(4, text_.size() - at_);
-    const char *stop = std::from_chars(start, end, *value, 16).ptr;
-    at_ += static_cast<size_t>(stop - start);
-    return stop == start + 4;
+    *value = 0;
+    for (int i = 0; i < 4; ++i, ++at_) {
+      const char c = peek(), small = static_cast<char>(c | 0x20);
+      const bool is_letter = small >= 'a' && small <= 'f';
+      if (!is_letter && (c < '0' || c > '9')) return false;
+      const int digit = is_letter ? small - 'a' + 10 : c - '0';
+      *value = *value << 4 | static_cast<uint32_t>(digit);
+    }
+    return true;
   }
 
   std::string_view text_;

@@ -18,6 +18,15 @@ size_t width_of(std::string_view dtype) {
 
 }  // namespace
 
+std::string decimal(uint64_t magnitude, bool is_negative) {
+  std::string digits;
+  do {
+    digits.insert(digits.begin(), static_cast<char>('0' + magnitude % 10));
+    magnitude /= 10;
+  } while (magnitude != 0);
+  return is_negative ? "-" + digits : digits;
+}
+
 std::string text(const Limits &range) {
   return text(range.least) + ".." + text(range.most);
 }

@@ -13,9 +13,11 @@
 namespace aqd {
 
 // As they stand in messages.
+std::string decimal(uint64_t magnitude, bool is_negative);
 template <typename T, typename = std::enable_if_t<std::is_integral_v<T>>>
 std::string text(T number) {
-  return std::to_string(number);
+  const uint64_t bits = static_cast<uint64_t>(number);
+  return number < 0 ? decimal(-bits, true) : decimal(bits, false);
 }
 std::string text(const Limits &range);
 std::string text(const Grid &grid);
