@@ -56,8 +56,8 @@ const aqd::Isa *find_isa(const char *name) {
 std::string mistake_in(const aqd_options &options) {
   if (options.size != sizeof options) {
     return aqd::refusal("options",
-                        "a size of " + aqd::number(sizeof options) + " bytes",
-                        aqd::number(options.size));
+                        "a size of " + aqd::text(sizeof options) + " bytes",
+                        aqd::text(options.size));
   }
   if (find_isa(options.isa) == nullptr) {
     std::string names;

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <new>
 
-#include "graph/schedule.h"
-
 namespace aqd {
 
 // A program that is planned for a size of its input.
@@ -36,13 +34,13 @@ class Execution {
     tensors_.push_back(given);
     for (size_t i = 0; i < program_.nodes.size(); ++i) {
       const Node &each = program_.nodes[i];
-      if (each.root != static_cast<int>(i)) continue;
+      if (each.root != i) continue;
       Step step = {&each, {}, {}, &tensors_[i]};
       if (can_be_root(each.op)) {
         step.fused = fused_op(each);
       } else if (each.is_stored) {
         if (i == 0) step.inputs.push_back(&tensors_.back());
-        for (const int x : each.op.inputs) step.inputs.push_back(tensor(x));
+        for (const size_t x : each.op.inputs) step.inputs.push_back(tensor(x));
       } else {
         continue;
       }
@@ -96,22 +94,17 @@ class Execution {
     const Tensor *output;
   };
 
-  const Node &node(int position) const {
-    return program_.nodes[static_cast<size_t>(position)];
-  }
-  const Tensor *tensor(int position) const {
-    return &tensors_[static_cast<size_t>(position)];
-  }
+  const Node &node(size_t position) const { return program_.nodes[position]; }
+  const Tensor *tensor(size_t position) const { return &tensors_[position]; }
 
   FusedOp fused_op(const Node &root) const {
-    std::vector<int> members = {root.root};
-    members.insert(members.end(), root.post_ops.begin(), root.post_ops.end());
+    const std::vector<size_t> &members = root.members;
     FusedOp fused;
-    for (const int position : members) {
+    for (const size_t position : members) {
       PostOp each;
       each.node = &node(position);
       if (each.node->is_stored) each.out = tensor(position);
-      const std::vector<int> &inputs = each.op().inputs;
+      const std::vector<size_t> &inputs = each.op().inputs;
       for (size_t i = 0; i < inputs.size(); ++i) {
         if (node(inputs[i]).root == root.root && position != root.root) {
           const auto at = std::find(members.begin(), members.end(), inputs[i]);
@@ -134,13 +127,14 @@ class Execution {
   // that they donate it to.
   void place_tensors(size_t image, int32_t *const *outputs, uint8_t *memory) {
     for (size_t o = 0; o < program_.outputs.size(); ++o) {
-      Tensor &made = tensors_[static_cast<size_t>(program_.outputs[o])];
+      Tensor &made = tensors_[program_.outputs[o]];
       made.data = outputs[o] + image * made.count();
     }
     for (size_t i = 0; i < program_.nodes.size(); ++i) {
       if (!program_.nodes[i].is_placed) continue;
-      const int donor = plan_.donors[i];
-      uint8_t *from = donor < 0 ? memory : line_from(tensor(donor)->data);
+      const size_t donor = plan_.donors[i];
+      uint8_t *from =
+          donor == kArena ? memory : line_from(tensor(donor)->data);
       tensors_[i].data = from + plan_.offsets[i];
     }
   }

@@ -1,4 +1,4 @@
-// A reader of JSON that trusts nothing: no recursion, no floats, and copies of
+// A reader of JSON that trusts nothing: limited depth, no floats, and copies of
 // strings with escapes alone.
 
 #pragma once

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "graph/memory_plan.h"
-#include "graph/schedule.h"
 #include "kernels/epilogue_steps.h"
 #include "kernels/requantize.h"
 

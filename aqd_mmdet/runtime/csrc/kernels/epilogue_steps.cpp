@@ -1,7 +1,6 @@
 #include "kernels/epilogue_steps.h"
 
 #include "graph/memory_plan.h"
-#include "graph/schedule.h"
 #include "kernels/tuning.h"
 
 namespace aqd {

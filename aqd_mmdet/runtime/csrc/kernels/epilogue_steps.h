@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "graph/schedule.h"
+#include "graph/program.h"
 #include "kernels/reference.h"
 #include "kernels/requantize.h"
 

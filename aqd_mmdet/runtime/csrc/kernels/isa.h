@@ -16,7 +16,7 @@ struct Isa {
   // operators it runs.
   void (*prepare)(Program *program);
   // Bytes that a thread needs beside tensors for a fused operator that it runs.
-  int64_t (*scratch)(const Program &program, int position, const Plan &plan);
+  int64_t (*scratch)(const Program &program, size_t position, const Plan &plan);
   // There is scratch for each thread, so many bytes apart.
   void (*run_fused)(const FusedOp &fused, uint8_t *scratch, int64_t step,
                     ThreadPool *pool);

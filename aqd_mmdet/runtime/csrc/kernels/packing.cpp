@@ -190,7 +190,7 @@ const PackedConv *pack_lut(const Task &task, PackedStore *store) {
 
 // The first algorithm that can compute the convolution, the fastest first; null
 // if it is left to portable kernels.
-const PackedConv *pack_conv(const Task &task, const Pooling &pooling, PackedStore *store) {
+const PackedConv *pack_conv(const Task &task, const Window &pooling, PackedStore *store) {
   const Type type = task.input.codes.type();
   if (type == Type::kI32) return nullptr;
   const bool is_plain =
@@ -225,8 +225,7 @@ void pack_node(const KernelSet &set, const Program &program, Node *node,
   } else if (node->op.is<Add>()) {
     node->packed.has_kernel = true;
   } else if (node->op.is<Convolution>()) {
-    const Op &x =
-        program.nodes[static_cast<size_t>(node->op.inputs[0])].op;
+    const Op &x = program.nodes[node->op.inputs[0]].op;
     const bool is_image = x.is<ImageOp>();
     const ConvInput input = {x.channels, is_image ? Grid{0, UINT8_MAX} : x.grid,
                              is_image ? &x.as<ImageOp>() : nullptr};
@@ -239,7 +238,7 @@ void pack_node(const KernelSet &set, const Program &program, Node *node,
 
 // An image that only convolutions of its bytes read is not made.
 void drop_image(Program *program) {
-  const auto has_image = [](const std::vector<int> &positions) {
+  const auto has_image = [](const std::vector<size_t> &positions) {
     return std::find(positions.begin(), positions.end(), 0) != positions.end();
   };
   for (const Node &node : program->nodes) {
@@ -289,15 +288,15 @@ void pack_program(const KernelSet &set, Program *program) {
 }
 
 int64_t scratch_bytes(const SimdShape &shape, const Program &program,
-                      int position, const Plan &plan) {
-  const Node &node = program.nodes[static_cast<size_t>(position)];
+                      size_t position, const Plan &plan) {
+  const Node &node = program.nodes[position];
   if (!node.op.is<Convolution>()) return 0;
-  const size_t read = static_cast<size_t>(node.op.inputs[0]);
+  const size_t read = node.op.inputs[0];
   const Op &x = program.nodes[read].op;
   const Tensor tensor = {
       nullptr, node.packed.reads_pixels ? Type::kU8 : x.grid.type(), x.channels,
       plan.sizes[read]};
-  const int64_t rows = plan.sizes[static_cast<size_t>(position)].height;
+  const int64_t rows = plan.sizes[position].height;
   return std::visit(
       [&](const auto &packed) -> int64_t {
         using T = std::decay_t<decltype(packed)>;

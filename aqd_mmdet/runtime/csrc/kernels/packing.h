@@ -105,6 +105,6 @@ void pack_program(const KernelSet &set, Program *program);
 
 // Bytes that a thread needs for the fused operator of a root.
 int64_t scratch_bytes(const SimdShape &shape, const Program &program,
-                      int position, const Plan &plan);
+                      size_t position, const Plan &plan);
 
 }  // namespace aqd

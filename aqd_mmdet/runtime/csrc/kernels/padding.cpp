@@ -95,7 +95,7 @@ RowRange input_rows(const Convolution &conv, RowRange rows) {
 }
 
 RowRange acc_rows(const Node &node, Size x, RowRange rows) {
-  const Pooling &by = node.pooling;
+  const Window &by = node.pooling;
   if (by.kernel.height == 0) return rows;
   const int64_t first = rows.top * by.stride.height - by.padding.height;
   const int64_t end =
@@ -129,7 +129,7 @@ int64_t max_strip_rows(const Node &node, int64_t row_bytes) {
   const int64_t rest = kStripBytes / row_bytes - input_rows(conv, {0, 1}).count;
   const int64_t acc =
       std::max<int64_t>(rest, 0) / conv.window.stride.height + 1;
-  const Pooling &by = node.pooling;
+  const Window &by = node.pooling;
   if (by.kernel.height == 0) return acc;
   return std::max<int64_t>(acc - by.kernel.height, 0) / by.stride.height + 1;
 }

@@ -144,7 +144,7 @@ __attribute__((always_inline)) inline void pool_accumulators(
     int64_t column, int pixels, int64_t channel, int32_t *to) {
   typedef int32_t Lanes
       __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
-  const Pooling &by = fused.root().pooling;
+  const Window &by = fused.root().pooling;
   const RowRange rows = acc_rows(fused.root(), fused.x->size, {row, 1});
   const int64_t width = buffer.lines.size.width;
   const int32_t *acc =

@@ -151,7 +151,7 @@ void take_largest(const From *codes, int32_t channels, To *largest) {
 template <typename T>
 void sum_pixel(const FusedOp &fused, int64_t row, int64_t column,
                std::vector<int32_t> *other, int32_t *to) {
-  const Pooling &by = fused.root().pooling;
+  const Window &by = fused.root().pooling;
   if (by.kernel.height == 0) {
     std::fill(to, to + fused.channels, 0);
     return convolve_pixel<T>(fused, row, column, to);

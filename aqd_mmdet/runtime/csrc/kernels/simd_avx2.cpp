@@ -182,7 +182,7 @@ void pack(Program *program) {
 }
 
 template <bool kVnni>
-int64_t scratch(const Program &program, int position, const Plan &plan) {
+int64_t scratch(const Program &program, size_t position, const Plan &plan) {
   return scratch_bytes(Avx2<kVnni>::kShape, program, position, plan);
 }
 

@@ -29,7 +29,7 @@ void pack_for_amx(Program *program) {
   pack_program(set, program);
 }
 
-int64_t scratch(const Program &program, int position, const Plan &plan) {
+int64_t scratch(const Program &program, size_t position, const Plan &plan) {
   return scratch_bytes(Avx512::kShape, program, position, plan);
 }
 

@@ -135,7 +135,7 @@ bool has_dot_products() {
 const Isa kNeon = {
     "neon", has_dot_products,
     [](Program *program) { pack_program({Neon::kShape, signed_bytes}, program); },
-    [](const Program &program, int position, const Plan &plan) {
+    [](const Program &program, size_t position, const Plan &plan) {
       return scratch_bytes(Neon::kShape, program, position, plan);
     },
     run_fused<Neon>};

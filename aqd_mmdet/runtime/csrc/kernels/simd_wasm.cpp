@@ -99,7 +99,7 @@ InputFormat words(const Weights &, const Grid &) {
 const Isa kWasm = {
     "wasm", [] { return true; },
     [](Program *program) { pack_program({Wasm::kShape, words}, program); },
-    [](const Program &program, int position, const Plan &plan) {
+    [](const Program &program, size_t position, const Plan &plan) {
       return scratch_bytes(Wasm::kShape, program, position, plan);
     },
     run_fused<Wasm>};
