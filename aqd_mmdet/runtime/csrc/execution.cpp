@@ -68,6 +68,7 @@ FusedOp Execution::fused_op(const Node &root) const {
   const Tensor *out = tensor(root.root);
   fused.size = out->size;
   fused.channels = out->channels;
+  assign_buffers(&fused);
   fused.x = root.packed.reads_pixels ? &given_ : tensor(root.op.inputs[0]);
   return fused;
 }
@@ -106,7 +107,7 @@ void Execution::run(const void *inputs, int32_t count, int32_t *const *outputs,
       if (step.fused.ops.empty()) {
         op.info->run(op, step.inputs.data(), *step.output, pool);
       } else if (step.node->packed.has_kernel) {
-        isa_->run_fused(step.fused, scratch, plan_.scratch, pool);
+        isa_->run_fused(step.fused, {pool, scratch, plan_.scratch});
       } else {
         run_fused(step.fused);
       }

@@ -1,5 +1,7 @@
 #include "interpreter.h"
 
+#include "kernels/packing.h"
+
 namespace aqd {
 namespace {
 
@@ -20,7 +22,7 @@ void drop_codes(Program *program) {
 
 void prepare(const Isa &isa, Model *model) {
   for (Program &each : model->programs) {
-    isa.prepare(&each);
+    if (isa.run_fused != nullptr) pack_program(isa, &each);
     drop_codes(&each);
   }
 }

@@ -114,8 +114,7 @@ class MaxPoolHoister {
       Multipliers &table = op(reader).as<Requantize>().multipliers;
       for (int32_t &m : table.m) m = std::abs(m);
       const int pool = readers_[at(reader)][0];
-      const Window &by = op(pool).as<MaxPool>().window;
-      program_.nodes[at(position)].pooling = {by.kernel, by.stride, by.padding};
+      program_.nodes[at(position)].pooling = op(pool).as<MaxPool>().window;
       replace(pool, reader);
       is_dropped_[at(pool)] = true;
     }

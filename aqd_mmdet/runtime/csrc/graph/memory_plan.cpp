@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "format/limits.h"
-#include "kernels/isa.h"
+#include "kernels/packing.h"
 
 namespace aqd {
 namespace {
@@ -131,9 +131,8 @@ bool infer_sizes(const Program &program, Size input, std::vector<Size> *sizes) {
     Size &size = (*sizes)[i];
     size = node.op.info->size(node.op, inputs);
     if (!has_pixels(size)) return false;
-    const Pooling &by = node.pooling;
-    if (by.kernel.height == 0) continue;
-    size = windowed({by.kernel, by.stride, by.padding, {1, 1}}, size);
+    if (!node.is_pooled()) continue;
+    size = windowed(node.pooling, size);
     if (!has_pixels(size)) return false;
   }
   return true;
@@ -153,7 +152,7 @@ bool make_plan(const Program &program, const Isa &isa, Size input,
     const Node &root = program.nodes[i];
     if (root.root != position) continue;
     if (root.packed.has_kernel) {
-      const int64_t scratch = isa.scratch(program, position, *plan);
+      const int64_t scratch = scratch_bytes(isa.shape, program, position, *plan);
       if (scratch > kMaxArena) return false;
       plan->scratch = std::max(plan->scratch, scratch);
     }

@@ -2,15 +2,12 @@
 
 #pragma once
 
+#include <list>
+
 #include "graph/ops.h"
 #include "kernels/packed.h"
 
 namespace aqd {
-
-// A max-pool of the accumulators of a convolution, before they are rounded.
-struct Pooling {
-  Size kernel, stride, padding;  // the kernel's height is 0 for none
-};
 
 // An operator and how it is run.
 struct Node {
@@ -19,15 +16,18 @@ struct Node {
   // What fusion adds (schedule.h). A node is a root, or a post-op of one.
   int root = 0;               // position of its root, its own one for a root
   std::vector<int> post_ops;  // positions, of a root
-  Pooling pooling;            // of a convolution
+  // A max-pool of a convolution's accumulators, before they are rounded; the
+  // kernel's height is 0 for none.
+  Window pooling;
   bool is_stored = true;      // whether another fused operator reads it
   bool is_placed = true;      // false if it is written to the caller's memory
   int last_use = 0;           // position of the last root that reads it
 
-  // What the instruction set prepares (kernels/isa.h).
+  // What the instruction set prepares (kernels/packing.h).
   Packed packed;
 
   const Convolution &conv() const { return op.as<Convolution>(); }
+  bool is_pooled() const { return pooling.kernel.height != 0; }
 };
 
 struct Program {
@@ -36,7 +36,7 @@ struct Program {
   std::vector<int> outputs;  // positions
   std::vector<int> levels;   // how many of these each kind of output has
   int32_t stride = 1;
-  PackedStorePtr packed;     // what kernels read of all nodes
+  std::list<PackedConv> packed;  // of all nodes; convolutions share weights
 };
 
 }  // namespace aqd

@@ -1,6 +1,6 @@
-#include "kernels/instruction_sets.h"
+#include "kernels/isa.h"
 
-#ifdef AQD_HAS_AVX512
+#ifdef AQD_HAS_X86
 
 #include "kernels/simd_avx512.h"
 
@@ -181,15 +181,14 @@ class LutConv {
 
 }  // namespace
 
-bool has_lut() { return __builtin_cpu_supports("avx512vbmi"); }
-
 void convolve_lut(const FusedOp &fused, const PackedLut &packed,
-                  uint8_t *scratch, int64_t step, ThreadPool *pool) {
+                  const Workers &workers) {
   const LutConv conv(fused, packed);
-  const std::vector<LutTile> tiles = lut_tiles(fused.size, pool->threads());
-  pool->run(static_cast<int64_t>(tiles.size()), [&](int64_t i, int thread) {
+  const std::vector<LutTile> tiles = lut_tiles(fused.size, workers.threads());
+  workers.run(static_cast<int64_t>(tiles.size()),
+              [&](int64_t i, uint8_t *memory) {
     conv.run(tiles[static_cast<size_t>(i)],
-             LutScratch(packed, fused.root().op, scratch + step * thread));
+             LutScratch(packed, fused.root().op, memory));
   });
 }
 

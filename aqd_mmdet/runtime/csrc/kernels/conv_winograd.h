@@ -15,7 +15,6 @@
 #include "kernels/packing.h"
 #include "kernels/tuning.h"
 #include "kernels/winograd_transforms.h"
-#include "thread_pool.h"
 
 namespace aqd {
 
@@ -75,22 +74,17 @@ class WinogradConv {
   using Input = std::conditional_t<kIsBytes, uint8_t, uint16_t>;
   using Inputs = typename VectorOf<Input, kBytes>::type;
   using Numbers = typename VectorOf<uint32_t, kBytes>::type;
-  using Signed = typename VectorOf<int32_t, kBytes>::type;
-  template <class T, int kSize = kBytes>
-  using Memory = typename VectorOf<T, kSize>::memory;
 
-  AQD_TARGET void load(const uint8_t *from, Inputs *to) const {
+  AQD_TARGET Inputs load(const uint8_t *from) const {
+    using Codes = typename VectorOf<uint8_t, kBytes / 2>::type;
+    using SignedCodes = typename VectorOf<int8_t, kBytes / 2>::type;
+    using Words = typename VectorOf<int16_t, kBytes>::type;
     if constexpr (kIsBytes) {
-      *to = *reinterpret_cast<const Memory<uint8_t> *>(from);
+      return load_as<Inputs>(from);
     } else if (x_.type == Type::kI8) {
-      using Wide = typename VectorOf<int16_t, kBytes>::type;
-      const typename VectorOf<int8_t, kBytes / 2>::type codes =
-          *reinterpret_cast<const Memory<int8_t, kBytes / 2> *>(from);
-      *to = reinterpret_cast<Inputs>(__builtin_convertvector(codes, Wide));
+      return Inputs(__builtin_convertvector(load_as<SignedCodes>(from), Words));
     } else {
-      const typename VectorOf<uint8_t, kBytes / 2>::type codes =
-          *reinterpret_cast<const Memory<uint8_t, kBytes / 2> *>(from);
-      *to = __builtin_convertvector(codes, Inputs);
+      return __builtin_convertvector(load_as<Codes>(from), Inputs);
     }
   }
 
@@ -125,7 +119,7 @@ class WinogradConv {
       for (int y = 0; y < kInputRows; ++y) {
         Inputs codes[kInputColumns];
 #pragma GCC unroll 6
-        for (int x = 0; x < kInputColumns; ++x) load(pixels[y][x] + c, codes + x);
+        for (int x = 0; x < kInputColumns; ++x) codes[x] = load(pixels[y][x] + c);
         transform_input<kTileColumns>(codes, 1, rows[y]);
       }
 #pragma GCC unroll 6
@@ -136,7 +130,7 @@ class WinogradConv {
         for (int y = 0; y < kInputRows; ++y) {
           const int point = y * kInputColumns + x;
           if constexpr (kIsBytes) column[y] += shifts_[point];
-          *reinterpret_cast<Memory<Input> *>(to + point * next) = column[y];
+          store_as(column[y], to + point * next);
         }
       }
     }
@@ -202,23 +196,11 @@ class WinogradConv {
   AQD_TARGET static void multiply(const uint8_t *inputs, int64_t tile_bytes,
                                   int64_t k_steps, const int8_t *weights,
                                   int32_t *to) {
-    AccRegisters<Mac, T, V> acc;
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) {
-      const int32_t *init =
-          reinterpret_cast<const int32_t *>(weights + kBytes * v);
-#pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) acc[v][t] = Mac::begin(init);
-    }
+    Accumulators<Mac, T, V> acc;
+    acc.begin(reinterpret_cast<const int32_t *>(weights), kLanes, 0);
     weights += kBytes * V;
-    accumulate<Simd, Mac, T, V>(k_steps, tile_bytes, inputs, weights, acc);
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) {
-        Mac::end(acc[v][t], to + (t * V + v) * kLanes);
-      }
-    }
+    acc.add(k_steps, tile_bytes, inputs, weights);
+    acc.end(to, kLanes, V * kLanes);
   }
 
   struct Microkernels {
@@ -260,7 +242,7 @@ class WinogradConv {
       Numbers m[kInputColumns];
 #pragma GCC unroll 6
       for (int x = 0; x < kInputColumns; ++x, acc += next) {
-        m[x] = *reinterpret_cast<const Memory<uint32_t> *>(acc);
+        m[x] = load_as<Numbers>(acc);
       }
       transform_output<kTileColumns>(m, 1, rows[y]);
     }
@@ -270,13 +252,13 @@ class WinogradConv {
       transform_output<kRows>(rows[0] + x, kTileColumns, column);
 #pragma GCC unroll 4
       for (int y = 0; y < kRows; ++y) {
-        Signed sum = reinterpret_cast<Signed>(column[y] * kTile.inverse());
+        auto sum = typename Simd::Lanes(column[y] * kTile.inverse());
         if (kIsBytes && packed_.layer.is_halved) {
           sum = (sum >> (kTile.shift() - 1)) + window_sums[y * kTileColumns + x];
         } else {
           sum >>= kTile.shift();
         }
-        *reinterpret_cast<Memory<int32_t> *>(to[y] + x * kLanes) = sum;
+        Simd::store(sum, to[y] + x * kLanes);
       }
     }
   }
@@ -301,11 +283,9 @@ class WinogradConv {
   }
 
   void prefetch(const TileGroup &group, int64_t vector, int64_t block) const {
-    if constexpr (Simd::kPrefetches) {
-      each_row(group, vector, [&](const TileCoord &tile, int64_t) {
-        epilogue_.prefetch(tile, block);
-      });
-    }
+    each_row(group, vector, [&](const TileCoord &tile, int64_t) {
+      epilogue_.prefetch(tile, block);
+    });
   }
 
   // Transforms accumulators of a block and runs the epilogue; what that needs
@@ -349,34 +329,34 @@ class WinogradConv {
 
 template <class Simd, int kRows, bool kIsBytes>
 void convolve_winograd(const FusedOp &fused, const PackedWinograd &packed,
-                       uint8_t *scratch, int64_t step, ThreadPool *pool) {
+                       const Workers &workers) {
   constexpr SimdShape kShape = Simd::kShape;
   const Epilogue<Simd> epilogue(fused);
   const WinogradConv<Simd, kRows, kIsBytes> conv(fused, packed, epilogue);
-  const int64_t block = kShape.lanes * kShape.nr;
+  const int64_t block = int64_t{kShape.lanes} * kShape.nr;
   const std::vector<WinogradShare> shares = winograd_shares(
-      conv.tiles(), (fused.channels + block - 1) / block, pool->threads());
-  pool->run(static_cast<int64_t>(shares.size()), [&](int64_t i, int thread) {
+      conv.tiles(), (fused.channels + block - 1) / block, workers.threads());
+  workers.run(static_cast<int64_t>(shares.size()),
+              [&](int64_t i, uint8_t *memory) {
     conv.run(shares[static_cast<size_t>(i)],
              WinogradScratch(kShape, packed.layer.tile, fused.x->channels,
-                             scratch + step * thread));
+                             memory));
   });
 }
 
 template <class Simd>
 void convolve_winograd(const FusedOp &fused, const PackedWinograd &packed,
-                       uint8_t *scratch, int64_t step, ThreadPool *pool) {
-  const WinogradTile &tile = packed.layer.tile;
+                       const Workers &workers) {
   if constexpr (Simd::kShape.winograd_bytes) {
-    if (tile == WinogradTile{3, true}) {
-      return convolve_winograd<Simd, 3, true>(fused, packed, scratch, step, pool);
+    if (packed.layer.tile == WinogradTile{3, true}) {
+      return convolve_winograd<Simd, 3, true>(fused, packed, workers);
     }
-    if (tile == WinogradTile{2, true}) {
-      return convolve_winograd<Simd, 2, true>(fused, packed, scratch, step, pool);
+    if (packed.layer.tile == WinogradTile{2, true}) {
+      return convolve_winograd<Simd, 2, true>(fused, packed, workers);
     }
   }
   if constexpr (Simd::kShape.winograd_words) {
-    convolve_winograd<Simd, 4, false>(fused, packed, scratch, step, pool);
+    convolve_winograd<Simd, 4, false>(fused, packed, workers);
   }
 }
 

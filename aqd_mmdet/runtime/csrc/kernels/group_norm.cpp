@@ -48,12 +48,13 @@ Normaliser normaliser_of(int64_t count, int64_t sum, int64_t sum_of_squares,
           shift};
 }
 
-// Calls a function with each run of codes of a group of channels.
-template <typename F>
-void each_run(const Tensor &x, int64_t channels, int64_t group, F f) {
-  const int64_t count = static_cast<int64_t>(x.plane());
-  for (int64_t pixel = 0; pixel < count; ++pixel) {
-    f(pixel * x.channels + group * channels);
+// Calls with the first index of each run of codes of a group of channels.
+template <class Take>
+void each_run(const Tensor &x, int64_t channels, int64_t group,
+              const Take &take) {
+  const int64_t pixels = static_cast<int64_t>(x.plane());
+  for (int64_t pixel = 0; pixel < pixels; ++pixel) {
+    take(pixel * x.channels + group * channels);
   }
 }
 
@@ -65,7 +66,7 @@ void run_group_norm(const Op &op, const Tensor *const *inputs,
   const Tensor &x = *inputs[0];
   const int64_t channels = x.channels / norm.groups;
   threads->run(norm.groups, [&](int64_t group, int) {
-    with_types(x, out, [&](auto *from, auto *to) {
+    with_codes(x, out, [&](const auto *from, auto *to) {
       using To = std::remove_reference_t<decltype(*to)>;
       int64_t sum = 0, squares = 0;
       each_run(x, channels, group, [&](int64_t first) {

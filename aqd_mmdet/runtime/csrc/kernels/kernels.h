@@ -9,18 +9,17 @@
 #include "kernels/conv_direct.h"
 #include "kernels/conv_winograd.h"
 #include "kernels/epilogue.h"
-#include "thread_pool.h"
 
 namespace aqd {
 
 // Requantisations and additions that follow no convolution.
 template <class Simd>
-void run_elementwise(const FusedOp &fused, ThreadPool *pool) {
+void run_elementwise(const FusedOp &fused, const Workers &workers) {
   const Epilogue<Simd> epilogue(fused);
   const int64_t rows = fused.size.height, width = fused.size.width;
-  const int64_t parts = std::min<int64_t>(rows, 4 * pool->threads());
+  const int64_t parts = std::min<int64_t>(rows, 4 * workers.threads());
   const int64_t vectors = vectors_of(fused.channels, Simd::kShape.lanes);
-  pool->run(parts, [&](int64_t part, int) {
+  workers.run(parts, [&](int64_t part, uint8_t *) {
     AccTile<Simd> values;
     const int64_t end = rows * (part + 1) / parts;
     for (int64_t row = rows * part / parts; row < end; ++row) {
@@ -35,20 +34,19 @@ void run_elementwise(const FusedOp &fused, ThreadPool *pool) {
 }
 
 template <class Simd>
-void run_fused(const FusedOp &fused, uint8_t *scratch, int64_t step,
-               ThreadPool *pool) {
-  if (!fused.is_convolution()) return run_elementwise<Simd>(fused, pool);
-  const PackedConv &packed = *fused.root().packed.conv;
-  if (const auto *direct = packed.get_if<PackedDirect>()) {
-    return convolve_direct<Simd>(fused, *direct, scratch, step, pool);
+void run_fused(const FusedOp &fused, const Workers &workers) {
+  const PackedConv *packed = fused.root().packed.conv;
+  if (packed == nullptr) return run_elementwise<Simd>(fused, workers);
+  if (const auto *direct = packed->get_if<PackedDirect>()) {
+    return convolve_direct<Simd>(fused, *direct, workers);
   }
-  if (const auto *depthwise = packed.get_if<PackedDepthwise>()) {
-    return convolve_depthwise<Simd>(fused, *depthwise, scratch, step, pool);
+  if (const auto *depthwise = packed->get_if<PackedDepthwise>()) {
+    return convolve_depthwise<Simd>(fused, *depthwise, workers);
   }
-  if (const auto *winograd = packed.get_if<PackedWinograd>()) {
-    return convolve_winograd<Simd>(fused, *winograd, scratch, step, pool);
+  if (const auto *winograd = packed->get_if<PackedWinograd>()) {
+    return convolve_winograd<Simd>(fused, *winograd, workers);
   }
-  Simd::run_other(fused, packed, scratch, step, pool);
+  Simd::run_other(fused, *packed, workers);
 }
 
 }  // namespace aqd

@@ -17,9 +17,9 @@
 
 namespace aqd {
 
-// The thresholds of one output channel (requantize.h), with 16 bits.
+// The thresholds of one output channel (PackedRequantize), with 16 bits.
 struct ChannelThresholds {
-  int16_t flip, low, acc_init, threshold[kThresholds];
+  int16_t acc_init, table[2 + kThresholds];
 };
 
 // The thresholds of all channels, if they are all that follows; otherwise none.
@@ -27,11 +27,11 @@ inline std::vector<ChannelThresholds> channel_thresholds(
     const FusedOp &fused, const PackedLut &packed) {
   constexpr int kLanes = Avx512::kShape.lanes;
   const PostOp &last = fused.ops.back();
-  const PackedRequantize *rule = last.node->packed.requantize;
+  const std::vector<int32_t> &rules = last.node->packed.requantize.thresholds;
   const int64_t max_code = packed.scheme->max_code();
   const int64_t max_acc = packed.k_groups.lookups() *
                           packed.scheme->per_index * max_code * max_code;
-  if (fused.ops.size() != 2 || rule == nullptr || rule->thresholds.empty() ||
+  if (fused.ops.size() != 2 || rules.empty() ||
       fused.ops[0].out != nullptr || last.out == nullptr ||
       bytes_of(last.out->type) != 1 || fused.channels % kLanes != 0 ||
       max_acc > INT16_MAX) {
@@ -42,13 +42,12 @@ inline std::vector<ChannelThresholds> channel_thresholds(
   };
   std::vector<ChannelThresholds> all(static_cast<size_t>(fused.channels));
   for (size_t c = 0; c < all.size(); ++c) {
-    const int32_t *from = rule->thresholds.data() +
-                          c / kLanes * thresholds_stride(kLanes) + c % kLanes;
-    all[c].flip = saturate(from[0]);
-    all[c].low = saturate(from[kLanes]);
+    const int32_t *from =
+        rules.data() + c / kLanes * thresholds_stride(kLanes) + c % kLanes;
     all[c].acc_init = saturate(packed.acc_init[c]);
-    for (int i = 0; i < kThresholds; ++i) {
-      all[c].threshold[i] = saturate(from[(2 + i) * kLanes]);
+    for (int16_t &number : all[c].table) {
+      number = saturate(*from);
+      from += kLanes;
     }
   }
   return all;
@@ -144,23 +143,22 @@ class LutEpilogue {
     const __m512i init = _mm512_set1_epi16(rule.acc_init);
     const __m512i acc = _mm512_add_epi16(_mm512_slli_epi16(sums, 1),
                                          _mm512_add_epi16(window_sums, init));
-    const Int16Thresholds thresholds(rule.flip, rule.low, rule.threshold);
-    return thresholds(acc);
+    const auto thresholds = thresholds_from<Words>(
+        rule.table, 1, [&](const int16_t *number) AQD_VBMI {
+      return Words(_mm512_set1_epi16(*number));
+    });
+    return __m512i(thresholds(Words(acc)));
   }
 
   // Stores 16 channels of 64 pixels.
   AQD_VBMI static void store(const __m512i *x, const int64_t *pixels,
                              uint8_t *out) {
     for (int64_t p = 0; p < kLanes; ++p) {
-      const auto put = [&](int64_t pixel, __m128i codes) AQD_VBMI {
-        if (pixels[pixel] < 0) return;
-        _mm_storeu_si128(reinterpret_cast<__m128i *>(out + pixels[pixel]),
-                         codes);
-      };
-      put(p, _mm512_castsi512_si128(x[p]));
-      put(16 + p, _mm512_extracti32x4_epi32(x[p], 1));
-      put(32 + p, _mm512_extracti32x4_epi32(x[p], 2));
-      put(48 + p, _mm512_extracti32x4_epi32(x[p], 3));
+      each_quarter(x[p], [&](int quarter, __m128i codes) AQD_VBMI {
+        const int64_t at = pixels[16 * quarter + p];
+        if (at < 0) return;
+        _mm_storeu_si128(reinterpret_cast<__m128i *>(out + at), codes);
+      });
     }
   }
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "kernels/lut_pack.h"
-#include "kernels/reference.h"
+#include "kernels/fused_op.h"
 
 #define AQD_VBMI                                                      \
   __attribute__((target(                                              \
@@ -108,14 +108,10 @@ class IndexPacker {
   AQD_VBMI void store(const __m512i *x, uint8_t *to) const {
     const int64_t next = planes_.count * kLutPixels;
     for (int64_t i = 0; i < 16; ++i, to += next) {
-      const auto put = [&](int64_t quarter, __m128i bytes) AQD_VBMI {
+      each_quarter(x[i], [&](int quarter, __m128i bytes) AQD_VBMI {
         _mm_store_si128(
             reinterpret_cast<__m128i *>(to + 16 * quarter * next), bytes);
-      };
-      put(0, _mm512_castsi512_si128(x[i]));
-      put(1, _mm512_extracti32x4_epi32(x[i], 1));
-      put(2, _mm512_extracti32x4_epi32(x[i], 2));
-      put(3, _mm512_extracti32x4_epi32(x[i], 3));
+      });
     }
   }
 

@@ -122,15 +122,16 @@ const LutScheme *lut_scheme(const Op &op, const ConvInput &input) {
     if (code % 2 == 0) return nullptr;
     largest = std::max<int>(largest, std::abs(code));
   }
+#if defined(__x86_64__) && defined(__GNUC__)
+  const bool has_lookups = __builtin_cpu_supports("avx512vbmi");
   // Intel's processors multiply twice as often as they look up, so that three
   // bits pay on AMD's alone.
-#if defined(__x86_64__) && defined(__GNUC__)
-  const bool has_fast_lookups = __builtin_cpu_is("amd");
+  const bool has_fast_lookups = has_lookups && __builtin_cpu_is("amd");
 #else
-  const bool has_fast_lookups = false;
+  const bool has_lookups = false, has_fast_lookups = false;
 #endif
   const LutScheme *scheme = nullptr;
-  if (largest <= kLut2Bits.max_code()) {
+  if (largest <= kLut2Bits.max_code() && has_lookups) {
     scheme = &kLut2Bits;
   } else if (largest <= kLut3Bits.max_code() && has_fast_lookups) {
     scheme = &kLut3Bits;

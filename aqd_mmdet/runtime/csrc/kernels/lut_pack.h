@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "graph/program.h"
 #include "kernels/lut_tables.h"
+#include "kernels/tensor.h"
 
 namespace aqd {
 

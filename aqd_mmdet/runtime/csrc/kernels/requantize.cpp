@@ -1,4 +1,4 @@
-#include "kernels/requantize.h"
+#include "kernels/packing.h"
 
 #include <algorithm>
 #include <cstring>
@@ -59,13 +59,10 @@ void pack_thresholds(int lanes, const Op &op, PackedRequantize *packed) {
   }
 }
 
-// A logical shift equals an arithmetic one for a value raised by 2^63, but is
-// then too large by 2^(63 - s), which is subtracted.
 void pack_multipliers(const SimdShape &shape, const Op &op,
                       PackedRequantize *packed) {
   const Multipliers &table = op.as<Requantize>().multipliers;
   const int lanes = shape.lanes, stride = multipliers_stride(lanes);
-  const uint64_t raised = shape.signed_shift ? 0 : uint64_t{1} << 63;
   packed->multipliers.assign(
       static_cast<size_t>(vectors_of(op.channels, lanes) * stride), 0);
   for (int32_t c = 0; c < op.channels; ++c) {
@@ -74,12 +71,9 @@ void pack_multipliers(const SimdShape &shape, const Op &op,
     const int place =
         shape.even_first ? lane % 2 * lanes / 2 + lane / 2 : lane;
     int64_t *to = packed->multipliers.data() + c / lanes * stride;
-    const int32_t less = static_cast<int32_t>(raised >> table.s[k]);
     std::memcpy(reinterpret_cast<char *>(to) + 4 * lane, &table.m[k], 4);
-    std::memcpy(reinterpret_cast<char *>(to) + 4 * (lanes + lane), &less, 4);
-    to[lanes + place] =
-        static_cast<int64_t>(static_cast<uint64_t>(table.b[k]) + raised);
-    to[2 * lanes + place] = table.s[k];
+    to[lanes / 2 + place] = table.b[k];
+    to[lanes / 2 + lanes + place] = table.s[k];
   }
 }
 

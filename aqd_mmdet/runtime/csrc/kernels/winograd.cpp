@@ -29,7 +29,7 @@
 
 #include "graph/memory_plan.h"
 #include "kernels/packing.h"
-#include "kernels/reference.h"
+#include "kernels/fused_op.h"
 #include "kernels/tuning.h"
 
 namespace aqd {
@@ -273,9 +273,7 @@ PackedWinograd pack_winograd(const SimdShape &shape, const WinogradLayer &layer,
   const int64_t bytes = 4 * shape.lanes;
   const int64_t each =
       layer.tile.points() * (1 + layer.tile.k_steps(channels)) * bytes;
-  PackedWinograd packed = {layer, {}};
-  packed.weights.resize(static_cast<size_t>(whole_lines(vectors * each)) /
-                        sizeof(Line));
+  PackedWinograd packed = {layer, lines_of(vectors * each)};
   int8_t *to = packed.weights.data()->bytes;
   for (int64_t v = 0; v < vectors; ++v) {
     const int64_t first = v / shape.nr * shape.nr;

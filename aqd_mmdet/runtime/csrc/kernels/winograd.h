@@ -6,12 +6,12 @@
 #include <cstdint>
 #include <vector>
 
-#include "graph/program.h"
-#include "kernels/simd.h"
+#include "kernels/tensor.h"
 
 namespace aqd {
 
 struct ConvInput;
+struct SimdShape;
 
 constexpr int kTileColumns = 4;                  // n, of the output
 constexpr int kInputColumns = kTileColumns + 2;  // that these see

@@ -5,13 +5,6 @@
 
 namespace aqd {
 
-// A vector of numbers as the compiler has it, and as memory of any alignment.
-template <class T, int kBytes>
-struct VectorOf {
-  typedef T type __attribute__((vector_size(kBytes)));
-  typedef type memory __attribute__((aligned(1), may_alias));
-};
-
 // B^T d of a row or column of codes, `next` apart; all wraps around.
 template <int kOutputs, class T>
 AQD_TARGET inline void transform_input(const T *d, int next, T *to) {
