@@ -123,8 +123,7 @@ AQD_VBMI void sum_codes(const LutScheme &scheme, const uint8_t *indices,
 class LutConv {
  public:
   LutConv(const FusedOp &fused, const PackedLut &packed)
-      : fused_(fused), packed_(packed), epilogue_(fused),
-        thresholds_(channel_thresholds(fused, packed)) {}
+      : fused_(fused), packed_(packed) {}
 
   void run(const LutTile &tile, const LutScratch &work) const {
     const KGroups &k_groups = packed_.k_groups;
@@ -141,12 +140,7 @@ class LutConv {
       sum_codes(*packed_.scheme, indices, count, planes.count, work.code_sums);
       look_up(tile, planes, index_offsets, first, count, indices, work.sums);
     }
-    LutEpilogue epilogue(fused_, packed_, planes, tile, epilogue_);
-    if (thresholds_.empty()) {
-      epilogue.run(work);
-    } else {
-      epilogue.run(thresholds_, work, *fused_.ops.back().out);
-    }
+    LutEpilogue(fused_, packed_, planes, tile).run(work);
   }
 
  private:
@@ -175,8 +169,6 @@ class LutConv {
 
   const FusedOp &fused_;
   const PackedLut &packed_;
-  const Epilogue<Avx512> epilogue_;
-  const std::vector<ChannelThresholds> thresholds_;
 };
 
 }  // namespace

@@ -52,16 +52,20 @@ inline std::vector<LutTile> lut_tiles(Size size, int threads) {
   return tiles;
 }
 
-// Transposes bytes, 16 x 16 in each quarter of the vectors. Each round turns the
-// place of a byte, a number of 8 bits, by one bit.
-AQD_VBMI inline void transpose_bytes(__m512i *x) {
+// Transposes 16 vectors of numbers of so many bytes, in each quarter of the
+// vectors by itself. Each round turns the place of a number by one bit.
+template <int kBytes>
+AQD_VBMI inline void transpose(__m512i *x) {
   __m512i y[16];
 #pragma GCC unroll 4
   for (int round = 0; round < 4; ++round) {
 #pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) {
-      y[2 * i] = _mm512_unpacklo_epi8(x[i], x[i + 8]);
-      y[2 * i + 1] = _mm512_unpackhi_epi8(x[i], x[i + 8]);
+      const __m512i a = x[i], b = x[i + 8];
+      y[2 * i] = kBytes == 1 ? _mm512_unpacklo_epi8(a, b)
+                             : _mm512_unpacklo_epi16(a, b);
+      y[2 * i + 1] = kBytes == 1 ? _mm512_unpackhi_epi8(a, b)
+                                 : _mm512_unpackhi_epi16(a, b);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < 16; ++i) x[i] = y[i];
@@ -97,7 +101,7 @@ class IndexPacker {
           count = tile_.in_row(pixel + i, 16 - i);
           read(plane, pixel + i, count, x + i);
         }
-        transpose_bytes(x);
+        transpose<1>(x);
         store(x, to + plane * kLutPixels + first);
       }
     }
