@@ -46,6 +46,10 @@ struct Grid {
   }
 };
 
+inline bool same(const Grid &a, const Grid &b) {
+  return a.low == b.low && a.high == b.high;
+}
+
 // Rounds a sum a to (a * m + b) >> s; of each channel, or one for all.
 struct Multipliers {
   std::vector<int32_t> m;

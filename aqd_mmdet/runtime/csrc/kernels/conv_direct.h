@@ -19,7 +19,6 @@ namespace aqd {
 
 // What all microkernels of a convolution share.
 struct DirectConv {
-  KSegments segments;
   int64_t k_steps;               // of a segment
   std::vector<int64_t> offsets;  // of segments, in bytes
   int64_t pixel_step;  // bytes from an output pixel's window to the next
@@ -27,11 +26,18 @@ struct DirectConv {
 
   DirectConv(const FusedOp &fused, const InputFormat &format,
              const InputView &view)
-      : segments(fused.conv(), fused.x->channels),
-        k_steps(format.k_steps(segments.codes)),
-        offsets(segments.offsets(fused.conv(), view)),
-        pixel_step(fused.conv().window.stride.width * view.pixel_bytes),
-        row_step(fused.conv().window.stride.height * view.row_bytes) {}
+      : pixel_step(fused.conv().window.stride.width * view.pixel_bytes),
+        row_step(fused.conv().window.stride.height * view.row_bytes) {
+    const KSegments segments(fused.conv().window, fused.x->channels);
+    k_steps = format.k_steps(segments.codes);
+    offsets = segments.offsets(fused.conv().window, view);
+  }
+
+  // Bytes of a vector's weights, where so many steps of K lie together.
+  int64_t weight_bytes(int64_t lanes, int64_t together) const {
+    const int64_t groups = (k_steps + together - 1) / together;
+    return static_cast<int64_t>(offsets.size()) * groups * together * 4 * lanes;
+  }
 };
 
 // Some rows of accumulators, and what follows them.
@@ -100,7 +106,7 @@ AQD_TARGET void direct_rows(const PackedDirect &packed, const DirectConv &conv,
   constexpr int kLanes = Simd::kShape.lanes, kNr = Simd::kShape.nr;
   const int8_t *weights = packed.weights.data()->bytes;
   const int64_t vectors = vectors_of(to.channels, kLanes);
-  const int64_t each = conv.segments.count * conv.k_steps * 4 * kLanes;
+  const int64_t each = conv.weight_bytes(kLanes, 1);
   AccTile<Simd> values;
   const bool is_cached = vectors * each <= kCachedWeightBytes;
   for (int64_t v = 0, end; v < vectors; v = end) {

@@ -33,9 +33,7 @@ class WinogradConv {
 
   WinogradConv(const FusedOp &fused, const PackedWinograd &packed,
                const Epilogue<Simd> &epilogue)
-      : packed_(packed), x_(*fused.x), size_(fused.size),
-        channels_(fused.channels), padding_(fused.conv().window.padding),
-        epilogue_(epilogue),
+      : packed_(packed), fused_(fused), x_(*fused.x), epilogue_(epilogue),
         tiles_across_((fused.size.width + kTileColumns - 1) / kTileColumns),
         point_bytes_(kTile.point_bytes(x_.channels)),
         k_steps_(kTile.k_steps(x_.channels)) {
@@ -46,7 +44,7 @@ class WinogradConv {
   }
 
   int64_t tiles() const {
-    return tiles_across_ * ((size_.height + kRows - 1) / kRows);
+    return tiles_across_ * ((fused_.size.height + kRows - 1) / kRows);
   }
 
   void run(const WinogradShare &share, const WinogradScratch &work) const {
@@ -54,7 +52,7 @@ class WinogradConv {
     for (int64_t i = 0; i < share.tiles; ++i) {
       transform_tile(share.first_tile + i, i, work);
     }
-    const int64_t vectors = vectors_of(channels_, kLanes);
+    const int64_t vectors = vectors_of(fused_.channels, kLanes);
     const int64_t end = std::min(share.end_block * kNr, vectors);
     for (int64_t v = share.first_block * kNr; v < end; v += kNr) {
       const int64_t block = std::min<int64_t>(kNr, vectors - v);
@@ -91,8 +89,9 @@ class WinogradConv {
   // Where each pixel that a tile reads is.
   using Pixels = const uint8_t *[kInputRows][kInputColumns];
   void find_pixels(int64_t tile, const uint8_t *zeros, Pixels &pixels) const {
-    const int64_t top = tile / tiles_across_ * kRows - padding_.height;
-    const int64_t left = tile % tiles_across_ * kTileColumns - padding_.width;
+    const Size &padding = fused_.conv().window.padding;
+    const int64_t top = tile / tiles_across_ * kRows - padding.height;
+    const int64_t left = tile % tiles_across_ * kTileColumns - padding.width;
     for (int y = 0; y < kInputRows; ++y) {
       for (int x = 0; x < kInputColumns; ++x) {
         const bool is_inside = top + y >= 0 && top + y < x_.size.height &&
@@ -164,31 +163,21 @@ class WinogradConv {
   // Sums of the codes of each pixel, a part in each lane. Codes are the signed
   // operand of the MAC, as they have few bits.
   AQD_TARGET void sum_pixels(const uint8_t *const *pixels, Numbers *to) const {
-    alignas(64) int8_t bytes[kBytes];
-    std::memset(bytes, 1, kBytes);
-    const auto ones = Mac::load(bytes);
-    alignas(64) const int32_t none[kLanes] = {};
-    typename Mac::Acc sums[kInputColumns];
-#pragma GCC unroll 6
-    for (int x = 0; x < kInputColumns; ++x) sums[x] = Mac::begin(none);
-    const int64_t whole = x_.channels / kBytes * kBytes;
-    for (int64_t c = 0; c < whole; c += kBytes) {
+    // Zeros meet what is behind the channels.
+    alignas(64) int8_t ones[2 * kBytes] = {};
+    std::memset(ones, 1, kBytes);
+    typename Mac::Acc sums[kInputColumns] = {};
+    for (int64_t c = 0; c < x_.channels; c += kBytes) {
+      const int64_t behind = std::max<int64_t>(c + kBytes - x_.channels, 0);
+      const auto by = Mac::load(ones + behind);
 #pragma GCC unroll 6
       for (int x = 0; x < kInputColumns; ++x) {
         const int8_t *codes = reinterpret_cast<const int8_t *>(pixels[x] + c);
-        sums[x] = Mac::add(sums[x], ones, Mac::load(codes));
+        sums[x] = Mac::add(sums[x], by, Mac::load(codes));
       }
     }
-    for (int x = 0; x < kInputColumns && whole < x_.channels; ++x) {
-      std::memset(bytes, 0, kBytes);
-      std::memcpy(bytes, pixels[x] + whole,
-                  static_cast<size_t>(x_.channels - whole));
-      sums[x] = Mac::add(sums[x], ones, Mac::load(bytes));
-    }
 #pragma GCC unroll 6
-    for (int x = 0; x < kInputColumns; ++x) {
-      Mac::end(sums[x], reinterpret_cast<int32_t *>(to + x));
-    }
+    for (int x = 0; x < kInputColumns; ++x) to[x] = Numbers(sums[x]);
   }
 
   // The microkernel: accumulators of T tiles and V vectors at a point.
@@ -232,10 +221,11 @@ class WinogradConv {
     }
   }
 
-  // Outputs of a tile for a vector of channels; points are `next` apart.
+  // Outputs of a tile for a vector of channels, of which each row goes to `to` of
+  // a value of its own; points are `next` apart.
   AQD_TARGET void transform_acc(const int32_t *acc, int64_t next,
-                                const int32_t *window_sums,
-                                int32_t *const *to) const {
+                                const int32_t *window_sums, int64_t to,
+                                AccTile<Simd> *values) const {
     Numbers rows[kInputRows][kTileColumns];
 #pragma GCC unroll 6
     for (int y = 0; y < kInputRows; ++y) {
@@ -258,11 +248,13 @@ class WinogradConv {
         } else {
           sum >>= kTile.shift();
         }
-        Simd::store(sum, to[y] + x * kLanes);
+        Simd::store(sum, values[y].acc + to + x * kLanes);
       }
     }
   }
 
+  // The tiles of a share from one on that an epilogue takes at a time; none
+  // behind the last one.
   TileGroup group_at(const WinogradShare &share, int64_t i) const {
     const int64_t tile = share.first_tile + i, across = tile % tiles_across_;
     const int64_t count = std::min<int64_t>(
@@ -273,19 +265,14 @@ class WinogradConv {
   // Calls with each row of a group that the output has, and its number.
   template <class Take>
   void each_row(const TileGroup &group, int64_t vector, const Take &take) const {
+    const Size &size = fused_.size;
     const int64_t pixels =
-        std::min(group.count * kTileColumns, size_.width - group.column);
-    const int64_t rows = std::min<int64_t>(kRows, size_.height - group.row);
-    for (int64_t y = 0; y < rows; ++y) {
+        std::min(group.count * kTileColumns, size.width - group.column);
+    const int64_t rows = std::min<int64_t>(kRows, size.height - group.row);
+    for (int64_t y = 0; y < rows && group.count > 0; ++y) {
       take(TileCoord{group.row + y, group.column, static_cast<int>(pixels),
                      vector}, y);
     }
-  }
-
-  void prefetch(const TileGroup &group, int64_t vector, int64_t block) const {
-    each_row(group, vector, [&](const TileCoord &tile, int64_t) {
-      epilogue_.prefetch(tile, block);
-    });
   }
 
   // Transforms accumulators of a block and runs the epilogue; what that needs
@@ -293,35 +280,32 @@ class WinogradConv {
   void make_outputs(const WinogradShare &share, int64_t vector, int64_t block,
                     const WinogradScratch &work) const {
     AccTile<Simd> values[kRows];
-    int32_t *rows[kRows];
     const int64_t next = kWinogradTiles * block * kLanes;
-    TileGroup group = group_at(share, 0);
-    prefetch(group, vector, block);
-    while (group.count != 0) {
-      const TileGroup following = group_at(share, group.first + group.count);
-      if (following.count != 0) prefetch(following, vector, block);
+    const auto prefetch = [&](const TileCoord &tile, int64_t) {
+      epilogue_.prefetch(tile, block);
+    };
+    TileGroup group = group_at(share, 0), following;
+    each_row(group, vector, prefetch);
+    for (; group.count > 0; group = following) {
+      following = group_at(share, group.first + group.count);
+      each_row(following, vector, prefetch);
       for (int64_t v = 0; v < block; ++v) {
         for (int64_t t = 0; t < group.count; ++t) {
           const int64_t tile = group.first + t;
-          for (int y = 0; y < kRows; ++y) {
-            rows[y] = values[y].acc + t * kTileColumns * kLanes;
-          }
           transform_acc(work.acc + (tile * block + v) * kLanes, next,
-                        work.window_sums + tile * kRows * kTileColumns, rows);
+                        work.window_sums + tile * kRows * kTileColumns,
+                        t * kTileColumns * kLanes, values);
         }
         each_row(group, vector + v, [&](const TileCoord &tile, int64_t y) {
           epilogue_.run(tile, values + y);
         });
       }
-      group = following;
     }
   }
 
   const PackedWinograd &packed_;
+  const FusedOp &fused_;
   const Tensor &x_;
-  const Size size_;
-  const int64_t channels_;
-  const Size padding_;
   const Epilogue<Simd> &epilogue_;
   const int64_t tiles_across_, point_bytes_, k_steps_;
   Input shifts_[kMaxPoints];

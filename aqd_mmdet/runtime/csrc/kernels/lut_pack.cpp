@@ -110,14 +110,14 @@ KGroups::KGroups(const LutScheme &scheme, const Convolution &conv,
   block = columns == 1 ? kLutIndexBlock : kLutIndexBlock / 4;
 }
 
-const LutScheme *lut_scheme(const Op &op, const ConvInput &input) {
+const LutScheme *lut_scheme(const Op &op, const Op &x) {
   const Convolution &conv = op.as<Convolution>();
   const Size &kernel = conv.window.kernel;
   if ((kernel.width != 1 && kernel.width != 3) || kernel.height > kLutMaxRows ||
-      conv.groups != 1 || input.codes.low != 0) {
+      conv.groups != 1 || x.grid.low != 0) {
     return nullptr;
   }
-  int largest = input.codes.high;
+  int largest = x.grid.high;
   for (const int8_t code : conv.weights->codes) {
     if (code % 2 == 0) return nullptr;
     largest = std::max<int>(largest, std::abs(code));
@@ -139,7 +139,7 @@ const LutScheme *lut_scheme(const Op &op, const ConvInput &input) {
     return nullptr;
   }
   // Sums of the largest entries fit 16 bits.
-  const KGroups k_groups(*scheme, conv, input.channels);
+  const KGroups k_groups(*scheme, conv, x.channels);
   const bool fits = k_groups.lookups() <= UINT16_MAX / scheme->max_entry();
   return fits ? scheme : nullptr;
 }

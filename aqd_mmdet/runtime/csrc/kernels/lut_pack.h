@@ -11,8 +11,6 @@
 
 namespace aqd {
 
-struct ConvInput;
-
 // What a microkernel makes: vectors of 64 pixels x output channels. With four
 // vectors of indices, a table and what it gives these take all registers.
 constexpr int64_t kLutMr = 4;
@@ -58,7 +56,7 @@ struct PackedLut {
 };
 
 // The scheme for a convolution; null if lookups cannot compute it or do not pay.
-const LutScheme *lut_scheme(const Op &op, const ConvInput &input);
+const LutScheme *lut_scheme(const Op &op, const Op &x);
 
 PackedLut pack_lut(const LutScheme &scheme, const Op &op, int64_t channels);
 

@@ -13,13 +13,15 @@ namespace {
 struct Task {
   const Isa &isa;
   const Node &node;
-  const ConvInput &input;
+  const Op &x;  // that makes its input
   std::list<PackedConv> &store;
 
   const Op &op() const { return node.op; }
   const Convolution &conv() const { return node.conv(); }
   const Weights &weights() const { return *conv().weights; }
   bool is_dilated() const { return conv().window.dilation.width != 1; }
+  // Of an image its bytes are read.
+  Grid codes() const { return x.is<ImageOp>() ? Grid{0, UINT8_MAX} : x.grid; }
 
   // What was packed of these weights for another convolution, if it fits this
   // one; null for none.
@@ -45,22 +47,19 @@ struct Task {
 // read exceed those that they stand for.
 std::vector<int32_t> acc_init(const Task &task, const InputFormat &format) {
   const size_t outs = static_cast<size_t>(task.op().channels);
-  const size_t channels = static_cast<size_t>(task.input.channels);
   const std::vector<int8_t> &codes = task.weights().codes;
-  const std::vector<int> zeros = format.zeros(task.input.channels);
-  const int lanes = task.isa.shape.lanes;
-  std::vector<int32_t> init(
+  const std::vector<int> zeros = format.zeros(task.x.channels);
+  const int64_t lanes = task.isa.shape.lanes;
+  // Modulo 2^32, as accumulators are, which fit in the end.
+  std::vector<uint32_t> init(
       static_cast<size_t>(vectors_of(task.op().channels, lanes) * lanes), 0);
   for (size_t i = 0; i < codes.size(); i += outs) {
-    // Modulo 2^32, as accumulators are, which fit in the end.
-    const uint32_t zero = static_cast<uint32_t>(zeros[i / outs % channels]);
-    if (zero == 0) continue;
-    for (size_t o = 0; o < outs; ++o) {
-      const uint32_t product = static_cast<uint32_t>(codes[i + o]) * zero;
-      init[o] = static_cast<int32_t>(static_cast<uint32_t>(init[o]) - product);
+    const uint32_t zero = static_cast<uint32_t>(zeros[i / outs % zeros.size()]);
+    for (size_t o = 0; o < outs && zero != 0; ++o) {
+      init[o] -= static_cast<uint32_t>(int32_t{codes[i + o]}) * zero;
     }
   }
-  return init;
+  return {init.begin(), init.end()};
 }
 
 // Weights of one vector of output channels that one MAC reads: `count` codes of
@@ -79,22 +78,21 @@ void pack_step(const int8_t *from, int64_t outs, int64_t count, int64_t lanes,
 // Blocks of up to nr vectors; so many steps of K of a vector lie together.
 std::vector<Line> pack_blocks(const Task &task, const InputFormat &format,
                               int nr, int64_t together) {
-  const KSegments segments(task.conv(), task.input.channels);
+  const KSegments segments(task.conv().window, task.x.channels);
   const int64_t outs = task.op().channels, lanes = task.isa.shape.lanes;
   const int64_t vectors = vectors_of(outs, lanes);
   const int64_t each = format.widen ? 2 : 4;
   const int64_t steps = format.k_steps(segments.codes);
   const int64_t groups = (steps + together - 1) / together;
+  const int64_t count = static_cast<int64_t>(segments.taps.size());
   const int64_t bytes = 4 * lanes;
-  std::vector<Line> lines =
-      lines_of(vectors * segments.count * groups * together * bytes);
+  std::vector<Line> lines = lines_of(vectors * count * groups * together * bytes);
   int8_t *to = lines.data()->bytes;
   for (int64_t block = 0, end; block < vectors; block = end) {
     end = block + block_vectors(vectors - block, nr);
-    for (int64_t segment = 0; segment < segments.count; ++segment) {
+    for (const int64_t tap : segments.taps) {
       const int8_t *codes =
-          task.weights().codes.data() +
-          segments.tap(task.conv(), segment) * task.input.channels * outs;
+          task.weights().codes.data() + tap * task.x.channels * outs;
       for (int64_t group = 0; group < groups; ++group) {
         for (int64_t v = block; v < end; ++v) {
           for (int64_t i = 0; i < together; ++i, to += bytes) {
@@ -127,11 +125,11 @@ const PackedConv *pack_direct(const Task &task, const InputFormat &format,
 
 const PackedConv *pack_depthwise(const Task &task) {
   const int groups = task.conv().groups;
-  if (groups != task.op().channels || groups != task.input.channels) {
+  if (groups != task.op().channels || groups != task.x.channels) {
     return nullptr;
   }
   InputFormat format;
-  format.widen = task.input.codes.type() == Type::kI16;
+  format.widen = task.codes().type() == Type::kI16;
   const PackedConv *packed = task.find<PackedDepthwise>(
       [&](const PackedDepthwise &each) { return each.input == format; });
   if (packed != nullptr) return packed;
@@ -143,10 +141,10 @@ const PackedConv *pack_depthwise(const Task &task) {
 }
 
 const PackedConv *pack_winograd(const Task &task) {
-  if (!has_winograd_window(task.op(), task.input)) return nullptr;
-  const Range codes = with_zero(task.input.codes);
+  if (!has_winograd_window(task.op(), task.codes())) return nullptr;
+  const Grid codes = with_zero(task.codes());
   const PackedConv *packed = task.find<PackedWinograd>(
-      [&](const PackedWinograd &each) { return each.layer.codes == codes; });
+      [&](const PackedWinograd &each) { return same(each.layer.codes, codes); });
   if (packed != nullptr) return packed;
   const SimdShape &shape = task.isa.shape;
   const WinogradLayer layer = exact_layer(shape, codes, task.weights());
@@ -155,21 +153,21 @@ const PackedConv *pack_winograd(const Task &task) {
 }
 
 const PackedConv *pack_lut(const Task &task) {
-  const LutScheme *scheme = lut_scheme(task.op(), task.input);
+  const LutScheme *scheme = lut_scheme(task.op(), task.x);
   if (scheme == nullptr) return nullptr;
   const PackedConv *packed = task.find<PackedLut>(
       [&](const PackedLut &each) { return each.scheme == scheme; });
   if (packed != nullptr) return packed;
-  return task.add(pack_lut(*scheme, task.op(), task.input.channels));
+  return task.add(pack_lut(*scheme, task.op(), task.x.channels));
 }
 
 // The first algorithm that can compute the convolution, the fastest first; null
 // if it is left to portable kernels.
 const PackedConv *pack_conv(const Task &task) {
-  const Type type = task.input.codes.type();
+  const Type type = task.codes().type();
   if (type == Type::kI32) return nullptr;
-  const ImageOp *image = task.input.image;
-  const bool is_plain = image == nullptr && !task.node.is_pooled();
+  const bool is_image = task.x.is<ImageOp>();
+  const bool is_plain = !is_image && !task.node.is_pooled();
   if (task.conv().groups != 1) {
     return is_plain ? pack_depthwise(task) : nullptr;
   }
@@ -179,8 +177,8 @@ const PackedConv *pack_conv(const Task &task) {
     if (packed != nullptr) return packed;
   }
   const auto format_of = type == Type::kI16 ? as_words : task.isa.byte_format;
-  InputFormat format = format_of(task.weights(), task.input.codes);
-  if (image != nullptr) format.means = image->means;
+  InputFormat format = format_of(task.weights(), task.codes());
+  if (is_image) format.means = task.x.as<ImageOp>().means;
   if (task.isa.has_amx && !format.widen) {
     return pack_direct<PackedAmx>(task, format, kAmxNr, kAmxSteps);
   }
@@ -196,12 +194,9 @@ void pack_node(const Isa &isa, Program *program, Node *node) {
     packed.has_kernel = true;
   } else if (node->op.is<Convolution>()) {
     const Op &x = program->nodes[static_cast<size_t>(node->op.inputs[0])].op;
-    const bool is_image = x.is<ImageOp>();
-    const ConvInput input = {x.channels, is_image ? Grid{0, UINT8_MAX} : x.grid,
-                             is_image ? &x.as<ImageOp>() : nullptr};
-    packed.conv = pack_conv({isa, *node, input, program->packed});
+    packed.conv = pack_conv({isa, *node, x, program->packed});
     packed.has_kernel = packed.conv != nullptr;
-    packed.reads_pixels = packed.has_kernel && is_image;
+    packed.reads_pixels = packed.has_kernel && x.is<ImageOp>();
   }
 }
 

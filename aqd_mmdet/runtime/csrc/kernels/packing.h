@@ -8,13 +8,6 @@
 
 namespace aqd {
 
-// A tensor that a convolution reads, as raw codes: of an image its bytes.
-struct ConvInput {
-  int64_t channels;
-  Grid codes;
-  const ImageOp *image;  // null for others
-};
-
 constexpr int64_t kAmxSteps = 16;  // of K, in a tile of weights
 constexpr int kAmxNr = 2;
 

@@ -78,25 +78,23 @@ InputView::InputView(const Node &node, const Tensor &x,
   row_bytes = (int64_t{x.size.width} + 2 * int64_t{padding.width}) * pixel_bytes;
 }
 
-KSegments::KSegments(const Convolution &conv, int64_t channels) {
-  const Window &window = conv.window;
-  const bool whole_rows = window.dilation.width == 1;
-  per_row = whole_rows ? 1 : window.kernel.width;
-  count = window.kernel.height * per_row;
-  codes = channels * (whole_rows ? window.kernel.width : 1);
+KSegments::KSegments(const Window &window, int64_t channels) {
+  const Size &kernel = window.kernel;
+  const int64_t columns = window.dilation.width == 1 ? kernel.width : 1;
+  codes = channels * columns;
+  for (int64_t tap = 0; tap < int64_t{kernel.height} * kernel.width;) {
+    taps.push_back(tap);
+    tap += columns;
+  }
 }
 
-int64_t KSegments::tap(const Convolution &conv, int64_t segment) const {
-  return segment / per_row * conv.window.kernel.width + segment % per_row;
-}
-
-std::vector<int64_t> KSegments::offsets(const Convolution &conv,
+std::vector<int64_t> KSegments::offsets(const Window &window,
                                         const InputView &view) const {
-  const Size &dilation = conv.window.dilation;
   std::vector<int64_t> offsets;
-  for (int64_t i = 0; i < count; ++i) {
-    offsets.push_back(i / per_row * dilation.height * view.row_bytes +
-                      i % per_row * dilation.width * view.pixel_bytes);
+  for (const int64_t tap : taps) {
+    const int64_t row = tap / window.kernel.width * window.dilation.height;
+    const int64_t column = tap % window.kernel.width * window.dilation.width;
+    offsets.push_back(row * view.row_bytes + column * view.pixel_bytes);
   }
   return offsets;
 }

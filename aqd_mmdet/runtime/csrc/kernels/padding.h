@@ -26,15 +26,12 @@ struct InputView {
 // The contiguous parts of a window, K = kernel height x kernel width x channels:
 // one for each of its rows, or for each tap if it is dilated.
 struct KSegments {
-  int64_t count = 0;
-  int64_t per_row = 0;
-  int64_t codes = 0;  // of each
+  std::vector<int64_t> taps;  // the first of each
+  int64_t codes;              // of each
 
-  KSegments(const Convolution &conv, int64_t channels);
-  // The first tap of a segment.
-  int64_t tap(const Convolution &conv, int64_t segment) const;
+  KSegments(const Window &window, int64_t channels);
   // Where they begin, in bytes from the window's first code.
-  std::vector<int64_t> offsets(const Convolution &conv,
+  std::vector<int64_t> offsets(const Window &window,
                                const InputView &view) const;
 };
 

@@ -123,8 +123,7 @@ AQD_AMX void columns(const PackedAmx &packed, const DirectConv &conv,
   const int64_t pixels = std::min<int64_t>(2 * kRows, end - first);
   const bool two = pixels > kRows;
   const int64_t vectors = vectors_of(to.channels, kLanes);
-  const int64_t each = conv.segments.count *
-                       ((conv.k_steps + kAmxSteps - 1) / kAmxSteps) * kTileBytes;
+  const int64_t each = conv.weight_bytes(kLanes, kAmxSteps);
   AccTile<Avx512> values;
   _tile_loadconfig(&kTileConfigs.of[pixels]);
   for (int64_t row = 0; row < to.rows.count; ++row) {

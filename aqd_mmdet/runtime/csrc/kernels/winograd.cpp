@@ -29,7 +29,6 @@
 
 #include "graph/memory_plan.h"
 #include "kernels/packing.h"
-#include "kernels/fused_op.h"
 #include "kernels/tuning.h"
 
 namespace aqd {
@@ -65,9 +64,9 @@ constexpr WinogradTile kTiles[] = {{3, true}, {2, true}, {4, false}};
 
 // What a sum of numbers of a range can be, each times a factor of its row and
 // one of its column.
-Range range_of(const int *by_row, int rows, const int *by_column, int columns,
-               Range each) {
-  Range sum = {0, 0};
+Grid range_of(const int *by_row, int rows, const int *by_column, int columns,
+              const Grid &each) {
+  Grid sum;
   for (int y = 0; y < rows; ++y) {
     for (int x = 0; x < columns; ++x) {
       const int factor = by_row[y] * by_column[x];
@@ -78,23 +77,23 @@ Range range_of(const int *by_row, int rows, const int *by_column, int columns,
   return sum;
 }
 
-Range inputs_at(WinogradTile tile, int point, Range codes) {
+Grid inputs_at(WinogradTile tile, int point, const Grid &codes) {
   return range_of(of_rows(tile).inputs[point / kInputColumns], tile.rows + 2,
                   of_columns().inputs[point % kInputColumns], kInputColumns,
                   codes);
 }
 
-Range weights_at(WinogradTile tile, int point, Range weights) {
+Grid weights_at(WinogradTile tile, int point, const Grid &weights) {
   return range_of(of_rows(tile).weights[point / kInputColumns], 3,
                   of_columns().weights[point % kInputColumns], 3, weights);
 }
 
 // Whether transformed inputs and weights fit the operands of the MAC.
-bool operands_fit(const WinogradLayer &layer, Range weights) {
+bool operands_fit(const WinogradLayer &layer, const Grid &weights) {
   const WinogradTile &tile = layer.tile;
   for (int point = 0; point < tile.points(); ++point) {
-    const Range x = inputs_at(tile, point, layer.codes);
-    const Range w = weights_at(tile, point, weights);
+    const Grid x = inputs_at(tile, point, layer.codes);
+    const Grid w = weights_at(tile, point, weights);
     const bool fit = tile.is_bytes
                          ? x.high - x.low <= UINT8_MAX && w.low >= INT8_MIN &&
                                w.high <= INT8_MAX
@@ -109,8 +108,7 @@ bool operands_fit(const WinogradLayer &layer, Range weights) {
 bool outputs_fit(const WinogradLayer &layer, const Weights &weights) {
   const size_t outs = weights.sums.size();
   std::vector<int64_t> least(outs, 0), most(outs, 0);
-  const int low = static_cast<int>(layer.codes.low);
-  const int high = static_cast<int>(layer.codes.high);
+  const int low = layer.codes.low, high = layer.codes.high;
   const int shift = layer.is_halved ? 1 : 0;
   for (size_t i = 0; i < weights.codes.size(); i += outs) {
     for (size_t o = 0; o < outs; ++o) {
@@ -128,25 +126,27 @@ bool outputs_fit(const WinogradLayer &layer, const Weights &weights) {
 template <class T>
 using AtPoints = T[kMaxPoints][kMaxLanes];
 
+// Sums of three vectors of numbers, each times a factor.
+void combine(const int *by, const int16_t *a, const int16_t *b,
+             const int16_t *c, int16_t *sums) {
+  const int16_t x = static_cast<int16_t>(by[0]);
+  const int16_t y = static_cast<int16_t>(by[1]);
+  const int16_t z = static_cast<int16_t>(by[2]);
+  for (int lane = 0; lane < kMaxLanes; ++lane) {
+    sums[lane] = static_cast<int16_t>(a[lane] * x + b[lane] * y + c[lane] * z);
+  }
+}
+
 // Transforms the weights of some output channels for one input channel.
 void transform_weights(const WinogradLayer &layer, const int8_t *codes,
                        int64_t tap_step, int64_t count,
                        AtPoints<int16_t> to) {
   int16_t taps[9][kMaxLanes] = {}, rows[3][kInputColumns][kMaxLanes];
-  const auto combine = [](const int *by, const int16_t *a, const int16_t *b,
-                          const int16_t *c, int16_t *sums) {
-    const int16_t x = static_cast<int16_t>(by[0]);
-    const int16_t y = static_cast<int16_t>(by[1]);
-    const int16_t z = static_cast<int16_t>(by[2]);
-    for (int lane = 0; lane < kMaxLanes; ++lane) {
-      sums[lane] = static_cast<int16_t>(a[lane] * x + b[lane] * y + c[lane] * z);
-    }
-  };
+  const int shift = layer.is_halved ? 1 : 0;
   for (int tap = 0; tap < 9; ++tap) {
     for (int64_t lane = 0; lane < count; ++lane) {
-      const int8_t code = codes[tap * tap_step + lane];
-      taps[tap][lane] =
-          static_cast<int16_t>(layer.is_halved ? code >> 1 : code);
+      const int code = codes[tap * tap_step + lane];
+      taps[tap][lane] = static_cast<int16_t>(code >> shift);
     }
   }
   for (int y = 0; y < 3; ++y) {
@@ -162,46 +162,40 @@ void transform_weights(const WinogradLayer &layer, const int8_t *codes,
   }
 }
 
-// A vector of output channels, and where it goes.
-struct PackedVector {
-  const int8_t *codes;
-  int64_t channels, outs, count;
-  int8_t *to;
-  int64_t step_bytes;  // from a step of K to the next
-  size_t bytes;        // of the vector
-};
-
-void pack_vector(const WinogradLayer &layer, int lowest_byte,
-                 const PackedVector &vector) {
+// Packs a vector of output channels, whose steps of K are so many bytes apart.
+void pack_vector(const SimdShape &shape, const WinogradLayer &layer,
+                 const Weights &weights, int64_t first_out, int64_t step_bytes,
+                 int8_t *to) {
+  const int64_t outs = weights.shape[0], channels = weights.shape[1];
+  const int64_t count = std::min<int64_t>(shape.lanes, outs - first_out);
   const WinogradTile &tile = layer.tile;
   const int points = tile.points(), each = tile.codes_per_step();
-  const int bits = 32 / each;
   const uint32_t mask = tile.is_bytes ? UINT8_MAX : UINT16_MAX;
-  const int64_t steps = tile.k_steps(vector.channels);
+  const int64_t steps = tile.k_steps(channels);
   uint32_t shifts[kMaxPoints];
   for (int point = 0; point < points; ++point) {
-    shifts[point] =
-        static_cast<uint32_t>(layer.zero_point_shift(point, lowest_byte));
+    shifts[point] = static_cast<uint32_t>(
+        layer.zero_point_shift(point, shape.lowest_byte));
   }
   AtPoints<uint32_t> acc_init = {};
   const auto put = [&](int64_t step, const AtPoints<uint32_t> &numbers) {
     for (int point = 0; point < points; ++point) {
-      std::memcpy(vector.to + (point * (1 + steps) + step) * vector.step_bytes,
-                  numbers[point], vector.bytes);
+      std::memcpy(to + (point * (1 + steps) + step) * step_bytes,
+                  numbers[point], static_cast<size_t>(4 * shape.lanes));
     }
   };
   for (int64_t step = 0; step < steps; ++step) {
     AtPoints<uint32_t> packed = {};
     AtPoints<int16_t> transformed;
-    for (int i = 0; i < each && step * each + i < vector.channels; ++i) {
-      transform_weights(layer, vector.codes + (step * each + i) * vector.outs,
-                        vector.channels * vector.outs, vector.count,
-                        transformed);
+    for (int i = 0; i < each && step * each + i < channels; ++i) {
+      const int8_t *codes =
+          weights.codes.data() + (step * each + i) * outs + first_out;
+      transform_weights(layer, codes, channels * outs, count, transformed);
       for (int point = 0; point < points; ++point) {
         for (int lane = 0; lane < kMaxLanes; ++lane) {
           const uint32_t w = static_cast<uint32_t>(transformed[point][lane]);
           acc_init[point][lane] -= shifts[point] * w;
-          packed[point][lane] |= (w & mask) << bits * i;
+          packed[point][lane] |= (w & mask) << 32 / each * i;
         }
       }
     }
@@ -225,26 +219,26 @@ constexpr int64_t kWindowSumBytes =
 
 int WinogradLayer::zero_point_shift(int point, int lowest_byte) const {
   if (!tile.is_bytes) return 0;
-  return lowest_byte - static_cast<int>(inputs_at(tile, point, codes).low);
+  return lowest_byte - inputs_at(tile, point, codes).low;
 }
 
-bool has_winograd_window(const Op &op, const ConvInput &input) {
+bool has_winograd_window(const Op &op, const Grid &codes) {
   const auto is = [](const Size &size, int length) {
     return size.height == length && size.width == length;
   };
   const Convolution &conv = op.as<Convolution>();
-  const Type type = input.codes.type();
+  const Type type = codes.type();
   return is(conv.window.kernel, 3) && is(conv.window.stride, 1) &&
          is(conv.window.dilation, 1) && conv.groups == 1 &&
          (type == Type::kU8 || type == Type::kI8) &&
          conv.weights->codes.size() < kWinogradMaxWeights;
 }
 
-Range with_zero(const Grid &codes) {
+Grid with_zero(const Grid &codes) {
   return {std::min(codes.low, 0), std::max(codes.high, 0)};
 }
 
-WinogradLayer exact_layer(const SimdShape &shape, Range codes,
+WinogradLayer exact_layer(const SimdShape &shape, const Grid &codes,
                           const Weights &weights) {
   const std::vector<int8_t> &all = weights.codes;
   int low = all[0], high = all[0], odd = 1;
@@ -268,21 +262,17 @@ WinogradLayer exact_layer(const SimdShape &shape, Range codes,
 
 PackedWinograd pack_winograd(const SimdShape &shape, const WinogradLayer &layer,
                              const Weights &weights) {
-  const int64_t outs = weights.shape[0], channels = weights.shape[1];
-  const int64_t vectors = vectors_of(outs, shape.lanes);
-  const int64_t bytes = 4 * shape.lanes;
+  const int64_t vectors = vectors_of(weights.shape[0], shape.lanes);
+  const int64_t bytes = 4 * int64_t{shape.lanes};
   const int64_t each =
-      layer.tile.points() * (1 + layer.tile.k_steps(channels)) * bytes;
+      layer.tile.points() * (1 + layer.tile.k_steps(weights.shape[1])) * bytes;
   PackedWinograd packed = {layer, lines_of(vectors * each)};
-  int8_t *to = packed.weights.data()->bytes;
   for (int64_t v = 0; v < vectors; ++v) {
     const int64_t first = v / shape.nr * shape.nr;
     const int64_t block = std::min<int64_t>(shape.nr, vectors - first);
-    pack_vector(layer, shape.lowest_byte,
-                {weights.codes.data() + v * shape.lanes, channels, outs,
-                 std::min<int64_t>(shape.lanes, outs - v * shape.lanes),
-                 to + first * each + (v - first) * bytes, block * bytes,
-                 static_cast<size_t>(bytes)});
+    pack_vector(shape, layer, weights, v * shape.lanes, block * bytes,
+                packed.weights.data()->bytes + first * each +
+                    (v - first) * bytes);
   }
   return packed;
 }

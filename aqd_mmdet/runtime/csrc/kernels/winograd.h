@@ -10,7 +10,6 @@
 
 namespace aqd {
 
-struct ConvInput;
 struct SimdShape;
 
 constexpr int kTileColumns = 4;                  // n, of the output
@@ -44,19 +43,11 @@ struct WinogradTile {
   }
 };
 
-struct Range {
-  int64_t low, high;
-
-  bool operator==(const Range &other) const {
-    return low == other.low && high == other.high;
-  }
-};
-
 // How a layer is computed.
 struct WinogradLayer {
   WinogradTile tile;
   bool is_halved = false;  // weights 2v + 1 are transformed as v
-  Range codes = {0, 0};    // of the input, zero among them
+  Grid codes;              // of the input, zero among them
 
   // What is added to transformed inputs at a point, so that they are bytes from
   // the lowest one on.
@@ -72,14 +63,14 @@ struct PackedWinograd {
 
 // Whether a convolution has a window of 3 x 3 without strides, reads bytes, and
 // has not too many weights.
-bool has_winograd_window(const Op &op, const ConvInput &input);
+bool has_winograd_window(const Op &op, const Grid &codes);
 
 // The codes of an input and the zeros of its padding.
-Range with_zero(const Grid &codes);
+Grid with_zero(const Grid &codes);
 
 // The fastest tile that is exact, for which nothing overflows; none if there is
 // no such tile.
-WinogradLayer exact_layer(const SimdShape &shape, Range codes,
+WinogradLayer exact_layer(const SimdShape &shape, const Grid &codes,
                           const Weights &weights);
 
 PackedWinograd pack_winograd(const SimdShape &shape, const WinogradLayer &layer,
