@@ -17,7 +17,7 @@ AQD_TARGET inline void depthwise_pixel(const Window &window, int64_t channels,
                                        const T *codes, int64_t row_codes,
                                        const int8_t *weights, int32_t *to) {
   typename Simd::Lanes acc = {};
-  for (int v = 0; v < window.kernel.height; ++v) {
+  for (int64_t v = 0; v < window.kernel.height; ++v) {
     const T *from = codes + v * window.dilation.height * row_codes;
     for (int u = 0; u < window.kernel.width; ++u) {
       acc += Simd::load(from) * Simd::load(weights);
@@ -33,7 +33,7 @@ AQD_TARGET void depthwise_rows(const FusedOp &fused,
                                const Epilogue<Simd> &epilogue,
                                const int8_t *weights, const T *codes,
                                int64_t row_codes, RowRange rows) {
-  constexpr int kLanes = Simd::kShape.lanes;
+  constexpr int64_t kLanes = Simd::kShape.lanes;
   const Window &window = fused.conv().window;
   const int64_t channels = fused.channels, width = fused.size.width;
   const int64_t step = window.stride.width * channels;

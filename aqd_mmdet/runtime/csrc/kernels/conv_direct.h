@@ -56,9 +56,9 @@ AQD_TARGET void direct_microkernel(const DirectConv &conv, int64_t k_per_spill,
                                    const uint8_t *codes, const int8_t *weights,
                                    const Epilogue<Simd> &epilogue,
                                    TileCoord tile, AccTile<Simd> *values) {
-  constexpr int kLanes = Simd::kShape.lanes;
+  constexpr int64_t kLanes = Simd::kShape.lanes;
   // Whole groups of four pixels, as epilogues may read them.
-  constexpr int kStride = (MR + 3) / 4 * 4 * kLanes;
+  constexpr int64_t kStride = int64_t{MR + 3} / 4 * 4 * kLanes;
   alignas(64) int32_t memory[NR][kStride];
   if constexpr (Mac::kIsShort) {
     for (int i = 0; i < NR * MR; ++i) {
@@ -103,7 +103,8 @@ template <class Simd, class Mac>
 AQD_TARGET void direct_rows(const PackedDirect &packed, const DirectConv &conv,
                             const AccRows<Simd> &to) {
   using Kernels = DirectMicrokernels<Simd, Mac>;
-  constexpr int kLanes = Simd::kShape.lanes, kNr = Simd::kShape.nr;
+  constexpr int64_t kLanes = Simd::kShape.lanes;
+  constexpr int kNr = Simd::kShape.nr;
   const int8_t *weights = packed.weights.data()->bytes;
   const int64_t vectors = vectors_of(to.channels, kLanes);
   const int64_t each = conv.weight_bytes(kLanes, 1);
@@ -136,7 +137,7 @@ AQD_TARGET void direct_rows(const PackedDirect &packed, const DirectConv &conv,
 template <class Simd>
 AQD_TARGET void pooled_row(const FusedOp &fused, const LineBuffer &buffer,
                            const Epilogue<Simd> &epilogue, int64_t row) {
-  constexpr int kLanes = Simd::kShape.lanes;
+  constexpr int64_t kLanes = Simd::kShape.lanes;
   AccTile<Simd> values;
   for (int64_t c = 0; c < fused.size.width; c += kTilePixels) {
     const int64_t rest = fused.size.width - c;

@@ -48,7 +48,7 @@ class WinogradConv {
   }
 
   void run(const WinogradShare &share, const WinogradScratch &work) const {
-    std::memset(work.zeros, 0, static_cast<size_t>(x_.channels));
+    std::memset(work.zeros(), 0, static_cast<size_t>(x_.channels));
     for (int64_t i = 0; i < share.tiles; ++i) {
       transform_tile(share.first_tile + i, i, work);
     }
@@ -62,7 +62,7 @@ class WinogradConv {
   }
 
  private:
-  static constexpr int kLanes = Simd::kShape.lanes;
+  static constexpr int64_t kLanes = Simd::kShape.lanes;
   static constexpr int kNr = Simd::kShape.nr, kMr = Simd::kMr;
   static constexpr int kBytes = 4 * kLanes;  // of a vector
   static constexpr int kInputRows = kRows + 2;
@@ -108,7 +108,7 @@ class WinogradConv {
   AQD_TARGET void transform_tile(int64_t tile, int64_t i,
                                  const WinogradScratch &work) const {
     Pixels pixels;
-    find_pixels(tile, work.zeros, pixels);
+    find_pixels(tile, work.zeros(), pixels);
     constexpr int kCodes = kBytes / static_cast<int>(sizeof(Input));
     const int64_t next = kWinogradTiles * point_bytes_;
     uint8_t *to = work.inputs + i * point_bytes_;
@@ -135,7 +135,7 @@ class WinogradConv {
     }
     if constexpr (kIsBytes) {
       if (packed_.layer.is_halved) {
-        sum_windows(pixels, work.window_sums + i * kRows * kTileColumns);
+        sum_windows(pixels, work.window_sums() + i * kRows * kTileColumns);
       }
     }
   }
@@ -208,7 +208,7 @@ class WinogradConv {
     for (int point = 0; point < kTile.points(); ++point) {
       const uint8_t *inputs =
           work.inputs + point * kWinogradTiles * point_bytes_;
-      int32_t *acc = work.acc + point * kWinogradTiles * block * kLanes;
+      int32_t *acc = work.acc() + point * kWinogradTiles * block * kLanes;
       for (int64_t part = 0; part < parts; ++part) {
         const int64_t first = share.tiles * part / parts;
         const int64_t end = share.tiles * (part + 1) / parts;
@@ -292,8 +292,8 @@ class WinogradConv {
       for (int64_t v = 0; v < block; ++v) {
         for (int64_t t = 0; t < group.count; ++t) {
           const int64_t tile = group.first + t;
-          transform_acc(work.acc + (tile * block + v) * kLanes, next,
-                        work.window_sums + tile * kRows * kTileColumns,
+          transform_acc(work.acc() + (tile * block + v) * kLanes, next,
+                        work.window_sums() + tile * kRows * kTileColumns,
                         t * kTileColumns * kLanes, values);
         }
         each_row(group, vector + v, [&](const TileCoord &tile, int64_t y) {

@@ -76,7 +76,7 @@ class Epilogue {
   }
 
  private:
-  static constexpr int kLanes = Simd::kShape.lanes;
+  static constexpr int64_t kLanes = Simd::kShape.lanes;
 
   // Where the codes of a tile lie in a tensor.
   struct Span {

@@ -17,7 +17,7 @@ template <class Simd>
 void run_elementwise(const FusedOp &fused, const Workers &workers) {
   const Epilogue<Simd> epilogue(fused);
   const int64_t rows = fused.size.height, width = fused.size.width;
-  const int64_t parts = std::min<int64_t>(rows, 4 * workers.threads());
+  const int64_t parts = std::min(rows, 4 * int64_t{workers.threads()});
   const int64_t vectors = vectors_of(fused.channels, Simd::kShape.lanes);
   workers.run(parts, [&](int64_t part, uint8_t *) {
     AccTile<Simd> values;

@@ -32,14 +32,14 @@ class LutEpilogue {
   AQD_VBMI void run(const LutScratch &work) {
     const int64_t vectors = vectors_of(channels_, kLanes);
     for (int64_t y = 0; y < tile_.vectors; ++y) {
-      sum_windows(work.code_sums + y * planes_.vector_step);
+      sum_windows(work.code_sums() + y * planes_.vector_step);
       if (is_for_int16_) {
-        store_by_thresholds(work.sums + y, y);
+        store_by_thresholds(work.sums() + y, y);
         continue;
       }
       prefetch(y, 0, 0, kLutPixels);
       for (int64_t v = 0; v < vectors; ++v) {
-        gather(work.sums + y, v);
+        gather(work.sums() + y, v);
         for (int64_t first = 0; first < kLutPixels; first += kTilePixels) {
           if (v + 1 < vectors) prefetch(y, v + 1, first, kTilePixels);
           finish(y, v, first);
@@ -49,7 +49,7 @@ class LutEpilogue {
   }
 
  private:
-  static constexpr int kLanes = Avx512::kShape.lanes;
+  static constexpr int64_t kLanes = Avx512::kShape.lanes;
 
   AQD_VBMI static __m512i odd_pixels(const LutSums &sums) {
     return _mm512_load_si512(sums.uppers);

@@ -1,5 +1,5 @@
 // The indices of a LUT convolution: packs codes of the input into index bytes
-// (lut_tables.h), 64 pixels of each plane and K group.
+// (lut.h), 64 pixels of each plane and K group.
 
 #pragma once
 
@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "kernels/lut_pack.h"
+#include "kernels/lut.h"
 #include "kernels/fused_op.h"
 
 #define AQD_VBMI                                                      \
@@ -60,7 +60,7 @@ AQD_VBMI inline void transpose(__m512i *x) {
 #pragma GCC unroll 4
   for (int round = 0; round < 4; ++round) {
 #pragma GCC unroll 8
-    for (int i = 0; i < 8; ++i) {
+    for (int64_t i = 0; i < 8; ++i) {
       const __m512i a = x[i], b = x[i + 8];
       y[2 * i] = kBytes == 1 ? _mm512_unpacklo_epi8(a, b)
                              : _mm512_unpacklo_epi16(a, b);
@@ -112,7 +112,7 @@ class IndexPacker {
   AQD_VBMI void store(const __m512i *x, uint8_t *to) const {
     const int64_t next = planes_.count * kLutPixels;
     for (int64_t i = 0; i < 16; ++i, to += next) {
-      each_quarter(x[i], [&](int quarter, __m128i bytes) AQD_VBMI {
+      each_quarter(x[i], [&](int64_t quarter, __m128i bytes) AQD_VBMI {
         _mm_store_si128(
             reinterpret_cast<__m128i *>(to + 16 * quarter * next), bytes);
       });
@@ -149,7 +149,7 @@ class IndexPacker {
                            plane % k_groups_.columns * window_.dilation.width;
     const int64_t last = column + (there - 1) * step + 2 * next;
     const bool is_inside = column >= 0 && last < x_.size.width;
-    const int64_t row_codes = x_.size.width * x_.channels;
+    const int64_t row_codes = int64_t{x_.size.width} * x_.channels;
     const uint8_t *from = static_cast<const uint8_t *>(x_.data) +
                           row * row_codes + column * x_.channels;
     for (int64_t i = 0; i < there; ++i, from += step * x_.channels) {

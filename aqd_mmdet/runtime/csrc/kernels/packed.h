@@ -8,7 +8,7 @@
 #include <variant>
 #include <vector>
 
-#include "kernels/lut_pack.h"
+#include "kernels/lut.h"
 #include "kernels/winograd.h"
 
 namespace aqd {
@@ -67,8 +67,12 @@ struct PackedConv {
 constexpr int kThresholds = 3;  // of four codes
 
 // 64-bit numbers, and 32-bit ones, that PackedRequantize has for a vector.
-constexpr int multipliers_stride(int lanes) { return lanes / 2 + 2 * lanes; }
-constexpr int thresholds_stride(int lanes) { return (2 + kThresholds) * lanes; }
+constexpr int64_t multipliers_stride(int64_t lanes) {
+  return lanes / 2 + 2 * lanes;
+}
+constexpr int64_t thresholds_stride(int64_t lanes) {
+  return (2 + kThresholds) * lanes;
+}
 
 // A requantisation (requantize.h), with one of the two filled; with neither
 // where values do not fit 32 bits before they are clamped, which plain code

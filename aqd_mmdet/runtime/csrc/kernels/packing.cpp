@@ -266,9 +266,10 @@ int64_t scratch_bytes(const SimdShape &shape, const Program &program,
       [&](const auto &packed) -> int64_t {
         using T = std::decay_t<decltype(packed)>;
         if constexpr (std::is_same_v<T, PackedWinograd>) {
-          return winograd_scratch(shape, packed.layer.tile, x.channels);
+          return WinogradScratch(shape, packed.layer.tile, x.channels,
+                                 nullptr).bytes();
         } else if constexpr (std::is_same_v<T, PackedLut>) {
-          return lut_scratch(packed, node.op);
+          return LutScratch(packed, node.op, nullptr).bytes();
         } else {
           const InputView view(node, tensor, packed.input);
           return strip_scratch(node, tensor.size, view, rows);

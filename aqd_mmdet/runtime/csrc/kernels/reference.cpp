@@ -85,16 +85,13 @@ class FusedPixel {
  public:
   explicit FusedPixel(const FusedOp &fused)
       : fused_(fused), channels_(static_cast<size_t>(fused.channels)),
-        codes_(channels_ * fused.ops.size()), read_{} {
-    for (std::vector<int32_t> &each : read_) each.resize(channels_);
-  }
+        buffers_(channels_ * kMaxBuffers) {}
 
   void run(int64_t row, int64_t column) {
     const int64_t pixel = row * fused_.size.width + column;
-    for (size_t i = 0; i < fused_.ops.size(); ++i) {
-      const PostOp &each = fused_.ops[i];
-      const int32_t *made = codes(i);
-      run(each, row, column, codes(i));
+    for (const PostOp &each : fused_.ops) {
+      int32_t *made = buffer(each.buffer);
+      run(each, row, column, made);
       if (each.out == nullptr) continue;
       with_codes(*each.out, [&](auto *to) {
         copy_codes(made, fused_.channels, to + pixel * fused_.channels);
@@ -103,7 +100,9 @@ class FusedPixel {
   }
 
  private:
-  int32_t *codes(size_t index) { return codes_.data() + index * channels_; }
+  int32_t *buffer(int index) {
+    return buffers_.data() + static_cast<size_t>(index) * channels_;
+  }
 
   void run(const PostOp &post_op, int64_t row, int64_t column, int32_t *to) {
     const Op &op = post_op.op();
@@ -128,23 +127,23 @@ class FusedPixel {
   const int32_t *input(const PostOp &post_op, size_t index, int64_t row,
                        int64_t column) {
     const PostOp::Input &input = post_op.inputs[index];
-    if (input.tensor == nullptr) return codes(static_cast<size_t>(input.index));
+    int32_t *codes = buffer(input.buffer);
+    if (input.tensor == nullptr) return codes;
     const Tensor &x = *input.tensor;
     if (post_op.op().is<Upsample>()) {
       row = row * x.size.height / fused_.size.height;
-      column = column * x.size.width / fused_.size.width;
+      column = post_op.columns[static_cast<size_t>(column)];
     }
-    int32_t *to = read_[index].data();
     with_codes(x, [&](const auto *from) {
       from += (row * x.size.width + column) * x.channels;
-      copy_codes(from, x.channels, to);
+      copy_codes(from, x.channels, codes);
     });
-    return to;
+    return codes;
   }
 
   const FusedOp &fused_;
   const size_t channels_;
-  std::vector<int32_t> codes_, read_[2];
+  std::vector<int32_t> buffers_;
 };
 
 // Copies `count` channels from one on of a pixel of the input, which `pixel`

@@ -32,9 +32,9 @@ int64_t threshold(int64_t m, int64_t b, int s, int64_t code) {
   return low;
 }
 
-void pack_thresholds(int lanes, const Op &op, PackedRequantize *packed) {
+void pack_thresholds(int64_t lanes, const Op &op, PackedRequantize *packed) {
   const Multipliers &table = op.as<Requantize>().multipliers;
-  const int stride = thresholds_stride(lanes);
+  const int64_t stride = thresholds_stride(lanes);
   packed->thresholds.assign(
       static_cast<size_t>(vectors_of(op.channels, lanes) * stride), INT32_MAX);
   packed->thresholds_fit_int16 = true;
@@ -62,13 +62,14 @@ void pack_thresholds(int lanes, const Op &op, PackedRequantize *packed) {
 void pack_multipliers(const SimdShape &shape, const Op &op,
                       PackedRequantize *packed) {
   const Multipliers &table = op.as<Requantize>().multipliers;
-  const int lanes = shape.lanes, stride = multipliers_stride(lanes);
+  const int64_t lanes = shape.lanes;
+  const int64_t stride = multipliers_stride(shape.lanes);
   packed->multipliers.assign(
       static_cast<size_t>(vectors_of(op.channels, lanes) * stride), 0);
   for (int32_t c = 0; c < op.channels; ++c) {
     const size_t k = table.m.size() > 1 ? static_cast<size_t>(c) : 0;
-    const int lane = c % lanes;
-    const int place =
+    const int64_t lane = c % lanes;
+    const int64_t place =
         shape.even_first ? lane % 2 * lanes / 2 + lane / 2 : lane;
     int64_t *to = packed->multipliers.data() + c / lanes * stride;
     std::memcpy(reinterpret_cast<char *>(to) + 4 * lane, &table.m[k], 4);

@@ -22,7 +22,7 @@ class MultiplyShift {
   AQD_TARGET MultiplyShift(const int64_t *table, const Grid &grid)
       : m_(load_as<Lanes>(table)), low_(Simd::fill(grid.low)),
         high_(Simd::fill(grid.high)) {
-    constexpr int kHalf = Simd::kShape.lanes / 2;
+    constexpr int64_t kHalf = Simd::kShape.lanes / 2;
     for (int half = 0; half < 2; ++half) {
       b_[half] = load_as<Wide>(table + (1 + half) * kHalf);
       s_[half] = load_as<Wide>(table + (3 + half) * kHalf);
@@ -67,7 +67,7 @@ struct Thresholds {
 // The thresholds of a vector of channels or of one channel: `load` makes a
 // vector of the numbers, which are `next` apart.
 template <class V, class T, class Load>
-AQD_TARGET AQD_INLINE Thresholds<V> thresholds_from(const T *table, int next,
+AQD_TARGET AQD_INLINE Thresholds<V> thresholds_from(const T *table, int64_t next,
                                                     const Load &load) {
   Thresholds<V> made = {load(table), load(table + next), {}};
   for (int i = 0; i < kThresholds; ++i) {

@@ -92,6 +92,10 @@ struct SimdBase {
   static void run_other(const FusedOp &, const PackedConv &, const Workers &) {
     std::abort();
   }
+
+ private:
+  SimdBase() = default;
+  friend Simd;
 };
 
 template <int kLanes>

@@ -24,9 +24,9 @@
 namespace aqd {
 namespace {
 
-constexpr int kRows = 16;  // of a tile
+constexpr int64_t kRows = 16;  // of a tile
 constexpr int64_t kTileBytes = 64 * kRows;
-constexpr int kLanes = Avx512::kShape.lanes;
+constexpr int64_t kLanes = Avx512::kShape.lanes;
 
 struct TileConfig {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -42,9 +42,9 @@ struct TileConfigs {
 
 constexpr TileConfigs make_configs() {
   TileConfigs made;
-  for (int pixels = 1; pixels <= 2 * kRows; ++pixels) {
-    const int first = pixels < kRows ? pixels : kRows;
-    const int second = pixels > kRows ? pixels - kRows : 1;
+  for (int64_t pixels = 1; pixels <= 2 * kRows; ++pixels) {
+    const int64_t first = pixels < kRows ? pixels : kRows;
+    const int64_t second = pixels > kRows ? pixels - kRows : 1;
     uint8_t *rows = made.of[pixels].rows;
     rows[0] = rows[1] = rows[4] = static_cast<uint8_t>(first);
     rows[2] = rows[3] = rows[5] = static_cast<uint8_t>(second);
@@ -95,8 +95,8 @@ AQD_AMX void microkernel(const DirectConv &conv, const int32_t *acc_init,
   }
   TileCoord second = tile;
   second.column += kRows;
-  second.pixels -= kRows;
-  if (kTwoPixelTiles) tile.pixels = kRows;
+  second.pixels -= static_cast<int>(kRows);
+  if (kTwoPixelTiles) tile.pixels = static_cast<int>(kRows);
   // Stored one by one: the number of a tile is part of the instruction.
   _tile_stored(0, values->acc, 64);
   finish_tile(epilogue, acc_init, tile, values);

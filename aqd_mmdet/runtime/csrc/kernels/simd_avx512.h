@@ -131,7 +131,7 @@ struct Avx512 : SimdBase<Avx512, 16> {
                         const Workers &workers);
 };
 
-// LUT convolutions (lut_tables.h), which take lookups of 64 bytes (VBMI).
+// LUT convolutions (lut.h), which take lookups of 64 bytes (VBMI).
 void convolve_lut(const FusedOp &fused, const PackedLut &packed,
                   const Workers &workers);
 

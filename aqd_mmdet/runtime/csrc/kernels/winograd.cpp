@@ -149,7 +149,7 @@ void transform_weights(const WinogradLayer &layer, const int8_t *codes,
       taps[tap][lane] = static_cast<int16_t>(code >> shift);
     }
   }
-  for (int y = 0; y < 3; ++y) {
+  for (int64_t y = 0; y < 3; ++y) {
     for (int point = 0; point < kInputColumns; ++point) {
       combine(of_columns().weights[point], taps[3 * y], taps[3 * y + 1],
               taps[3 * y + 2], rows[y][point]);
@@ -181,7 +181,7 @@ void pack_vector(const SimdShape &shape, const WinogradLayer &layer,
   const auto put = [&](int64_t step, const AtPoints<uint32_t> &numbers) {
     for (int point = 0; point < points; ++point) {
       std::memcpy(to + (point * (1 + steps) + step) * step_bytes,
-                  numbers[point], static_cast<size_t>(4 * shape.lanes));
+                  numbers[point], 4 * static_cast<size_t>(shape.lanes));
     }
   };
   for (int64_t step = 0; step < steps; ++step) {
@@ -203,17 +203,6 @@ void pack_vector(const SimdShape &shape, const WinogradLayer &layer,
   }
   put(0, acc_init);
 }
-
-int64_t input_bytes(const WinogradTile &tile, int64_t channels) {
-  return tile.points() * kWinogradTiles * tile.point_bytes(channels);
-}
-
-int64_t acc_bytes(const SimdShape &shape, const WinogradTile &tile) {
-  return tile.points() * kWinogradTiles * shape.nr * shape.lanes * 4;
-}
-
-constexpr int64_t kWindowSumBytes =
-    kWinogradTiles * kMaxTileRows * kTileColumns * 4;
 
 }  // namespace
 
@@ -281,17 +270,11 @@ WinogradScratch::WinogradScratch(const SimdShape &shape,
                                  const WinogradTile &tile, int64_t channels,
                                  uint8_t *memory)
     : inputs(memory) {
-  memory += input_bytes(tile, channels);
-  acc = reinterpret_cast<int32_t *>(memory);
-  memory += acc_bytes(shape, tile);
-  window_sums = reinterpret_cast<int32_t *>(memory);
-  zeros = memory + kWindowSumBytes;
-}
-
-int64_t winograd_scratch(const SimdShape &shape, const WinogradTile &tile,
-                         int64_t channels) {
-  return input_bytes(tile, channels) + acc_bytes(shape, tile) +
-         kWindowSumBytes + whole_lines(channels) + kSlack;
+  const int64_t values = tile.points() * kWinogradTiles;
+  input_bytes = values * tile.point_bytes(channels);
+  acc_bytes = values * shape.nr * shape.lanes * 4;
+  sum_bytes = kWinogradTiles * kMaxTileRows * kTileColumns * 4;
+  zero_bytes = whole_lines(channels) + kSlack;
 }
 
 std::vector<WinogradShare> winograd_shares(int64_t tiles, int64_t blocks,

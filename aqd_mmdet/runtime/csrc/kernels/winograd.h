@@ -78,17 +78,22 @@ PackedWinograd pack_winograd(const SimdShape &shape, const WinogradLayer &layer,
 
 // What a thread works with.
 struct WinogradScratch {
-  uint8_t *inputs;        // transformed: point, tile, channel
-  int32_t *acc;           // point, tile, vector, lane
-  int32_t *window_sums;   // of an output's codes: tile, row, column
-  uint8_t *zeros;         // a pixel of the padding
+  uint8_t *inputs;  // transformed: point, tile, channel
+  int64_t input_bytes, acc_bytes, sum_bytes, zero_bytes;
 
   WinogradScratch(const SimdShape &shape, const WinogradTile &tile,
                   int64_t channels, uint8_t *memory);
+  int64_t bytes() const {
+    return input_bytes + acc_bytes + sum_bytes + zero_bytes;
+  }
+  int32_t *acc() const {  // point, tile, vector, lane
+    return reinterpret_cast<int32_t *>(inputs + input_bytes);
+  }
+  // Of the codes in an output's window: tile, row, column.
+  int32_t *window_sums() const { return acc() + acc_bytes / 4; }
+  // A pixel of the padding.
+  uint8_t *zeros() const { return inputs + bytes() - zero_bytes; }
 };
-
-int64_t winograd_scratch(const SimdShape &shape, const WinogradTile &tile,
-                         int64_t channels);
 
 // Tiles and blocks of output channels that one thread computes at a time.
 struct WinogradShare {

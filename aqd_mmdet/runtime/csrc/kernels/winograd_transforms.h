@@ -7,7 +7,7 @@ namespace aqd {
 
 // B^T d of a row or column of codes, `next` apart; all wraps around.
 template <int kOutputs, class T>
-AQD_TARGET inline void transform_input(const T *d, int next, T *to) {
+AQD_TARGET inline void transform_input(const T *d, int64_t next, T *to) {
   const T d0 = d[0], d1 = d[next], d2 = d[2 * next], d3 = d[3 * next];
   if constexpr (kOutputs == 2) {
     to[0] = d2 - d0;
@@ -39,7 +39,7 @@ AQD_TARGET inline void transform_input(const T *d, int next, T *to) {
 
 // A^T m: a row or column of outputs, times 2, 6 or 24, of values at points.
 template <int kOutputs, class T>
-AQD_TARGET inline void transform_output(const T *m, int next, T *to) {
+AQD_TARGET inline void transform_output(const T *m, int64_t next, T *to) {
   const T m0 = m[0], m1 = m[next], m2 = m[2 * next], m3 = m[3 * next];
   if constexpr (kOutputs == 2) {
     to[0] = m1 + m2 - (m0 << 1);

@@ -1,4 +1,4 @@
-#include "kernels/lut_pack.h"
+#include "kernels/lut.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -8,65 +8,55 @@
 namespace aqd {
 namespace {
 
-// Packs for NR output channels.
-class OffsetPacker {
- public:
-  OffsetPacker(const Op &op, int64_t channels, PackedLut *packed)
-      : op_(op), channels_(channels), packed_(*packed),
-        scheme_(*packed->scheme), k_groups_(packed->k_groups) {}
-
-  // Appends a block of K groups. Runs are as long as bytes hold their sums.
-  void pack_block(int64_t out, int64_t first) {
-    packed_.runs.push_back({});
-    uint8_t *length = packed_.runs.back().lengths;
-    int sums[kLutNr] = {};
-    const int64_t end = std::min(first + k_groups_.block, k_groups_.count);
-    for (int64_t group = first; group < end; ++group) {
-      for (int64_t tap = 0; tap < k_groups_.taps(); ++tap) {
-        bool fits = true;
-        int entries[kLutNr];
-        for (int64_t o = 0; o < kLutNr; ++o) {
-          const int table = table_of(out + o, group, tap);
-          packed_.offsets.push_back(static_cast<uint16_t>(table * kLutEntries));
-          entries[o] = kAllLutTables.max_entry[table];
-          fits = fits && sums[o] + entries[o] <= UINT8_MAX;
-        }
-        if (!fits) {
-          ++length;
-          std::fill(sums, sums + kLutNr, 0);
-        }
-        for (int64_t o = 0; o < kLutNr; ++o) sums[o] += entries[o];
-        ++*length;
-      }
+// The table for a K group of an output channel; v is 0 where there is none.
+int table_of(const PackedLut &packed, const Op &op, int64_t channels,
+             int64_t out, int64_t group, int64_t tap) {
+  const LutScheme &scheme = *packed.scheme;
+  const KGroups &k_groups = packed.k_groups;
+  const std::vector<int8_t> &codes = op.as<Convolution>().weights->codes;
+  int table = 0;
+  for (int i = 0; i < scheme.per_index; ++i) {
+    const int64_t channel = group + (k_groups.is_wide ? 0 : i * k_groups.count);
+    const int64_t place = k_groups.is_wide ? tap * scheme.per_index + i : tap;
+    int level = scheme.zero_level();
+    if (channel < channels && out < op.channels) {
+      const int64_t at = (place * channels + channel) * op.channels + out;
+      level = scheme.level(codes[static_cast<size_t>(at)]);
     }
+    table |= level << scheme.bits * i;
   }
+  return scheme.first_table + table;
+}
 
- private:
-  // The table for a K group; v is 0 where it has no channel.
-  int table_of(int64_t out, int64_t group, int64_t tap) const {
-    int table = 0;
-    for (int i = 0; i < scheme_.per_index; ++i) {
-      const int64_t channel =
-          k_groups_.is_wide ? group : group + i * k_groups_.count;
-      const int64_t place =
-          k_groups_.is_wide ? tap * scheme_.per_index + i : tap;
-      int level = scheme_.zero_level();
-      if (channel < channels_ && out < op_.channels) {
-        const int64_t at = (place * channels_ + channel) * op_.channels + out;
-        const std::vector<int8_t> &codes = op_.as<Convolution>().weights->codes;
-        level = scheme_.level(codes[static_cast<size_t>(at)]);
-      }
-      table |= level << scheme_.bits * i;
+// Appends a block of K groups for NR output channels. Runs are as long as bytes
+// hold their sums.
+void pack_block(const Op &op, int64_t channels, int64_t out, int64_t first,
+                PackedLut *packed) {
+  const KGroups &k_groups = packed->k_groups;
+  packed->runs.push_back({});
+  uint8_t *length = packed->runs.back().lengths;
+  int sums[kLutNr] = {};
+  const int64_t lookups =
+      std::min(k_groups.block, k_groups.count - first) * k_groups.taps();
+  for (int64_t i = 0; i < lookups; ++i) {
+    bool fits = true;
+    int entries[kLutNr];
+    for (int64_t o = 0; o < kLutNr; ++o) {
+      const int table = table_of(*packed, op, channels, out + o,
+                                 first + i / k_groups.taps(),
+                                 i % k_groups.taps());
+      packed->offsets.push_back(static_cast<uint16_t>(table * kLutEntries));
+      entries[o] = kAllLutTables.max_entry[table];
+      fits = fits && sums[o] + entries[o] <= UINT8_MAX;
     }
-    return scheme_.first_table + table;
+    if (!fits) {
+      ++length;
+      std::fill(sums, sums + kLutNr, 0);
+    }
+    for (int64_t o = 0; o < kLutNr; ++o) sums[o] += entries[o];
+    ++*length;
   }
-
-  const Op &op_;
-  const int64_t channels_;
-  PackedLut &packed_;
-  const LutScheme &scheme_;
-  const KGroups &k_groups_;
-};
+}
 
 // Twice what all lookups of an output channel give too much.
 std::vector<int32_t> acc_init(const LutScheme &scheme, const Op &op) {
@@ -79,22 +69,6 @@ std::vector<int32_t> acc_init(const LutScheme &scheme, const Op &op) {
     init[i % outs] += 2 * scheme.max_code() * std::min(half, 0);
   }
   return init;
-}
-
-int64_t max_planes(const Convolution &conv, const KGroups &k_groups) {
-  return std::max(IndexPlanes(conv, k_groups, kLutPixels).count,
-                  IndexPlanes(conv, k_groups, 1).count);
-}
-
-int64_t lut_index_bytes(const PackedLut &packed, const Op &op) {
-  return kLutIndexBlock * kLutPixels *
-         max_planes(op.as<Convolution>(), packed.k_groups);
-}
-
-int64_t lut_sums_bytes(const PackedLut &packed, const Op &op) {
-  const int64_t sums = packed.out_groups(op.channels) * kLutNr * kLutMr +
-                       max_planes(op.as<Convolution>(), packed.k_groups);
-  return sums * static_cast<int64_t>(sizeof(LutSums));
 }
 
 }  // namespace
@@ -149,10 +123,9 @@ PackedLut pack_lut(const LutScheme &scheme, const Op &op, int64_t channels) {
   PackedLut packed = {&scheme, k_groups, {}, {}, acc_init(scheme, op)};
   const int64_t outs = packed.out_groups(op.channels) * kLutNr;
   packed.offsets.reserve(static_cast<size_t>(outs * k_groups.lookups()));
-  OffsetPacker packer(op, channels, &packed);
   for (int64_t out = 0; out < outs; out += kLutNr) {
     for (int64_t i = 0; i < k_groups.count; i += k_groups.block) {
-      packer.pack_block(out, i);
+      pack_block(op, channels, out, i, &packed);
     }
   }
   return packed;
@@ -172,13 +145,15 @@ IndexPlanes::IndexPlanes(const Convolution &conv, const KGroups &k_groups,
 }
 
 LutScratch::LutScratch(const PackedLut &packed, const Op &op, uint8_t *memory)
-    : indices(memory), sums_bytes(lut_sums_bytes(packed, op)) {
-  sums = reinterpret_cast<LutSums *>(memory + lut_index_bytes(packed, op));
-  code_sums = sums + packed.out_groups(op.channels) * kLutNr * kLutMr;
-}
-
-int64_t lut_scratch(const PackedLut &packed, const Op &op) {
-  return lut_index_bytes(packed, op) + lut_sums_bytes(packed, op);
+    : indices(memory) {
+  const Convolution &conv = op.as<Convolution>();
+  const int64_t planes =
+      std::max(IndexPlanes(conv, packed.k_groups, kLutPixels).count,
+               IndexPlanes(conv, packed.k_groups, 1).count);
+  index_bytes = kLutIndexBlock * kLutPixels * planes;
+  outs = packed.out_groups(op.channels) * kLutNr;
+  sums_bytes =
+      (outs * kLutMr + planes) * static_cast<int64_t>(sizeof(LutSums));
 }
 
 }  // namespace aqd
