@@ -172,8 +172,7 @@ struct OpSource {
 using RunOp = void(const Op &op, const Tensor *const *inputs,
                    const Tensor &output, ThreadPool *pool);
 
-// Portable kernels of operators that can stand alone (kernels/reference.cpp, or
-// a file of their own).
+// Portable kernels of operators that can stand alone (kernels/reference.cpp).
 RunOp run_image, run_region, run_max_pool, run_multiply, run_mean,
     run_group_norm, run_lookup, run_upsample, run_concatenate, run_slice;
 
@@ -187,7 +186,7 @@ struct OpInfo {
   // does not take these.
   Size (*size)(const Op &op, const std::vector<Size> &inputs);
   // Runs it on an image; null for operators that are always fused
-  // (kernels/reference.h).
+  // (kernels/fused_op.h).
   RunOp *run;
 };
 

@@ -35,29 +35,27 @@ AQD_TARGET void depthwise_rows(const FusedOp &fused,
                                int64_t row_codes, RowRange rows) {
   constexpr int64_t kLanes = Simd::kShape.lanes;
   const Window &window = fused.conv().window;
-  const int64_t channels = fused.channels, width = fused.size.width;
+  const int64_t channels = fused.channels;
   const int64_t step = window.stride.width * channels;
   AccTile<Simd> values;
   for (int64_t row = 0; row < rows.count; ++row) {
     const T *windows = codes + row * window.stride.height * row_codes;
-    for (int64_t c = 0; c < width; c += kTilePixels) {
-      const int64_t rest = width - c;
-      const int pixels = static_cast<int>(rest < kTilePixels ? rest : kTilePixels);
-      for (int64_t channel = 0; channel < channels; channel += kLanes) {
-        for (int p = 0; p < pixels; ++p) {
-          depthwise_pixel<Simd>(window, channels,
-                                windows + (c + p) * step + channel, row_codes,
-                                weights + channel, values.acc + p * kLanes);
-        }
-        epilogue.run({rows.top + row, c, pixels, channel / kLanes}, &values);
+    epilogue.run_row(rows.top + row, &values,
+                     [&](const TileCoord &tile) AQD_TARGET {
+      const int64_t channel = tile.vector * kLanes;
+      for (int p = 0; p < tile.pixels; ++p) {
+        depthwise_pixel<Simd>(window, channels,
+                              windows + (tile.column + p) * step + channel,
+                              row_codes, weights + channel,
+                              values.acc + p * kLanes);
       }
-    }
+    });
   }
 }
 
 template <class Simd>
-void convolve_depthwise(const FusedOp &fused, const PackedDepthwise &packed,
-                        const Workers &workers) {
+void convolve(const FusedOp &fused, const PackedDepthwise &packed,
+              const Workers &workers) {
   const InputView view(fused.root(), *fused.x, packed.input);
   const Epilogue<Simd> epilogue(fused);
   const int64_t row_codes = view.row_bytes / packed.input.code_bytes();

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "kernels/epilogue.h"
-#include "kernels/microkernel.h"
 #include "kernels/packing.h"
 #include "kernels/padding.h"
 #include "kernels/tuning.h"
@@ -92,17 +91,8 @@ AQD_TARGET void direct_microkernel(const DirectConv &conv, int64_t k_per_spill,
 }
 
 template <class Simd, class Mac>
-struct DirectMicrokernels {
-  template <int MR, int NR>
-  static constexpr auto get() {
-    return direct_microkernel<Simd, Mac, MR, NR>;
-  }
-};
-
-template <class Simd, class Mac>
 AQD_TARGET void direct_rows(const PackedDirect &packed, const DirectConv &conv,
                             const AccRows<Simd> &to) {
-  using Kernels = DirectMicrokernels<Simd, Mac>;
   constexpr int64_t kLanes = Simd::kShape.lanes;
   constexpr int kNr = Simd::kShape.nr;
   const int8_t *weights = packed.weights.data()->bytes;
@@ -121,8 +111,10 @@ AQD_TARGET void direct_rows(const PackedDirect &packed, const DirectConv &conv,
           const TileCoord tile = {to.rows.top + row, c,
                                   static_cast<int>(pixels), i};
           to.epilogue.prefetch(tile, block);
-          const auto run =
-              microkernel_for<Kernels, Simd::kMr, kNr>(pixels, block);
+          const auto run = microkernel_for<Simd::kMr, kNr>(
+              pixels, block, [](auto mr, auto nr) {
+                return direct_microkernel<Simd, Mac, mr, nr>;
+              });
           run(conv, packed.input.k_per_spill,
               packed.acc_init.data() + i * kLanes,
               windows + c * conv.pixel_step, weights + i * each, to.epilogue,
@@ -137,21 +129,16 @@ AQD_TARGET void direct_rows(const PackedDirect &packed, const DirectConv &conv,
 template <class Simd>
 AQD_TARGET void pooled_row(const FusedOp &fused, const LineBuffer &buffer,
                            const Epilogue<Simd> &epilogue, int64_t row) {
-  constexpr int64_t kLanes = Simd::kShape.lanes;
   AccTile<Simd> values;
-  for (int64_t c = 0; c < fused.size.width; c += kTilePixels) {
-    const int64_t rest = fused.size.width - c;
-    const int pixels = static_cast<int>(rest < kTilePixels ? rest : kTilePixels);
-    for (int64_t v = 0; v < vectors_of(fused.channels, kLanes); ++v) {
-      buffer.pool<typename Simd::Lanes>(fused, row, c, pixels, v * kLanes,
-                                        values.acc);
-      epilogue.run({row, c, pixels, v}, &values);
-    }
-  }
+  epilogue.run_row(row, &values, [&](const TileCoord &tile) AQD_TARGET {
+    buffer.pool<typename Simd::Lanes>(fused, row, tile.column, tile.pixels,
+                                      tile.vector * Simd::kShape.lanes,
+                                      values.acc);
+  });
 }
 
-// Runs a convolution by strips of rows. `make` makes accumulators and runs their
-// epilogue, by AccRows.
+// Runs a convolution by strips of rows. `make` makes accumulators and runs
+// their epilogue, by AccRows.
 template <class Simd, class Make>
 void convolve_strips(const FusedOp &fused, const InputFormat &format,
                      const InputView &view, const Workers &workers,
@@ -165,19 +152,24 @@ void convolve_strips(const FusedOp &fused, const InputFormat &format,
     }
     const LineBuffer buffer(fused, strip.line_buffer);
     const Epilogue<Simd> storing(buffer.conv);
-    for_each_pooled_row(
-        fused, strip, view.row_bytes,
-        [&](const uint8_t *windows, int64_t line) {
-          make(AccRows<Simd>{storing, buffer.lines.size.width, fused.channels,
-                             windows, {line, 1}});
-        },
-        [&](int64_t row) { pooled_row(fused, buffer, epilogue, row); });
+    const int64_t step = fused.conv().window.stride.height * view.row_bytes;
+    int64_t next = strip.acc_rows.top;
+    for (int64_t i = 0; i < strip.rows.count; ++i) {
+      const int64_t row = strip.rows.top + i;
+      const RowRange needed = acc_rows(fused.root(), fused.x->size, {row, 1});
+      for (; next < needed.top + needed.count; ++next) {
+        make(AccRows<Simd>{storing, buffer.lines.size.width, fused.channels,
+                           strip.windows + (next - strip.acc_rows.top) * step,
+                           {next % buffer.lines.size.height, 1}});
+      }
+      pooled_row(fused, buffer, epilogue, row);
+    }
   });
 }
 
 template <class Simd>
-void convolve_direct(const FusedOp &fused, const PackedDirect &packed,
-                     const Workers &workers) {
+void convolve(const FusedOp &fused, const PackedDirect &packed,
+              const Workers &workers) {
   const InputView view(fused.root(), *fused.x, packed.input);
   const DirectConv conv(fused, packed.input, view);
   const auto make = packed.input.widen

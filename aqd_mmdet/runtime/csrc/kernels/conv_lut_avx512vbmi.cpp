@@ -102,28 +102,24 @@ AQD_VBMI void sum_codes(const LutScheme &scheme, const uint8_t *indices,
 }
 
 // Adds a block of K groups to the sums of all output channels.
-void look_up(const FusedOp &fused, const PackedLut &packed, const LutTile &tile,
-             const IndexPlanes &planes, int64_t first, const uint8_t *indices,
-             LutSums *sums) {
+void look_up(const PackedLut &packed, const LutTile &tile, int64_t first,
+             const int32_t *index_offsets, const LutScratch &work) {
   const KGroups &k_groups = packed.k_groups;
-  const int64_t groups = std::min(k_groups.block, k_groups.count - first);
-  // Where the indices of the lookups are, in bytes.
-  int32_t index_offsets[kLutMaxLookups];
-  for (int64_t i = 0; i < groups * k_groups.taps(); ++i) {
-    const int64_t plane = i / k_groups.taps() * planes.count +
-                          planes.of_tap(i % k_groups.taps());
-    index_offsets[i] = static_cast<int32_t>(plane * kLutPixels);
-  }
-  const int32_t *end = index_offsets + groups * k_groups.taps();
+  const int64_t taps = k_groups.taps;
+  const int32_t *end =
+      index_offsets + std::min(k_groups.block, k_groups.count - first) * taps;
+  const uint8_t *indices = work.indices + first % kLutIndexBlock *
+                                              tile.vectors * taps * kLutPixels;
   const auto run = kMicrokernels[tile.vectors - 1];
-  const int64_t vector_bytes = planes.vector_step * kLutPixels;
-  for (int64_t out = 0; out < packed.out_groups(fused.channels); ++out) {
-    const int64_t before = out * k_groups.lookups() + first * k_groups.taps();
-    const uint16_t *tables = packed.offsets.data() + before * kLutNr;
+  LutSums *sums = work.sums();
+  for (int64_t out = 0; out < work.outs / kLutNr; ++out) {
+    const uint16_t *tables =
+        packed.offsets.data() +
+        (out * k_groups.lookups() + first * taps) * kLutNr;
     const int64_t block = out * k_groups.blocks() + first / k_groups.block;
     const uint8_t *length = packed.runs[static_cast<size_t>(block)].lengths;
     for (const int32_t *next = index_offsets; next < end; ++length) {
-      run(next, *length, vector_bytes, indices, tables, sums);
+      run(next, *length, taps * kLutPixels, indices, tables, sums);
       next += *length;
       tables += *length * kLutNr;
     }
@@ -134,30 +130,41 @@ void look_up(const FusedOp &fused, const PackedLut &packed, const LutTile &tile,
 void convolve_tile(const FusedOp &fused, const PackedLut &packed,
                    const LutTile &tile, const LutScratch &work) {
   const KGroups &k_groups = packed.k_groups;
-  const IndexPlanes planes(fused.conv(), k_groups, tile.columns);
-  IndexPacker packer(fused, packed, planes, tile);
+  const int64_t taps = k_groups.taps, planes = tile.vectors * taps;
+  // Where the indices of a block's lookups are, in bytes.
+  int32_t index_offsets[kLutMaxLookups], *offset = index_offsets;
+  for (int64_t group = 0; group < k_groups.block; ++group) {
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      *offset++ = static_cast<int32_t>((group * planes + tap) * kLutPixels);
+    }
+  }
+  IndexPacker packer(fused, packed, tile);
   std::memset(static_cast<void *>(work.sums()), 0,
               static_cast<size_t>(work.sums_bytes));
   for (int64_t first = 0; first < k_groups.count; first += k_groups.block) {
-    if (first % kLutIndexBlock == 0) packer.pack(first, work.indices);
-    const uint8_t *indices = work.indices + first % kLutIndexBlock *
-                                                planes.count * kLutPixels;
-    sum_codes(*packed.scheme, indices,
-              std::min(k_groups.block, k_groups.count - first), planes.count,
+    const int64_t in_block = first % kLutIndexBlock;
+    if (in_block == 0) packer.pack(first, work.indices);
+    sum_codes(*packed.scheme, work.indices + in_block * planes * kLutPixels,
+              std::min(k_groups.block, k_groups.count - first), planes,
               work.code_sums());
-    look_up(fused, packed, tile, planes, first, indices, work.sums());
+    look_up(packed, tile, first, index_offsets, work);
   }
-  LutEpilogue(fused, packed, planes, tile).run(work);
+  LutEpilogue(fused, packed, tile).run(work);
 }
 
 }  // namespace
 
-void convolve_lut(const FusedOp &fused, const PackedLut &packed,
-                  const Workers &workers) {
-  const std::vector<LutTile> tiles = lut_tiles(fused.size, workers.threads());
-  workers.run(static_cast<int64_t>(tiles.size()),
-              [&](int64_t i, uint8_t *memory) {
-    convolve_tile(fused, packed, tiles[static_cast<size_t>(i)],
+void Avx512::convolve(const FusedOp &fused, const PackedLut &packed,
+                      const Workers &workers) {
+  const int64_t width = fused.size.width, pixels = width * fused.size.height;
+  const int64_t vectors = (pixels + kLutPixels - 1) / kLutPixels;
+  // Small maps are divided among threads rather than into large tiles.
+  const int64_t each = std::clamp<int64_t>(
+      (vectors + workers.threads() - 1) / workers.threads(), 1, kLutMr);
+  workers.run((vectors + each - 1) / each, [&](int64_t i, uint8_t *memory) {
+    const LutTile tile = {i * each * kLutPixels,
+                          std::min(each, vectors - i * each), width};
+    convolve_tile(fused, packed, tile,
                   LutScratch(packed, fused.root().op, memory));
   });
 }

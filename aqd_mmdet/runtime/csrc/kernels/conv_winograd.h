@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "kernels/epilogue.h"
-#include "kernels/microkernel.h"
 #include "kernels/packing.h"
 #include "kernels/tuning.h"
 #include "kernels/winograd_transforms.h"
@@ -39,7 +38,7 @@ class WinogradConv {
         k_steps_(kTile.k_steps(x_.channels)) {
     for (int point = 0; point < kTile.points(); ++point) {
       shifts_[point] = static_cast<Input>(
-          packed.layer.zero_point_shift(point, Simd::kShape.lowest_byte));
+          packed.zero_point_shift(point, Simd::kShape.lowest_byte));
     }
   }
 
@@ -64,7 +63,7 @@ class WinogradConv {
  private:
   static constexpr int64_t kLanes = Simd::kShape.lanes;
   static constexpr int kNr = Simd::kShape.nr, kMr = Simd::kMr;
-  static constexpr int kBytes = 4 * kLanes;  // of a vector
+  static constexpr int64_t kBytes = 4 * kLanes;  // of a vector
   static constexpr int kInputRows = kRows + 2;
 
   using Mac = std::conditional_t<kIsBytes, typename Simd::ByteMac,
@@ -118,7 +117,8 @@ class WinogradConv {
       for (int y = 0; y < kInputRows; ++y) {
         Inputs codes[kInputColumns];
 #pragma GCC unroll 6
-        for (int x = 0; x < kInputColumns; ++x) codes[x] = load(pixels[y][x] + c);
+        for (int x = 0; x < kInputColumns; ++x)
+          codes[x] = load(pixels[y][x] + c);
         transform_input<kTileColumns>(codes, 1, rows[y]);
       }
 #pragma GCC unroll 6
@@ -134,7 +134,7 @@ class WinogradConv {
       }
     }
     if constexpr (kIsBytes) {
-      if (packed_.layer.is_halved) {
+      if (packed_.is_halved) {
         sum_windows(pixels, work.window_sums() + i * kRows * kTileColumns);
       }
     }
@@ -142,21 +142,15 @@ class WinogradConv {
 
   // Sums of the codes in the window of each output of a tile.
   AQD_TARGET void sum_windows(const Pixels &pixels, int32_t *to) const {
-    Numbers rows[kInputRows][kTileColumns];
-    for (int y = 0; y < kInputRows; ++y) {
-      Numbers sums[kInputColumns];
-      sum_pixels(pixels[y], sums);
-      for (int x = 0; x < kTileColumns; ++x) {
-        rows[y][x] = sums[x] + sums[x + 1] + sums[x + 2];
-      }
-    }
-    for (int y = 0; y < kRows; ++y) {
-      for (int x = 0; x < kTileColumns; ++x) {
-        const Numbers sums = rows[y][x] + rows[y + 1][x] + rows[y + 2][x];
-        uint32_t sum = 0;
-        for (int lane = 0; lane < kLanes; ++lane) sum += sums[lane];
-        *to++ = static_cast<int32_t>(sum);
-      }
+    Numbers sums[kInputRows][kInputColumns];
+    for (int y = 0; y < kInputRows; ++y) sum_pixels(pixels[y], sums[y]);
+    for (int i = 0; i < kRows * kTileColumns; ++i) {
+      const int y = i / kTileColumns, x = i % kTileColumns;
+      Numbers all = {};
+      for (int tap = 0; tap < 9; ++tap) all += sums[y + tap / 3][x + tap % 3];
+      uint32_t sum = 0;
+      for (int lane = 0; lane < kLanes; ++lane) sum += all[lane];
+      to[i] = static_cast<int32_t>(sum);
     }
   }
 
@@ -192,13 +186,6 @@ class WinogradConv {
     acc.end(to, kLanes, V * kLanes);
   }
 
-  struct Microkernels {
-    template <int T, int V>
-    static constexpr auto get() {
-      return WinogradConv::multiply<T, V>;
-    }
-  };
-
   // Accumulators of a block of output channels at all points.
   void multiply(const WinogradShare &share, int64_t vector, int64_t block,
                 const WinogradScratch &work) const {
@@ -212,8 +199,9 @@ class WinogradConv {
       for (int64_t part = 0; part < parts; ++part) {
         const int64_t first = share.tiles * part / parts;
         const int64_t end = share.tiles * (part + 1) / parts;
-        const auto run =
-            microkernel_for<Microkernels, kMr, kNr>(end - first, block);
+        const auto run = microkernel_for<kMr, kNr>(
+            end - first, block,
+            [](auto mr, auto nr) { return multiply<mr, nr>; });
         run(inputs + first * point_bytes_, point_bytes_, k_steps_, weights,
             acc + first * block * kLanes);
       }
@@ -221,8 +209,8 @@ class WinogradConv {
     }
   }
 
-  // Outputs of a tile for a vector of channels, of which each row goes to `to` of
-  // a value of its own; points are `next` apart.
+  // Outputs of a tile for a vector of channels, of which each row goes to `to`
+  // of a value of its own; points are `next` apart.
   AQD_TARGET void transform_acc(const int32_t *acc, int64_t next,
                                 const int32_t *window_sums, int64_t to,
                                 AccTile<Simd> *values) const {
@@ -243,8 +231,9 @@ class WinogradConv {
 #pragma GCC unroll 4
       for (int y = 0; y < kRows; ++y) {
         auto sum = typename Simd::Lanes(column[y] * kTile.inverse());
-        if (kIsBytes && packed_.layer.is_halved) {
-          sum = (sum >> (kTile.shift() - 1)) + window_sums[y * kTileColumns + x];
+        if (kIsBytes && packed_.is_halved) {
+          sum =
+              (sum >> (kTile.shift() - 1)) + window_sums[y * kTileColumns + x];
         } else {
           sum >>= kTile.shift();
         }
@@ -264,7 +253,8 @@ class WinogradConv {
 
   // Calls with each row of a group that the output has, and its number.
   template <class Take>
-  void each_row(const TileGroup &group, int64_t vector, const Take &take) const {
+  void each_row(const TileGroup& group, int64_t vector,
+                const Take& take) const {
     const Size &size = fused_.size;
     const int64_t pixels =
         std::min(group.count * kTileColumns, size.width - group.column);
@@ -323,19 +313,19 @@ void convolve_winograd(const FusedOp &fused, const PackedWinograd &packed,
   workers.run(static_cast<int64_t>(shares.size()),
               [&](int64_t i, uint8_t *memory) {
     conv.run(shares[static_cast<size_t>(i)],
-             WinogradScratch(kShape, packed.layer.tile, fused.x->channels,
+             WinogradScratch(kShape, packed.tile, fused.x->channels,
                              memory));
   });
 }
 
 template <class Simd>
-void convolve_winograd(const FusedOp &fused, const PackedWinograd &packed,
-                       const Workers &workers) {
+void convolve(const FusedOp &fused, const PackedWinograd &packed,
+              const Workers &workers) {
   if constexpr (Simd::kShape.winograd_bytes) {
-    if (packed.layer.tile == WinogradTile{3, true}) {
+    if (packed.tile.rows == 3) {
       return convolve_winograd<Simd, 3, true>(fused, packed, workers);
     }
-    if (packed.layer.tile == WinogradTile{2, true}) {
+    if (packed.tile.rows == 2) {
       return convolve_winograd<Simd, 2, true>(fused, packed, workers);
     }
   }

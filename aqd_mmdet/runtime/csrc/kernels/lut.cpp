@@ -12,15 +12,13 @@ namespace {
 int table_of(const PackedLut &packed, const Op &op, int64_t channels,
              int64_t out, int64_t group, int64_t tap) {
   const LutScheme &scheme = *packed.scheme;
-  const KGroups &k_groups = packed.k_groups;
   const std::vector<int8_t> &codes = op.as<Convolution>().weights->codes;
   int table = 0;
   for (int i = 0; i < scheme.per_index; ++i) {
-    const int64_t channel = group + (k_groups.is_wide ? 0 : i * k_groups.count);
-    const int64_t place = k_groups.is_wide ? tap * scheme.per_index + i : tap;
+    const int64_t channel = group + i * packed.k_groups.count;
     int level = scheme.zero_level();
     if (channel < channels && out < op.channels) {
-      const int64_t at = (place * channels + channel) * op.channels + out;
+      const int64_t at = (tap * channels + channel) * op.channels + out;
       level = scheme.level(codes[static_cast<size_t>(at)]);
     }
     table |= level << scheme.bits * i;
@@ -37,14 +35,14 @@ void pack_block(const Op &op, int64_t channels, int64_t out, int64_t first,
   uint8_t *length = packed->runs.back().lengths;
   int sums[kLutNr] = {};
   const int64_t lookups =
-      std::min(k_groups.block, k_groups.count - first) * k_groups.taps();
+      std::min(k_groups.block, k_groups.count - first) * k_groups.taps;
   for (int64_t i = 0; i < lookups; ++i) {
     bool fits = true;
     int entries[kLutNr];
     for (int64_t o = 0; o < kLutNr; ++o) {
       const int table = table_of(*packed, op, channels, out + o,
-                                 first + i / k_groups.taps(),
-                                 i % k_groups.taps());
+                                 first + i / k_groups.taps,
+                                 i % k_groups.taps);
       packed->offsets.push_back(static_cast<uint16_t>(table * kLutEntries));
       entries[o] = kAllLutTables.max_entry[table];
       fits = fits && sums[o] + entries[o] <= UINT8_MAX;
@@ -61,8 +59,8 @@ void pack_block(const Op &op, int64_t channels, int64_t out, int64_t first,
 // Twice what all lookups of an output channel give too much.
 std::vector<int32_t> acc_init(const LutScheme &scheme, const Op &op) {
   const size_t outs = static_cast<size_t>(op.channels);
-  std::vector<int32_t> init(static_cast<size_t>(vectors_of(op.channels, 16)) * 16,
-                            0);
+  std::vector<int32_t> init(
+      static_cast<size_t>(vectors_of(op.channels, 16)) * 16, 0);
   const std::vector<int8_t> &codes = op.as<Convolution>().weights->codes;
   for (size_t i = 0; i < codes.size(); ++i) {
     const int half = scheme.half(scheme.level(codes[i]));
@@ -76,12 +74,9 @@ std::vector<int32_t> acc_init(const LutScheme &scheme, const Op &op) {
 KGroups::KGroups(const LutScheme &scheme, const Convolution &conv,
                  int64_t channels) {
   const Size &kernel = conv.window.kernel;
-  is_wide = scheme.per_index == 3 && kernel.width == 3;
-  const int64_t each = is_wide ? 1 : scheme.per_index;
-  count = (channels + each - 1) / each;
-  rows = kernel.height;
-  columns = is_wide ? 1 : kernel.width;
-  block = columns == 1 ? kLutIndexBlock : kLutIndexBlock / 4;
+  count = (channels + scheme.per_index - 1) / scheme.per_index;
+  taps = int64_t{kernel.height} * kernel.width;
+  block = kernel.width == 1 ? kLutIndexBlock : kLutIndexBlock / 4;
 }
 
 const LutScheme *lut_scheme(const Op &op, const Op &x) {
@@ -131,25 +126,9 @@ PackedLut pack_lut(const LutScheme &scheme, const Op &op, int64_t channels) {
   return packed;
 }
 
-IndexPlanes::IndexPlanes(const Convolution &conv, const KGroups &k_groups,
-                         int64_t tile_columns)
-    : columns(k_groups.columns) {
-  const int64_t stride = conv.window.stride.height;
-  const int64_t dilation = conv.window.dilation.height;
-  const int64_t rows =
-      (kLutMr - 1) * stride + (k_groups.rows - 1) * dilation + 1;
-  is_shared = tile_columns == kLutPixels && rows <= kLutMr * k_groups.rows;
-  count = (is_shared ? rows : kLutMr * k_groups.rows) * columns;
-  vector_step = (is_shared ? stride : k_groups.rows) * columns;
-  row_step = (is_shared ? dilation : 1) * columns;
-}
-
 LutScratch::LutScratch(const PackedLut &packed, const Op &op, uint8_t *memory)
     : indices(memory) {
-  const Convolution &conv = op.as<Convolution>();
-  const int64_t planes =
-      std::max(IndexPlanes(conv, packed.k_groups, kLutPixels).count,
-               IndexPlanes(conv, packed.k_groups, 1).count);
+  const int64_t planes = kLutMr * packed.k_groups.taps;
   index_bytes = kLutIndexBlock * kLutPixels * planes;
   outs = packed.out_groups(op.channels) * kLutNr;
   sums_bytes =

@@ -1,19 +1,21 @@
-// LUT convolutions, their tables and packing: codes of two bits, or three, are multiplied by
-// weights of as many by lookups of bytes.
+// LUT convolutions, their tables and packing: codes of two bits, or three, are
+// multiplied by weights of as many by lookups of bytes.
 //
-// An index byte has three codes of two bits or two of three bits, and stands for
-// 64 combinations. A table has what each of them gives with as many weights; it
-// depends on nothing else, so that 64 tables serve all layers. A vector
-// instruction looks 64 pixels up in one table, which is 192 products, or 128.
+// An index byte has three codes of two bits or two of three bits, and stands
+// for 64 combinations. A table has what each of them gives with as many
+// weights; it depends on nothing else, so that 64 tables serve all layers. A
+// vector instruction looks 64 pixels up in one table, which is 192 products, or
+// 128.
 //
-// A weight w is odd, 2v + 1, so that a sum of products q * w is twice the sum of
-// q * v plus the sum of q. The latter is the same for all output channels; a
+// A weight w is odd, 2v + 1, so that a sum of products q * w is twice the sum
+// of q * v plus the sum of q. The latter is the same for all output channels; a
 // table has the former, less its smallest value, so that entries are unsigned.
 //
-// An example of two bits, a channel of three neighbouring pixels:
+// An example of two bits, three channels of a pixel:
 //
 //   codes     q = 3, 0, 2      index = 3 | 0 << 2 | 2 << 4 = 35
-//   weights   w = -3, 1, 3     v = -2, 0, 1, which are the levels v + 2 = 0, 2, 3
+//   weights   w = -3, 1, 3     v = -2, 0, 1, which are the levels v + 2 = 0, 2,
+//   3
 //                              table = 0 | 2 << 2 | 3 << 4 = 56
 //   entry     q * v = -6 + 0 + 2 = -4; the smallest is 3 * -2 = -6; so 2
 //   product   2 * (2 - 6) + (3 + 0 + 2) = -3 = 3 * -3 + 0 * 1 + 2 * 3
@@ -75,7 +77,8 @@ constexpr void add_tables(const LutScheme &scheme, LutTables *tables) {
     const int table = scheme.first_table + levels;
     int smallest = 0, largest = 0;
     for (int i = 0; i < scheme.per_index; ++i) {
-      const int product = scheme.half(scheme.field(levels, i)) * scheme.max_code();
+      const int product =
+          scheme.half(scheme.field(levels, i)) * scheme.max_code();
       smallest += product < 0 ? product : 0;
       largest += product < 0 ? 0 : product;
     }
@@ -101,32 +104,26 @@ inline constexpr LutTables kAllLutTables = make_tables();
 
 static_assert(kAllLutTables.entries[56][35] == 2, "the example above");
 
-// Packing: weights become the offsets of tables in the order in which they are
-// read.
-
 // What a microkernel makes: vectors of 64 pixels x output channels. With four
 // vectors of indices, a table and what it gives these take all registers.
 constexpr int64_t kLutMr = 4;
 constexpr int64_t kLutNr = 4;
 constexpr int64_t kLutPixels = 64;  // of a vector, one byte each
 
-constexpr int64_t kLutIndexBlock = 64;  // K groups whose indices are made at once
-constexpr int64_t kLutMaxRows = 3;      // of a window
+// K groups whose indices are made at once.
+constexpr int64_t kLutIndexBlock = 64;
+constexpr int64_t kLutMaxRows = 3;  // of a window
 constexpr int64_t kLutMaxLookups = kLutIndexBlock * kLutMaxRows;  // of a block
 
-// K as lookups read it. A K group is what an index byte holds: a channel in
-// three columns, or some channels of one pixel.
+// K as lookups read it. A K group is what an index byte holds: two or three
+// channels of a pixel, which are `count` apart.
 struct KGroups {
-  bool is_wide;     // three columns
-  int64_t count;    // of groups
-  int64_t rows;     // of the window
-  int64_t columns;  // of the window that are looked up by themselves
-  int64_t block;    // groups that are summed together: their indices fit L1
+  int64_t count, taps;
+  int64_t block;  // groups that are summed together: their indices fit L1
 
   KGroups(const LutScheme &scheme, const Convolution &conv, int64_t channels);
 
-  int64_t taps() const { return rows * columns; }
-  int64_t lookups() const { return count * taps(); }
+  int64_t lookups() const { return count * taps; }
   int64_t blocks() const { return (count + block - 1) / block; }
 };
 
@@ -145,28 +142,16 @@ struct PackedLut {
   // The compensation of what entries exceed q * v by, twice.
   std::vector<int32_t> acc_init;
 
-  int64_t out_groups(int64_t outs) const { return (outs + kLutNr - 1) / kLutNr; }
+  int64_t out_groups(int64_t outs) const {
+    return (outs + kLutNr - 1) / kLutNr;
+  }
 };
 
-// The scheme for a convolution; null if lookups cannot compute it or do not pay.
+// The scheme for a convolution; null if lookups cannot compute it or do not
+// pay.
 const LutScheme *lut_scheme(const Op &op, const Op &x);
 
 PackedLut pack_lut(const LutScheme &scheme, const Op &op, int64_t channels);
-
-// Vectors of indices of a K group, which a tile of kLutMr vectors of pixels
-// reads: rows of the input, which its vectors share if each of them is a row of
-// the output, or some for each vector.
-struct IndexPlanes {
-  int64_t count, vector_step, row_step, columns;
-  bool is_shared;
-
-  IndexPlanes(const Convolution &conv, const KGroups &k_groups,
-              int64_t tile_columns);
-  // The plane of a tap, from the first one of a vector on.
-  int64_t of_tap(int64_t tap) const {
-    return tap / columns * row_step + tap % columns;
-  }
-};
 
 // Sums of 64 pixels. Bytes are added as words of two: odd pixels are the sums
 // of their upper bytes, even ones what is left of the words.
@@ -175,10 +160,11 @@ struct LutSums {
   alignas(64) uint16_t uppers[kLutPixels / 2];
 };
 
-// What a thread works with.
+// What a thread works with. A plane is a vector of indices of a K group, of a
+// vector of a tile and a tap.
 struct LutScratch {
   uint8_t *indices;  // K group, plane, pixel
-  int64_t index_bytes, sums_bytes, outs;
+  int64_t index_bytes, outs, sums_bytes;
 
   LutScratch(const PackedLut &packed, const Op &op, uint8_t *memory);
   int64_t bytes() const { return index_bytes + sums_bytes; }

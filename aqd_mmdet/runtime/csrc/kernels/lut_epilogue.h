@@ -17,8 +17,8 @@ namespace aqd {
 class LutEpilogue {
  public:
   LutEpilogue(const FusedOp &fused, const PackedLut &packed,
-              const IndexPlanes &planes, const LutTile &tile)
-      : packed_(packed), planes_(planes), tile_(tile), size_(fused.size),
+              const LutTile &tile)
+      : packed_(packed), tile_(tile), size_(fused.size),
         channels_(fused.channels), last_(fused.ops.back()), epilogue_(fused) {
     const LutScheme &scheme = *packed.scheme;
     const int64_t max_acc = packed.k_groups.lookups() * scheme.per_index *
@@ -32,7 +32,7 @@ class LutEpilogue {
   AQD_VBMI void run(const LutScratch &work) {
     const int64_t vectors = vectors_of(channels_, kLanes);
     for (int64_t y = 0; y < tile_.vectors; ++y) {
-      sum_windows(work.code_sums() + y * planes_.vector_step);
+      sum_windows(work.code_sums() + y * packed_.k_groups.taps);
       if (is_for_int16_) {
         store_by_thresholds(work.sums() + y, y);
         continue;
@@ -62,10 +62,9 @@ class LutEpilogue {
   // Of each pixel of a vector the sum of the codes in its window.
   AQD_VBMI void sum_windows(const LutSums *codes) {
     __m512i even = _mm512_setzero_si512(), odd = even;
-    for (int64_t tap = 0; tap < packed_.k_groups.taps(); ++tap) {
-      const LutSums &sums = codes[planes_.of_tap(tap)];
-      even = _mm512_add_epi16(even, even_pixels(sums));
-      odd = _mm512_add_epi16(odd, odd_pixels(sums));
+    for (int64_t tap = 0; tap < packed_.k_groups.taps; ++tap) {
+      even = _mm512_add_epi16(even, even_pixels(codes[tap]));
+      odd = _mm512_add_epi16(odd, odd_pixels(codes[tap]));
     }
     _mm512_store_si512(window_sums_[0], even);
     _mm512_store_si512(window_sums_[1], odd);
@@ -130,8 +129,8 @@ class LutEpilogue {
   }
 
   // The sums of a vector of output channels, transposed. In each quarter of the
-  // vectors, which has 8 of the even or odd pixels, 8 channels of one follow one
-  // another, and 8 more are in the next vector.
+  // vectors, which has 8 of the even or odd pixels, 8 channels of one follow
+  // one another, and 8 more are in the next vector.
   AQD_VBMI void gather(const LutSums *sums, int64_t vector) {
     __m512i even[kLanes], odd[kLanes];
     for (int64_t i = 0; i < kLanes; ++i) {
@@ -194,7 +193,6 @@ class LutEpilogue {
   }
 
   const PackedLut &packed_;
-  const IndexPlanes &planes_;
   const LutTile &tile_;
   const Size size_;
   const int64_t channels_;

@@ -31,8 +31,9 @@ struct InputFormat {
   bool operator==(const InputFormat &other) const;
 };
 
-// Weights of a direct convolution: block of up to NR vectors of output channels,
-// K segment, step of K, vector, lane, 4 bytes (or two numbers of 16 bits).
+// Weights of a direct convolution: block of up to NR vectors of output
+// channels, K segment, step of K, vector, lane, 4 bytes (or two numbers of 16
+// bits).
 struct PackedDirect {
   InputFormat input;
   bool is_dilated;  // by columns, so that each tap is a segment
@@ -41,8 +42,8 @@ struct PackedDirect {
   std::vector<int32_t> acc_init;
 };
 
-// The same for tiles of AMX: block of up to two vectors, segment, 16 steps of K,
-// vector, step, lane, 4 bytes.
+// The same for tiles of AMX: block of up to two vectors, segment, 16 steps of
+// K, vector, step, lane, 4 bytes.
 struct PackedAmx : PackedDirect {};
 
 // Weights of a depthwise convolution, as a file has them: tap, channel.
@@ -56,12 +57,6 @@ struct PackedConv {
   std::variant<PackedDirect, PackedAmx, PackedDepthwise, PackedWinograd,
                PackedLut>
       weights;
-
-  // The weights if they are for this algorithm, or null.
-  template <class T>
-  const T *get_if() const {
-    return std::get_if<T>(&weights);
-  }
 };
 
 constexpr int kThresholds = 3;  // of four codes

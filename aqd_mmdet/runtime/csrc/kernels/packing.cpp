@@ -28,7 +28,7 @@ struct Task {
   template <class T, class Fits>
   const PackedConv *find(const Fits &fits) const {
     for (const PackedConv &each : store) {
-      const T *found = each.get_if<T>();
+      const T *found = std::get_if<T>(&each.weights);
       if (each.source == &weights() && found != nullptr && fits(*found)) {
         return &each;
       }
@@ -86,7 +86,8 @@ std::vector<Line> pack_blocks(const Task &task, const InputFormat &format,
   const int64_t groups = (steps + together - 1) / together;
   const int64_t count = static_cast<int64_t>(segments.taps.size());
   const int64_t bytes = 4 * lanes;
-  std::vector<Line> lines = lines_of(vectors * count * groups * together * bytes);
+  std::vector<Line> lines =
+      lines_of(vectors * count * groups * together * bytes);
   int8_t *to = lines.data()->bytes;
   for (int64_t block = 0, end; block < vectors; block = end) {
     end = block + block_vectors(vectors - block, nr);
@@ -144,12 +145,10 @@ const PackedConv *pack_winograd(const Task &task) {
   if (!has_winograd_window(task.op(), task.codes())) return nullptr;
   const Grid codes = with_zero(task.codes());
   const PackedConv *packed = task.find<PackedWinograd>(
-      [&](const PackedWinograd &each) { return same(each.layer.codes, codes); });
+      [&](const PackedWinograd &each) { return same(each.codes, codes); });
   if (packed != nullptr) return packed;
-  const SimdShape &shape = task.isa.shape;
-  const WinogradLayer layer = exact_layer(shape, codes, task.weights());
-  if (layer.tile.rows == 0) return nullptr;
-  return task.add(pack_winograd(shape, layer, task.weights()));
+  PackedWinograd made = pack_winograd(task.isa.shape, codes, task.weights());
+  return made.tile.rows == 0 ? nullptr : task.add(std::move(made));
 }
 
 const PackedConv *pack_lut(const Task &task) {
@@ -239,14 +238,6 @@ InputFormat as_words(const Weights &, const Grid &) {
   return format;
 }
 
-int max_weight(const Weights &weights) {
-  int largest = 1;
-  for (const int8_t code : weights.codes) {
-    largest = std::max(largest, std::abs(code));
-  }
-  return largest;
-}
-
 void pack_program(const Isa &isa, Program *program) {
   for (Node &node : program->nodes) pack_node(isa, program, &node);
   drop_image(program);
@@ -266,7 +257,7 @@ int64_t scratch_bytes(const SimdShape &shape, const Program &program,
       [&](const auto &packed) -> int64_t {
         using T = std::decay_t<decltype(packed)>;
         if constexpr (std::is_same_v<T, PackedWinograd>) {
-          return WinogradScratch(shape, packed.layer.tile, x.channels,
+          return WinogradScratch(shape, packed.tile, x.channels,
                                  nullptr).bytes();
         } else if constexpr (std::is_same_v<T, PackedLut>) {
           return LutScratch(packed, node.op, nullptr).bytes();

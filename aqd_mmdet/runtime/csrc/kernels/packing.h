@@ -23,8 +23,6 @@ inline int64_t block_vectors(int64_t left, int64_t nr) {
 InputFormat unsigned_bytes(const Weights &weights, const Grid &codes);
 InputFormat as_words(const Weights &weights, const Grid &codes);
 
-int max_weight(const Weights &weights);
-
 PackedRequantize pack_requantize(const SimdShape &shape, const Op &op);
 
 void pack_program(const Isa &isa, Program *program);

@@ -75,7 +75,8 @@ InputView::InputView(const Node &node, const Tensor &x,
   is_copied = padding.height > 0 || padding.width > 0 ||
               node.packed.reads_pixels || is_changed;
   pixel_bytes = int64_t{x.channels} * format.code_bytes();
-  row_bytes = (int64_t{x.size.width} + 2 * int64_t{padding.width}) * pixel_bytes;
+  row_bytes =
+      (int64_t{x.size.width} + 2 * int64_t{padding.width}) * pixel_bytes;
 }
 
 KSegments::KSegments(const Window &window, int64_t channels) {

@@ -1,8 +1,8 @@
 // How a convolution reads its input. Channels are innermost, so that what a
-// window covers in one row is contiguous, and there is no im2col: a kernel reads
-// a few contiguous segments of K by their offsets. Where windows reach over the
-// edge, a strip of rows is first copied into a thread's scratch memory, with
-// the padding around it.
+// window covers in one row is contiguous, and there is no im2col: a kernel
+// reads a few contiguous segments of K by their offsets. Where windows reach
+// over the edge, a strip of rows is first copied into a thread's scratch
+// memory, with the padding around it.
 
 #pragma once
 
@@ -23,8 +23,8 @@ struct InputView {
   InputView(const Node &node, const Tensor &x, const InputFormat &format);
 };
 
-// The contiguous parts of a window, K = kernel height x kernel width x channels:
-// one for each of its rows, or for each tap if it is dilated.
+// The contiguous parts of a window, K = kernel height x kernel width x
+// channels: one for each of its rows, or for each tap if it is dilated.
 struct KSegments {
   std::vector<int64_t> taps;  // the first of each
   int64_t codes;              // of each
@@ -86,8 +86,9 @@ struct LineBuffer {
   LineBuffer(const LineBuffer &) = delete;
   LineBuffer &operator=(const LineBuffer &) = delete;
 
-  // The largest accumulators of some pixels of a row of the output, for a vector
-  // of channels of each. (Inlined, to use the instructions of the caller.)
+  // The largest accumulators of some pixels of a row of the output, for a
+  // vector of channels of each. (Inlined, to use the instructions of the
+  // caller.)
   template <class Lanes>
   AQD_INLINE void pool(const FusedOp &fused, int64_t row, int64_t column,
                        int pixels, int64_t channel, int32_t *to) const {
@@ -101,7 +102,8 @@ struct LineBuffer {
       const int64_t end = std::min(left + by.kernel.width, width);
       Lanes most = Lanes{} + INT32_MIN;
       for (int64_t y = rows.top; y < rows.top + rows.count; ++y) {
-        const int32_t *line = acc + y % by.kernel.height * width * lines.channels;
+        const int32_t* line =
+            acc + y % by.kernel.height * width * lines.channels;
         for (int64_t x = std::max<int64_t>(left, 0); x < end; ++x) {
           const Lanes each =
               *reinterpret_cast<const Memory *>(line + x * lines.channels);
@@ -112,26 +114,5 @@ struct LineBuffer {
     }
   }
 };
-
-// Calls `make` with the windows and the line of each row of accumulators, and
-// `finish` with each row of the output as soon as the rows that it pools are
-// there.
-template <class Make, class Finish>
-void for_each_pooled_row(const FusedOp &fused, const RowStrip &strip,
-                         int64_t row_bytes, const Make &make,
-                         const Finish &finish) {
-  const Node &node = fused.root();
-  const int64_t step = fused.conv().window.stride.height * row_bytes;
-  int64_t next = strip.acc_rows.top;
-  for (int64_t i = 0; i < strip.rows.count; ++i) {
-    const int64_t row = strip.rows.top + i;
-    const RowRange needed = acc_rows(node, fused.x->size, {row, 1});
-    for (; next < needed.top + needed.count; ++next) {
-      make(strip.windows + (next - strip.acc_rows.top) * step,
-           next % node.pooling.kernel.height);
-    }
-    finish(row);
-  }
-}
 
 }  // namespace aqd

@@ -107,8 +107,9 @@ class FusedPixel {
   void run(const PostOp &post_op, int64_t row, int64_t column, int32_t *to) {
     const Op &op = post_op.op();
     if (op.is<Convolution>()) {
-      return post_op.node->is_pooled() ? pool_pixel(fused_, row, column, to)
-                                       : convolve_pixel(fused_, row, column, to);
+      return post_op.node->is_pooled()
+                 ? pool_pixel(fused_, row, column, to)
+                 : convolve_pixel(fused_, row, column, to);
     }
     const int32_t *x = input(post_op, 0, row, column);
     if (op.is<Upsample>()) return copy_codes(x, op.channels, to);
@@ -145,6 +146,47 @@ class FusedPixel {
   const size_t channels_;
   std::vector<int32_t> buffers_;
 };
+
+// Group norm: docs/integer_contract.md, section 3.
+
+// Fractional bits of the mean and of the variance.
+constexpr int kMomentBits = 16;
+constexpr int64_t kOne = int64_t{1} << kMomentBits;
+
+// What turns the codes of a group into normalised ones.
+struct Normaliser {
+  int64_t mean;        // in 2^-16 of a code
+  int64_t reciprocal;  // of the standard deviation
+  int shift;           // of a product with it
+
+  int64_t operator()(int64_t code) const {
+    const int64_t half = int64_t{1} << (shift - 1);
+    return ((code * kOne - mean) * reciprocal + half) >> shift;
+  }
+};
+
+int64_t square_root(int64_t x) {
+  int64_t root = 0;
+  for (int64_t bit = int64_t{1} << 30; bit != 0; bit >>= 1) {
+    if ((root + bit) * (root + bit) <= x) root += bit;
+  }
+  return root;
+}
+
+Normaliser normaliser_of(int64_t count, int64_t sum, int64_t sum_of_squares,
+                         int64_t epsilon) {
+  // Rounded down, where C++ rounds towards 0.
+  const int64_t whole = sum / count - (sum % count < 0);
+  const int64_t rest = sum - whole * count;
+  const int64_t squares = sum_of_squares - whole * (sum + rest);
+  const int64_t mean = rest * kOne / count;
+  int64_t variance = squares / count * kOne + squares % count * kOne / count -
+                     mean * mean / kOne + epsilon;
+  int shift = 56;
+  for (; variance < int64_t{1} << 60; variance *= 4) --shift;
+  return {whole * kOne + mean, (int64_t{1} << 60) / square_root(variance),
+          shift};
+}
 
 // Copies `count` channels from one on of a pixel of the input, which `pixel`
 // gives for a row and column of the output, to those from another one on.
@@ -251,6 +293,36 @@ void run_mean(const Op &, const Tensor *const *inputs, const Tensor &out,
       if (above % (2 * count) < 0) --q;
       to[c] = static_cast<To>(q);
     }
+  });
+}
+
+void run_group_norm(const Op &op, const Tensor *const *inputs,
+                    const Tensor &out, ThreadPool *threads) {
+  const GroupNorm &norm = op.as<GroupNorm>();
+  const Tensor &x = *inputs[0];
+  const int64_t step = x.channels, channels = step / norm.groups;
+  const int64_t end = static_cast<int64_t>(x.count());
+  threads->run(norm.groups, [&](int64_t group, int) {
+    with_codes(x, out, [&](const auto *from, auto *to) {
+      using To = std::remove_reference_t<decltype(*to)>;
+      int64_t sum = 0, squares = 0;
+      for (int64_t first = group * channels; first < end; first += step) {
+        for (int64_t i = first; i < first + channels; ++i) {
+          const int64_t code = from[i];
+          sum += code;
+          squares += code * code;
+        }
+      }
+      const int64_t count = channels * static_cast<int64_t>(x.plane());
+      const Normaliser normalise =
+          normaliser_of(count, sum, squares, norm.epsilon);
+      for (int64_t first = group * channels; first < end; first += step) {
+        for (int64_t i = first; i < first + channels; ++i) {
+          to[i] = static_cast<To>(std::clamp<int64_t>(
+              normalise(from[i]), op.grid.low, op.grid.high));
+        }
+      }
+    });
   });
 }
 

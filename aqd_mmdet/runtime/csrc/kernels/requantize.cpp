@@ -44,7 +44,8 @@ void pack_thresholds(int64_t lanes, const Op &op, PackedRequantize *packed) {
     to[0] = table.m[k] < 0 ? -1 : 0;
     to[lanes] = op.grid.low;
     int32_t *next = to + 2 * lanes;
-    for (int64_t code = int64_t{op.grid.low} + 1; code <= op.grid.high; ++code) {
+    for (int64_t code = int64_t{op.grid.low} + 1; code <= op.grid.high;
+         ++code) {
       const int64_t t = threshold(table.m[k], table.b[k], table.s[k], code);
       if (t == INT32_MIN) {
         ++to[lanes];  // all values reach it

@@ -67,8 +67,9 @@ struct Thresholds {
 // The thresholds of a vector of channels or of one channel: `load` makes a
 // vector of the numbers, which are `next` apart.
 template <class V, class T, class Load>
-AQD_TARGET AQD_INLINE Thresholds<V> thresholds_from(const T *table, int64_t next,
-                                                    const Load &load) {
+AQD_TARGET AQD_INLINE Thresholds<V> thresholds_from(const T* table,
+                                                    int64_t next,
+                                                    const Load& load) {
   Thresholds<V> made = {load(table), load(table + next), {}};
   for (int i = 0; i < kThresholds; ++i) {
     made.threshold[i] = load(table + (2 + i) * next);

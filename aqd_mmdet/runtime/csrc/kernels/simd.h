@@ -14,15 +14,16 @@
 //   multiply<h>   products of 64 bits of a half of the lanes (even_first)
 //   combine       Lanes of the lower halves of two Wide
 //
-// and the multiply-accumulates (MAC) of convolutions, ByteMac and WordMac, which
-// inherit MacBase. One adds to each accumulator the products of 4 bytes, or of 2
-// numbers of 16 bits.
+// and the multiply-accumulates (MAC) of convolutions, ByteMac and WordMac,
+// which inherit MacBase. One adds to each accumulator the products of 4 bytes,
+// or of 2 numbers of 16 bits.
 
 #pragma once
 
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/isa.h"
 
@@ -89,7 +90,8 @@ struct SimdBase {
 
   // Runs a convolution by an algorithm of its own; what only others are packed
   // for never comes here.
-  static void run_other(const FusedOp &, const PackedConv &, const Workers &) {
+  template <class Packed>
+  static void convolve(const FusedOp &, const Packed &, const Workers &) {
     std::abort();
   }
 
@@ -102,8 +104,8 @@ template <int kLanes>
 struct MacBase {
   using Acc = typename VectorOf<int32_t, 4 * kLanes>::type;
   using Operand = Acc;
-  // Whether accumulators have 16 bits. Such a MAC begins with zeros, and adds to
-  // what is in memory in time.
+  // Whether accumulators have 16 bits. Such a MAC begins with zeros, and adds
+  // to what is in memory in time.
   static constexpr bool kIsShort = false;
 
   AQD_TARGET static Acc begin(const int32_t *from) {
@@ -118,5 +120,74 @@ struct MacBase {
     return Operand{} + load_as<int32_t>(codes);
   }
 };
+
+// The inner loop of all GEMMs.
+//
+// Accumulators of MR pixels (or Winograd tiles) x NR vectors of output
+// channels, in registers.
+template <class Mac, int MR, int NR>
+class Accumulators {
+ public:
+  // From int32 in memory, by the steps from a vector and a pixel to the next.
+  AQD_TARGET AQD_INLINE void begin(const int32_t *from, int64_t vector_step,
+                                   int64_t pixel_step) {
+#pragma GCC unroll 8
+    for (int v = 0; v < NR; ++v) {
+#pragma GCC unroll 8
+      for (int p = 0; p < MR; ++p) {
+        acc_[v][p] = Mac::begin(from + v * vector_step + p * pixel_step);
+      }
+    }
+  }
+
+  AQD_TARGET AQD_INLINE void end(int32_t *to, int64_t vector_step,
+                                 int64_t pixel_step) const {
+#pragma GCC unroll 8
+    for (int v = 0; v < NR; ++v) {
+#pragma GCC unroll 8
+      for (int p = 0; p < MR; ++p) {
+        Mac::end(acc_[v][p], to + v * vector_step + p * pixel_step);
+      }
+    }
+  }
+
+  // So many steps of K: each loads NR vectors of weights and broadcasts four
+  // bytes of each pixel. Pixels are `pixel_bytes` apart. Moves both pointers
+  // on.
+  AQD_TARGET AQD_INLINE void add(int64_t k_steps, int64_t pixel_bytes,
+                                 const uint8_t *&codes,
+                                 const int8_t *&weights) {
+    constexpr int64_t kBytes = sizeof(typename Mac::Operand);
+    const int8_t *end = weights + k_steps * NR * kBytes;
+    for (; weights < end; codes += 4, weights += NR * kBytes) {
+      typename Mac::Operand w[NR];
+#pragma GCC unroll 8
+      for (int v = 0; v < NR; ++v) w[v] = Mac::load(weights + v * kBytes);
+#pragma GCC unroll 8
+      for (int p = 0; p < MR; ++p) {
+        const auto x = Mac::broadcast(codes + p * pixel_bytes);
+#pragma GCC unroll 8
+        for (int v = 0; v < NR; ++v) acc_[v][p] = Mac::add(acc_[v][p], x, w[v]);
+      }
+    }
+  }
+
+ private:
+  typename Mac::Acc acc_[NR][MR];
+};
+
+// The microkernel for so many pixels and vectors, `get` of the constants MR and
+// NR.
+template <int MR, int NR, class Get>
+auto microkernel_for(int64_t pixels, int64_t vectors, const Get &get) {
+  if constexpr (NR > 1) {
+    if (vectors < NR) return microkernel_for<MR, NR - 1>(pixels, vectors, get);
+  }
+  if constexpr (MR > 1) {
+    if (pixels < MR) return microkernel_for<MR - 1, NR>(pixels, vectors, get);
+  }
+  return get(std::integral_constant<int, MR>(),
+             std::integral_constant<int, NR>());
+}
 
 }  // namespace aqd

@@ -1,13 +1,15 @@
 // A microkernel of AMX, 32 pixels x 32 output channels: tiles 0 to 3 hold their
 // accumulators, 16 x 16 each; 4 and 5 the input of 16 pixels, 64 bytes of K
-// each; 6 and 7 the weights of 16 output channels for them. The epilogue is that
-// of AVX-512.
+// each; 6 and 7 the weights of 16 output channels for them. The epilogue is
+// that of AVX-512.
 
 #include "kernels/isa.h"
 
 #ifdef AQD_HAS_X86
 
 #include <cpuid.h>
+
+#include <array>
 #ifdef __linux__
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -28,7 +30,7 @@ constexpr int64_t kRows = 16;  // of a tile
 constexpr int64_t kTileBytes = 64 * kRows;
 constexpr int64_t kLanes = Avx512::kShape.lanes;
 
-struct TileConfig {
+struct alignas(64) TileConfig {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
   uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
@@ -36,16 +38,14 @@ struct TileConfig {
 
 // For each number of pixels. (Not on the stack: GCC knows of 8 of its bytes
 // alone that they are read.)
-struct TileConfigs {
-  alignas(64) TileConfig of[2 * kRows + 1];
-};
+using TileConfigs = std::array<TileConfig, 2 * kRows + 1>;
 
 constexpr TileConfigs make_configs() {
-  TileConfigs made;
+  TileConfigs made = {};
   for (int64_t pixels = 1; pixels <= 2 * kRows; ++pixels) {
     const int64_t first = pixels < kRows ? pixels : kRows;
     const int64_t second = pixels > kRows ? pixels - kRows : 1;
-    uint8_t *rows = made.of[pixels].rows;
+    uint8_t *rows = made[static_cast<size_t>(pixels)].rows;
     rows[0] = rows[1] = rows[4] = static_cast<uint8_t>(first);
     rows[2] = rows[3] = rows[5] = static_cast<uint8_t>(second);
   }
@@ -54,22 +54,12 @@ constexpr TileConfigs make_configs() {
 
 constexpr TileConfigs kTileConfigs = make_configs();
 
-// The epilogue of one tile of accumulators, which are in values->acc.
-AQD_AVX512 void finish_tile(const Epilogue<Avx512> &epilogue,
-                            const int32_t *acc_init, const TileCoord &tile,
-                            AccTile<Avx512> *values) {
-  const auto init = Avx512::load(acc_init);
-  for (int i = 0; i < tile.pixels * kLanes; i += kLanes) {
-    Avx512::store(Avx512::load(values->acc + i) + init, values->acc + i);
-  }
-  epilogue.run(tile, values);
-}
-
 // Accumulators of 16 pixels or 32, and of one vector of channels or two.
 template <bool kTwoPixelTiles, bool kTwoVectors>
 AQD_AMX void microkernel(const DirectConv &conv, const int32_t *acc_init,
                          const uint8_t *codes, const int8_t *weights,
-                         const Epilogue<Avx512> &epilogue, TileCoord tile,
+                         const Epilogue<Avx512> &epilogue,
+                         const TileCoord &tile,
                          AccTile<Avx512> *values) {
   _tile_zero(0);
   _tile_zero(1);
@@ -93,26 +83,32 @@ AQD_AMX void microkernel(const DirectConv &conv, const int32_t *acc_init,
       weights += kTwoVectors ? 2 * kTileBytes : kTileBytes;
     }
   }
-  TileCoord second = tile;
-  second.column += kRows;
-  second.pixels -= static_cast<int>(kRows);
-  if (kTwoPixelTiles) tile.pixels = static_cast<int>(kRows);
+  // The epilogue of a tile of accumulators, of some pixels and a vector.
+  const auto finish = [&](int64_t column, int v) AQD_AMX {
+    const auto init = Avx512::load(acc_init + v * kLanes);
+    TileCoord each = tile;
+    each.column += column;
+    each.vector += v;
+    each.pixels -= static_cast<int>(column);
+    if (column == 0 && kTwoPixelTiles) each.pixels = static_cast<int>(kRows);
+    for (int64_t i = 0; i < each.pixels * kLanes; i += kLanes) {
+      Avx512::store(Avx512::load(values->acc + i) + init, values->acc + i);
+    }
+    epilogue.run(each, values);
+  };
   // Stored one by one: the number of a tile is part of the instruction.
   _tile_stored(0, values->acc, 64);
-  finish_tile(epilogue, acc_init, tile, values);
+  finish(0, 0);
   if (kTwoPixelTiles) {
     _tile_stored(2, values->acc, 64);
-    finish_tile(epilogue, acc_init, second, values);
+    finish(kRows, 0);
   }
   if (!kTwoVectors) return;
-  acc_init += kLanes;
-  ++tile.vector;
-  ++second.vector;
   _tile_stored(1, values->acc, 64);
-  finish_tile(epilogue, acc_init, tile, values);
+  finish(0, 1);
   if (kTwoPixelTiles) {
     _tile_stored(3, values->acc, 64);
-    finish_tile(epilogue, acc_init, second, values);
+    finish(kRows, 1);
   }
 }
 
@@ -125,7 +121,7 @@ AQD_AMX void columns(const PackedAmx &packed, const DirectConv &conv,
   const int64_t vectors = vectors_of(to.channels, kLanes);
   const int64_t each = conv.weight_bytes(kLanes, kAmxSteps);
   AccTile<Avx512> values;
-  _tile_loadconfig(&kTileConfigs.of[pixels]);
+  _tile_loadconfig(&kTileConfigs[static_cast<size_t>(pixels)]);
   for (int64_t row = 0; row < to.rows.count; ++row) {
     for (int64_t v = 0; v < vectors; v += kAmxNr) {
       const bool both = v + 1 < vectors;
@@ -138,7 +134,8 @@ AQD_AMX void columns(const PackedAmx &packed, const DirectConv &conv,
         to.epilogue.prefetch(tile, both ? 2 : 1);
         run(conv, packed.acc_init.data() + v * kLanes,
             to.windows + row * conv.row_step + c * conv.pixel_step,
-            packed.weights.data()->bytes + v * each, to.epilogue, tile, &values);
+            packed.weights.data()->bytes + v * each, to.epilogue, tile,
+            &values);
       }
     }
   }
@@ -160,8 +157,8 @@ bool has_amx() {
 #endif
 }
 
-void convolve_amx(const FusedOp &fused, const PackedAmx &packed,
-                  const Workers &workers) {
+void Avx512::convolve(const FusedOp &fused, const PackedAmx &packed,
+                      const Workers &workers) {
   const InputView view(fused.root(), *fused.x, packed.input);
   const DirectConv conv(fused, packed.input, view);
   convolve_strips<Avx512>(fused, packed.input, view, workers,

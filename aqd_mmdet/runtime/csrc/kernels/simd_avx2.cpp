@@ -34,8 +34,8 @@ struct Avx2WordMac : MacBase<8> {
   }
 };
 
-// The instruction saturates sums of two products, and accumulators have 16 bits:
-// for codes and weights of few bits, some steps at a time.
+// The instruction saturates sums of two products, and accumulators have 16
+// bits: for codes and weights of few bits, some steps at a time.
 struct ShortByteMac : MacBase<8> {
   static constexpr bool kIsShort = true;
 
@@ -107,10 +107,11 @@ struct Avx2 : SimdBase<Avx2<kVnni>, 8> {
 // Bytes with accumulators of 16 bits if they last for some steps of K.
 InputFormat short_bytes(const Weights &weights, const Grid &codes) {
   InputFormat format = unsigned_bytes(weights, codes);
-  const int max_code = codes.high + format.zero_point_shift;
+  int most = 1;
+  for (const int code : weights.codes) most = std::max(most, std::abs(code));
   // Of two products, which one step adds.
-  const int most = 2 * max_code * max_weight(weights);
-  format.k_per_spill = INT16_MAX / std::max(most, 1);
+  most *= 2 * std::max(codes.high + format.zero_point_shift, 1);
+  format.k_per_spill = INT16_MAX / most;
   if (format.k_per_spill >= kMinKPerSpill) return format;
   return as_words(weights, codes);
 }

@@ -19,14 +19,6 @@ bool has_avx512() {
 
 }  // namespace
 
-void Avx512::run_other(const FusedOp &fused, const PackedConv &packed,
-                       const Workers &workers) {
-  if (const auto *lut = packed.get_if<PackedLut>()) {
-    return convolve_lut(fused, *lut, workers);
-  }
-  convolve_amx(fused, *packed.get_if<PackedAmx>(), workers);
-}
-
 const Isa kAvx512 = {"avx512", has_avx512, run_fused<Avx512>, Avx512::kShape,
                      unsigned_bytes, /*has_lut=*/true};
 

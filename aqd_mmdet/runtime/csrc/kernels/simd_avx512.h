@@ -109,8 +109,9 @@ struct Avx512 : SimdBase<Avx512, 16> {
                                       _mm512_loadu_si512(b)));
     };
     const auto rule = thresholds_from<Words>(
-        table, 16,
-        [&](const int32_t *numbers) AQD_AVX512 { return pack(numbers, numbers); });
+        table, 16, [&](const int32_t* numbers) AQD_AVX512 {
+          return pack(numbers, numbers);
+        });
     // Four channels of each pixel in turn, to all channels of each.
     const __m512i order =
         _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
@@ -121,24 +122,19 @@ struct Avx512 : SimdBase<Avx512, 16> {
       each_quarter(_mm512_permutexvar_epi32(order, codes),
                    [&](int pixel, __m128i bytes) AQD_AVX512 {
         if (p + pixel >= pixels) return;
-        _mm_storeu_si128(reinterpret_cast<__m128i *>(out + pixel * next), bytes);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out + pixel * next), bytes);
       });
     }
   }
 
-  // By lookups or AMX.
-  static void run_other(const FusedOp &fused, const PackedConv &packed,
-                        const Workers &workers);
+  // By lookups (lut.h), and by the tiles of AMX.
+  static void convolve(const FusedOp &fused, const PackedLut &packed,
+                       const Workers &workers);
+  static void convolve(const FusedOp &fused, const PackedAmx &packed,
+                       const Workers &workers);
 };
 
-// LUT convolutions (lut.h), which take lookups of 64 bytes (VBMI).
-void convolve_lut(const FusedOp &fused, const PackedLut &packed,
-                  const Workers &workers);
-
-// Convolutions of bytes by the tiles of AMX, and whether this machine has them
-// and the system lets us use them.
+// Whether this machine has AMX and the system lets us use it.
 bool has_amx();
-void convolve_amx(const FusedOp &fused, const PackedAmx &packed,
-                  const Workers &workers);
 
 }  // namespace aqd

@@ -2,21 +2,18 @@
 // outputs at once (Lavin and Gray, "Fast algorithms for convolutional neural
 // networks", 2016): tiles of the input and windows of the weights become values
 // of polynomials at a few points, which are multiplied point by point, and the
-// products become outputs again. Four outputs in a row take the points 0, 1, -1,
-// 2, -2 and infinity; three leave out -2, two leave out 2 as well.
+// products become outputs again. Four outputs in a row take the points 0, 1,
+// -1, 2, -2 and infinity; three leave out -2, two leave out 2 as well.
 //
-//   F(m x n, 3 x 3)   products   by windows   for
-//   F(3 x 4)              30         108      2 bits: all values fit bytes
-//   F(2 x 4)              24          72      3 bits
-//   F(4 x 4)              36         144      8 bits: they fit 16 bits, whose
-//                                             products are half as many to an
-//                                             instruction
+// By windows, F(4 x 4) takes 144 products and this way 36; F(3 x 4) 108 and 30;
+// F(2 x 4) 72 and 24. docs/engine.md says which is for which bits.
 //
 // All is exact. Weights are not divided by what interpolation divides them by;
 // outputs are, once, in the end. Accumulators may wrap around 2^32 until then,
-// since additions and multiplications do not mind. A division by 2^n * k, k odd,
-// is a multiplication by the inverse of k and a shift, which leaves all but the
-// upper n bits of what was divided, and outputs are proven to need no more.
+// since additions and multiplications do not mind. A division by 2^n * k, k
+// odd, is a multiplication by the inverse of k and a shift, which leaves all
+// but the upper n bits of what was divided, and outputs are proven to need no
+// more.
 //
 // Weights of few bits are odd, 2v + 1. Then v is transformed, which takes a bit
 // less, and an output is twice its result plus the sum of the codes in its
@@ -89,7 +86,7 @@ Grid weights_at(WinogradTile tile, int point, const Grid &weights) {
 }
 
 // Whether transformed inputs and weights fit the operands of the MAC.
-bool operands_fit(const WinogradLayer &layer, const Grid &weights) {
+bool operands_fit(const PackedWinograd &layer, const Grid &weights) {
   const WinogradTile &tile = layer.tile;
   for (int point = 0; point < tile.points(); ++point) {
     const Grid x = inputs_at(tile, point, layer.codes);
@@ -105,7 +102,7 @@ bool operands_fit(const WinogradLayer &layer, const Grid &weights) {
 }
 
 // Whether outputs are whole without the upper bits that the division takes.
-bool outputs_fit(const WinogradLayer &layer, const Weights &weights) {
+bool outputs_fit(const PackedWinograd &layer, const Weights &weights) {
   const size_t outs = weights.sums.size();
   std::vector<int64_t> least(outs, 0), most(outs, 0);
   const int low = layer.codes.low, high = layer.codes.high;
@@ -138,7 +135,7 @@ void combine(const int *by, const int16_t *a, const int16_t *b,
 }
 
 // Transforms the weights of some output channels for one input channel.
-void transform_weights(const WinogradLayer &layer, const int8_t *codes,
+void transform_weights(const PackedWinograd &layer, const int8_t *codes,
                        int64_t tap_step, int64_t count,
                        AtPoints<int16_t> to) {
   int16_t taps[9][kMaxLanes] = {}, rows[3][kInputColumns][kMaxLanes];
@@ -163,7 +160,7 @@ void transform_weights(const WinogradLayer &layer, const int8_t *codes,
 }
 
 // Packs a vector of output channels, whose steps of K are so many bytes apart.
-void pack_vector(const SimdShape &shape, const WinogradLayer &layer,
+void pack_vector(const SimdShape &shape, const PackedWinograd &layer,
                  const Weights &weights, int64_t first_out, int64_t step_bytes,
                  int8_t *to) {
   const int64_t outs = weights.shape[0], channels = weights.shape[1];
@@ -204,9 +201,32 @@ void pack_vector(const SimdShape &shape, const WinogradLayer &layer,
   put(0, acc_init);
 }
 
+// The fastest tile that is exact, without weights.
+PackedWinograd exact_layer(const SimdShape &shape, const Grid &codes,
+                           const Weights &weights) {
+  Grid range = {weights.codes[0], weights.codes[0]};
+  int odd = 1;
+  for (const int code : weights.codes) {
+    range = {std::min(range.low, code), std::max(range.high, code)};
+    odd &= code;
+  }
+  for (const WinogradTile &tile : kTiles) {
+    const PackedWinograd layer = {tile, tile.is_bytes && odd != 0, codes, {}};
+    const int shift = layer.is_halved ? 1 : 0;
+    const bool has_mac =
+        tile.is_bytes ? shape.winograd_bytes : shape.winograd_words;
+    if (has_mac &&
+        operands_fit(layer, {range.low >> shift, range.high >> shift}) &&
+        outputs_fit(layer, weights)) {
+      return layer;
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
-int WinogradLayer::zero_point_shift(int point, int lowest_byte) const {
+int PackedWinograd::zero_point_shift(int point, int lowest_byte) const {
   if (!tile.is_bytes) return 0;
   return lowest_byte - inputs_at(tile, point, codes).low;
 }
@@ -227,43 +247,23 @@ Grid with_zero(const Grid &codes) {
   return {std::min(codes.low, 0), std::max(codes.high, 0)};
 }
 
-WinogradLayer exact_layer(const SimdShape &shape, const Grid &codes,
-                          const Weights &weights) {
-  const std::vector<int8_t> &all = weights.codes;
-  int low = all[0], high = all[0], odd = 1;
-  for (const int code : all) {
-    low = std::min(low, code);
-    high = std::max(high, code);
-    odd &= code;
-  }
-  for (const WinogradTile &tile : kTiles) {
-    const WinogradLayer layer = {tile, tile.is_bytes && odd != 0, codes};
-    const int shift = layer.is_halved ? 1 : 0;
-    const bool has_mac =
-        tile.is_bytes ? shape.winograd_bytes : shape.winograd_words;
-    if (has_mac && operands_fit(layer, {low >> shift, high >> shift}) &&
-        outputs_fit(layer, weights)) {
-      return layer;
-    }
-  }
-  return {};
-}
-
-PackedWinograd pack_winograd(const SimdShape &shape, const WinogradLayer &layer,
+PackedWinograd pack_winograd(const SimdShape &shape, const Grid &codes,
                              const Weights &weights) {
+  PackedWinograd layer = exact_layer(shape, codes, weights);
+  if (layer.tile.rows == 0) return layer;
   const int64_t vectors = vectors_of(weights.shape[0], shape.lanes);
   const int64_t bytes = 4 * int64_t{shape.lanes};
   const int64_t each =
       layer.tile.points() * (1 + layer.tile.k_steps(weights.shape[1])) * bytes;
-  PackedWinograd packed = {layer, lines_of(vectors * each)};
+  layer.weights = lines_of(vectors * each);
   for (int64_t v = 0; v < vectors; ++v) {
     const int64_t first = v / shape.nr * shape.nr;
     const int64_t block = std::min<int64_t>(shape.nr, vectors - first);
     pack_vector(shape, layer, weights, v * shape.lanes, block * bytes,
-                packed.weights.data()->bytes + first * each +
+                layer.weights.data()->bytes + first * each +
                     (v - first) * bytes);
   }
-  return packed;
+  return layer;
 }
 
 WinogradScratch::WinogradScratch(const SimdShape &shape,

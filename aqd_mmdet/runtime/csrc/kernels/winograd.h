@@ -38,27 +38,20 @@ struct WinogradTile {
   constexpr uint32_t inverse() const {
     return rows == 2 ? 0xaaaaaaab : 0x38e38e39;
   }
-  bool operator==(const WinogradTile &other) const {
-    return rows == other.rows && is_bytes == other.is_bytes;
-  }
 };
 
-// How a layer is computed.
-struct WinogradLayer {
+// How a convolution is computed. Its transformed weights: block of NR vectors
+// of output channels, point, where accumulators start and then steps of K,
+// vector, lane, 4 bytes.
+struct PackedWinograd {
   WinogradTile tile;
   bool is_halved = false;  // weights 2v + 1 are transformed as v
   Grid codes;              // of the input, zero among them
+  std::vector<Line> weights;
 
   // What is added to transformed inputs at a point, so that they are bytes from
   // the lowest one on.
   int zero_point_shift(int point, int lowest_byte) const;
-};
-
-// Transformed weights: block of NR vectors of output channels, point, where
-// accumulators start and then steps of K, vector, lane, 4 bytes.
-struct PackedWinograd {
-  WinogradLayer layer;
-  std::vector<Line> weights;
 };
 
 // Whether a convolution has a window of 3 x 3 without strides, reads bytes, and
@@ -68,12 +61,9 @@ bool has_winograd_window(const Op &op, const Grid &codes);
 // The codes of an input and the zeros of its padding.
 Grid with_zero(const Grid &codes);
 
-// The fastest tile that is exact, for which nothing overflows; none if there is
-// no such tile.
-WinogradLayer exact_layer(const SimdShape &shape, const Grid &codes,
-                          const Weights &weights);
-
-PackedWinograd pack_winograd(const SimdShape &shape, const WinogradLayer &layer,
+// Packs for the fastest tile that is exact, for which nothing overflows; there
+// is no tile if none is.
+PackedWinograd pack_winograd(const SimdShape &shape, const Grid &codes,
                              const Weights &weights);
 
 // What a thread works with.

@@ -1,5 +1,5 @@
-// The transforms of Winograd's convolution (winograd.cpp has their matrices), of
-// vectors of numbers. A file that includes this defines AQD_TARGET (simd.h).
+// The transforms of Winograd's convolution (winograd.cpp has their matrices),
+// of vectors of numbers. A file that includes this defines AQD_TARGET (simd.h).
 
 #pragma once
 
