@@ -61,8 +61,8 @@ class Epilogue {
 
   // Runs for a row, tile by tile, each after `make` made its accumulators.
   template <class Make>
-  AQD_TARGET void run_row(int64_t row, AccTile<Simd> *values,
-                          const Make &make) const {
+  AQD_TARGET AQD_INLINE void run_row(int64_t row, AccTile<Simd> *values,
+                                     const Make &make) const {
     const int64_t width = fused_.size.width;
     const int64_t vectors = vectors_of(fused_.channels, kLanes);
     for (int64_t c = 0; c < width; c += kTilePixels) {

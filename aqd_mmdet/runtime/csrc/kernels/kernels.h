@@ -18,7 +18,7 @@ void run_elementwise(const FusedOp &fused, const Workers &workers) {
   const Epilogue<Simd> epilogue(fused);
   const int64_t rows = fused.size.height;
   const int64_t parts = std::min(rows, 4 * int64_t{workers.threads()});
-  workers.run(parts, [&](int64_t part, uint8_t *) {
+  workers.run(parts, [&](int64_t part, uint8_t *) AQD_TARGET {
     AccTile<Simd> values;
     const int64_t end = rows * (part + 1) / parts;
     for (int64_t row = rows * part / parts; row < end; ++row) {
