@@ -136,7 +136,7 @@ def _steps(row: Row, cfg: Config) -> None:
         (sample,) = model(**data, mode='predict')
         if not torch.isfinite(sample.pred_instances.bboxes).all():
             raise UserError('a box is infinite or NaN')
-    with step(row, 'exports'):
+    with step(row, 'traces'):
         trace(model)
     with step(row, 'compiles'):
         compiled = compile_detector(
@@ -203,7 +203,7 @@ def _compare_engine(compiled: CompiledDetector) -> None:
 
 
 STEPS = (
-    *('builds', 'trains', 'evaluates', 'exports', 'compiles', 'equal'),
+    *('builds', 'trains', 'evaluates', 'traces', 'compiles', 'equal'),
     'engine',
 )
 

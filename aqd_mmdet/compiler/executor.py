@@ -1,8 +1,8 @@
 """A program in PyTorch: for evaluation and training, not for shipping.
 
-Equal to the reference to the last bit, and faster. Most operators compute
-with tensors what they compute with arrays; here are those that PyTorch has
-faster functions for.
+Equal to the reference to the last bit, and faster. Most operators run on
+tensors by the same code as on arrays. Here are the others: PyTorch has a
+faster function for them, or gives another name to what numpy does.
 """
 
 from collections.abc import Callable, Sequence

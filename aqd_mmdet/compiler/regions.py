@@ -24,9 +24,9 @@ from .heads import owner_of
 from .trace import region_extractors, region_heads, trace_regions
 
 ROI_HEADS = ('StandardRoIHead', 'CascadeRoIHead')
-# Outputs of the program before the maps that regions are read from: logits
-# and box codes of the proposals.
-FIRST_FEATURES = 2
+# Index of the first output that a second stage reads. The outputs before it
+# are the logits and the box codes of the proposals.
+FIRST_REGION_MAPS = 2
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ def capture_regions(detector: nn.Module) -> tuple[Trace, ...]:
         UserError: If the exporter cannot follow one.
     """
     traces = []
-    for reader, head in zip(
+    for roi_extractor, head in zip(
         region_extractors(detector), region_heads(detector), strict=True
     ):
-        extractor = reader.extractor
+        extractor = roi_extractor.extractor
         size = extractor.roi_layers[0].output_size
         shape = (extractor.out_channels, *size)
         traces.append(trace_regions(detector, head, shape))
@@ -80,12 +80,12 @@ def region_networks(
             trace,
             fold_regions(
                 trace,
-                reader.extractor.out_channels,
-                reader.input_quantizer,
+                roi_extractor.extractor.out_channels,
+                roi_extractor.input_quantizer,
                 fixed_point,
             ),
         )
-        for reader, trace in zip(
+        for roi_extractor, trace in zip(
             region_extractors(detector), traces, strict=True
         )
     )
@@ -124,8 +124,8 @@ def read_regions(
     assert cfg.least is not None
     limit = round(abs(log(16 / 1000)) * 2**DELTA_BITS)
     stages = tuple(
-        _stage(number, reader.extractor, head, network, fixed_point)
-        for number, (reader, head, network) in enumerate(
+        _stage(number, roi_extractor.extractor, head, network, fixed_point)
+        for number, (roi_extractor, head, network) in enumerate(
             zip(
                 region_extractors(detector),
                 region_heads(detector),
@@ -177,7 +177,7 @@ def _stage(
     program = network.folded.program
     logits, codes = program.outputs
     return RegionStage(
-        features=FIRST_FEATURES + number,
+        features=FIRST_REGION_MAPS + number,
         strides=tuple(int(s) for s in extractor.featmap_strides),
         finest=int(extractor.finest_scale),
         bins=int(rows),

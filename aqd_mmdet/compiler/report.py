@@ -20,7 +20,7 @@ class LayerReport:
         weight_bits: Width of its weights.
         weight_codes: Distinct weight codes that occur.
         input_codes: Distinct input codes that are possible.
-        slack: Bits that its accumulators leave of 31.
+        headroom: Bits that its accumulators leave of 31.
         equal_per_layer: Share of its input codes that equal the simulation's
             when the layers before are fed the simulation's codes; None if
             nothing was compared or its input is another's.
@@ -32,7 +32,7 @@ class LayerReport:
     weight_bits: int
     weight_codes: int
     input_codes: int
-    slack: float
+    headroom: float
     equal_per_layer: float | None
     worst_per_layer: int | None
     equal_end_to_end: float | None
@@ -117,7 +117,7 @@ def make_report(
 def _layers(
     program: ir.Program, agreements: Mapping[str, Agreement]
 ) -> Iterator[LayerReport]:
-    slack = {bound.name: bound.slack for bound in prove(program)}
+    headroom = {bound.name: bound.headroom for bound in prove(program)}
     by_output = {op.output: op for op in program.ops}
     for op in program.ops:
         if not isinstance(op, ir.Convolution):
@@ -130,7 +130,7 @@ def _layers(
             weights.bits,
             len(np.unique(weights.codes)),
             grid.hi - grid.lo + 1,
-            round(slack[op.output], 2),
+            round(headroom[op.output], 2),
             None
             if agreement is None
             else agreement.equal_per_layer / agreement.count,
@@ -145,13 +145,13 @@ def lines(report: Report) -> Iterator[str]:
     """Yield a report as a table."""
     width = max(len(layer.name) for layer in report.layers)
     yield (
-        f'{"layer":{width}} {"bits":>5}{"weights":>9}{"inputs":>8}{"slack":>7}'
-        f'{"by layer":>12}{"end to end":>12}'
+        f'{"layer":{width}} {"bits":>5}{"weights":>9}{"inputs":>8}'
+        f'{"headroom":>10}{"by layer":>12}{"end to end":>12}'
     )
     for x in report.layers:
         yield (
             f'{x.name:{width}} {x.weight_bits:5}{x.weight_codes:9}'
-            f'{x.input_codes:8}{x.slack:7.1f}'
+            f'{x.input_codes:8}{x.headroom:10.1f}'
             f'{_share(x.equal_per_layer)}{_share(x.equal_end_to_end)}'
         )
     yield ''

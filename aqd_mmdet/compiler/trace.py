@@ -22,8 +22,8 @@ from ..patches import patched
 from .graph import Trace, layer_operator
 from .lowering import LAYER_RULES
 
-# Two of the coarsest stride of mmdet's pyramids: the exporter takes sizes of
-# one for constants, and no level may have a side of one.
+# At least twice the coarsest stride of mmdet's pyramids, 128. The exporter
+# takes a size of one for a constant, so no level may have a side of one.
 TRACE_SIZE = (256, 384)
 
 
@@ -44,9 +44,12 @@ class _Network(nn.Module):
             *detector.rpn_head(features),
             *(
                 tuple(
-                    map(reader.input_quantizer, features[: reader.num_inputs])
+                    map(
+                        extractor.input_quantizer,
+                        features[: extractor.num_inputs],
+                    )
                 )
-                for reader in extractors
+                for extractor in extractors
             ),
         )
 

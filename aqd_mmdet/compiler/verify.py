@@ -114,7 +114,7 @@ def compare_regions(
     """Compare a second stage, if there is one, on one image's proposals.
 
     Args:
-        made_of: The compiled detector.
+        compilation: The compiled detector, with its graphs.
         pixels: uint8 (1, C, H, W).
         size: Height and width of the image before its border.
         agreements: By tensor, added to.

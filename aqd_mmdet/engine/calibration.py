@@ -212,8 +212,8 @@ def calibrate(
     """
     batches = list(batches)
     was_training = detector.training
-    # Batch statistics throughout: those of a detector that was not trained,
-    # or was trained without normalised weights, say nothing.
+    # Norms use the statistics of the batch. The running ones say nothing if
+    # the detector was not trained, or was trained without normalised weights.
     detector.train()
     layers = quantized_layers(detector)
     for layer in layers.values():

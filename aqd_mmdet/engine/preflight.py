@@ -98,8 +98,8 @@ Files = dict[Path, dict[Any, str]]
 
 def _check_datasets(cfg: Config, split: str, metrics: list[Any]) -> Files:
     """Check the files of a split's datasets and return their images."""
-    # Without a file of its own, an evaluator is given what datasets have
-    # parsed, ids of its own making included.
+    # A metric without a file of its own is given what the dataset has parsed,
+    # and numbers it anew: only files that a metric names are checked for it.
     evaluated = {Path(m['ann_file']) for m in metrics if m.get('ann_file')}
     files: Files = {}
     for dataset, path, images, classes in _coco_files(cfg, split):

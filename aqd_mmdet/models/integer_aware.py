@@ -19,7 +19,7 @@ from ..compiler.fold import Folded, fold
 from ..compiler.graph import LayerCall
 from ..compiler.images import image_mean
 from ..compiler.regions import (
-    FIRST_FEATURES,
+    FIRST_REGION_MAPS,
     capture_regions,
     read_regions,
     region_networks,
@@ -139,7 +139,7 @@ class IntegerRegions:
 
     def __init__(self, detector: nn.Module) -> None:
         self.detector = detector
-        self.readers = region_extractors(detector)
+        self.extractors = region_extractors(detector)
         self.heads = region_heads(detector)
         self.traces = capture_regions(detector)
         self.fold()
@@ -163,7 +163,7 @@ class IntegerRegions:
         """
         assert self.regions is not None
         stage = self.regions.stages[number]
-        step = self.readers[number].input_quantizer.step
+        step = self.extractors[number].input_quantizer.step
         codes = [round_half_up(x / step).int().cpu().numpy() for x in maps]
         boxes = round_half_up(rois[:, 1:].double() * 2**BOX_BITS)
         corners = boxes.long().cpu().numpy()
@@ -214,18 +214,20 @@ class _Outputs:
         self.values = run(image)
         if network.regions is None:
             return (image,)
-        return tuple(self.values[FIRST_FEATURES])
+        return tuple(self.values[FIRST_REGION_MAPS])
 
     def dense_maps(self, features: Any) -> tuple[list[Tensor], ...]:
         """Return the maps of the dense head, whatever it is given."""
-        count = None if self.network.regions is None else FIRST_FEATURES
+        count = None if self.network.regions is None else FIRST_REGION_MAPS
         return self.values[:count]
 
     def averages(self, stage: int, maps: Any, rois: Tensor) -> Tensor:
         """Return the averages that a stage's extractor reads from its maps."""
         regions = self.network.regions
         assert regions is not None
-        return regions.align(stage, self.values[FIRST_FEATURES + stage], rois)
+        return regions.align(
+            stage, self.values[FIRST_REGION_MAPS + stage], rois
+        )
 
 
 def _predict_each(
@@ -272,8 +274,8 @@ def integer_aware(network: IntegerNetwork) -> Iterator[None]:
             predict = partial(_predict_each, detector.predict, network.stride)
             patch(detector, predict=predict)
         if regions is not None:
-            pairs = zip(regions.readers, regions.heads, strict=True)
-            for stage, (reader, head) in enumerate(pairs):
-                patch(reader, forward=partial(outputs.averages, stage))
+            pairs = zip(regions.extractors, regions.heads, strict=True)
+            for stage, (extractor, head) in enumerate(pairs):
+                patch(extractor, forward=partial(outputs.averages, stage))
                 patch(head, forward=partial(regions.maps, stage))
         yield

@@ -16,12 +16,12 @@ class Bound:
         name: Of the operator's output.
         largest: Largest magnitude that is possible, of the accumulator or of
             product plus bias.
-        slack: Bits that are left of 31 or 63.
+        headroom: Bits that are left of 31 or 63.
     """
 
     name: str
     largest: int
-    slack: float
+    headroom: float
 
 
 def prove(program: Program) -> tuple[Bound, ...]:
@@ -48,6 +48,6 @@ def prove(program: Program) -> tuple[Bound, ...]:
                 f'{op.where}: expected values that fit {bits} bits, found '
                 f'values up to {worst}; use fewer bits or channels there'
             )
-        slack = bits - log2(worst) if worst else float(bits)
-        bounds.append(Bound(op.output, worst, slack))
+        headroom = bits - log2(worst) if worst else float(bits)
+        bounds.append(Bound(op.output, worst, headroom))
     return tuple(bounds)

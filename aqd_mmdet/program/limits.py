@@ -37,14 +37,15 @@ _SIDE, _COUNT = Limit(1, MAX_SIDE), Limit(1, MAX_COUNT)
 _BYTE, _OVERLAP = Limit(0, 255), Limit(0, 2**16)
 _EXPONENT = Limit(1, MAX_EXPONENT)
 
-# By the names of a class, or of one that it derives from, and its field. A
-# limit of several numbers holds for each of them.
+# Keys are "Class.field"; the limits of a class hold for those that derive from
+# it. The limit of a tuple or an array holds for each of its numbers.
 LIMITS: Mapping[str, Limit] = {
     'Array.shape': Limit(0, 2**31 - 1),
     'Grid.lo': _CODE,
     'Grid.hi': _CODE,
     'Multipliers.s': Limit(0, MAX_SHIFT),
-    'Multipliers.b': Limit(-MAX_BIAS, MAX_BIAS),  # but of Requantize
+    # Except in Requantize, where prove() bounds it with the product.
+    'Multipliers.b': Limit(-MAX_BIAS, MAX_BIAS),
     'Curve.bits': Limit(0, 24),
     'Program.stride': _STRIDE,
     'Weights.bits': Limit(2, 8),

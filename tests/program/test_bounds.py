@@ -33,7 +33,7 @@ def test_bounds_are_those_of_the_weights():
         ('a', 2 * 127 * 255),
         ('q', 4 * 2 * 127 * 255 + 5),
     ]
-    assert bounds[0].slack == pytest.approx(31 - np.log2(2 * 127 * 255))
+    assert bounds[0].headroom == pytest.approx(31 - np.log2(2 * 127 * 255))
 
 
 def test_an_accumulator_that_could_overflow_is_refused():

@@ -153,7 +153,7 @@ def changed(content: bytes, field: str, value: int) -> Iterator[bytes | None]:
     text, data = sections(content)
     tree = json.loads(text)
     record, key, _, but = re.fullmatch(
-        r'`(\w+)\.(\w+)`(, but of `(\w+)`)?', field
+        r'`(\w+)\.(\w+)`(, except in `(\w+)`)?', field
     ).groups()
     for names, node in nodes(tree):
         if record not in names or key not in node or but in names:

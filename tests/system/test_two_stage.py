@@ -139,7 +139,7 @@ def test_regions_of_the_mode_are_the_programs(name):
     maps = [torch.rand(1, 8, SIDE // s, SIDE // s) for s in (4, 8, 16, 32)]
     rois = torch.tensor([[0, 3.1, 4.2, 60.3, 70.4], [0, 0, 0, 9.9, 128]])
     for number, stage in enumerate(stages):
-        step = network.regions.readers[number].input_quantizer.step
+        step = network.regions.extractors[number].input_quantizer.step
         rounded = [(m / step).floor() * step for m in maps]
         values = network.regions.align(number, rounded, rois)
         expected = reference.run(stage.program, values.numpy())

@@ -17,18 +17,18 @@ bool can_be_root(const Op &op);
 std::vector<std::vector<int>> readers_of(const Program &program);
 
 // Moves max-pools of an image's convolution in front of the requantisations of
-// its sums: a larger sum is never rounded to a smaller code, or never to a
-// larger one where multipliers are negative, of which the weights change their
-// signs. The largest tensors of many networks are then never made. Returns
-// which operators nothing reads any more (hoist.cpp).
+// its accumulators, which keep the order of numbers. (A negative multiplier
+// reverses it; the weights of that channel then change their signs.) The largest
+// tensors of many networks are then never made. Returns which operators nothing
+// reads any more (hoist.cpp).
 std::vector<bool> hoist_max_pools(Program *program);
 
-// Brings operators into an order in which what is added to the sums of a
+// Brings operators into an order in which what is added to the accumulators of a
 // convolution is there before it runs. Drops some operators (order.cpp).
 void reorder(Program *program, const std::vector<bool> &is_dropped);
 
 // Lets convolutions and elementwise operators take along the elementwise ones
-// that follow them, so that sums need no memory (fuse.cpp).
+// that follow them, so that accumulators need no memory (fuse.cpp).
 void fuse(Program *program);
 
 // All three.

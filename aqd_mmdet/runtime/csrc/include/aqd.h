@@ -54,7 +54,7 @@ typedef struct aqd_options {
   const char *isa; /* one of aqd_isa_name; NULL for the best */
 } aqd_options;
 
-/* The sets of instructions that this machine can run (portable, avx2, avxvnni,
+/* The instruction sets that this machine can run (portable, avx2, avxvnni,
  * avx512, amx, neon, wasm), the best first: how many there are, and each by
  * name; NULL if there is no such one. */
 AQD_API int aqd_isa_count(void);

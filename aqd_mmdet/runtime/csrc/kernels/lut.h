@@ -104,8 +104,9 @@ inline constexpr LutTables kAllLutTables = make_tables();
 
 static_assert(kAllLutTables.entries[56][35] == 2, "the example above");
 
-// What a microkernel makes: vectors of 64 pixels x output channels. With four
-// vectors of indices, a table and what it gives these take all registers.
+// A microkernel makes MR vectors of 64 pixels x NR output channels. Its 16
+// sums, 4 vectors of indices, table and 4 vectors of looked-up entries are 25
+// of 32 registers.
 constexpr int64_t kLutMr = 4;
 constexpr int64_t kLutNr = 4;
 constexpr int64_t kLutPixels = 64;  // of a vector, one byte each

@@ -49,8 +49,8 @@ struct PackedWinograd {
   Grid codes;              // of the input, zero among them
   std::vector<Line> weights;
 
-  // What is added to transformed inputs at a point, so that they are bytes from
-  // the lowest one on.
+  // Added to the transformed inputs of a point, so that the least possible one
+  // is the MAC's lowest byte.
   int zero_point_shift(int point, int lowest_byte) const;
 };
 
