@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <new>
 
+#include "kernels/packing.h"
+
 namespace aqd {
 
 // A program that is planned for a size of its input.
@@ -71,7 +73,7 @@ class Execution {
         if (step.fused.ops.empty()) {
           op.info->run(op, step.inputs.data(), *step.output, pool);
         } else if (step.node->packed.has_kernel) {
-          isa_.run_fused(step.fused, scratch, plan_.scratch, pool);
+          isa_.run_fused(step.fused, {pool, scratch, plan_.scratch});
         } else {
           run_fused(step.fused);
         }
@@ -118,6 +120,7 @@ class Execution {
     const Tensor *out = tensor(root.root);
     fused.size = out->size;
     fused.channels = out->channels;
+    assign_buffers(&fused);
     fused.x = root.packed.reads_pixels ? &tensors_.back()
                                        : tensor(root.op.inputs[0]);
     return fused;
@@ -198,7 +201,7 @@ void InterpreterPool::give_back(Interpreter *interpreter) {
 
 void prepare(const Isa &isa, Model *model) {
   for (Program &program : model->programs) {
-    isa.prepare(&program);
+    if (isa.run_fused != nullptr) pack_program(isa, &program);
     // Codes of weights that only kernels of the set read are packed by now.
     std::vector<bool> are_read(program.weights.size(), false);
     for (const Node &node : program.nodes) {

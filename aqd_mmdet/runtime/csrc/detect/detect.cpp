@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "graph/memory_plan.h"
 
 namespace aqd {
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "format/limits.h"
-#include "kernels/isa.h"
+#include "kernels/packing.h"
 
 namespace aqd {
 namespace {
@@ -104,7 +104,7 @@ bool infer_sizes(const Program &program, Size input, std::vector<Size> *sizes) {
     Size &size = (*sizes)[i];
     size = node.op.info->size(node.op, inputs);
     if (!has_pixels(size)) return false;
-    if (node.pooling.kernel.height == 0) continue;
+    if (!node.is_pooled()) continue;
     size = windowed(node.pooling, size);
     if (!has_pixels(size)) return false;
   }
@@ -124,7 +124,7 @@ bool make_plan(const Program &program, const Isa &isa, Size input,
     const Node &root = program.nodes[i];
     if (root.root != i) continue;
     if (root.packed.has_kernel) {
-      const int64_t scratch = isa.scratch(program, i, *plan);
+      const int64_t scratch = scratch_bytes(isa.shape, program, i, *plan);
       if (scratch > kMaxArena) return false;
       plan->scratch = std::max(plan->scratch, scratch);
     }

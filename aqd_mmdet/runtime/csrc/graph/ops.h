@@ -56,6 +56,10 @@ struct Grid {
   }
 };
 
+inline bool same(const Grid &a, const Grid &b) {
+  return a.low == b.low && a.high == b.high;
+}
+
 // Rounds a sum a to (a * m + b) >> s; of each channel, or one for all.
 struct Multipliers {
   std::vector<int32_t> m;
@@ -180,8 +184,7 @@ struct OpSource {
 using RunOp = void(const Op &op, const Tensor *const *inputs,
                    const Tensor &output, ThreadPool *pool);
 
-// Portable kernels of operators that can stand alone (kernels/reference.cpp, or
-// a file of their own).
+// Portable kernels of operators that can stand alone (kernels/reference.cpp).
 RunOp run_image, run_region, run_max_pool, run_multiply, run_mean,
     run_group_norm, run_lookup, run_upsample, run_concatenate, run_slice;
 
@@ -195,7 +198,7 @@ struct OpInfo {
   // does not take these.
   Size (*size)(const Op &op, const std::vector<Size> &inputs);
   // Runs it on an image; null for operators that are always fused
-  // (kernels/reference.h).
+  // (kernels/fused_op.h).
   RunOp *run;
 };
 

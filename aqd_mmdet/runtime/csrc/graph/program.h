@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include <list>
+
 #include "graph/ops.h"
 #include "kernels/packed.h"
 
@@ -25,10 +27,11 @@ struct Node {
   bool is_placed = true;  // false if it is written to the caller's memory
   size_t last_use = 0;    // position of the last root that reads it
 
-  // What the instruction set prepares (kernels/isa.h).
+  // What the instruction set prepares (kernels/packing.h).
   Packed packed;
 
   const Convolution &conv() const { return op.as<Convolution>(); }
+  bool is_pooled() const { return pooling.kernel.height != 0; }
 };
 
 struct Program {
@@ -37,7 +40,7 @@ struct Program {
   std::vector<size_t> outputs;  // positions
   std::vector<size_t> levels;   // how many of these each kind of output has
   int32_t stride = 1;
-  PackedStorePtr packed;        // what kernels read of all nodes
+  std::list<PackedConv> packed;  // of all nodes; convolutions share weights
 
   // The operator that makes an output.
   const Op &output(size_t index) const { return nodes[outputs[index]].op; }
