@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <new>
 
-#include "kernels/packing.h"
+#include "kernels/isa.h"
 
 namespace aqd {
 
@@ -136,8 +136,7 @@ class Execution {
     for (size_t i = 0; i < program_.nodes.size(); ++i) {
       if (!program_.nodes[i].is_placed) continue;
       const size_t donor = plan_.donors[i];
-      uint8_t *from =
-          donor == kArena ? memory : line_from(tensor(donor)->data);
+      uint8_t *from = donor == kArena ? memory : line_from(tensor(donor)->data);
       tensors_[i].data = from + plan_.offsets[i];
     }
   }

@@ -145,8 +145,7 @@ bool Value::truth() const {
 
 void Value::real() const {
   const bool is_integer = node_->type == JsonType::kInteger;
-  expect(is_integer || node_->type == JsonType::kReal, *this,
-         "a number");
+  expect(is_integer || node_->type == JsonType::kReal, *this, "a number");
 }
 
 std::string_view Value::string() const {

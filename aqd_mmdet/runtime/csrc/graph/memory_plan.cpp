@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "format/limits.h"
-#include "kernels/packing.h"
+#include "kernels/isa.h"
 
 namespace aqd {
 namespace {
@@ -111,8 +111,7 @@ bool infer_sizes(const Program &program, Size input, std::vector<Size> *sizes) {
   return true;
 }
 
-bool make_plan(const Program &program, const Isa &isa, Size input,
-               Plan *plan) {
+bool make_plan(const Program &program, const Isa &isa, Size input, Plan *plan) {
   const size_t count = program.nodes.size();
   plan->input = input;
   plan->offsets.assign(count, 0);

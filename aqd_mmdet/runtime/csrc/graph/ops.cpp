@@ -299,8 +299,7 @@ const OpInfo *find_op(std::string_view kind) {
 
 Size windowed(const Window &window, Size input) {
   const auto count = [&](int32_t Size::*side) {
-    const int32_t reach =
-        window.dilation.*side * (window.kernel.*side - 1) + 1;
+    const int32_t reach = window.dilation.*side * (window.kernel.*side - 1) + 1;
     const int32_t rest = input.*side + 2 * window.padding.*side - reach;
     return rest < 0 ? 0 : rest / window.stride.*side + 1;
   };

@@ -27,7 +27,7 @@ struct Node {
   bool is_placed = true;  // false if it is written to the caller's memory
   size_t last_use = 0;    // position of the last root that reads it
 
-  // What the instruction set prepares (kernels/packing.h).
+  // What the instruction set prepares (kernels/isa.h).
   Packed packed;
 
   const Convolution &conv() const { return op.as<Convolution>(); }

@@ -5,7 +5,7 @@
 #pragma once
 
 #include "kernels/epilogue.h"
-#include "kernels/packing.h"
+#include "kernels/isa.h"
 #include "kernels/padding.h"
 
 namespace aqd {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "kernels/epilogue.h"
-#include "kernels/packing.h"
+#include "kernels/isa.h"
 #include "kernels/padding.h"
 #include "kernels/tuning.h"
 

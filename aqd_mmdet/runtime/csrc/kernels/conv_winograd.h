@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "kernels/epilogue.h"
-#include "kernels/packing.h"
+#include "kernels/isa.h"
 #include "kernels/tuning.h"
 #include "kernels/winograd_transforms.h"
 
@@ -95,8 +95,7 @@ class WinogradConv {
       for (int x = 0; x < kInputColumns; ++x) {
         const bool is_inside = top + y >= 0 && top + y < x_.size.height &&
                                left + x >= 0 && left + x < x_.size.width;
-        const int64_t at =
-            ((top + y) * x_.size.width + left + x) * x_.channels;
+        const int64_t at = ((top + y) * x_.size.width + left + x) * x_.channels;
         pixels[y][x] =
             is_inside ? static_cast<const uint8_t *>(x_.data) + at : zeros;
       }
@@ -313,8 +312,7 @@ void convolve_winograd(const FusedOp &fused, const PackedWinograd &packed,
   workers.run(static_cast<int64_t>(shares.size()),
               [&](int64_t i, uint8_t *memory) {
     conv.run(shares[static_cast<size_t>(i)],
-             WinogradScratch(kShape, packed.tile, fused.x->channels,
-                             memory));
+             WinogradScratch(kShape, packed.tile, fused.x->channels, memory));
   });
 }
 

@@ -245,8 +245,7 @@ class Epilogue {
                            int64_t vectors) const {
     const int64_t code = static_cast<int64_t>(bytes_of(x.type));
     const int64_t channel = tile.vector * kLanes;
-    const int64_t end =
-        std::min(vectors * kLanes, x.channels - channel) * code;
+    const int64_t end = std::min(vectors * kLanes, x.channels - channel) * code;
     int64_t skipped = channel * code % kCacheLine;
     if (skipped != 0) skipped = kCacheLine - skipped;
     if (skipped >= end) return;

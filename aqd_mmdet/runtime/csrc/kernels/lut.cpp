@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "kernels/packing.h"
+#include "kernels/isa.h"
 
 namespace aqd {
 namespace {
@@ -41,8 +41,7 @@ void pack_block(const Op &op, int64_t channels, int64_t out, int64_t first,
     int entries[kLutNr];
     for (int64_t o = 0; o < kLutNr; ++o) {
       const int table = table_of(*packed, op, channels, out + o,
-                                 first + i / k_groups.taps,
-                                 i % k_groups.taps);
+                                 first + i / k_groups.taps, i % k_groups.taps);
       packed->offsets.push_back(static_cast<uint16_t>(table * kLutEntries));
       entries[o] = kAllLutTables.max_entry[table];
       fits = fits && sums[o] + entries[o] <= UINT8_MAX;
@@ -131,8 +130,7 @@ LutScratch::LutScratch(const PackedLut &packed, const Op &op, uint8_t *memory)
   const int64_t planes = kLutMr * packed.k_groups.taps;
   index_bytes = kLutIndexBlock * kLutPixels * planes;
   outs = packed.out_groups(op.channels) * kLutNr;
-  sums_bytes =
-      (outs * kLutMr + planes) * static_cast<int64_t>(sizeof(LutSums));
+  sums_bytes = (outs * kLutMr + planes) * static_cast<int64_t>(sizeof(LutSums));
 }
 
 }  // namespace aqd

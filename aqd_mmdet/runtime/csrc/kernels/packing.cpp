@@ -1,4 +1,4 @@
-#include "kernels/packing.h"
+#include "kernels/isa.h"
 
 #include <algorithm>
 #include <cstdlib>

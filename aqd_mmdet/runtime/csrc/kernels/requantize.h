@@ -33,8 +33,7 @@ class MultiplyShift {
     const Wide first = Simd::template multiply<0>(x, m_) + b_[0];
     const Wide second = Simd::template multiply<1>(x, m_) + b_[1];
     return clamp(Simd::combine(Simd::shift(first, s_[0]),
-                               Simd::shift(second, s_[1])),
-                 low_, high_);
+                               Simd::shift(second, s_[1])), low_, high_);
   }
 
  private:

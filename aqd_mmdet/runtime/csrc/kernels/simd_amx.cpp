@@ -59,8 +59,7 @@ template <bool kTwoPixelTiles, bool kTwoVectors>
 AQD_AMX void microkernel(const DirectConv &conv, const int32_t *acc_init,
                          const uint8_t *codes, const int8_t *weights,
                          const Epilogue<Avx512> &epilogue,
-                         const TileCoord &tile,
-                         AccTile<Avx512> *values) {
+                         const TileCoord &tile, AccTile<Avx512> *values) {
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);

@@ -2,9 +2,8 @@
 
 #ifdef AQD_HAS_X86
 
-#include "kernels/simd_avx512.h"
-
 #include "kernels/kernels.h"
+#include "kernels/simd_avx512.h"
 
 namespace aqd {
 namespace {

@@ -25,7 +25,7 @@
 #include <cstring>
 
 #include "graph/memory_plan.h"
-#include "kernels/packing.h"
+#include "kernels/isa.h"
 #include "kernels/tuning.h"
 
 namespace aqd {
