@@ -2,8 +2,8 @@
 
 #ifdef AQD_HAS_X86
 
+#include "kernels/simd_avx512.h"  // first: it has AQD_TARGET
 #include "kernels/kernels.h"
-#include "kernels/simd_avx512.h"
 
 namespace aqd {
 namespace {
