@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,11 @@ def digits_config(bits: str = '2bit', detector: str = 'retinanet') -> Config:
 
 
 def data_options(digits: Path) -> list[str]:
-    """Overrides that point a digits config at a dataset, without workers."""
+    """Overrides that point a digits config at a dataset, without workers.
+
+    Annotations are not serialised for workers, because mmengine collects
+    garbage then, which takes longer than the whole dataset.
+    """
     options = [
         f'val_evaluator.ann_file={digits}/val.json',
         f'test_evaluator.ann_file={digits}/val.json',
@@ -51,6 +56,7 @@ def data_options(digits: Path) -> list[str]:
     for split in ('train', 'val', 'test'):
         options += [
             f'{split}_dataloader.dataset.data_root={digits}/',
+            f'{split}_dataloader.dataset.serialize_data=False',
             f'{split}_dataloader.num_workers=0',
         ]
     return options
@@ -120,6 +126,22 @@ def narrow(depth: int, bits: int, detector: str) -> Config:
     return cfg
 
 
+def narrow_model(depth: int, bits: int, detector: str) -> nn.Module:
+    """Build and calibrate a narrow detector."""
+    model = MODELS.build(narrow(depth, bits, detector)).eval()
+    unusual_norms(model)
+    # Norms of one pixel have no statistics: at least 2 x 2 at the top.
+    calibrate(model, [dict(inputs=normalised(pixels(2, 3, 96, 96)))], mse_clip)
+    # Calibration can put two steps at a ratio of exactly 1/2. Then every
+    # second code is a tie, which float32 rounds as it happens; training
+    # moves them apart, and so does this.
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, Quantizer):
+                module.clip.mul_(1 + 0.03 * torch.rand(()))
+    return model
+
+
 @dataclass(frozen=True)
 class Compiled:
     """A detector, its graph and its program."""
@@ -133,19 +155,17 @@ def compile_narrow(
     depth: int = 18, bits: int = 2, detector: str = 'retinanet'
 ) -> Compiled:
     """Build, calibrate and compile a narrow detector."""
-    model = MODELS.build(narrow(depth, bits, detector)).eval()
-    unusual_norms(model)
-    # Norms of one pixel have no statistics: at least 2 x 2 at the top.
-    calibrate(model, [dict(inputs=normalised(pixels(2, 3, 96, 96)))], mse_clip)
-    # Calibration can put two steps at a ratio of exactly 1/2. Then every
-    # second code is a tie, which float32 rounds as it happens; training
-    # moves them apart, and so does this.
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, Quantizer):
-                module.clip.mul_(1 + 0.03 * torch.rand(()))
+    model = narrow_model(depth, bits, detector)
     captured = trace(model)
     return Compiled(model, captured, fold(captured, MEAN, 32, FixedPoint()))
+
+
+@cache
+def narrow_program(bits: int = 2, detector: str = 'retinanet') -> ir.Program:
+    """The program of a narrow detector of depth 18, which tests share."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return compile_narrow(18, bits, detector).folded.program
 
 
 def table(channels: int) -> Multipliers:
@@ -220,5 +240,5 @@ def read_back(compiled: CompiledDetector) -> CompiledDetector:
 def noise(seed: int, *size: int) -> np.ndarray:
     """Pixels of few values, so that ranks tie."""
     rng = np.random.default_rng(seed)
-    few = np.array([0, 255, *rng.integers(0, 256, rng.integers(1, 6))])
-    return few[rng.integers(0, len(few), (*size, 3))].astype(np.uint8)
+    values = np.array([0, 255, *rng.integers(0, 256, rng.integers(1, 6))])
+    return values[rng.integers(0, len(values), (*size, 3))].astype(np.uint8)

@@ -43,26 +43,26 @@ def program_of(
     Inputs are of their own types, or all of one grid of codes.
     """
     height, width = (max(x.shape[axis] for x in inputs) for axis in (2, 3))
-    given = np.zeros(
+    region = np.zeros(
         (len(inputs[0]), sum(x.shape[1] for x in inputs), height, width),
         np.int32,
     )
     ops: list[ir.Op] = [
-        ir.Region('given', ('image',), given.shape[1], ir.INT32)
+        ir.Region('region', ('image',), region.shape[1], ir.INT32)
     ]
     first = 0
     for name, x in zip(op.inputs, inputs, strict=True):
         channels, rows, columns = x.shape[1:]
         # In the corner, where a slice's offset leaves it alone.
         offset = (height - rows, width - columns)
-        given[:, first : first + channels, offset[0] :, offset[1] :] = x
+        region[:, first : first + channels, offset[0] :, offset[1] :] = x
         info = np.iinfo(x.dtype)
         grid = codes or ir.Grid(max(info.min, ir.INT32.lo), info.max)
         if isinstance(op, ir.Lookup):
             grid = ir.Grid(op.first, op.first + len(op.table) - 1)
         ops += [
             ir.Slice(
-                f'{name}.part', ('given',), channels, ir.INT32, first, offset,
+                f'{name}.part', ('region',), channels, ir.INT32, first, offset,
                 (1, 1),
             ),
             ir.Requantize(name, (f'{name}.part',), channels, grid, IDENTITY),
@@ -70,24 +70,24 @@ def program_of(
         first += channels
     # Whatever the inputs' types allow, so that the grid is none to refuse.
     loose = isinstance(op, (ir.MaxPool, ir.Upsample, ir.Slice, ir.Mean))
-    made = replace(op, grid=ir.INT32) if loose else op
-    name = (made, *behind)[-1].output
+    subject = replace(op, grid=ir.INT32) if loose else op
+    name = (subject, *behind)[-1].output
     outputs = (ir.Output((name,), 1.0),)
-    return ir.Program((*ops, made, *behind), weights, outputs, 1), given
+    return ir.Program((*ops, subject, *behind), weights, outputs, 1), region
 
 
 def run_program(program: ir.Program, values: np.ndarray):
     """Run a program of a second stage in the engine, by all its kernels."""
     whole = two_stage(program)
     content = file.to_bytes(whole)
-    made = []
+    outputs = []
     for name in kernels.names():
         with kernels.chosen(name):
-            made.append(Engine(whole, content, 2).run(program, values))
-    for found in made[1:]:
+            outputs.append(Engine(whole, content, 2).run(program, values))
+    for found in outputs[1:]:
         for name, values in found.items():
-            assert np.array_equal(values, made[0][name])
-    return made[0]
+            assert np.array_equal(values, outputs[0][name])
+    return outputs[0]
 
 
 def engine_op(
@@ -96,8 +96,8 @@ def engine_op(
     weights: dict,
 ):
     """Run one operator in the engine, on inputs of their own types."""
-    program, given = program_of(op, inputs, weights)
-    return run_program(program, given)[program.output_names()[0]]
+    program, region = program_of(op, inputs, weights)
+    return run_program(program, region)[program.output_names()[0]]
 
 
 def two_stage(program: ir.Program) -> CompiledDetector:

@@ -168,16 +168,16 @@ def group_norm(op: ir.GroupNorm, x: Tensor) -> Tensor:
         r = 2**60 // isqrt(v * 4**e)
         k = 56 - e
         for channel in group:
-            made = []
+            rows = []
             for row in channel:
                 wide = [
                     (((q - m) * 2**16 - mu) * r + 2 ** (k - 1)) for q in row
                 ]
                 assert all(abs(a) < 2**63 for a in wide)
-                made.append(
+                rows.append(
                     [clamp(a >> k, op.grid.lo, op.grid.hi) for a in wide]
                 )
-            result.append(made)
+            result.append(rows)
     return result
 
 

@@ -236,7 +236,7 @@ class _Maker:
     def program(
         self, outputs: list[tuple[str, ...]], stride: int
     ) -> ir.Program:
-        made = ir.Program(
+        program = ir.Program(
             tuple(self.ops),
             dict(self.weights),
             tuple(ir.Output(names, 1.0) for names in outputs),
@@ -244,7 +244,7 @@ class _Maker:
         )
         self.ops.clear()
         self.weights.clear()
-        return made
+        return program
 
     def regions(self, count: int, strides: list[int], classes: int) -> Regions:
         limit = self.integer(1, 2**17)
@@ -295,8 +295,8 @@ def random_detector(
         stages: Stages behind proposals.
         wild: Whether numbers are often at the ends of their ranges.
     """
-    made = _Maker(seed, wild).detector(decoder, scores, stages)
-    pre = made.preprocess
+    compiled = _Maker(seed, wild).detector(decoder, scores, stages)
+    pre = compiled.preprocess
     if pre.stretch:
-        made = replace(made, preprocess=replace(pre, short=pre.long))
-    return made
+        compiled = replace(compiled, preprocess=replace(pre, short=pre.long))
+    return compiled

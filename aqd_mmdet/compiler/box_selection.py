@@ -66,20 +66,7 @@ def read_test_cfg(
     """
     options = Options(where, cfg)
     options.ignore(*known)
-    nms = Options(f'{where}.nms', options.take('nms'))
-    overlap = _share(nms, 'iou_threshold', nms.take('iou_threshold'))
-    most = nms.take('max_num', -1)
-    nms.expect('type', 'nms')
-    nms.expect('class_agnostic', False)
-    nms.expect('offset', 0)
-    if nms.take('score_threshold', 0):
-        raise UserError(
-            f'{where}.nms.score_threshold: a program compares scores with '
-            'score_thr alone, before suppression; set that'
-        )
-    # Whether classes are suppressed in turn or at once; boxes are the same.
-    nms.ignore('split_thr')
-    nms.finish()
+    overlap, suppressed = _read_nms(f'{where}.nms', options.take('nms'))
     if options.take('min_bbox_size', 0) > 0:
         raise UserError(
             f'{where}.min_bbox_size: a program drops boxes of no size alone; '
@@ -97,7 +84,6 @@ def read_test_cfg(
         if least == 1:
             raise UserError(f'{where}.score_thr=1: no score is above it')
     options.finish()
-    suppressed = _count(nms, 'max_num', most)
     return BoxSelection(
         candidates=candidates,
         least=least,
@@ -105,6 +91,25 @@ def read_test_cfg(
         suppressed=suppressed,
         keep=min(suppressed, ALL if keep is None else keep),
     )
+
+
+def _read_nms(where: str, cfg: Any) -> tuple[float, int]:
+    """Return the largest overlap of boxes that stay, and how many may."""
+    nms = Options(where, cfg)
+    overlap = _share(nms, 'iou_threshold', nms.take('iou_threshold'))
+    most = nms.take('max_num', -1)
+    nms.expect('type', 'nms')
+    nms.expect('class_agnostic', False)
+    nms.expect('offset', 0)
+    if nms.take('score_threshold', 0):
+        raise UserError(
+            f'{where}.score_threshold: a program compares scores with '
+            'score_thr alone, before suppression; set that'
+        )
+    # Whether classes are suppressed in turn or at once; boxes are the same.
+    nms.ignore('split_thr')
+    nms.finish()
+    return overlap, _count(nms, 'max_num', most)
 
 
 def _share(options: Options, name: str, value: Any) -> float:

@@ -74,12 +74,7 @@ def compile_detector(
     if getattr(getattr(detector, 'roi_head', None), 'with_mask', False):
         say('roi_head.mask_head stays float: the program has boxes, no masks')
     say('pre- and post-processing')
-    labels = labels_of(cfg, 'test')
-    if labels is None:
-        raise UserError(
-            'test_dataloader.dataset: it has no class names, which go into '
-            "the file; take a dataset that derives from mmengine's BaseDataset"
-        )
+    labels = _test_labels(cfg)
     program, postprocess = read_postprocess(
         detector, folded.program, fixed_point
     )
@@ -96,6 +91,16 @@ def compile_detector(
     except UserError as error:
         raise UserError(f'the compiled detector: {error}') from None
     return Compilation(compiled, network_trace, folded, networks)
+
+
+def _test_labels(cfg: Config) -> tuple[str, ...]:
+    labels = labels_of(cfg, 'test')
+    if labels is None:
+        raise UserError(
+            'test_dataloader.dataset: it has no class names, which go into '
+            "the file; take a dataset that derives from mmengine's BaseDataset"
+        )
+    return labels
 
 
 def read_test_preprocess(pre: Any, cfg: Config) -> PreProcess:

@@ -96,28 +96,32 @@ def read_preprocess(pre: Any, pipeline: Sequence) -> PreProcess:
     assert steps.oriented is not None
     # mmdet reads images as BGR and exchanges channels where it is told to.
     bgr = not pre._channel_conversion
-    outside = _fill(pre, image_mean(pre))
-    stride = int(pre.pad_size_divisor)
-    if steps.border is None:
-        fill = outside
-    else:
-        fill = steps.border if bgr else tuple(reversed(steps.border))
-        if steps.long % stride and fill != outside:
-            raise UserError(
-                f'the test pipeline pads to {steps.long} with {fill}, and '
-                f'data_preprocessor on to a multiple of {stride} with '
-                f'{outside}: a program has one border; give Resize and Pad a '
-                f'multiple of {stride}'
-            )
     return PreProcess(
         steps.short,
         steps.long,
         bgr,
-        fill,
+        _border(pre, steps, bgr),
         steps.border is not None,
         steps.stretch,
         steps.oriented,
     )
+
+
+def _border(pre: Any, steps: _Pipeline, bgr: bool) -> tuple[int, ...]:
+    """Return the bytes of the one border that a program has."""
+    outside = _fill(pre, image_mean(pre))
+    if steps.border is None:
+        return outside
+    stride = int(pre.pad_size_divisor)
+    fill = steps.border if bgr else tuple(reversed(steps.border))
+    if steps.long % stride and fill != outside:
+        raise UserError(
+            f'the test pipeline pads to {steps.long} with {fill}, and '
+            f'data_preprocessor on to a multiple of {stride} with '
+            f'{outside}: a program has one border; give Resize and Pad a '
+            f'multiple of {stride}'
+        )
+    return fill
 
 
 def _is_known(cls: Any) -> bool:

@@ -123,15 +123,11 @@ def read_regions(
     )
     assert cfg.least is not None
     limit = round(abs(log(16 / 1000)) * 2**DELTA_BITS)
+    roi_extractors = region_extractors(detector)
     stages = tuple(
         _stage(number, roi_extractor.extractor, head, network, fixed_point)
         for number, (roi_extractor, head, network) in enumerate(
-            zip(
-                region_extractors(detector),
-                region_heads(detector),
-                networks,
-                strict=True,
-            )
+            zip(roi_extractors, region_heads(detector), networks, strict=True)
         )
     )
     return Regions(

@@ -91,12 +91,12 @@ class QuantGroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Return the norm of ``x`` (N, C, H, W), in its shape."""
         codes = self.input_quantizer(x)
-        made = F.group_norm(codes, self.num_groups, eps=self.eps)
-        made = made.clamp(-LIMIT, LIMIT)
+        normalised = F.group_norm(codes, self.num_groups, eps=self.eps)
+        normalised = normalised.clamp(-LIMIT, LIMIT)
         if not self.affine:
-            return made
+            return normalised
         weight, bias = (p[:, None, None] for p in (self.weight, self.bias))
-        return made * weight + bias
+        return normalised * weight + bias
 
     def output_shape(self, x: Sequence[int]) -> Sequence[int]:
         """Return the shape of the output for that of the input."""

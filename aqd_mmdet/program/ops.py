@@ -263,8 +263,8 @@ class GroupNorm(Op):
         reciprocal, shift = _reciprocal_root(variance)
         wide = (((x - whole) << MOMENT_BITS) - mean) * reciprocal
         wide += 1 << (shift - 1)
-        made = (wide >> shift).clip(self.grid.lo, self.grid.hi)
-        return made.reshape(inputs[0].shape)
+        codes = (wide >> shift).clip(self.grid.lo, self.grid.hi)
+        return codes.reshape(inputs[0].shape)
 
 
 def _reciprocal_root(variance: Array) -> tuple[Array, Array]:

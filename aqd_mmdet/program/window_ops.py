@@ -67,9 +67,8 @@ class Window(Op):
         rows, columns = self.padding
         edges = ((0, 0), (0, 0), (rows, rows), (columns, columns))
         padded = np.pad(x, edges, constant_values=border)
-        view = np.lib.stride_tricks.sliding_window_view(
-            padded, self.reach, (2, 3)
-        )  # type: ignore[call-overload]
+        sliding = np.lib.stride_tricks.sliding_window_view
+        view = sliding(sliding(padded, self.reach[0], 2), self.reach[1], 3)
         (rows, columns), (down, across) = self.stride, self.dilation
         return view[:, :, ::rows, ::columns, ::down, ::across]
 

@@ -88,6 +88,10 @@ def _chosen_set() -> bytes | None:
     return name.encode()
 
 
+def _shapes(outputs: dict[str, np.ndarray]) -> list[tuple[int, ...]]:
+    return [x.shape for x in outputs.values()]
+
+
 def processors() -> int:
     """Return how many processors this process may use.
 
@@ -222,14 +226,14 @@ class Engine:
         index = next(i for i, p in enumerate(self.programs) if p is program)
         dtype = np.uint8 if isinstance(program.ops[0], Image) else np.int32
         # Channels are innermost there.
-        given = np.ascontiguousarray(values.transpose(0, 2, 3, 1), dtype)
-        count, height, width, _ = given.shape
-        made = self._outputs(program, index, count, height, width)
+        channels_last = np.ascontiguousarray(
+            values.transpose(0, 2, 3, 1), dtype
+        )
+        count, height, width, _ = channels_last.shape
+        outputs = self._outputs(program, index, count, height, width)
         if out is None:
-            out = made
-        elif [x.shape for x in out.values()] != [
-            x.shape for x in made.values()
-        ]:
+            out = outputs
+        elif _shapes(out) != _shapes(outputs):
             raise ValueError('out is of a batch of other sizes')
         # A tensor can leave a program several times, as what second stages
         # read: then it is written to one place.
@@ -237,14 +241,9 @@ class Engine:
         pointers = (ctypes.c_void_p * len(names))(
             *(out[name].ctypes.data for name in names)
         )
+        pixels = channels_last.ctypes.data_as(ctypes.c_void_p)
         status = self._library.aqd_run(
-            self._model,
-            index,
-            given.ctypes.data_as(ctypes.c_void_p),
-            count,
-            height,
-            width,
-            pointers,
+            self._model, index, pixels, count, height, width, pointers
         )
         if status:
             raise UserError(f'no memory for an image of {width} x {height}')

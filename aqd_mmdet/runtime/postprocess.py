@@ -86,23 +86,24 @@ def level_boxes(
     index = above[order]
     place, label = index // classes, index % classes
     prior, pixel = place % priors, place // priors
-    wide = corners(
-        post.decoder,
-        level,
-        by_place[1][place],
-        pixel // width,
-        pixel % width,
-        prior,
-    )
-    far = np.array([size[1], size[0]] * 2, np.int64) + post.margin
-    near = -max(post.margin, 0)
-    limited = np.clip(wide, near << GEOMETRY_BITS, far << GEOMETRY_BITS)
+    codes = by_place[1][place]
+    y, x = np.divmod(pixel, width)
     boxes = Boxes(
-        rounded(limited, GEOMETRY_BITS - BOX_BITS),
+        _limited(post, corners(post.decoder, level, codes, y, x, prior), size),
         label,
         last_ranks(post.scores, flat[index], factors[place]),
     )
     return boxes, flat[index]
+
+
+def _limited(
+    post: PostProcess, wide: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """Return edges inside the margin around an image, in 256ths of a pixel."""
+    far = np.array([size[1], size[0]] * 2, np.int64) + post.margin
+    near = -max(post.margin, 0)
+    limited = np.clip(wide, near << GEOMETRY_BITS, far << GEOMETRY_BITS)
+    return rounded(limited, GEOMETRY_BITS - BOX_BITS)
 
 
 def priors_of(decoder: Decoder, level: int) -> int:

@@ -88,7 +88,7 @@ def align(
         np.ndarray: int32 (N, C, bins, bins).
     """
     bins = stage.bins
-    made = np.zeros((len(boxes), len(maps[0]), bins, bins), np.int32)
+    means = np.zeros((len(boxes), len(maps[0]), bins, bins), np.int32)
     levels = levels_of(stage, boxes)
     for number, (box, level) in enumerate(zip(boxes, levels, strict=True)):
         codes, total = maps[level], 1
@@ -111,8 +111,8 @@ def align(
         window = codes[:, rows, columns].astype(np.int64)
         sums = down @ window @ across.T
         divisor = total << (2 * WEIGHT_BITS - MEAN_BITS)
-        made[number] = (2 * sums + divisor) // (2 * divisor)
-    return made
+        means[number] = (2 * sums + divisor) // (2 * divisor)
+    return means
 
 
 def refine(

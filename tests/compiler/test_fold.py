@@ -10,11 +10,18 @@ from aqd_mmdet.compiler.trace import trace
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import FixedPoint
-from tests.factories import MEAN, digits_config, normalised, pixels, started
+from tests.factories import (
+    MEAN,
+    digits_config,
+    narrow_program,
+    normalised,
+    pixels,
+    started,
+)
 
 
-def test_weights_are_stored_once_for_all_levels(compiled):
-    program = compiled().folded.program
+def test_weights_are_stored_once_for_all_levels():
+    program = narrow_program()
     convs = [op for op in program.ops if isinstance(op, ir.Convolution)]
     towers = [op for op in convs if op.weights == 'bbox_head.cls_convs.0.conv']
     assert len(towers) == 4
@@ -30,12 +37,12 @@ def test_weights_are_stored_once_for_all_levels(compiled):
     assert tables[0] != tables[1]
 
 
-def test_pyramid_additions_share_their_step(compiled):
-    program = compiled().folded.program
+def test_pyramid_additions_share_their_step():
+    program = narrow_program()
     adders = [op for op in program.ops if op.output.startswith('neck.adds.0')]
     sums = [op for op in adders if isinstance(op, ir.Add)]
-    made = {op.output: op for op in program.ops}
-    upsampled = [made[s.inputs[1]] for s in sums]
+    by_output = {op.output: op for op in program.ops}
+    upsampled = [by_output[s.inputs[1]] for s in sums]
     assert all(isinstance(op, ir.Upsample) for op in upsampled)
     # The second reads the first's sum as it is: same step, no rounding.
     assert upsampled[1].inputs[0] == sums[0].output

@@ -1,4 +1,7 @@
 import re
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
 
 import pytest
 from mmengine import load
@@ -22,6 +25,12 @@ MATRIX = [
 ]
 
 
+@cache
+def read(path: Path) -> Config:
+    """A config that several tests read and none changes."""
+    return Config.fromfile(path)
+
+
 def test_base_names_are_unique():
     # mim finds a config by its base name.
     names = [p.name for p in ALL]
@@ -30,7 +39,7 @@ def test_base_names_are_unique():
 
 @pytest.mark.parametrize('path', TYPED, ids=lambda p: p.stem)
 def test_every_config_can_be_read(path):
-    cfg = Config.fromfile(path)
+    cfg = read(path)
     assert cfg.model.type == 'aqd_mmdet.QuantizedDetector'
     # The hooks have keys of their own in default_hooks, so that a config's
     # custom_hooks do not replace them.
@@ -44,7 +53,7 @@ def test_every_config_can_be_read(path):
 
 @pytest.mark.parametrize('path', TYPED, ids=lambda p: p.stem)
 def test_every_config_matches_its_name(path):
-    cfg = Config.fromfile(path)
+    cfg = read(path)
     bits = re.search(r'_aqd-w(\d)a\1_|_(\d)bit$', path.stem)
     expected = int(bits[1] or bits[2]) if bits else 'float'
     assert cfg.model.bits == expected
@@ -57,8 +66,9 @@ def test_every_config_matches_its_name(path):
     (metadata,) = (m['Metadata'] for m in models if m['Name'] == path.stem)
     assert metadata['Bits'] == expected
     assert metadata['Epochs'] == cfg.train_cfg.max_epochs
-    cfg.model.backbone.init_cfg = None
-    layers = quantized_layers(MODELS.build(cfg.model)).values()
+    model = deepcopy(cfg.model)
+    model.backbone.init_cfg = None
+    layers = quantized_layers(MODELS.build(model)).values()
     weights = {layer.weight_quantizer.grid.bits for layer in layers}
     inputs = {
         layer.input_quantizer.grid.bits
@@ -106,7 +116,7 @@ def test_mixed_configs_are_short(path):
 @pytest.mark.parametrize('detector, depth, bits', MATRIX)
 def test_matrix(detector, depth, bits):
     name = f'aqd/{detector}_r{depth}_fpn_aqd-w{bits}a{bits}_1x_coco.py'
-    cfg = Config.fromfile(CONFIGS / name)
+    cfg = read(CONFIGS / name)
     assert cfg.model.bits == bits
     assert cfg.model.backbone.depth == depth
     assert cfg.model.backbone.frozen_stages == -1
@@ -119,14 +129,14 @@ def test_matrix(detector, depth, bits):
 @pytest.mark.parametrize('detector', DETECTORS)
 @pytest.mark.parametrize('bits', [8, 4, 3, 2])
 def test_front_doors(detector, bits):
-    cfg = Config.fromfile(CONFIGS / f'aqd/{detector}_{bits}bit.py')
+    cfg = read(CONFIGS / f'aqd/{detector}_{bits}bit.py')
     assert (cfg.model.backbone.depth, cfg.model.bits) == (50, bits)
     assert cfg.load_from == f'work_dirs/{detector}_fp/epoch_12.pth'
 
 
 @pytest.mark.parametrize('detector', DETECTORS)
 def test_float_front_door_follows_the_published_schedule(detector):
-    cfg = Config.fromfile(CONFIGS / f'aqd/{detector}_fp.py')
+    cfg = read(CONFIGS / f'aqd/{detector}_fp.py')
     assert cfg.model.bits == 'float'
     assert cfg.optim_wrapper.optimizer == dict(
         type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001

@@ -242,6 +242,8 @@ def test_labels_are_those_that_mmdet_numbers(
         data_prefix=dict(img=str(tmp_path)),
         metainfo=dict(classes=tuple(classes)),
         pipeline=[],
+        # To serialise would collect garbage, which takes a second.
+        serialize_data=False,
     )
     names = {entry['id']: entry['name'] for entry in entries}
     numbered = [names[i] for i in dataset.cat2label]

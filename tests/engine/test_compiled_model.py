@@ -20,9 +20,9 @@ def model(tmp_path_factory):
     detector = MODELS.build(cfg.model)
     data = dict(inputs=normalised(pixels(2, 3, 96, 96)))
     calibrate(detector, [data], mse_clip)
-    made = compile_detector(detector.eval(), cfg, lambda text: None)
+    compilation = compile_detector(detector.eval(), cfg, lambda text: None)
     path = tmp_path_factory.mktemp('aqd') / 'model.aqd'
-    file.save(made.compiled, path)
+    file.save(compilation.compiled, path)
     return path
 
 

@@ -58,13 +58,13 @@ def resume(kept: dict, now: dict, done: int = 8) -> list[str]:
         [CosineAnnealingLR(optimizer, **options), MultiStepLR(optimizer, [3])]
         for options in (kept, now)
     ]
-    told: list[str] = []
+    warnings: list[str] = []
     runner = SimpleNamespace(
         _resume=True,
         param_schedulers=schedules[1],
         train_loop=None,
         train_dataloader=range(4),
-        logger=SimpleNamespace(warning=told.append),
+        logger=SimpleNamespace(warning=warnings.append),
     )
     for schedule in schedules[0]:
         optimizer.step()
@@ -74,7 +74,7 @@ def resume(kept: dict, now: dict, done: int = 8) -> list[str]:
         meta=dict(epoch=2, iter=done),
     )
     EpochSeedHook().after_load_checkpoint(runner, checkpoint)
-    return told
+    return warnings
 
 
 def test_a_schedule_goes_on_as_it_was_begun():
@@ -86,8 +86,8 @@ def test_a_schedule_goes_on_as_it_was_begun():
 
 
 def test_a_part_of_an_epoch_is_told():
-    (told,) = resume(dict(T_max=10), dict(T_max=10), done=9)
-    assert 'epoch 3 begins anew' in told
+    (warning,) = resume(dict(T_max=10), dict(T_max=10), done=9)
+    assert 'epoch 3 begins anew' in warning
 
 
 def test_a_first_start_compares_nothing():

@@ -83,8 +83,10 @@ def test_an_option_that_nothing_reads(tmp_path, capsys):
         read(tmp_path, 'trian_dataloader.batch_size=3')
     cfg = read(tmp_path, 'data_root=data/there/')
     assert cfg.test_dataloader.dataset.data_root == 'data/here/'
-    told = capsys.readouterr().err
-    assert 'warning: --cfg-options data_root: data_root is a variable' in told
+    errors = capsys.readouterr().err
+    assert (
+        'warning: --cfg-options data_root: data_root is a variable' in errors
+    )
     read(tmp_path, 'test_dataloader.dataset.data_root=x', 'randomness.seed=3')
     assert 'warning' not in capsys.readouterr().err
 
@@ -94,8 +96,8 @@ def test_a_pipeline_that_nothing_reads(tmp_path, capsys):
     read(tmp_path)
     child.write_text("_base_ = './c.py'\ntest_pipeline = []\n")
     launch.read_config(launch.parser('').parse_args([str(child)]))
-    told = capsys.readouterr().err
-    assert 'warning: test_pipeline of the config is not the pipeline' in told
+    errors = capsys.readouterr().err
+    assert 'warning: test_pipeline of the config is not the pipeline' in errors
 
 
 def test_no_workers(tmp_path):

@@ -2,16 +2,16 @@
 
 import subprocess
 
-from tests.native import CSRC, ENGINE, compiled
+from tests.native import ENGINE, compile_sources, engine_sources
 
 
 def test_each_name_is_one_thing(tmp_path):
     """Types of one name that differ are undefined behaviour, which compilers
     see when they link."""
-    flags = ('-flto', '-Werror=odr', '-Werror=lto-type-mismatch')
-    objects = compiled(tmp_path, ENGINE, sorted(CSRC.glob('**/*.cpp')), flags)
+    flags = ('-O1', '-flto', '-Werror=odr', '-Werror=lto-type-mismatch')
+    objects = compile_sources(tmp_path, ENGINE, engine_sources(), flags)
     # To an object again: no code is made, which would take as long.
-    link = ['g++', '-O1', *flags, '-r', '-flinker-output=rel']
+    link = ['g++', *flags, '-r', '-flinker-output=rel']
     result = subprocess.run(
         [*link, *objects, '-o', tmp_path / 'all.o'],
         capture_output=True,

@@ -22,8 +22,8 @@ from aqd_mmdet.program import file
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.detector import Anchors, Sigmoid, Softmax
 from aqd_mmdet.runtime import Detector, reference
-from tests.factories import compile_narrow, detector
-from tests.native import CSRC
+from tests.factories import detector, narrow_program
+from tests.native import CSRC, engine_sources
 from tests.operators import two_stage, wide_convolution
 from tests.random_detectors import DECODERS, SCORES, random_detector
 
@@ -129,7 +129,7 @@ def built(tmp_path_factory):
         subprocess.run(
             [
                 *(build.cpp, '-std=c++17', '-fno-exceptions', '-fno-rtti'),
-                *(*flags, *sorted(CSRC.glob('**/*.cpp')), *build.sources),
+                *(*flags, *engine_sources(), *build.sources),
                 *(folder / 'cross.o', '-o', folder / 'cross'),
             ],
             check=True,
@@ -150,7 +150,7 @@ class Case(NamedTuple):
 
 def network(name: str, bits: int) -> Case:
     """A whole network on a small image."""
-    program = compile_narrow(18, bits, name).folded.program
+    program = narrow_program(bits, name)
     content = file.to_bytes(replace(detector(), program=program))
     values = torch.randint(0, 256, (1, 3, 64, 96)).to(torch.uint8).numpy()
     return Case(content, 0, program, values)
@@ -166,17 +166,19 @@ def operator(seed: int) -> Case:
 def cases() -> list[tuple[Case, dict[str, np.ndarray]]]:
     """Programs with what the reference makes of them."""
     networks = [('retinanet', 2), ('fcos', 3), ('retinanet', 4), ('fcos', 8)]
-    made = [network(*each) for each in networks]
-    made += [operator(seed) for seed in range(100)]
-    return [(case, reference.run(case.program, case.values)) for case in made]
+    programs = [network(*each) for each in networks]
+    programs += [operator(seed) for seed in range(100)]
+    return [
+        (case, reference.run(case.program, case.values)) for case in programs
+    ]
 
 
 def packed(case: Case) -> bytes:
     """A case as cross.c reads it, with its channels innermost."""
     count, _, height, width = case.values.shape
-    given = np.ascontiguousarray(case.values.transpose(0, 2, 3, 1)).tobytes()
-    sizes = (len(case.content), case.index, count, height, width, len(given))
-    return JOB.pack(*sizes) + case.content + given
+    pixels = np.ascontiguousarray(case.values.transpose(0, 2, 3, 1)).tobytes()
+    sizes = (len(case.content), case.index, count, height, width, len(pixels))
+    return JOB.pack(*sizes) + case.content + pixels
 
 
 def test_all_programs_are_the_references(target, built):
@@ -209,12 +211,12 @@ def test_boxes_are_pythons(target, built):
     jobs, expected = [], []
     for seed, (decoder, scores) in enumerate(product(DECODERS, SCORES)):
         stages = 2 if (decoder, scores) in PROPOSALS else 0
-        made = random_detector(seed, decoder, scores, stages, seed % 2 > 0)
+        compiled = random_detector(seed, decoder, scores, stages, seed % 2 > 0)
         image = rng.choice([0, 99, 255], (20, 30, 3)).astype(np.uint8)
-        content = file.to_bytes(made)
+        content = file.to_bytes(compiled)
         sizes = (len(content), -1, 1, 20, 30, image.size)
         jobs.append(JOB.pack(*sizes) + content + image.tobytes())
-        boxes, labels, found = Detector(made, run=reference.run)(image)
+        boxes, labels, found = Detector(compiled, run=reference.run)(image)
         values = np.column_stack([boxes, labels, found]).astype('<i4')
         expected.append(struct.pack('<i', len(values)) + values.tobytes())
     result = subprocess.run(

@@ -32,10 +32,10 @@ def check(compiled: CompiledDetector, image: np.ndarray) -> Detections:
     """Detect in both ways and return what is found."""
     found = Detector(compiled, threads=2)(image)
     expected = in_python(compiled, image)
-    for values, right in zip(found, expected, strict=True):
-        assert values.dtype == right.dtype
-        assert values.shape == right.shape
-        assert np.array_equal(values, right)
+    for values, wanted in zip(found, expected, strict=True):
+        assert values.dtype == wanted.dtype
+        assert values.shape == wanted.shape
+        assert np.array_equal(values, wanted)
     return found
 
 
@@ -48,8 +48,8 @@ sizes = st.tuples(st.integers(1, 30), st.integers(1, 30))
 @settings(deadline=None, max_examples=25)
 @given(seed=seeds, size=sizes, wild=st.booleans())
 def test_boxes_are_pythons(decoder, scores, seed, size, wild):
-    made = random_detector(seed, decoder, scores, wild=wild)
-    check(read_back(made), noise(seed, *size))
+    compiled = random_detector(seed, decoder, scores, wild=wild)
+    check(read_back(compiled), noise(seed, *size))
 
 
 @pytest.mark.parametrize('scores', [Sigmoid, Softmax])
@@ -57,8 +57,8 @@ def test_boxes_are_pythons(decoder, scores, seed, size, wild):
 @settings(deadline=None, max_examples=40)
 @given(seed=seeds, size=sizes, wild=st.booleans())
 def test_boxes_of_regions_are_pythons(scores, stages, seed, size, wild):
-    made = random_detector(seed, Anchors, scores, stages, wild)
-    check(read_back(made), noise(seed, *size))
+    compiled = random_detector(seed, Anchors, scores, stages, wild)
+    check(read_back(compiled), noise(seed, *size))
 
 
 def test_random_detectors_find_something():
@@ -90,14 +90,14 @@ def test_extreme_sizes(size, stretch, whole):
 
 @pytest.mark.parametrize('scores', SCORES)
 def test_a_large_level_is_shared_among_threads(scores):
-    made = random_detector(4, Anchors, scores)
+    compiled = random_detector(4, Anchors, scores)
     side = 600
-    pre = replace(made.preprocess, short=side, long=side, whole=True)
-    post = replace(made.postprocess, candidates=500, total=900, keep=400)
-    made = replace(made, preprocess=pre, postprocess=post)
+    pre = replace(compiled.preprocess, short=side, long=side, whole=True)
+    post = replace(compiled.postprocess, candidates=500, total=900, keep=400)
+    compiled = replace(compiled, preprocess=pre, postprocess=post)
     # As many logits as several threads rank, of which many tie.
-    assert side * side * len(made.labels) > 2**19
-    check(read_back(made), noise(2, side // 2, side))
+    assert side * side * len(compiled.labels) > 2**19
+    check(read_back(compiled), noise(2, side // 2, side))
 
 
 def test_rows_may_be_apart_or_upside_down():
@@ -110,8 +110,8 @@ def test_rows_may_be_apart_or_upside_down():
     )
     for view in views:
         expected = runner(view.copy())
-        for values, right in zip(runner(view), expected, strict=True):
-            assert np.array_equal(values, right)
+        for values, wanted in zip(runner(view), expected, strict=True):
+            assert np.array_equal(values, wanted)
 
 
 def test_a_batch_is_its_images():
@@ -123,26 +123,26 @@ def test_a_batch_is_its_images():
         found = runner(images)
         assert isinstance(found, list) and len(found) == 3
         for one, image in zip(found, images, strict=True):
-            for values, right in zip(one, runner(image), strict=True):
-                assert np.array_equal(values, right)
+            for values, wanted in zip(one, runner(image), strict=True):
+                assert np.array_equal(values, wanted)
         assert runner([]) == []
         with pytest.raises(UserError, match='photo 1: expected uint8'):
             runner([images[0], images[1] / 2], 'photo')
 
 
 def test_threads_find_the_same():
-    made = read_back(random_detector(7, Anchors, Softmax, 2))
+    compiled = read_back(random_detector(7, Anchors, Softmax, 2))
     images = [noise(i, 25, 30) for i in range(8)]
-    expected = [in_python(made, image) for image in images]
+    expected = [in_python(compiled, image) for image in images]
     same = [False] * 8
 
     def work(number: int) -> None:
-        runner = Detector(made, threads=1 + number % 3)
+        runner = Detector(compiled, threads=1 + number % 3)
         same[number] = all(
             np.array_equal(x, y)
             for _ in range(10)
-            for image, right in zip(images, expected, strict=True)
-            for x, y in zip(runner(image), right, strict=True)
+            for image, wanted in zip(images, expected, strict=True)
+            for x, y in zip(runner(image), wanted, strict=True)
         )
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]

@@ -46,8 +46,8 @@ def test_without_the_engine_the_reference_runs(model, monkeypatch):
     with pytest.warns(RuntimeWarning, match='the engine is not built'):
         slow = Detector(model)
     assert slow.run is reference.run
-    for found, right in zip(slow(picture()), expected, strict=True):
-        assert np.array_equal(found, right)
+    for found, wanted in zip(slow(picture()), expected, strict=True):
+        assert np.array_equal(found, wanted)
 
 
 def test_it_imports_neither_torch_nor_mmdet(model):

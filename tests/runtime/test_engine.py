@@ -3,32 +3,49 @@
 import os
 import signal
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
-import torch
 
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import Multipliers
 from aqd_mmdet.runtime import reference
 from tests import kernels
-from tests.factories import compile_narrow, detector, engine_of
+from tests.factories import detector, engine_of, narrow_program
 
 
-@pytest.mark.parametrize(
-    ('name', 'bits'),
-    [*(('retinanet', bits) for bits in (2, 3, 4, 8)), ('fcos', 2)],
+class Case(NamedTuple):
+    """A program, images (N, 3, H, W) and what the reference makes of them."""
+
+    program: ir.Program
+    images: list[np.ndarray]
+    expected: list[dict[str, np.ndarray]]
+
+
+@pytest.fixture(
+    scope='module',
+    params=[*((bits, 'retinanet') for bits in (2, 3, 4, 8)), (2, 'fcos')],
+    ids=str,
 )
+def network(request) -> Case:
+    program = narrow_program(*request.param)
+    rng = np.random.default_rng(0)
+    images = [
+        rng.integers(0, 256, shape, np.uint8)
+        for shape in [(1, 3, 64, 96), (3, 3, 96, 32), (1, 3, 64, 96)]
+    ]
+    return Case(program, images, [reference.run(program, x) for x in images])
+
+
 @pytest.mark.parametrize('isa', kernels.names())
-def test_networks_are_the_references(name, bits, isa, monkeypatch):
+def test_networks_are_the_references(network, isa, monkeypatch):
     monkeypatch.setenv('AQD_ISA', isa)
-    program = compile_narrow(18, bits, name).folded.program
+    program = network.program
     runner = engine_of(replace(detector(), program=program), 3)
-    for shape in [(1, 3, 64, 96), (3, 3, 96, 32), (1, 3, 64, 96)]:
-        pixels = torch.randint(0, 256, shape).to(torch.uint8).numpy()
-        expected = reference.run(program, pixels)
-        found = runner.run(program, pixels)
+    for image, expected in zip(network.images, network.expected, strict=True):
+        found = runner.run(program, image)
         assert found.keys() == expected.keys()
         for tensor, values in expected.items():
             assert np.array_equal(found[tensor], values)

@@ -144,20 +144,20 @@ def changed(old: str, new: str) -> bytes:
     ],
 )
 def test_what_is_refused_is_a_sentence(old, new, message):
-    status, told = load(changed(old, new))
+    status, refusal = load(changed(old, new))
     if message is None:
-        assert (status, told) == (0, '')
+        assert (status, refusal) == (0, '')
         return
-    assert message in told
-    assert re.fullmatch(r'.+: expected .+, found .+', told)
+    assert message in refusal
+    assert re.fullmatch(r'.+: expected .+, found .+', refusal)
 
 
 def test_bytes_that_are_no_text_are_no_json():
     text, data = sections(file.to_bytes(detector()))
     for wrong in (b'\xff', b'\xc0\x80', b'\xed\xa0\x80', b'\xf4\x90\x80\x80'):
         broken = text.replace(b'"labels":["', b'"labels":["' + wrong)
-        status, told = load(signed(broken, data))
-        assert (status, told[:30]) == (1, 'section JSON: expected JSON, f')
+        status, refusal = load(signed(broken, data))
+        assert (status, refusal[:30]) == (1, 'section JSON: expected JSON, f')
 
 
 def test_keys_and_names_may_be_written_with_escapes():
@@ -172,8 +172,8 @@ def test_a_large_scale_is_a_number():
 
 
 def test_a_stage_of_other_outputs_is_refused():
-    made = random_detector(2, Anchors, Sigmoid, 1)
-    content = file.to_bytes(made)
+    compiled = random_detector(2, Anchors, Sigmoid, 1)
+    content = file.to_bytes(compiled)
     assert load(content) == (0, '')
     text, data = sections(content)
     tree = json.loads(text)
@@ -189,9 +189,9 @@ def test_a_stage_of_other_outputs_is_refused():
         )  # fmt: skip
     else:
         windows[0].update(padding=[1, 1])
-    status, told = load(signed(json.dumps(tree).encode(), data))
+    status, refusal = load(signed(json.dumps(tree).encode(), data))
     assert status == 0
-    assert told.startswith('stage 0: expected outputs of 1 x 1, found ')
+    assert refusal.startswith('stage 0: expected outputs of 1 x 1, found ')
 
 
 def test_options_are_checked():
@@ -203,13 +203,13 @@ def test_options_are_checked():
             threads,
             isa,
         )
-        model, told = ctypes.c_void_p(), ctypes.create_string_buffer(300)
+        model, buffer = ctypes.c_void_p(), ctypes.create_string_buffer(300)
         status = engine.library().aqd_load(
             content, ctypes.c_size_t(len(content)), ctypes.byref(options),
-            ctypes.byref(model), told, ctypes.c_size_t(300),
+            ctypes.byref(model), buffer, ctypes.c_size_t(300),
         )  # fmt: skip
         engine.library().aqd_free(model)
-        return status, told.value.decode()
+        return status, buffer.value.decode()
 
     names = engine.instruction_sets()
     assert names[-1] == 'portable'

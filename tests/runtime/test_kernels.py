@@ -17,9 +17,9 @@ from tests.operators import program_of, run_program, wide_convolution
 @given(seed=st.integers(0, 9999))
 @settings(max_examples=150, deadline=None)
 def test_wide_convolutions_of_the_engine(seed):
-    program, given = wide_convolution(seed)
-    expected = reference.run(program, given)
-    found = run_program(program, given)
+    program, region = wide_convolution(seed)
+    expected = reference.run(program, region)
+    found = run_program(program, region)
     for name, values in expected.items():
         assert np.array_equal(found[name], values)
 
@@ -52,11 +52,11 @@ def test_few_bits_of_many_channels(seed):
     if min(op.size({'x': size})) < 1:
         return
     weights = {'w': ir.Weights.of(levels * 2 + 1 - 2**bits, bits)}
-    program, given = program_of(
+    program, region = program_of(
         op, [x], weights, codes=ir.Grid(0, 2**codes - 1)
     )
-    expected = reference.run(program, given)
-    found = run_program(program, given)
+    expected = reference.run(program, region)
+    found = run_program(program, region)
     assert np.array_equal(found['y'], expected['y'])
 
 
@@ -87,14 +87,14 @@ def test_windows_of_nine_codes(seed):
         'y', ('x',), int(outs), ir.INT32, (3, 3), (1, 1),
         tuple(rng.integers(0, 3, 2).tolist()), (1, 1), 'w', 1,
     )  # fmt: skip
-    program, given = program_of(
+    program, region = program_of(
         op,
         [x.astype(np.int8 if low else np.uint8)],
         {'w': ir.Weights.of(weights, bits)},
         codes=ir.Grid(int(low), int(high)),
     )
-    expected = reference.run(program, given)
-    found = run_program(program, given)
+    expected = reference.run(program, region)
+    found = run_program(program, region)
     assert np.array_equal(found['y'], expected['y'])
 
 
@@ -106,8 +106,8 @@ def test_sums_that_dividing_them_by_64_leaves_whole():
         op = ir.Convolution(
             'y', ('x',), 1, ir.INT32, (3, 3), (1, 1), (0, 0), (1, 1), 'w', 1
         )
-        program, given = program_of(op, [x], {'w': ir.Weights.of(weights, 8)})
-        found = run_program(program, given)['y']
+        program, region = program_of(op, [x], {'w': ir.Weights.of(weights, 8)})
+        found = run_program(program, region)['y']
         assert (np.abs(found) == 255 * 127 * 9 * channels).all()
     assert 255 * 127 * 9 * 115 < 2**25 < 255 * 127 * 9 * 116
 
@@ -146,10 +146,10 @@ def test_shifted_numbers_at_the_edge_of_32_bits(beyond, shift, grid):
                 'y', ('x',), channels, ir.INT32, one, one, (0, 0), one, 'w', 1
             )
             ops = [sums, replace(last, inputs=('y',))]
-        program, given = program_of(
+        program, region = program_of(
             ops[0], [x.astype(np.int8)], weights, tuple(ops[1:]),
             ir.Grid(-127, 127),
         )  # fmt: skip
-        found = run_program(program, given)
-        expected = reference.run(program, given)
+        found = run_program(program, region)
+        expected = reference.run(program, region)
         assert np.array_equal(found['z'], expected['z'])

@@ -155,14 +155,14 @@ def test_boxes_are_mmdets(count, agnostic):
     corners = rng.integers(0, 150 * 256, (80, 2, 2))
     boxes = np.concatenate([corners.min(1), corners.max(1) + 256], 1)
     deltas = 4 if agnostic else 4 * CLASSES
-    made = [
+    outputs = [
         (
             np.round(rng.normal(0, 2, (80, CLASSES + 1)) / LOGITS),
             np.round(rng.normal(0, 0.6, (80, deltas)) / CODES),
         )
         for _ in range(count)
     ]
-    calls = iter(made)
+    calls = iter(outputs)
 
     def run(program, averages):
         assert averages.shape == (80, 4, 7, 7)
@@ -174,7 +174,7 @@ def test_boxes_are_mmdets(count, agnostic):
     found = regions.detect_regions(
         second_stage(*stages), [maps] * count, boxes, SIZE, run
     )
-    head, again = roi_head(count, agnostic), iter(made)
+    head, again = roi_head(count, agnostic), iter(outputs)
 
     def forward(*args, **kwargs):
         logits, codes = (torch.from_numpy(x).float() for x in next(again))

@@ -1,7 +1,11 @@
 """Files that are whole, extreme and damaged, under sanitizers."""
 
+import struct
+import subprocess
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import pytest
 
@@ -12,24 +16,69 @@ from aqd_mmdet.program.detector import (
 )
 from tests import kernels
 from tests.damage import EXAMPLES, changed_files, mutated
-from tests.factories import compile_narrow, detector
+from tests.factories import detector, narrow_program
+from tests.native import build_program
 from tests.random_detectors import DECODERS, SCORES, random_detector
+from tests.random_programs import RandomProgram
+
+
+@pytest.fixture(scope='module')
+def replay_program(tmp_path_factory) -> Path:
+    """A program in C that loads and runs files."""
+    flags = ('-fsanitize=address,undefined', '-fno-sanitize-recover=all')
+    return build_program(tmp_path_factory.mktemp('replay'), 'replay.c', flags)
+
+
+@pytest.fixture
+def replay(replay_program, tmp_path) -> Callable[[Iterable[bytes]], list[int]]:
+    """Says how many of some files can be loaded, run and detected with."""
+
+    def run(contents: Iterable[bytes]) -> list[int]:
+        corpus = tmp_path / 'corpus'
+        # One file of all: a length before each.
+        packed = (struct.pack('<Q', len(c)) + c for c in contents)
+        corpus.write_bytes(b''.join(packed))
+        result = subprocess.run(
+            [replay_program, corpus], capture_output=True, text=True
+        )
+        assert result.returncode == 0, result.stderr[-2000:]
+        return [int(count) for count in result.stdout.split()]
+
+    return run
+
+
+@pytest.fixture(scope='module')
+def damaged_networks() -> list[bytes]:
+    """Two whole files, a small one and one of many operators, and changes of
+    them."""
+    small = file.to_bytes(detector())
+    large = file.to_bytes(replace(detector(), program=narrow_program()))
+    return [
+        *(small, large),
+        *(mutated(small, seed) for seed in range(1500)),
+        *(mutated(large, seed) for seed in range(40)),
+    ]
 
 
 @pytest.mark.parametrize('isa', kernels.names())
-def test_sanitizers_find_nothing(replay, isa, monkeypatch):
+def test_nothing_in_damaged_networks(
+    replay, damaged_networks, isa, monkeypatch
+):
     monkeypatch.setenv('AQD_ISA', isa)
-    small = file.to_bytes(detector())
-    program = compile_narrow(18, 2).folded.program
-    whole = file.to_bytes(replace(detector(), program=program))
-    contents = [small, whole]
-    contents += [mutated(small, seed) for seed in range(1500)]
-    contents += [mutated(whole, seed) for seed in range(40)]
-    loaded, ran, detected = replay(contents)
-    assert 1 <= detected <= ran <= loaded < len(contents)
+    loaded, ran, detected = replay(damaged_networks)
+    assert 1 <= detected <= ran <= loaded < len(damaged_networks)
 
 
-def test_sanitizers_find_nothing_in_detection(replay):
+def test_nothing_in_random_programs(replay):
+    """Memory and arithmetic of the kernels that this machine prefers."""
+    programs = [RandomProgram(seed).program() for seed in range(40)]
+    contents = [
+        file.to_bytes(replace(detector(), program=each)) for each in programs
+    ]
+    assert replay(contents)[0] == len(programs)
+
+
+def test_nothing_in_detection(replay):
     contents = [file.to_bytes(example) for example in EXAMPLES]
     # Numbers at the ends of their ranges.
     contents += [

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -27,7 +27,8 @@ from aqd_mmdet.program.detector import (
 from aqd_mmdet.runtime import Detections, Detector
 from aqd_mmdet.runtime.engine import Engine
 from tests import kernels
-from tests.factories import compile_narrow, detector, noise
+from tests.factories import detector, narrow_program, noise
+from tests.native import build_program
 from tests.random_detectors import random_detector
 
 THREADS, CALLS = 8, 200
@@ -42,19 +43,17 @@ EXAMPLES = {
 }
 
 
-@cache
 def network() -> CompiledDetector:
     """A detector of many operators, whose boxes are none."""
-    program = compile_narrow(18, 2).folded.program
-    return replace(detector(), program=program)
+    return replace(detector(), program=narrow_program())
 
 
 def in_threads(work: Callable[[int], bool], count: int = THREADS) -> None:
     """Call work(number) in threads of their own; each shall return true."""
-    right = [False] * count
+    passed = [False] * count
 
     def run(number: int) -> None:
-        right[number] = work(number)
+        passed[number] = work(number)
 
     threads = [
         # Those that hang shall not keep the tests from ending.
@@ -66,7 +65,7 @@ def in_threads(work: Callable[[int], bool], count: int = THREADS) -> None:
     end = time.monotonic() + LIMIT
     for thread in threads:
         thread.join(max(0, end - time.monotonic()))
-    assert right == [True] * count
+    assert passed == [True] * count
 
 
 def are_same(found: Detections, expected: Detections) -> bool:
@@ -102,18 +101,18 @@ def test_one_engine_runs_in_many_threads(threads):
     whole = network()
     runner = Engine(whole, file.to_bytes(whole), threads)
     shapes = [(1, 3, 64, 96), (2, 3, 32, 32), (1, 3, 96, 32)]
-    given = [
+    batches = [
         torch.randint(0, 256, shape).to(torch.uint8).numpy()
         for shape in shapes
     ]
-    alone = [runner.run(whole.program, pixels) for pixels in given]
+    alone = [runner.run(whole.program, pixels) for pixels in batches]
 
     def work(number: int) -> bool:
         # In turn with others, and again and again with one of its own.
         turns = [*(number + k for k in range(30)), *[number] * 10]
         for turn in turns:
-            expected = alone[turn % len(given)]
-            found = runner.run(whole.program, given[turn % len(given)])
+            expected = alone[turn % len(batches)]
+            found = runner.run(whole.program, batches[turn % len(batches)])
             if not all(
                 np.array_equal(found[name], values)
                 for name, values in expected.items()
@@ -131,10 +130,10 @@ def test_a_fork_detects_while_threads_do():
     is_over = threading.Event()
 
     def work(number: int) -> bool:
-        right = True
-        while right and not is_over.is_set():
-            right = finds_the_same(runner, images, alone, number, 10)
-        return right
+        same = True
+        while same and not is_over.is_set():
+            same = finds_the_same(runner, images, alone, number, 10)
+        return same
 
     def fork(number: int) -> bool:
         codes = []
@@ -170,13 +169,13 @@ def detect_and_leave(
 def test_a_call_does_not_wait_for_another():
     whole = network()
     runner = Engine(whole, file.to_bytes(whole), 1)
-    few, many = (np.zeros((n, 3, 64, 96), np.uint8) for n in (1, 1000))
-    runner.run(whole.program, few)
-    thread = threading.Thread(target=runner.run, args=(whole.program, many))
+    single, batch = (np.zeros((n, 3, 64, 96), np.uint8) for n in (1, 1000))
+    runner.run(whole.program, single)
+    thread = threading.Thread(target=runner.run, args=(whole.program, batch))
     thread.start()
     times = [time.monotonic()]
     while thread.is_alive():
-        runner.run(whole.program, few)
+        runner.run(whole.program, single)
         times.append(time.monotonic())
     assert max(np.diff(times)) < (times[-1] - times[0]) / 2
 
@@ -200,6 +199,14 @@ def test_memory_is_that_of_the_calls_that_run_at_a_time():
     # Of a pixel its bytes, and six numbers of 32 bits that leave the network.
     each = (3 + 24) * side**2
     assert use() - before < (most - 0.5) * each
+
+
+@pytest.fixture(scope='module')
+def threads_program(tmp_path_factory) -> Path:
+    """A program in C whose threads use one model, built with
+    ThreadSanitizer."""
+    folder = tmp_path_factory.mktemp('threads')
+    return build_program(folder, 'threads.c', ('-fsanitize=thread',))
 
 
 @pytest.mark.parametrize('isa', kernels.names())

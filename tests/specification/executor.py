@@ -57,10 +57,10 @@ def detect(detector: of.Detector, image: Integers) -> Detections:
     kept = candidates(detector, outputs, size)
     if detector.regions:
         kept = refine(detector, outputs, kept, size)
-    given = image.shape[:2]
+    original = image.shape[:2]
     edges = np.array([each.edges for each in kept], np.int64).reshape(-1, 4)
     return Detections(
-        back(edges, size, (given[0], given[1])),
+        back(edges, size, (original[0], original[1])),
         np.array([each.label for each in kept], np.int64),
         np.array([each.shown for each in kept], np.int64),
     )
@@ -258,10 +258,10 @@ def overlaps(a: Integers, b: Integers, overlap: int) -> bool:
     return shared << 16 > overlap * (areas - shared)
 
 
-def back(edges: Integers, size: Size, given: Size) -> Integers:
+def back(edges: Integers, size: Size, original: Size) -> Integers:
     """Edges of the resized image as edges of the given one (7.5)."""
     to = sides(size)
-    taken = (2 * edges * sides(given) + to) // (2 * to)
+    taken = (2 * edges * sides(original) + to) // (2 * to)
     return np.clip(taken, -(1 << 31), (1 << 31) - 1)
 
 
@@ -319,9 +319,9 @@ def look_at(
     for edges in regions.tolist():
         n = level_of(stage, edges)
         read = averages(stage, maps[n], stage.strides[n], edges)
-        made = run(stage.program, read)
-        logits.append(made[0][0].ravel())
-        codes.append(made[1][0].ravel())
+        outputs = run(stage.program, read)
+        logits.append(outputs[0][0].ravel())
+        codes.append(outputs[1][0].ravel())
     return np.stack(logits), np.stack(codes)
 
 

@@ -37,9 +37,9 @@ def run(program: of.Program, image: Integers) -> list[list[Integers]]:
     tensors = {'image': image}
     for op in program.ops:
         inputs = [tensors[name] for name in op.inputs]
-        made = operate(op, inputs, program)
-        demand(all(1 <= n <= 65536 for n in made.shape[1:]), 'a tensor')
-        tensors[op.output] = made
+        values = operate(op, inputs, program)
+        demand(all(1 <= n <= 65536 for n in values.shape[1:]), 'a tensor')
+        tensors[op.output] = values
     return [
         [tensors[name] for name in output.tensors]
         for output in program.outputs
@@ -66,10 +66,10 @@ def operate(
             x = x - np.array(op.zero).reshape(-1, 1, 1)
             return convolve(op, x, program.weights[op.weights].codes())
         case of.MaxPool():
-            made = np.full((len(x), *window_size(op, x)), lo)
+            largest = np.full((len(x), *window_size(op, x)), lo)
             for _, _, taps in windows(op, x, lo):
-                made = np.maximum(made, taps)
-            return made
+                largest = np.maximum(largest, taps)
+            return largest
         case of.Requantize():
             return requantize(x.T, op.multipliers, lo, hi).T
         case of.Add():
@@ -155,11 +155,11 @@ def windows(
 def convolve(op: of.Convolution, x: Integers, weights: Integers) -> Integers:
     height, width = window_size(op, x)
     groups, inner = op.groups, len(x) // op.groups
-    made = np.zeros((groups, op.channels // groups, height * width), np.int64)
+    sums = np.zeros((groups, op.channels // groups, height * width), np.int64)
     for v, u, taps in windows(op, x, 0):
         w = weights[:, :, v, u].reshape(groups, -1, inner)
-        made += w @ taps.reshape(groups, inner, -1)
-    return made.reshape(op.channels, height, width)
+        sums += w @ taps.reshape(groups, inner, -1)
+    return sums.reshape(op.channels, height, width)
 
 
 # Section 6: from bytes to the network's image
@@ -186,10 +186,10 @@ def network_image(
         pixels = pixels[::-1]
     framed = (how.long, how.long) if how.whole else size
     rows, columns = ((n + stride - 1) // stride * stride for n in framed)
-    made = np.empty((3, rows, columns), np.int64)
-    made[:] = np.array(how.fill).reshape(3, 1, 1)
-    made[:, : size[0], : size[1]] = pixels
-    return made, size
+    frame = np.empty((3, rows, columns), np.int64)
+    frame[:] = np.array(how.fill).reshape(3, 1, 1)
+    frame[:, : size[0], : size[1]] = pixels
+    return frame, size
 
 
 def resized_size(how: of.PreProcess, h: int, w: int) -> Size:

@@ -155,9 +155,9 @@ def group_norm(rng: Rng) -> Made:
 def lookup(rng: Rng) -> Made:
     count, first = int(rng.integers(1, 200)), int(rng.integers(-128, 128))
     x = numbers(rng, (2, 3, *pair(rng, 1, 5)), first, first + count - 1)
-    made = grid(rng)
-    table = numbers(rng, (count,), made.lo, made.hi).astype(np.int32)
-    op = ir.Lookup('y', ('x',), 3, made, table, first)
+    codes = grid(rng)
+    table = numbers(rng, (count,), codes.lo, codes.hi).astype(np.int32)
+    op = ir.Lookup('y', ('x',), 3, codes, table, first)
     return op, [x.astype(np.int16)], {}
 
 

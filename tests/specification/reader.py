@@ -71,8 +71,8 @@ def _build(kind: Any, value: Any, data: bytes, where: str) -> Any:
         return [_build(parts[0], v, data, where) for v in value]
     if is_dataclass(kind) or issubclass(kind, Kinds):
         return _record(kind, value, data, where)
-    right = (int, float) if kind is float else (kind,)
-    _demand(type(value) in right, f'{where} is no {kind.__name__}')
+    accepted = (int, float) if kind is float else (kind,)
+    _demand(type(value) in accepted, f'{where} is no {kind.__name__}')
     return value
 
 

@@ -59,30 +59,32 @@ def number(text: str) -> int:
 @cache
 def files() -> list[bytes]:
     """Small files, with all that the table names."""
-    made = [detector(), roomy(), regions()]
-    made += [
+    detectors = [detector(), roomy(), regions()]
+    detectors += [
         random_detector(seed, decoder, Product, wild=True)
         for decoder in (Anchors, Cells, Points, Exponents, Bins)
         for seed in range(8)
     ]
-    made += [random_detector(seed, Anchors, Softmax, 1) for seed in range(4)]
-    return [file.to_bytes(each) for each in made]
+    detectors += [
+        random_detector(seed, Anchors, Softmax, 1) for seed in range(4)
+    ]
+    return [file.to_bytes(each) for each in detectors]
 
 
 def roomy() -> CompiledDetector:
     """With a window and a frame that leave room, and a curve of one limit."""
-    made = random_detector(1, Anchors, Sigmoid)
+    compiled = random_detector(1, Anchors, Sigmoid)
     pool = ir.MaxPool(
-        'pool', ('p',), 3, made.program.ops[0].grid, (255, 255), (1, 1),
+        'pool', ('p',), 3, compiled.program.ops[0].grid, (255, 255), (1, 1),
         (0, 0), (255, 255),
     )  # fmt: skip
-    ops = (*made.program.ops, pool)
+    ops = (*compiled.program.ops, pool)
     exp = replace(curve([1] * 4), first=-1)
-    post = made.postprocess
+    post = compiled.postprocess
     return replace(
-        made,
-        program=replace(made.program, ops=ops),
-        preprocess=replace(made.preprocess, short=1, long=2**14),
+        compiled,
+        program=replace(compiled.program, ops=ops),
+        preprocess=replace(compiled.preprocess, short=1, long=2**14),
         postprocess=replace(
             post,
             margin=0,
@@ -99,8 +101,8 @@ def regions() -> CompiledDetector:
         if random_detector(seed, Anchors, Sigmoid, 1).regions.stages[0].bins
         == 1
     )
-    made = random_detector(seed, Anchors, Sigmoid, 1)
-    stage = made.regions.stages[0]
+    compiled = random_detector(seed, Anchors, Sigmoid, 1)
+    stage = compiled.regions.stages[0]
     first, codes, *others = stage.program.ops
     ops = (
         first,
@@ -113,8 +115,8 @@ def regions() -> CompiledDetector:
         ),
     )
     stage = replace(stage, program=replace(stage.program, ops=ops))
-    how = replace(made.regions, stages=(stage,), exp=curve([1] * 3))
-    return replace(made, regions=how)
+    how = replace(compiled.regions, stages=(stage,), exp=curve([1] * 3))
+    return replace(compiled, regions=how)
 
 
 BY_KEYS = {

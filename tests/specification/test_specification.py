@@ -41,8 +41,8 @@ sizes = st.tuples(st.integers(1, 30), st.integers(1, 30))
 def noise(seed: int, *size: int) -> np.ndarray:
     """Pixels of few values, so that ranks tie."""
     rng = np.random.default_rng(seed)
-    few = rng.integers(0, 256, rng.integers(2, 8))
-    return few[rng.integers(0, len(few), (*size, 3))].astype(np.uint8)
+    values = rng.integers(0, 256, rng.integers(2, 8))
+    return values[rng.integers(0, len(values), (*size, 3))].astype(np.uint8)
 
 
 def check(
@@ -63,10 +63,10 @@ def check(
     raw = network.run(read.program, pixels)
     for run in (None, reference.run):
         detector = Detector(compiled, 1, run)
-        for found, right in zip(detector(image), expected, strict=True):
-            assert np.array_equal(found, right)
-        made = detector.run(compiled.program, pixels[None].astype(np.uint8))
-        compare(read.program, made, 0, raw)
+        for found, wanted in zip(detector(image), expected, strict=True):
+            assert np.array_equal(found, wanted)
+        outputs = detector.run(compiled.program, pixels[None].astype(np.uint8))
+        compare(read.program, outputs, 0, raw)
     return read, len(expected.labels)
 
 
@@ -105,8 +105,10 @@ def test_heads(decoder, scores):
 
     def same(seed, size, wild):
         image = noise(seed, *size)
-        made = random_detector(seed, DECODER[decoder], SCORE[scores], 0, wild)
-        read, found = check(made, image)
+        compiled = random_detector(
+            seed, DECODER[decoder], SCORE[scores], 0, wild
+        )
+        read, found = check(compiled, image)
         assert name_of(read.postprocess.decoder) == decoder
         assert name_of(read.postprocess.scores) == scores
         seen.append(found)
@@ -122,12 +124,12 @@ def test_second_stages(stages, scores):
 
     def same(seed, size, wild):
         image = noise(seed, *size)
-        made = random_detector(seed, Anchors, scores, stages, wild)
-        read, found = check(made, image)
+        compiled = random_detector(seed, Anchors, scores, stages, wild)
+        read, found = check(compiled, image)
         assert len(read.regions.stages) == stages
         for stage in read.regions.stages:
-            made = {op.output: op for op in stage.program.ops}
-            codes = made[stage.program.outputs[1].tensors[0]]
+            by_output = {op.output: op for op in stage.program.ops}
+            codes = by_output[stage.program.outputs[1].tensors[0]]
             shared = codes.channels < 4 * len(read.labels)
             seen.append((found > 0, shared, stage.samples > 0))
 
@@ -139,35 +141,35 @@ def test_second_stages(stages, scores):
 
 @pytest.mark.parametrize('scores', kinds('### Scores'))
 def test_ranks_that_are_the_threshold(scores):
-    made = random_detector(0, Anchors, SCORE[scores])
+    compiled = random_detector(0, Anchors, SCORE[scores])
     image = noise(0, 20, 30)
-    read = reader.read(file.to_bytes(made))
+    read = reader.read(file.to_bytes(compiled))
     pixels, size = network.network_image(read.preprocess, 4, image)
     raw = network.run(read.program, pixels)
-    post = made.postprocess
+    post = compiled.postprocess
     last = executor.candidates(read, raw, size)[-1]
     limits = [replace(post, threshold=int(last.chosen))]
     if scores == 'Product':
         least = replace(post.scores, least=int(raw[2][0].max()))
         limits.append(replace(post, scores=least, threshold=-(2**48)))
     for limit in limits:
-        assert check(replace(made, postprocess=limit), image)[1] > 0
+        assert check(replace(compiled, postprocess=limit), image)[1] > 0
 
 
 def test_scores_of_a_second_stage_that_are_the_threshold():
-    made = random_detector(3, Anchors, Sigmoid, 1)
+    compiled = random_detector(3, Anchors, Sigmoid, 1)
     image = noise(3, 20, 30)
-    read = reader.read(file.to_bytes(made))
+    read = reader.read(file.to_bytes(compiled))
     lowest = int(executor.detect(read, image).scores[-1])
-    how = replace(made.regions, threshold=lowest)
-    assert check(replace(made, regions=how), image)[1] > 0
+    how = replace(compiled.regions, threshold=lowest)
+    assert check(replace(compiled, regions=how), image)[1] > 0
 
 
 @pytest.mark.parametrize('overlap, fewer', [(2**16, False), (2**16 - 1, True)])
 def test_boxes_that_are_the_same(overlap, fewer):
     """All boxes are the whole image; none is more than all of another."""
-    made = random_detector(0, Anchors, Sigmoid)
-    post = made.postprocess
+    compiled = random_detector(0, Anchors, Sigmoid)
+    post = compiled.postprocess
     wide = np.array([0, 0, 2**24, 2**24], np.int32)
     levels = tuple(
         replace(each, base=np.broadcast_to(wide, each.base.shape))
@@ -176,20 +178,20 @@ def test_boxes_that_are_the_same(overlap, fewer):
     how = replace(post.decoder, levels=levels)
     post = replace(post, decoder=how, margin=0, overlap=overlap, keep=50)
     image = noise(0, 20, 30)
-    found = check(replace(made, postprocess=post), image)[1]
-    assert found > 0 and (found <= len(made.labels)) == fewer
+    found = check(replace(compiled, postprocess=post), image)[1]
+    assert found > 0 and (found <= len(compiled.labels)) == fewer
 
 
 def test_a_second_stage_may_read_fewer_levels():
-    made = random_detector(0, Anchors, Sigmoid, 1)
-    assert len(made.postprocess.decoder.levels) > 1
-    *heads, maps = made.program.outputs
+    compiled = random_detector(0, Anchors, Sigmoid, 1)
+    assert len(compiled.postprocess.decoder.levels) > 1
+    *heads, maps = compiled.program.outputs
     maps = replace(maps, tensors=maps.tensors[:1])
-    program = replace(made.program, outputs=(*heads, maps))
-    stage = replace(made.regions.stages[0], strides=(1,))
-    how = replace(made.regions, stages=(stage,), threshold=0)
-    made = replace(made, program=program, regions=how)
-    assert check(made, noise(0, 20, 30))[1] > 0
+    program = replace(compiled.program, outputs=(*heads, maps))
+    stage = replace(compiled.regions.stages[0], strides=(1,))
+    how = replace(compiled.regions, stages=(stage,), threshold=0)
+    compiled = replace(compiled, program=program, regions=how)
+    assert check(compiled, noise(0, 20, 30))[1] > 0
 
 
 @pytest.mark.parametrize('kind', kinds('**Operators.**'))
@@ -209,8 +211,8 @@ def test_operators(kind):
         found = [run_program(program, values), reference.run(program, values)]
         for image, each in enumerate(values):
             expected = network.run(stage, each.astype(np.int64))
-            for made in found:
-                compare(stage, made, image, expected)
+            for outputs in found:
+                compare(stage, outputs, image, expected)
 
     same()
 
@@ -236,11 +238,11 @@ def test_windows_that_lie_outside_altogether(seed):
 @settings(deadline=None, max_examples=6)
 @given(seed=seeds, size=st.tuples(st.integers(1, 70), st.integers(1, 70)))
 def test_preprocessing(stretch, whole, bgr, seed, size):
-    made = random_detector(seed, Anchors, Sigmoid)
-    pre = made.preprocess
+    compiled = random_detector(seed, Anchors, Sigmoid)
+    pre = compiled.preprocess
     long = pre.long if stretch else pre.short
     pre = replace(pre, stretch=stretch, whole=whole, bgr=bgr, short=long)
-    check(replace(made, preprocess=pre), noise(seed, *size))
+    check(replace(compiled, preprocess=pre), noise(seed, *size))
 
 
 @pytest.mark.parametrize('size', [(1, 200), (82, 16384)])
@@ -249,15 +251,15 @@ def test_preprocessing(stretch, whole, bgr, seed, size):
 def test_sizes_of_images(size, beyond, flat):
     image = np.zeros((size[0], size[1] + beyond, 3), np.uint8)
     image = image.swapaxes(0, 1) if flat else image
-    made = random_detector(0, Anchors, Sigmoid)
+    compiled = random_detector(0, Anchors, Sigmoid)
     if not beyond:
-        check(made, image)
+        check(compiled, image)
         return
     with pytest.raises(ValueError, match='refused'):
-        executor.detect(reader.read(file.to_bytes(made)), image)
+        executor.detect(reader.read(file.to_bytes(compiled)), image)
     for run in (None, reference.run):
         with pytest.raises(UserError):
-            Detector(made, 1, run)(image)
+            Detector(compiled, 1, run)(image)
 
 
 PIXELS = ir.Grid(-255, 255)
@@ -277,23 +279,25 @@ REFUSED = {
 
 @pytest.mark.parametrize('added', REFUSED)
 def test_sizes_of_tensors_that_are_refused(added):
-    made = random_detector(0, Anchors, Sigmoid)
-    ops = (*made.program.ops, *REFUSED[added])
-    refused(replace(made, program=replace(made.program, ops=ops)))
+    compiled = random_detector(0, Anchors, Sigmoid)
+    ops = (*compiled.program.ops, *REFUSED[added])
+    refused(replace(compiled, program=replace(compiled.program, ops=ops)))
 
 
 def test_maps_of_a_level_have_one_size():
-    made = random_detector(0, Anchors, Sigmoid)
-    logits, codes = made.program.outputs
+    compiled = random_detector(0, Anchors, Sigmoid)
+    logits, codes = compiled.program.outputs
     name = codes.tensors[0]
-    last = next(op for op in made.program.ops if op.output == name)
+    last = next(op for op in compiled.program.ops if op.output == name)
     half = replace(HALF, output='z', inputs=(name,), channels=last.channels)
     half = replace(half, grid=ir.INT32)
     codes = replace(codes, tensors=('z', *codes.tensors[1:]))
     program = replace(
-        made.program, ops=(*made.program.ops, half), outputs=(logits, codes)
+        compiled.program,
+        ops=(*compiled.program.ops, half),
+        outputs=(logits, codes),
     )
-    refused(replace(made, program=program))
+    refused(replace(compiled, program=program))
 
 
 def refused(compiled: CompiledDetector) -> None:

@@ -122,11 +122,25 @@ def evaluate(run: Run, work_dir: Path, *command: object) -> dict:
     return {name: float(value) for name, value in metrics}
 
 
-def test_detectors_learn_the_scenes(float_run, quantised_run, tmp_path):
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of a detector, and the file of what it found."""
+
+    metrics: dict
+    results: Path
+
+
+@pytest.fixture(scope='module')
+def quantised_evaluation(quantised_run, tmp_path_factory) -> Evaluation:
+    folder = tmp_path_factory.mktemp('q')
+    return Evaluation(evaluate(quantised_run, folder), folder / 'out.pkl')
+
+
+def test_detectors_learn_the_scenes(float_run, quantised_evaluation, tmp_path):
     # An untrained detector reaches an AP of 0.00. Both detectors have seen the
     # scenes in training.
-    assert evaluate(float_run, tmp_path / 'f')['coco/bbox_mAP'] > 0.2
-    assert evaluate(quantised_run, tmp_path / 'q')['coco/bbox_mAP'] > 0.1
+    assert evaluate(float_run, tmp_path)['coco/bbox_mAP'] > 0.2
+    assert quantised_evaluation.metrics['coco/bbox_mAP'] > 0.1
 
 
 def test_calibration_and_quantisers_are_in_the_log(float_run, quantised_run):
@@ -137,11 +151,13 @@ def test_calibration_and_quantisers_are_in_the_log(float_run, quantised_run):
     assert 'calibrating' not in float_run.log
 
 
-def test_two_processes_evaluate_as_one(quantised_run, tmp_path):
-    one = evaluate(quantised_run, tmp_path / 'one')
+def test_two_processes_evaluate_as_one(
+    quantised_run, quantised_evaluation, tmp_path
+):
+    one = quantised_evaluation.metrics
     two = evaluate(
         quantised_run,
-        tmp_path / 'two',
+        tmp_path,
         'tools/dist_test.sh',
         quantised_run.config,
         quantised_run.checkpoint,
@@ -149,8 +165,8 @@ def test_two_processes_evaluate_as_one(quantised_run, tmp_path):
     )
     assert one['coco/bbox_mAP'] == two['coco/bbox_mAP'] > 0
     one_results, two_results = (
-        pickle.loads((tmp_path / n / 'out.pkl').read_bytes())
-        for n in ('one', 'two')
+        pickle.loads(path.read_bytes())
+        for path in (quantised_evaluation.results, tmp_path / 'out.pkl')
     )
     for a, b in zip(one_results, two_results, strict=True):
         assert a['img_id'] == b['img_id']
@@ -276,11 +292,11 @@ def test_a_trained_detector_is_compiled(compiled_run):
 
 
 def test_evaluation_of_the_program_agrees_with_validation(
-    quantised_run, compiled_run, tmp_path
+    quantised_evaluation, compiled_run, tmp_path
 ):
     # Validation runs the program's network with mmdet's decoding and
     # suppression in float. The file has these in integers, too.
-    validated = evaluate(quantised_run, tmp_path / 'q')['coco/bbox_mAP']
+    validated = quantised_evaluation.metrics['coco/bbox_mAP']
     shipped = evaluate(
         compiled_run,
         tmp_path / 'i',

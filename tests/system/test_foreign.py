@@ -178,7 +178,7 @@ def test_it_is_compiled_and_finds_boxes(model):
     network = IntegerNetwork(model)
     image = pixels(1, 3, 48, 64)
     expected = reference.run(network.folded.program, image.numpy())
-    right = oracle.run(network.folded.program, image[0].tolist())
+    by_oracle = oracle.run(network.folded.program, image[0].tolist())
     for out, maps in zip(
         network.folded.program.outputs,
         network.evaluate(normalised(image)),
@@ -187,6 +187,6 @@ def test_it_is_compiled_and_finds_boxes(model):
         for name, values in zip(out.tensors, maps, strict=True):
             codes = (values.double() / out.scale).round().numpy()
             assert np.array_equal(codes, expected[name])
-            assert codes[0].tolist() == right[name]
+            assert codes[0].tolist() == by_oracle[name]
     found = Detector(compiled)(image[0].permute(1, 2, 0).numpy())
     assert len(found.labels) > 0

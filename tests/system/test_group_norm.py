@@ -68,14 +68,14 @@ def test_a_head_is_its_program_everywhere(bits):
     assert len(norms) == len(TOWERS) * 4  # levels, each with its statistics
     image = pixels(1, 3, 64, 96)
     expected = reference.run(program, image.numpy())
-    right = oracle.run(program, image[0].tolist())
+    by_oracle = oracle.run(program, image[0].tolist())
     for out, maps in zip(
         program.outputs, network.evaluate(normalised(image)), strict=True
     ):
         for name, values in zip(out.tensors, maps, strict=True):
             codes = (values.double() / out.scale).round().numpy()
             assert np.array_equal(codes, expected[name])
-            assert codes[0].tolist() == right[name]
+            assert codes[0].tolist() == by_oracle[name]
     whole = replace(detector(), program=program)
     for isa in kernels.names():
         with kernels.chosen(isa):

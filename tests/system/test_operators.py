@@ -211,8 +211,8 @@ def near(codes: list[int], found: list[int], epsilon: int) -> None:
         z = float(q - mean) / deviation
         limit = 32767 / 2**12
         bound = abs(z) * (3 / least + 2**-28) + 2**-8 / sqrt(least) + 2**-13
-        right = min(max(z, -limit), limit)
-        assert abs(value / 2**12 - right) <= bound * (1 + 1e-9)
+        limited = min(max(z, -limit), limit)
+        assert abs(value / 2**12 - limited) <= bound * (1 + 1e-9)
 
 
 def test_group_norm_by_hand():

@@ -83,8 +83,8 @@ def is_read(tree: Any, data: bytes, change: object) -> bool:
         message = ''
     except UserError as error:
         message = str(error)
-    _, told = load(content)
-    assert bool(told) == bool(message), (change, message, told)
+    _, refusal = load(content)
+    assert bool(refusal) == bool(message), (change, message, refusal)
     return not message
 
 

@@ -23,7 +23,7 @@ def config(digits: Path, work_dir: Path, **changes: Any) -> Config:
     """A training of three steps on small pictures, validated at its end."""
     cfg = digits_config('2bit')
     pairs = (option.split('=') for option in data_options(digits))
-    cfg.merge_from_dict({key: type_of(value) for key, value in pairs})
+    cfg.merge_from_dict({key: value_of(text) for key, text in pairs})
     cfg.merge_from_dict(
         {
             'work_dir': str(work_dir),
@@ -45,8 +45,9 @@ def config(digits: Path, work_dir: Path, **changes: Any) -> Config:
     return cfg
 
 
-def type_of(value: str) -> Any:
-    return int(value) if value.isdigit() else value
+def value_of(text: str) -> Any:
+    """What an option stands for on the command line."""
+    return int(text) if text.isdigit() else {'False': False}.get(text, text)
 
 
 def by_iterations(cfg: Config, max_iters: int, val_interval: int) -> Config:
@@ -195,9 +196,9 @@ def test_replaced_default_hooks_are_added(digits, tmp_path, capfd):
     runner = train(cfg)
     assert is_calibrated(runner)
     assert False in hook_of(runner)._networks
-    told = capfd.readouterr()
+    log = capfd.readouterr()
     for name in ('CalibrationHook', 'IntegerAwareHook'):
-        assert f'the config has no {name}' in told.out + told.err
+        assert f'the config has no {name}' in log.out + log.err
 
 
 def test_a_last_batch_of_one_small_picture(digits, tmp_path):
@@ -229,17 +230,17 @@ def test_images_are_evaluated_by_themselves(digits, tmp_path, monkeypatch):
         pipeline = cfg.test_dataloader.dataset.pipeline
         pipeline[1] = dict(type='RandomChoiceResize', scales=[(96, 64)])
         runner = launch.build_runner(cfg)
-        made = []
+        samples = []
         monkeypatch.setattr(
             runner.test_evaluator,
             'process',
-            lambda data_samples, data_batch, made=made: made.extend(
+            lambda data_samples, data_batch, samples=samples: samples.extend(
                 data_samples
             ),
         )
         monkeypatch.setattr(runner.test_evaluator, 'evaluate', lambda size: {})
         runner.test()
-        found.append(made)
+        found.append(samples)
     one, several = found
     assert len(one) == len(several) == 9
     for a, b in zip(one, several, strict=True):

@@ -1,6 +1,7 @@
 """Two-stage detectors, from a recipe to boxes on integers."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -56,6 +57,13 @@ def compiled(model: nn.Module, cfg: Config) -> Compilation:
     return compile_detector(model, cfg, lambda text: None)
 
 
+@cache
+def compilation_of(name: str, bits: int = 2) -> Compilation:
+    """A detector that several tests read and none changes."""
+    cfg = narrow(name, bits)
+    return compiled(calibrated(cfg), cfg)
+
+
 NAMES = ('faster-rcnn', 'cascade-rcnn', 'mask-rcnn')
 
 
@@ -81,21 +89,22 @@ def test_regions_are_quantised_and_masks_are_not(name):
 @pytest.mark.parametrize('name', NAMES)
 @pytest.mark.parametrize('bits', [2, 8])
 def test_the_mode_finds_what_the_program_finds(name, bits):
-    cfg = narrow(name, bits)
-    model = calibrated(cfg)
-    made = compiled(model, cfg)
+    compilation = compilation_of(name, bits)
+    model = compilation.trace.detector
     rng = np.random.default_rng(0)
     # As large as the pipeline makes it, so that nothing is resized.
     program = replace(
-        made.compiled,
-        preprocess=replace(made.compiled.preprocess, short=96, long=SIDE),
+        compilation.compiled,
+        preprocess=replace(
+            compilation.compiled.preprocess, short=96, long=SIDE
+        ),
     )
     program = file.from_bytes(file.to_bytes(program))
     image = rng.integers(0, 256, (96, SIDE, 3), np.uint8)
     found = Detector(program)(image)
     in_python = Detector(program, run=reference.run)(image)
-    for values, right in zip(found, in_python, strict=True):
-        assert np.array_equal(values, right)
+    for values, wanted in zip(found, in_python, strict=True):
+        assert np.array_equal(values, wanted)
     data = dict(
         inputs=[torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)],
         data_samples=demo_mm_inputs(1, [(3, 96, SIDE)])['data_samples'],
@@ -118,14 +127,13 @@ def test_the_mode_finds_what_the_program_finds(name, bits):
 
 @pytest.mark.parametrize('name', NAMES[:2])
 def test_regions_are_those_of_the_simulation(name):
-    cfg = narrow(name)
-    made = compiled(calibrated(cfg), cfg)
+    compilation = compilation_of(name)
     agreements = verify.new_agreements()
     pixels = torch.randint(0, 256, (1, 3, 96, SIDE)).to(torch.uint8)
-    verify.compare_regions(made, pixels, (96, SIDE), agreements)
+    verify.compare_regions(compilation, pixels, (96, SIDE), agreements)
     layers = [x for n, x in agreements.items() if n.startswith('roi_head.')]
     # Two shared layers and two outputs that read one tensor, per stage.
-    assert len(layers) == 3 * len(made.regions)
+    assert len(layers) == 3 * len(compilation.regions)
     for found in layers:
         assert found.worst_per_layer <= 1
         assert found.equal_per_layer >= 0.9999 * found.count
@@ -158,9 +166,9 @@ def test_the_detector_is_itself_again_afterwards():
 
 
 def test_masks_are_said_to_stay_float():
-    cfg, told = narrow('mask-rcnn'), []
-    compile_detector(calibrated(cfg), cfg, told.append)
-    assert any('mask_head stays float' in text for text in told)
+    cfg, lines = narrow('mask-rcnn'), []
+    compile_detector(calibrated(cfg), cfg, lines.append)
+    assert any('mask_head stays float' in text for text in lines)
 
 
 def test_training_on_integers_is_refused():
@@ -198,8 +206,7 @@ def test_other_ways_of_a_second_stage_are_named():
     ],
 )
 def test_files_with_another_second_stage_are_refused(change, message):
-    cfg = narrow('faster-rcnn')
-    detector = compiled(calibrated(cfg), cfg).compiled
+    detector = compilation_of('faster-rcnn').compiled
     (stage,) = detector.regions.stages
     changed = replace(detector.regions, stages=(replace(stage, **change),))
     content = file.to_bytes(replace(detector, regions=changed))

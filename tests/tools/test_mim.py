@@ -5,12 +5,18 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 import pytest
 
 from tests.factories import ROOT, data_options
 
 pytest.importorskip('mim')
+SUFFIX = sysconfig.get_config_var('EXT_SUFFIX')
+ENGINE = Path(f'aqd_mmdet/runtime/_engine{SUFFIX}')
+PLATFORM = f'{sysconfig.get_platform()}-{sys.implementation.cache_tag}'
+BUILD = Path(f'build/lib.{PLATFORM}')
 FILES = ('setup.py', 'setup.cfg', 'README.md', 'LICENSE', 'model-index.yml')
 
 
@@ -25,6 +31,11 @@ def installed(tmp_path_factory):
         shutil.copytree(ROOT / name, source / name)
     for name in FILES:
         shutil.copy(ROOT / name, source)
+    # The engine was compiled when the checkout was installed. setuptools takes
+    # what is in its build folder and is newer than the sources.
+    build = source / BUILD / ENGINE.parent
+    build.mkdir(parents=True)
+    shutil.copy2(ROOT / ENGINE, build)
     subprocess.run(
         [
             sys.executable,
@@ -125,6 +136,10 @@ def test_search(installed, tmp_path):
             *((f'{bits}bit', bits) for bits in (8, 4, 3, 2)),
         ]
     }
+
+
+def test_the_engine_is_installed(installed):
+    assert (installed / ENGINE).read_bytes() == (ROOT / ENGINE).read_bytes()
 
 
 def test_both_install_locations_hold_the_same_files(installed):

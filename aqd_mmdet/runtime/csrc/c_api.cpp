@@ -14,89 +14,62 @@
 #include "format/reader.h"
 #include "interpreter.h"
 
-// After loading, only the workspaces and the work of the threads change.
+// After loading, only interpreters and the work of threads change.
 struct aqd_model {
-  const aqd::Isa *isa = nullptr;
   aqd::Model content;
-  std::unique_ptr<aqd::ThreadPool> pool;
-  std::unique_ptr<aqd::Workspaces> workspaces;
+  std::unique_ptr<aqd::ThreadPool> threads;
+  std::unique_ptr<aqd::InterpreterPool> interpreters;
 };
 
 namespace {
 
-using aqd::Status;
-
 // Status is aqd_status.
-constexpr int code(Status status) { return static_cast<int>(status); }
+static_assert(int{aqd::kOk} == AQD_OK && int{aqd::kBadFile} == AQD_BAD_FILE &&
+              int{aqd::kBadInput} == AQD_BAD_INPUT &&
+              int{aqd::kNoMemory} == AQD_NO_MEMORY);
 
-static_assert(code(Status::kOk) == AQD_OK &&
-              code(Status::kBadFile) == AQD_BAD_FILE &&
-              code(Status::kBadInput) == AQD_BAD_INPUT &&
-              code(Status::kNoMemory) == AQD_NO_MEMORY);
-
-// Whether a list has an item of an index.
-template <typename Items>
-bool has(const Items &items, int index) {
-  return index >= 0 && static_cast<size_t>(index) < items.size();
+// The item of an index, or null.
+template <typename Item>
+const Item *item(const std::vector<Item> &items, int index) {
+  const size_t i = static_cast<size_t>(index);
+  return index >= 0 && i < items.size() ? &items[i] : nullptr;
 }
 
-const aqd::Program *program_of(const aqd_model *model, int index) {
-  const auto &programs = model->content.programs;
-  return has(programs, index) ? &programs[static_cast<size_t>(index)] : nullptr;
-}
-
-void tell(const std::string &what, char *message, size_t capacity) {
-  if (capacity == 0) return;
+// Returns a status, and tells what is wrong.
+int told(int status, const std::string &what, char *message, size_t capacity) {
+  if (capacity == 0) return status;
   const size_t count = std::min(capacity - 1, what.size());
   std::memcpy(message, what.data(), count);
   message[count] = '\0';
+  return status;
 }
 
-// Calls what takes an interpreter, with a workspace of its own.
-template <typename Work>
-int interpret(aqd_model *model, const Work &work) {
-  const aqd::Lease lease(model->workspaces.get());
-  if (lease.get() == nullptr) return AQD_NO_MEMORY;
-  return code(work(aqd::Interpreter(model->content, *model->isa,
-                                    model->pool.get(), lease.get())));
+// The set of instructions of a name, or the best one; null if there is none.
+const aqd::Isa *find_isa(const char *name) {
+  for (const aqd::Isa *each : aqd::available_isas()) {
+    if (name == nullptr || std::strcmp(name, each->name) == 0) return each;
+  }
+  return nullptr;
 }
 
-// What a caller chose; the message is empty if it can be had.
-struct Options {
-  int threads = 1;
-  const aqd::Isa *isa = nullptr;
-  std::string message;
-};
-
-Options options_of(const aqd_options *given) {
-  Options options;
-  const std::vector<const aqd::Isa *> sets = aqd::available_isas();
-  options.isa = sets[0];
-  if (given == nullptr) return options;
-  if (given->size != sizeof *given) {
-    options.message = aqd::refusal(
-        "options", "a size of " + aqd::number(sizeof *given) + " bytes",
-        aqd::number(given->size));
-    return options;
+// Says what is wrong with options; empty if nothing is.
+std::string mistake_in(const aqd_options &options) {
+  if (options.size != sizeof options) {
+    return aqd::refusal("options",
+                        "a size of " + aqd::text(sizeof options) + " bytes",
+                        aqd::text(options.size));
   }
-  options.threads = given->threads;
-  if (given->threads < 1) {
-    options.message = aqd::refusal("options: threads", "1 or more",
-                                   aqd::text(given->threads));
-  }
-  if (given->isa == nullptr) return options;
-  std::string names;
-  for (const aqd::Isa *each : sets) {
-    if (std::strcmp(given->isa, each->name) == 0) {
-      options.isa = each;
-      return options;
+  if (find_isa(options.isa) == nullptr) {
+    std::string names;
+    for (const aqd::Isa *each : aqd::available_isas()) {
+      names += (names.empty() ? "" : ", ") + std::string(each->name);
     }
-    names += (names.empty() ? "" : ", ") + std::string(each->name);
+    return aqd::refusal("options: isa", "one of this machine's (" + names + ")",
+                        aqd::quoted(options.isa));
   }
-  options.message =
-      aqd::refusal("options: isa", "one of this machine's (" + names + ")",
-                   aqd::quoted(given->isa));
-  return options;
+  if (options.threads >= 1) return "";
+  return aqd::refusal("options: threads", "1 or more",
+                      aqd::text(options.threads));
 }
 
 }  // namespace
@@ -107,47 +80,43 @@ int aqd_isa_count(void) {
 
 const char *aqd_isa_name(int index) {
   const std::vector<const aqd::Isa *> sets = aqd::available_isas();
-  return has(sets, index) ? sets[static_cast<size_t>(index)]->name : nullptr;
+  const aqd::Isa *const *found = item(sets, index);
+  return found == nullptr ? nullptr : (*found)->name;
 }
 
 int aqd_load(const void *content, size_t length, const aqd_options *options,
              aqd_model **model, char *message, size_t capacity) {
   *model = nullptr;
+  const aqd_options plain = {sizeof plain, 1, nullptr};
+  const aqd_options &chosen = options == nullptr ? plain : *options;
+  std::string mistake = mistake_in(chosen);
+  if (!mistake.empty()) return told(AQD_BAD_INPUT, mistake, message, capacity);
   std::unique_ptr<aqd_model> made(new (std::nothrow) aqd_model);
   if (made == nullptr) return AQD_NO_MEMORY;
-  const Options chosen = options_of(options);
-  if (!chosen.message.empty()) {
-    tell(chosen.message, message, capacity);
-    return AQD_BAD_INPUT;
-  }
   const uint8_t *bytes = static_cast<const uint8_t *>(content);
-  std::string mistake;
   if (!aqd::load_model(bytes, length, &made->content, &mistake)) {
-    tell(mistake, message, capacity);
-    return AQD_BAD_FILE;
+    return told(AQD_BAD_FILE, mistake, message, capacity);
   }
-  made->isa = chosen.isa;
-  made->pool.reset(new (std::nothrow) aqd::ThreadPool(chosen.threads));
-  if (made->pool == nullptr) return AQD_NO_MEMORY;
-  made->workspaces.reset(new (std::nothrow) aqd::Workspaces(
-      made->pool.get(), made->content.programs.size()));
-  if (made->workspaces == nullptr) return AQD_NO_MEMORY;
-  aqd::prepare(*made->isa, &made->content);
+  const aqd::Isa &isa = *find_isa(chosen.isa);
+  made->threads.reset(new (std::nothrow) aqd::ThreadPool(chosen.threads));
+  if (made->threads == nullptr) return AQD_NO_MEMORY;
+  made->interpreters.reset(new (std::nothrow) aqd::InterpreterPool(
+      made->content, isa, made->threads.get()));
+  if (made->interpreters == nullptr) return AQD_NO_MEMORY;
+  aqd::prepare(isa, &made->content);
 #ifdef __GLIBC__
   // What was freed lies between what stays: a fifth of what loading took.
   malloc_trim(0);
 #endif
-  tell(made->content.refusal, message, capacity);
   *model = made.release();
-  return AQD_OK;
+  return told(AQD_OK, (*model)->content.refusal, message, capacity);
 }
 
 void aqd_free(aqd_model *model) {
-  if (model != nullptr && model->pool->is_forked()) {
+  if (model != nullptr && model->threads->is_forked()) {
     // Left alone: threads that are not there cannot be waited for.
-    model->workspaces.release()->forget();
-    const aqd::ThreadPool *pool = model->pool.release();
-    static_cast<void>(pool);
+    const aqd::ThreadPool *threads = model->threads.release();
+    static_cast<void>(threads);
   }
   delete model;
 }
@@ -157,7 +126,7 @@ int aqd_program_count(const aqd_model *model) {
 }
 
 int aqd_output_count(const aqd_model *model, int program) {
-  const aqd::Program *found = program_of(model, program);
+  const aqd::Program *found = item(model->content.programs, program);
   return found == nullptr ? 0 : static_cast<int>(found->outputs.size());
 }
 
@@ -166,41 +135,58 @@ int aqd_output_shape(aqd_model *model, int program, int output, int32_t height,
   if (output < 0 || output >= aqd_output_count(model, program)) {
     return AQD_BAD_INPUT;
   }
-  return interpret(model, [&](const aqd::Interpreter &interpreter) {
-    return interpreter.output_shape(static_cast<size_t>(program),
-                                    static_cast<size_t>(output),
-                                    {height, width}, shape);
-  });
+  const auto tell_shape = [&](aqd::Interpreter *interpreter) {
+    const aqd::Tensor *found = interpreter->output(
+        static_cast<size_t>(program), static_cast<size_t>(output),
+        {height, width});
+    if (found == nullptr) return aqd::kBadInput;
+    shape[0] = found->channels;
+    shape[1] = found->size.height;
+    shape[2] = found->size.width;
+    return aqd::kOk;
+  };
+  return model->interpreters->run(tell_shape);
 }
 
 int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
             int32_t height, int32_t width, int32_t *const *outputs) {
-  if (program_of(model, program) == nullptr || count < 0) return AQD_BAD_INPUT;
-  return interpret(model, [&](const aqd::Interpreter &interpreter) {
-    return interpreter.run(static_cast<size_t>(program), input, count,
-                           {height, width}, outputs);
-  });
+  if (item(model->content.programs, program) == nullptr || count < 0) {
+    return AQD_BAD_INPUT;
+  }
+  const auto run = [&](aqd::Interpreter *interpreter) {
+    return interpreter->run(static_cast<size_t>(program), input, count,
+                            {height, width}, outputs);
+  };
+  return model->interpreters->run(run);
 }
 
 int aqd_detect(aqd_model *model, const uint8_t *pixels, int32_t height,
                int32_t width, ptrdiff_t stride, aqd_detection *found,
                int32_t capacity, int32_t *count) {
   *count = 0;
-  std::vector<aqd::Detection> all;
-  const int status = interpret(model, [&](const aqd::Interpreter &interpreter) {
+  std::vector<aqd::Box> all;
+  const auto detect = [&](aqd::Interpreter *interpreter) {
     return aqd::detect(interpreter, {pixels, {height, width}, stride}, &all);
-  });
+  };
+  const int status = model->interpreters->run(detect);
   if (status != AQD_OK) return status;
   *count = static_cast<int32_t>(all.size());
   for (int32_t i = 0; i < std::min(capacity, *count); ++i) {
-    const aqd::Detection &each = all[static_cast<size_t>(i)];
-    found[i] = {each.x0, each.y0, each.x1, each.y1, each.label, each.score};
+    const aqd::Box &box = all[static_cast<size_t>(i)];
+    found[i] = {static_cast<int32_t>(box.edges.x0),
+                static_cast<int32_t>(box.edges.y0),
+                static_cast<int32_t>(box.edges.x1),
+                static_cast<int32_t>(box.edges.y1),
+                box.label, static_cast<int32_t>(box.score)};
   }
   return AQD_OK;
 }
 
 int32_t aqd_max_detections(const aqd_model *model) {
-  return aqd::max_detections(model->content);
+  if (!model->content.refusal.empty()) return 0;
+  const aqd::Detector &detector = model->content.detector;
+  return static_cast<int32_t>(detector.has_regions() ? detector.regions.keep
+                                                     : detector.post.keep);
 }
 
 int32_t aqd_label_count(const aqd_model *model) {
@@ -208,7 +194,6 @@ int32_t aqd_label_count(const aqd_model *model) {
 }
 
 const char *aqd_label(const aqd_model *model, int32_t index) {
-  const auto &labels = model->content.detector.labels;
-  if (!has(labels, index)) return nullptr;
-  return labels[static_cast<size_t>(index)].c_str();
+  const std::string *found = item(model->content.detector.labels, index);
+  return found == nullptr ? nullptr : found->c_str();
 }

@@ -1,63 +1,217 @@
 #include "interpreter.h"
 
+#include <algorithm>
+#include <new>
+
+#include "kernels/isa.h"
+
 namespace aqd {
-namespace {
 
-// Frees codes of weights that kernels of the set have packed.
-void drop_codes(Program *program) {
-  std::vector<bool> are_read(program->weights.size(), false);
-  for (const Node &node : program->nodes) {
-    if (!node.op.is<Convolution>() || node.packed.has_kernel) continue;
-    const Weights *weights = node.conv().weights;
-    are_read[static_cast<size_t>(weights - program->weights.data())] = true;
+// A program that is planned for a size of its input.
+class Execution {
+ public:
+  Execution(const Program &program, const Isa &isa)
+      : program_(program), isa_(isa) {}
+  Execution(Execution &&) = default;
+
+  // Plans the program, if it is not planned for this size. Returns whether it
+  // takes an input of this size.
+  bool plan_for(Size input) {
+    if (!tensors_.empty() && same(plan_.input, input)) return true;
+    tensors_.clear();
+    steps_.clear();
+    if (input.height <= 0 || input.width <= 0 ||
+        input.height % program_.stride != 0 ||
+        input.width % program_.stride != 0 ||
+        !make_plan(program_, isa_, input, &plan_)) {
+      return false;
+    }
+    for (size_t i = 0; i < program_.nodes.size(); ++i) {
+      const Op &op = program_.nodes[i].op;
+      tensors_.push_back(
+          {nullptr, op.grid.type(), op.channels, plan_.sizes[i]});
+    }
+    Tensor given = tensors_[0];
+    given.type = node(0).op.is<ImageOp>() ? Type::kU8 : Type::kI32;
+    tensors_.push_back(given);
+    for (size_t i = 0; i < program_.nodes.size(); ++i) {
+      const Node &each = program_.nodes[i];
+      if (each.root != i) continue;
+      Step step = {&each, {}, {}, &tensors_[i]};
+      if (can_be_root(each.op)) {
+        step.fused = fused_op(each);
+      } else if (each.is_stored) {
+        if (i == 0) step.inputs.push_back(&tensors_.back());
+        for (const size_t x : each.op.inputs) step.inputs.push_back(tensor(x));
+      } else {
+        continue;
+      }
+      steps_.push_back(std::move(step));
+    }
+    return true;
   }
-  for (size_t i = 0; i < are_read.size(); ++i) {
-    if (!are_read[i]) std::vector<int8_t>().swap(program->weights[i].codes);
+
+  const Tensor *output(size_t index) const {
+    return tensor(program_.outputs[index]);
+  }
+
+  // Runs it on inputs, each after the other.
+  Status run(const void *inputs, int32_t count, int32_t *const *outputs,
+             Buffer *arena, ThreadPool *pool) {
+    uint8_t *memory =
+        arena->get(plan_.peak + plan_.scratch * pool->threads() + kSlack);
+    if (memory == nullptr) return kNoMemory;
+    Tensor &given = tensors_.back();
+    uint8_t *scratch = memory + plan_.peak;
+    // Kernels only read what they are given.
+    uint8_t *input = static_cast<uint8_t *>(const_cast<void *>(inputs));
+    for (size_t image = 0; image < static_cast<size_t>(count); ++image) {
+      given.data = input + image * given.count() * bytes_of(given.type);
+      place_tensors(image, outputs, memory);
+      for (const Step &step : steps_) {
+        const Op &op = step.node->op;
+        if (step.fused.ops.empty()) {
+          op.info->run(op, step.inputs.data(), *step.output, pool);
+        } else if (step.node->packed.has_kernel) {
+          isa_.run_fused(step.fused, {pool, scratch, plan_.scratch});
+        } else {
+          run_fused(step.fused);
+        }
+      }
+      for (size_t o = 0; o < program_.outputs.size(); ++o) {
+        const Tensor &made = *output(o);
+        int32_t *to = outputs[o] + image * made.count();
+        if (made.data != to) widen(made, to);
+      }
+    }
+    return kOk;
+  }
+
+ private:
+  // A root with its post-ops, or an operator that is not fused.
+  struct Step {
+    const Node *node;
+    FusedOp fused;                       // of a root
+    std::vector<const Tensor *> inputs;  // of another one
+    const Tensor *output;
+  };
+
+  const Node &node(size_t position) const { return program_.nodes[position]; }
+  const Tensor *tensor(size_t position) const { return &tensors_[position]; }
+
+  FusedOp fused_op(const Node &root) const {
+    const std::vector<size_t> &members = root.members;
+    FusedOp fused;
+    for (const size_t position : members) {
+      PostOp each;
+      each.node = &node(position);
+      if (each.node->is_stored) each.out = tensor(position);
+      const std::vector<size_t> &inputs = each.op().inputs;
+      for (size_t i = 0; i < inputs.size(); ++i) {
+        if (node(inputs[i]).root == root.root && position != root.root) {
+          const auto at = std::find(members.begin(), members.end(), inputs[i]);
+          each.inputs[i].index = static_cast<int>(at - members.begin());
+        } else {
+          each.inputs[i].tensor = tensor(inputs[i]);
+        }
+      }
+      fused.ops.push_back(each);
+    }
+    const Tensor *out = tensor(root.root);
+    fused.size = out->size;
+    fused.channels = out->channels;
+    assign_buffers(&fused);
+    fused.x = root.packed.reads_pixels ? &tensors_.back()
+                                       : tensor(root.op.inputs[0]);
+    return fused;
+  }
+
+  // Outputs are written to the caller's memory. Until then it has the tensors
+  // that they donate it to.
+  void place_tensors(size_t image, int32_t *const *outputs, uint8_t *memory) {
+    for (size_t o = 0; o < program_.outputs.size(); ++o) {
+      Tensor &made = tensors_[program_.outputs[o]];
+      made.data = outputs[o] + image * made.count();
+    }
+    for (size_t i = 0; i < program_.nodes.size(); ++i) {
+      if (!program_.nodes[i].is_placed) continue;
+      const size_t donor = plan_.donors[i];
+      uint8_t *from = donor == kArena ? memory : line_from(tensor(donor)->data);
+      tensors_[i].data = from + plan_.offsets[i];
+    }
+  }
+
+  const Program &program_;
+  const Isa &isa_;
+  Plan plan_;
+  std::vector<Tensor> tensors_;  // of all operators; what the first one reads
+  std::vector<Step> steps_;      // with pointers to tensors
+};
+
+uint8_t *Buffer::get(int64_t bytes) {
+  if (bytes > bytes_) {
+    data_.reset();
+    bytes_ = 0;
+    if (bytes > PTRDIFF_MAX - kCacheLine) return nullptr;
+    const size_t with_line = static_cast<size_t>(bytes + kCacheLine);
+    data_.reset(new (std::nothrow) uint8_t[with_line]);
+    if (data_ != nullptr) bytes_ = bytes;
+  }
+  return data_ == nullptr ? nullptr : line_from(data_.get());
+}
+
+Interpreter::Interpreter(const Model &model, const Isa &isa, ThreadPool *pool)
+    : model_(model), pool_(*pool) {
+  executions_.reserve(model.programs.size());
+  for (const Program &each : model.programs) {
+    executions_.emplace_back(each, isa);
   }
 }
 
-}  // namespace
+Interpreter::~Interpreter() = default;
 
-void prepare(const Isa &isa, Model *model) {
-  for (Program &each : model->programs) {
-    isa.prepare(&each);
-    drop_codes(&each);
-  }
-}
-
-Execution *Interpreter::execution_of(size_t program, Size size) const {
-  const Program &found = model_.programs[program];
-  if (size.height <= 0 || size.width <= 0 ||
-      size.height % found.stride != 0 || size.width % found.stride != 0) {
-    return nullptr;
-  }
-  Execution &last = workspace_.executions[program];
-  return last.prepare(found, isa_, size) ? &last : nullptr;
-}
-
-Status Interpreter::output_shape(size_t program, size_t output, Size input,
-                                 int32_t shape[3]) const {
-  const Execution *execution = execution_of(program, input);
-  if (execution == nullptr) return Status::kBadInput;
-  const Program &found = model_.programs[program];
-  const size_t position = static_cast<size_t>(found.outputs[output]);
-  const Size &size = execution->plan().sizes[position];
-  shape[0] = found.nodes[position].op.channels;
-  shape[1] = size.height;
-  shape[2] = size.width;
-  return Status::kOk;
+const Tensor *Interpreter::output(size_t program, size_t index, Size input) {
+  Execution &execution = executions_[program];
+  return execution.plan_for(input) ? execution.output(index) : nullptr;
 }
 
 Status Interpreter::run(size_t program, const void *inputs, int32_t count,
-                        Size size, int32_t *const *outputs) const {
-  Execution *execution = execution_of(program, size);
-  if (execution == nullptr) return Status::kBadInput;
-  // A line more, so that tensors can begin where one does.
-  const int64_t bytes = execution->memory(pool_.threads()) + kCacheLine;
-  uint8_t *arena = workspace_.arena.get(static_cast<size_t>(bytes));
-  if (arena == nullptr) return Status::kNoMemory;
-  execution->run(inputs, count, outputs, line_from(arena), &pool_);
-  return Status::kOk;
+                            Size size, int32_t *const *outputs) {
+  Execution &execution = executions_[program];
+  if (!execution.plan_for(size)) return kBadInput;
+  return execution.run(inputs, count, outputs, &arena_, &pool_);
+}
+
+Interpreter *InterpreterPool::take() {
+  for (std::atomic<Interpreter *> &each : free_) {
+    Interpreter *found = each.exchange(nullptr);
+    if (found != nullptr) return found;
+  }
+  return new (std::nothrow) Interpreter(model_, isa_, &pool_);
+}
+
+void InterpreterPool::give_back(Interpreter *interpreter) {
+  for (std::atomic<Interpreter *> &each : free_) {
+    Interpreter *none = nullptr;
+    if (each.compare_exchange_strong(none, interpreter)) return;
+  }
+  delete interpreter;
+}
+
+void prepare(const Isa &isa, Model *model) {
+  for (Program &program : model->programs) {
+    if (isa.run_fused != nullptr) pack_program(isa, &program);
+    // Codes of weights that only kernels of the set read are packed by now.
+    std::vector<bool> are_read(program.weights.size(), false);
+    for (const Node &node : program.nodes) {
+      if (!node.op.is<Convolution>() || node.packed.has_kernel) continue;
+      const Weights *weights = node.conv().weights;
+      are_read[static_cast<size_t>(weights - program.weights.data())] = true;
+    }
+    for (size_t i = 0; i < are_read.size(); ++i) {
+      if (!are_read[i]) std::vector<int8_t>().swap(program.weights[i].codes);
+    }
+  }
 }
 
 }  // namespace aqd

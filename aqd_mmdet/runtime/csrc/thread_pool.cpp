@@ -2,6 +2,8 @@
 
 #ifdef AQD_HAS_THREADS
 
+#include <algorithm>
+
 #include <unistd.h>
 
 namespace aqd {
@@ -36,6 +38,8 @@ ThreadPool::ThreadPool(int threads) : owner_(getpid()) {
     if (pthread_create(&worker, nullptr, work, this) != 0) break;
     workers_.push_back(worker);
   }
+  const int processors = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  most_callers_ = std::max(this->threads(), processors);
 }
 
 ThreadPool::~ThreadPool() {
@@ -49,6 +53,32 @@ ThreadPool::~ThreadPool() {
 
 bool ThreadPool::is_forked() const { return getpid() != owner_; }
 
+void ThreadPool::enter() {
+  if (is_forked()) return;
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (callers_ < most_callers_) {
+    ++callers_;
+    return;
+  }
+  Waiter self;
+  waiters_.push_back(&self);
+  self.turn.wait(lock, [&] { return self.is_called; });
+}
+
+void ThreadPool::leave() {
+  if (is_forked()) return;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (waiters_.empty()) {
+    --callers_;
+    return;
+  }
+  // The turn passes to the caller that waits longest; no other can take it.
+  Waiter &next = *waiters_.front();
+  waiters_.pop_front();
+  next.is_called = true;
+  next.turn.notify_one();
+}
+
 void ThreadPool::run(int64_t parts, Call call, const void *context) {
   if (parts < 2 || is_full() || is_forked()) {
     for (int64_t part = 0; part < parts; ++part) call(context, part, 0);
@@ -57,38 +87,31 @@ void ThreadPool::run(int64_t parts, Call call, const void *context) {
   Job job{call, context, parts};
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    job.next_job = jobs_;
-    jobs_ = &job;
+    jobs_.push_back(&job);
     ++round_;
   }
   wake_.notify_all();
-  take_parts(&job, 0);
+  job.take_parts(0);
   spin([&] { return job.workers == 0; });
   std::unique_lock<std::mutex> lock(mutex_);
-  remove(&job);
+  jobs_.erase(std::find(jobs_.begin(), jobs_.end(), &job));
   done_.wait(lock, [&] { return job.workers == 0; });
 }
 
-void ThreadPool::take_parts(Job *job, int thread) {
-  for (int64_t part = job->next++; part < job->parts; part = job->next++) {
-    job->call(job->context, part, thread);
+void ThreadPool::Job::take_parts(int thread) {
+  for (int64_t part = next++; part < parts; part = next++) {
+    call(context, part, thread);
   }
 }
 
-ThreadPool::Job *ThreadPool::find_job() {
+ThreadPool::Job *ThreadPool::find_job() const {
   Job *found = nullptr;
   if (callers_ + busy_ >= threads()) return found;
-  for (Job *job = jobs_; job != nullptr; job = job->next_job) {
-    if (!job->has_parts()) continue;
+  for (Job *job : jobs_) {
+    if (job->next >= job->parts) continue;
     if (found == nullptr || job->workers < found->workers) found = job;
   }
   return found;
-}
-
-void ThreadPool::remove(const Job *job) {
-  Job **at = &jobs_;
-  while (*at != job) at = &(*at)->next_job;
-  *at = job->next_job;
 }
 
 void *ThreadPool::work(void *pool) {
@@ -100,7 +123,7 @@ void *ThreadPool::work(void *pool) {
       ++self.busy_;
       ++job->workers;
       lock.unlock();
-      take_parts(job, thread);
+      job->take_parts(thread);
       lock.lock();
       --self.busy_;
       // The job lives until its caller gets the lock.

@@ -8,6 +8,7 @@
 #define AQD_HAS_THREADS
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <mutex>
 #include <vector>
 
@@ -28,13 +29,13 @@ class ThreadPool {
   // So many threads, the caller's included; fewer if the system has no more.
   explicit ThreadPool(int threads);
   ~ThreadPool();
-  ThreadPool(const ThreadPool &) = delete;
-  ThreadPool &operator=(const ThreadPool &) = delete;
 
-  // Called before the first run of a caller, and after its last one.
-  void enter() { ++callers_; }
-  void leave() { --callers_; }
-  int callers() const { return callers_; }
+  // Called before the first run of a caller, and after its last one. Callers
+  // beyond the most wait for their turn, first come, first served.
+  void enter();
+  void leave();
+  // As many as there are threads, or processors, if these are more.
+  int most_callers() const { return most_callers_; }
 
   // Calls work(part, thread) for all parts below a count, and returns when all
   // are done. The thread is 0 for the caller, and a worker's own number.
@@ -63,22 +64,26 @@ class ThreadPool {
     std::atomic<int64_t> next{0};
     // Workers at it. It is changed under the lock and read without it.
     std::atomic<int> workers{0};
-    Job *next_job = nullptr;
 
-    bool has_parts() const { return next < parts; }
+    void take_parts(int thread);
+  };
+
+  // A caller that waits for its turn. It lies on that caller's stack.
+  struct Waiter {
+    std::condition_variable turn;
+    bool is_called = false;
   };
 
   // Whether there are as many callers as threads, so that no worker may join.
   bool is_full() const { return callers_ >= threads(); }
   void run(int64_t parts, Call call, const void *context);
-  static void take_parts(Job *job, int thread);
   // The job that a worker joins, or null. The lock is held.
-  Job *find_job();
-  void remove(const Job *job);
+  Job *find_job() const;
   static void *work(void *pool);
 
   std::vector<pthread_t> workers_;
   const pid_t owner_;
+  int most_callers_;
   std::atomic<int> callers_{0};
   std::mutex mutex_;
   std::condition_variable wake_, done_;
@@ -86,9 +91,10 @@ class ThreadPool {
   // under the lock and read without it.
   std::atomic<uint64_t> round_{0};
   std::atomic<bool> stop_{false};
-  int started_ = 0;      // workers that took their number
-  int busy_ = 0;         // workers at a job
-  Job *jobs_ = nullptr;  // a linked list
+  int started_ = 0;  // workers that took their number
+  int busy_ = 0;     // workers at a job
+  std::vector<Job *> jobs_;
+  std::deque<Waiter *> waiters_;
 };
 
 #else
@@ -103,6 +109,9 @@ class ThreadPool {
     for (int64_t part = 0; part < parts; ++part) work(part, 0);
   }
 
+  void enter() {}
+  void leave() {}
+  int most_callers() const { return 1; }
   bool is_forked() const { return false; }
   int threads() const { return 1; }
 };

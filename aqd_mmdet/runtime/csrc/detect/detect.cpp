@@ -2,103 +2,84 @@
 
 #include <algorithm>
 
-#include "detect/curves.h"
-#include "detect/nms.h"
-#include "detect/rois.h"
+#include "graph/memory_plan.h"
 
 namespace aqd {
 namespace {
 
-// Of all maps: so that their bytes can be counted.
-constexpr int64_t kMaxCodes = PTRDIFF_MAX / 8;
-constexpr int64_t kLine = kCacheLine / 4;  // codes in a line of the cache
-
-// Runs the network. Its outputs are in the workspace until the next call.
-Status run_network(const Interpreter &interpreter, const void *input, Size size,
+// Runs the network. Its outputs are the interpreter's until the next call.
+Status run_network(Interpreter *interpreter, const void *input, Size size,
                    std::vector<Map> *maps) {
-  maps->resize(interpreter.model().programs[0].outputs.size());
-  int64_t total = 0;
-  std::vector<int64_t> starts;
-  for (size_t i = 0; i < maps->size(); ++i) {
-    int32_t shape[3];
-    const Status status = interpreter.output_shape(0, i, size, shape);
-    if (status != Status::kOk) return status;
-    Map &map = (*maps)[i];
-    map.channels = shape[0];
-    map.size = {shape[1], shape[2]};
-    starts.push_back(total);
-    // Each begins with a line of the cache.
-    total += (map.pixels() * map.channels + kLine - 1) / kLine * kLine;
-    if (total > kMaxCodes) return Status::kNoMemory;
+  // Each begins with a line of the cache.
+  const auto bytes_of = [](const Map &map) {
+    return whole_lines(int64_t{map.size.height} * map.size.width *
+                       map.channels * 4);
+  };
+  int64_t bytes = 0;
+  for (size_t i = 0; i < interpreter->model().programs[0].outputs.size(); ++i) {
+    const Tensor *output = interpreter->output(0, i, size);
+    if (output == nullptr) return kBadInput;
+    maps->push_back({nullptr, output->channels, output->size});
+    bytes += bytes_of(maps->back());
+    if (bytes > PTRDIFF_MAX / 2) return kNoMemory;  // before they overflow
   }
-  int32_t *memory =
-      interpreter.workspace().maps.get(static_cast<size_t>(total + kLine));
-  if (memory == nullptr) return Status::kNoMemory;
-  int32_t *codes = reinterpret_cast<int32_t *>(line_from(memory));
+  uint8_t *next = interpreter->maps()->get(bytes);
+  if (next == nullptr) return kNoMemory;
   std::vector<int32_t *> outputs;
-  for (size_t i = 0; i < maps->size(); ++i) {
-    outputs.push_back(codes + starts[i]);
-    (*maps)[i].codes = outputs[i];
+  for (Map &map : *maps) {
+    outputs.push_back(reinterpret_cast<int32_t *>(next));
+    map.codes = outputs.back();
+    next += bytes_of(map);
   }
-  return interpreter.run(0, input, 1, size, outputs.data());
+  return interpreter->run(0, input, 1, size, outputs.data());
 }
 
-// An edge in the image that was given.
-int32_t rescaled(int64_t edge, int32_t to, int32_t from) {
-  const int64_t wide = floored(2 * edge * from + to, 2 * int64_t{to});
-  return static_cast<int32_t>(std::clamp<int64_t>(wide, INT32_MIN, INT32_MAX));
+// Whether the maps of each level have one size.
+bool are_of_one_size(const PostProcess &post, const std::vector<Map> &maps) {
+  const size_t levels = post.decoder.levels.size();
+  const size_t kinds = post.scores.has_factors() ? 3 : 2;
+  for (size_t i = levels; i < kinds * levels; ++i) {
+    if (!same(maps[i % levels].size, maps[i].size)) return false;
+  }
+  return true;
 }
 
-// Finds boxes in an image that is resized to a size.
-Status find(const Interpreter &interpreter, const Pixels &image, Size resized,
-            std::vector<Box> *boxes) {
-  const Model &model = interpreter.model();
-  const Detector &detector = model.detector;
-  const Size size =
-      padded_size(detector.pre, resized, model.programs[0].stride);
-  uint8_t *pixels = interpreter.workspace().image.get(
-      static_cast<size_t>(size.height) * static_cast<size_t>(size.width) *
-      kColours);
-  if (pixels == nullptr) return Status::kNoMemory;
-  resize(detector.pre, image, resized, size, interpreter.pool(), pixels);
-  std::vector<Map> maps;
-  const Status status = run_network(interpreter, pixels, size, &maps);
-  if (status != Status::kOk) return status;
-  if (!are_of_one_size(detector.post, maps)) return Status::kBadInput;
-  *boxes = find_boxes(detector, maps, resized, interpreter.pool());
-  if (!detector.has_regions()) return Status::kOk;
-  return refine_proposals(interpreter, maps, resized, boxes);
+// Edges in the image that was given.
+Edges rescaled(const Edges &edges, Size to, Size from) {
+  const auto edge = [](int64_t value, int64_t length, int64_t given) {
+    return std::clamp<int64_t>(floored(2 * value * given + length, 2 * length),
+                               INT32_MIN, INT32_MAX);
+  };
+  return {edge(edges.x0, to.width, from.width),
+          edge(edges.y0, to.height, from.height),
+          edge(edges.x1, to.width, from.width),
+          edge(edges.y1, to.height, from.height)};
 }
 
 }  // namespace
 
-Status detect(const Interpreter &interpreter, const Pixels &image,
-              std::vector<Detection> *found) {
-  const Detector &detector = interpreter.model().detector;
-  if (!interpreter.model().refusal.empty()) return Status::kBadFile;
-  if (!is_image(image)) return Status::kBadInput;
-  const Size resized = resized_size(detector.pre, image.size);
-  std::vector<Box> boxes;
-  const Status status = find(interpreter, image, resized, &boxes);
-  if (status != Status::kOk) return status;
-  for (const Box &box : boxes) {
-    const int64_t score = detector.has_regions()
-                              ? box.rank
-                              : score_of(detector.post.scores, box.rank);
-    found->push_back({rescaled(box.edges.x0, resized.width, image.size.width),
-                      rescaled(box.edges.y0, resized.height, image.size.height),
-                      rescaled(box.edges.x1, resized.width, image.size.width),
-                      rescaled(box.edges.y1, resized.height, image.size.height),
-                      box.label, static_cast<int32_t>(score)});
-  }
-  return Status::kOk;
-}
-
-int32_t max_detections(const Model &model) {
-  if (!model.refusal.empty()) return 0;
+Status detect(Interpreter *interpreter, const Pixels &image,
+              std::vector<Box> *found) {
+  const Model &model = interpreter->model();
   const Detector &detector = model.detector;
-  return static_cast<int32_t>(detector.has_regions() ? detector.regions.keep
-                              : detector.post.keep);
+  if (!model.refusal.empty()) return kBadFile;
+  if (!is_image(image)) return kBadInput;
+  const Size from = image.size, to = resized_size(detector.pre, from);
+  const Size padded = padded_size(detector.pre, to, model.programs[0].stride);
+  uint8_t *pixels = interpreter->image()->get(int64_t{padded.height} *
+                                              padded.width * kColours);
+  if (pixels == nullptr) return kNoMemory;
+  resize(detector.pre, image, to, padded, interpreter->pool(), pixels);
+  std::vector<Map> maps;
+  Status status = run_network(interpreter, pixels, padded, &maps);
+  if (status != kOk) return status;
+  if (!are_of_one_size(detector.post, maps)) return kBadInput;
+  *found = find_boxes(detector, maps, to, interpreter->pool());
+  if (detector.has_regions()) {
+    status = refine_proposals(interpreter, maps, to, found);
+  }
+  for (Box &box : *found) box.edges = rescaled(box.edges, to, from);
+  return status;
 }
 
 }  // namespace aqd

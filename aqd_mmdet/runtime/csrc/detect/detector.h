@@ -1,5 +1,5 @@
 // What precedes the network and what follows it: docs/integer_contract.md,
-// sections 6 to 8. The twin of integer/detector.py.
+// sections 6 to 8. The twin of program/detector.py.
 
 #pragma once
 
@@ -24,8 +24,7 @@ constexpr int64_t kLargestLogit = int64_t{1} << 30;
 constexpr int kColours = 3;
 
 struct PreProcess {
-  int32_t short_side = 0;
-  int32_t long_side = 0;
+  int32_t short_side = 0, long_side = 0;
   bool is_bgr = false;
   bool is_whole = false;    // the border fills a square of the long side
   bool is_stretched = false;
@@ -57,11 +56,7 @@ struct BoxLevel {
 };
 
 enum class DecoderKind : uint8_t {
-  kAnchors,
-  kCells,
-  kPoints,
-  kExponents,
-  kBins,
+  kAnchors, kCells, kPoints, kExponents, kBins
 };
 
 struct Decoder {
@@ -79,11 +74,7 @@ struct Decoder {
 };
 
 enum class ScoreKind : uint8_t {
-  kSigmoid,
-  kProduct,
-  kBestClass,
-  kGeometricMean,
-  kSoftmax,
+  kSigmoid, kProduct, kBestClass, kGeometricMean, kSoftmax
 };
 
 struct Scores {
@@ -102,11 +93,9 @@ struct PostProcess {
   Scores scores;
   int32_t classes = 0;  // without the background
   int64_t threshold = 0;
-  int64_t candidates = 0;
-  int64_t total = 0;
+  int64_t candidates = 0, total = 0;  // at most, of a level and of all
   int64_t margin = 0;
-  int64_t overlap = 0;
-  int64_t keep = 0;
+  int64_t overlap = 0, keep = 0;  // of non-maximum suppression
 };
 
 struct RegionStage {
@@ -117,7 +106,7 @@ struct RegionStage {
   int64_t samples = 0;
   int32_t channels = 0;     // of the maps
   int64_t largest = 0;      // magnitude of their codes
-  bool is_agnostic = true;  // whether all classes have the same box codes
+  size_t codes = 4;         // box codes: of all classes, or four of each
   Multipliers logits, deltas;
 };
 
@@ -127,8 +116,7 @@ struct Regions {
   Curve exp;
   Curve powers;
   int64_t threshold = 0;
-  int64_t overlap = 0;
-  int64_t keep = 0;
+  int64_t overlap = 0, keep = 0;  // of non-maximum suppression
 };
 
 struct Detector {

@@ -1,9 +1,8 @@
-#include "detect/preprocess.h"
+#include "detect/detect.h"
 
 #include <algorithm>
 #include <cstring>
 
-#include "detect/curves.h"
 #include "format/limits.h"
 
 namespace aqd {
@@ -23,42 +22,33 @@ struct Interpolation {
 // Positions of n outputs in k pixels.
 std::vector<Interpolation> interpolations(int32_t n, int32_t k) {
   std::vector<Interpolation> made;
-  made.reserve(static_cast<size_t>(n));
-  const int64_t last = int64_t{k - 1} * kOne;
   for (int64_t i = 0; i < n; ++i) {
     const int64_t at = floored(
         (2 * i + 1) * k * kOne - int64_t{n} * kOne, 2 * int64_t{n});
-    const int32_t inside =
-        static_cast<int32_t>(std::clamp<int64_t>(at, 0, last));
+    const int32_t inside = static_cast<int32_t>(
+        std::clamp<int64_t>(at, 0, int64_t{k - 1} * kOne));
     const int32_t first = inside >> kPositionBits;
     made.push_back({first, std::min(first + 1, k - 1), inside & (kOne - 1)});
   }
   return made;
 }
 
-// Rows of an image resized across; the last two are kept, since the next row
+// Rows of an image resized across. The last two are kept, since the next row
 // that is made mostly reads one of them again.
 class Rows {
  public:
   Rows(const PreProcess &pre, const Pixels &image,
        const std::vector<Interpolation> &columns)
-      : pre_(pre), image_(image), columns_(columns) {
-    for (std::vector<int32_t> &row : rows_) {
-      row.resize(columns.size() * kColours);
-    }
-  }
+      : pre_(pre), image_(image), columns_(columns) {}
 
   const int32_t *at(int32_t y) {
     const size_t slot = static_cast<size_t>(y & 1);
-    int32_t *row = rows_[slot].data();
-    if (held_[slot] != y) resize(y, row);
+    std::vector<int32_t> &row = rows_[slot];
+    if (held_[slot] == y) return row.data();
     held_[slot] = y;
-    return row;
-  }
-
- private:
-  void resize(int32_t y, int32_t *to) const {
+    row.resize(columns_.size() * kColours);
     const uint8_t *from = image_.data + y * image_.stride;
+    int32_t *to = row.data();
     for (const Interpolation &each : columns_) {
       const uint8_t *left = from + ptrdiff_t{each.first} * kColours;
       const uint8_t *right = from + ptrdiff_t{each.second} * kColours;
@@ -68,8 +58,10 @@ class Rows {
       if (pre_.is_bgr) std::swap(to[0], to[kColours - 1]);
       to += kColours;
     }
+    return row.data();
   }
 
+ private:
   const PreProcess &pre_;
   const Pixels &image_;
   const std::vector<Interpolation> &columns_;
@@ -123,15 +115,13 @@ void resize(const PreProcess &pre, const Pixels &image, Size resized,
       interpolations(resized.height, image.size.height);
   const std::vector<Interpolation> columns =
       interpolations(resized.width, image.size.width);
-  const int64_t length = int64_t{padded.width} * kColours;
-  const int32_t used = resized.width * kColours;
   const int32_t bands = (padded.height + kBand - 1) / kBand;
   pool->run(bands, [&](int64_t band, int) {
     Rows source(pre, image, columns);
     const int32_t first = static_cast<int32_t>(band) * kBand;
     const int32_t end = std::min(first + kBand, padded.height);
     for (int32_t y = first; y < end; ++y) {
-      uint8_t *to = out + y * length;
+      uint8_t *to = out + int64_t{y} * padded.width * kColours;
       if (y >= resized.height) {
         fill(pre, padded.width, to);
         continue;
@@ -139,14 +129,14 @@ void resize(const PreProcess &pre, const Pixels &image, Size resized,
       const Interpolation &row = rows[static_cast<size_t>(y)];
       const int32_t *top = source.at(row.first);
       const int32_t *bottom = source.at(row.second);
-      const int32_t below = row.weight, above = kOne - below;
       constexpr int32_t kHalf = 1 << (2 * kPositionBits - 1);
       // 8 + 11 + 11 bits.
-      for (int32_t i = 0; i < used; ++i) {
-        const int32_t sum = top[i] * above + bottom[i] * below + kHalf;
-        to[i] = static_cast<uint8_t>(sum >> (2 * kPositionBits));
+      for (int32_t i = 0; i < resized.width * kColours; ++i) {
+        const int32_t sum =
+            top[i] * (kOne - row.weight) + bottom[i] * row.weight + kHalf;
+        *to++ = static_cast<uint8_t>(sum >> (2 * kPositionBits));
       }
-      fill(pre, padded.width - resized.width, to + used);
+      fill(pre, padded.width - resized.width, to);
     }
   });
 }

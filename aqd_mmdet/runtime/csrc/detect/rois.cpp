@@ -1,9 +1,6 @@
-#include "detect/rois.h"
-
 #include <algorithm>
 
-#include "detect/curves.h"
-#include "detect/nms.h"
+#include "detect/detect.h"
 
 namespace aqd {
 namespace {
@@ -19,24 +16,13 @@ struct AxisSamples {
   // Neighbouring pixels and their weights for linear interpolation, in 256ths.
   struct Bin {
     int64_t first = 0;
-    size_t start = 0, count = 0;  // of its weights
+    std::vector<int64_t> weights;
   };
 
   std::vector<Bin> bins;
-  std::vector<int64_t> weights;
-  int64_t samples = 1;           // of a bin
-  int64_t begin = 0, end = 0;    // pixels that any bin reads
+  int64_t samples = 1;         // of a bin
+  int64_t begin = 0, end = 0;  // pixels that any bin reads
 };
-
-// Adds a sample at a pixel to a bin. Samples come by growing pixels.
-void add_sample(int64_t pixel, int64_t weight, AxisSamples *axis,
-                AxisSamples::Bin *bin) {
-  if (bin->count == 0) bin->first = pixel;
-  const size_t at = static_cast<size_t>(pixel - bin->first);
-  bin->count = std::max(bin->count, at + 1);
-  axis->weights.resize(bin->start + bin->count);
-  axis->weights[bin->start + at] += weight;
-}
 
 // Samples of a region from low to high, in 256ths of a pixel of the image, in a
 // map of some length.
@@ -47,29 +33,24 @@ AxisSamples samples_of(int64_t low, int64_t high, int64_t stride,
   AxisSamples axis;
   axis.samples =
       stage.samples > 0 ? stage.samples : std::max<int64_t>(1, pixels);
-  const int64_t halves = 2 * bins * axis.samples;
-  const int64_t below = halves * stride;
-  axis.begin = length;
-  for (int64_t i = 0; i < bins; ++i) {
-    AxisSamples::Bin bin;
-    bin.start = axis.weights.size();
-    for (int64_t j = 0; j < axis.samples; ++j) {
-      const int64_t number = i * axis.samples + j;
-      const int64_t above = low * halves + (high - low) * (2 * number + 1);
-      // The centre of a pixel is half a pixel behind its edge.
-      const int64_t at = floored(2 * above + below, 2 * below) - kOne / 2;
-      if (at < -kOne || at > length * kOne) continue;
-      const int64_t inside = std::clamp<int64_t>(at, 0, (length - 1) * kOne);
-      const int64_t pixel = inside >> kWeightBits, part = inside & (kOne - 1);
-      add_sample(pixel, kOne - part, &axis, &bin);
-      if (part > 0) add_sample(pixel + 1, part, &axis, &bin);
-    }
-    if (bin.count > 0) {
-      axis.begin = std::min(axis.begin, bin.first);
-      axis.end =
-          std::max(axis.end, bin.first + static_cast<int64_t>(bin.count));
-    }
-    axis.bins.push_back(bin);
+  const int64_t halves = 2 * bins * axis.samples, below = halves * stride;
+  for (int64_t number = 0; number < bins * axis.samples; ++number) {
+    if (number % axis.samples == 0) axis.bins.emplace_back();
+    AxisSamples::Bin &bin = axis.bins.back();
+    const int64_t above = low * halves + (high - low) * (2 * number + 1);
+    // The centre of a pixel is half a pixel behind its edge.
+    const int64_t at = floored(2 * above + below, 2 * below) - kOne / 2;
+    if (at < -kOne || at > length * kOne) continue;
+    const int64_t inside = std::clamp<int64_t>(at, 0, (length - 1) * kOne);
+    const int64_t pixel = inside >> kWeightBits, part = inside & (kOne - 1);
+    if (bin.weights.empty()) bin.first = pixel;
+    if (axis.end == 0) axis.begin = pixel;
+    axis.end = pixel + (part > 0 ? 2 : 1);
+    // Samples come by growing pixels.
+    bin.weights.resize(static_cast<size_t>(axis.end - bin.first));
+    const size_t k = static_cast<size_t>(pixel - bin.first);
+    bin.weights[k] += kOne - part;
+    if (part > 0) bin.weights[k + 1] += part;
   }
   return axis;
 }
@@ -88,15 +69,11 @@ void divide(const std::vector<Sum> &sums, Sum samples, int32_t *out) {
   const Sum half = samples * (1 << (kDropped - 1));
   int bits = 0;
   while (Sum{1} << bits < samples) ++bits;
-  if (Sum{1} << bits == samples) {
-    for (const Sum sum : sums) {
-      *out++ = static_cast<int32_t>((sum + half) >> (kDropped + bits));
-    }
-    return;
-  }
+  const bool is_power = Sum{1} << bits == samples;
   for (const Sum sum : sums) {
     const Sum rounded = (sum + half) >> kDropped;
-    *out++ = static_cast<int32_t>(floored<Sum>(rounded, samples));
+    *out++ = static_cast<int32_t>(is_power ? rounded >> bits
+                                           : floored<Sum>(rounded, samples));
   }
 }
 
@@ -104,28 +81,27 @@ void divide(const std::vector<Sum> &sums, Sum samples, int32_t *out) {
 template <typename Sum>
 void average_samples(const Map &map, const AxisSamples &rows,
                      const AxisSamples &columns, int32_t *out) {
-  const int64_t channels = map.channels;
-  const int64_t width = std::max<int64_t>(columns.end - columns.begin, 0);
+  const int64_t channels = map.channels, width = columns.end - columns.begin;
+  const Sum samples = static_cast<Sum>(rows.samples * columns.samples);
   std::vector<Sum> line(static_cast<size_t>(width * channels));
   std::vector<Sum> sums(static_cast<size_t>(channels));
   for (const AxisSamples::Bin &row : rows.bins) {
     // Rows first, for all columns at once; then columns, for each bin.
     std::fill(line.begin(), line.end(), 0);
-    for (size_t k = 0; k < row.count; ++k) {
-      const int64_t y = row.first + static_cast<int64_t>(k);
-      accumulate(
-          map.codes + (y * map.size.width + columns.begin) * channels,
-          rows.weights[row.start + k], width * channels, line.data());
+    int64_t pixel = row.first * map.size.width + columns.begin;
+    for (const int64_t weight : row.weights) {
+      accumulate(map.codes + pixel * channels, weight, width * channels,
+                 line.data());
+      pixel += map.size.width;
     }
     for (const AxisSamples::Bin &column : columns.bins) {
       std::fill(sums.begin(), sums.end(), 0);
-      for (size_t k = 0; k < column.count; ++k) {
-        const int64_t x =
-            column.first - columns.begin + static_cast<int64_t>(k);
-        accumulate(line.data() + x * channels,
-                   columns.weights[column.start + k], channels, sums.data());
+      int64_t from = (column.first - columns.begin) * channels;
+      for (const int64_t weight : column.weights) {
+        accumulate(line.data() + from, weight, channels, sums.data());
+        from += channels;
       }
-      divide(sums, static_cast<Sum>(rows.samples * columns.samples), out);
+      divide(sums, samples, out);
       out += channels;
     }
   }
@@ -133,134 +109,15 @@ void average_samples(const Map &map, const AxisSamples &rows,
 
 // Index of the map that a region reads, by its area.
 size_t level_of_roi(const RegionStage &stage, const Edges &roi) {
-  const int64_t area = (roi.x1 - roi.x0) * (roi.y1 - roi.y0);
   size_t level = 0;
   for (size_t k = 1; k < stage.strides.size(); ++k) {
     const int64_t side = stage.finest << (kBoxBits + k);
-    if (area >= side * side) level = k;
+    if (roi.area() >= side * side) level = k;
   }
   return level;
 }
 
-// A region as the anchor that box codes move.
-Anchor anchor_of(const Edges &roi) {
-  constexpr int kUp = kGeometryBits - kBoxBits;
-  return {static_cast<int32_t>((roi.x0 + roi.x1) << (kUp - 1)),
-          static_cast<int32_t>((roi.y0 + roi.y1) << (kUp - 1)),
-          static_cast<int32_t>((roi.x1 - roi.x0) << kUp),
-          static_cast<int32_t>((roi.y1 - roi.y0) << kUp)};
-}
-
-// Runs the stages on the regions of one image.
-class RoiHeads {
- public:
-  RoiHeads(const Interpreter &interpreter, const std::vector<Map> &maps,
-           Size size, std::vector<Box> *rois)
-      : interpreter_(interpreter), detector_(interpreter.model().detector),
-        maps_(maps), size_(size), rois_(*rois),
-        classes_(detector_.labels.size()),
-        totals_(rois->size() * (classes_ + 1)) {}
-
-  Status run() {
-    const std::vector<RegionStage> &stages = detector_.regions.stages;
-    for (size_t i = 0; i < stages.size(); ++i) {
-      const Status status = run(i);
-      if (status != Status::kOk) return status;
-      if (i + 1 < stages.size()) refine_all(stages[i]);
-    }
-    collect(stages.back());
-    return Status::kOk;
-  }
-
- private:
-  size_t codes_per_roi(const RegionStage &stage) const {
-    return stage.is_agnostic ? 4 : 4 * classes_;
-  }
-
-  // Fills logits_, codes_ and totals_.
-  Status run(size_t index) {
-    const RegionStage &stage = detector_.regions.stages[index];
-    const size_t bins = static_cast<size_t>(stage.bins);
-    const size_t each = bins * bins * static_cast<size_t>(stage.channels);
-    std::vector<int32_t> averages(std::min(kBatch, rois_.size()) * each);
-    logits_.resize(rois_.size() * (classes_ + 1));
-    codes_.resize(rois_.size() * codes_per_roi(stage));
-    for (size_t first = 0; first < rois_.size(); first += kBatch) {
-      const int64_t count =
-          static_cast<int64_t>(std::min(kBatch, rois_.size() - first));
-      interpreter_.pool()->run(count, [&](int64_t part, int) {
-        const size_t i = static_cast<size_t>(part);
-        roi_align(stage, &maps_[stage.first_map], rois_[first + i].edges,
-                  &averages[i * each]);
-      });
-      int32_t *const outputs[] = {&logits_[first * (classes_ + 1)],
-                                  &codes_[first * codes_per_roi(stage)]};
-      // The network's program is the first.
-      const Status status = interpreter_.run(
-          index + 1, averages.data(), static_cast<int32_t>(count),
-          {stage.bins, stage.bins}, outputs);
-      if (status != Status::kOk) return status;
-    }
-    for (size_t i = 0; i < logits_.size(); ++i) {
-      totals_[i] += requantize(logits_[i], stage.logits, 0, -kLargestLogit,
-                               kLargestLogit);
-    }
-    return Status::kOk;
-  }
-
-  Edges refined(const RegionStage &stage, size_t roi, size_t label) const {
-    const size_t from = stage.is_agnostic ? 0 : 4 * label;
-    const int32_t *codes = &codes_[roi * codes_per_roi(stage) + from];
-    const Edges wide =
-        decode_deltas(anchor_of(rois_[roi].edges), codes, stage.deltas,
-                      detector_.regions.limit, detector_.regions.exp);
-    return clip(wide, 0, size_);
-  }
-
-  // Moves each region by the codes of its best class.
-  void refine_all(const RegionStage &stage) {
-    for (size_t i = 0; i < rois_.size(); ++i) {
-      const int32_t *first = &logits_[i * (classes_ + 1)];
-      const int32_t *best = std::max_element(first, first + classes_);
-      rois_[i].edges = refined(stage, i, static_cast<size_t>(best - first));
-    }
-  }
-
-  // Replaces the regions by the boxes of all classes whose scores reach the
-  // threshold.
-  void collect(const RegionStage &stage) {
-    const Regions &regions = detector_.regions;
-    const int64_t count = static_cast<int64_t>(regions.stages.size());
-    std::vector<Box> found;
-    for (size_t i = 0; i < rois_.size(); ++i) {
-      int64_t *scores = &totals_[i * (classes_ + 1)];
-      for (size_t c = 0; c <= classes_; ++c) {
-        scores[c] = floored(2 * scores[c] + count, 2 * count);
-      }
-      softmax(regions.powers, static_cast<int64_t>(classes_ + 1), scores);
-      for (size_t c = 0; c < classes_; ++c) {
-        if (scores[c] < regions.threshold) continue;
-        const Box box = {refined(stage, i, c), static_cast<int32_t>(c),
-                         scores[c]};
-        if (box.has_area()) found.push_back(box);
-      }
-    }
-    nms(regions.overlap, regions.keep, classes_, &found);
-    rois_ = std::move(found);
-  }
-
-  const Interpreter &interpreter_;
-  const Detector &detector_;
-  const std::vector<Map> &maps_;
-  const Size size_;
-  std::vector<Box> &rois_;
-  const size_t classes_;
-  std::vector<int64_t> totals_;          // of the logits of all stages, Q16
-  std::vector<int32_t> logits_, codes_;  // of the last stage that ran
-};
-
-}  // namespace
-
+// Averages of a region of interest, bins x bins x channels.
 void roi_align(const RegionStage &stage, const Map *maps, const Edges &roi,
                int32_t *out) {
   const size_t level = level_of_roi(stage, roi);
@@ -279,10 +136,126 @@ void roi_align(const RegionStage &stage, const Map *maps, const Edges &roi,
   }
 }
 
-Status refine_proposals(const Interpreter &interpreter,
-                        const std::vector<Map> &maps, Size size,
-                        std::vector<Box> *boxes) {
-  if (boxes->empty()) return Status::kOk;
+// A region as the anchor that box codes move.
+Anchor anchor_of(const Edges &roi) {
+  constexpr int kUp = kGeometryBits - kBoxBits;
+  return {static_cast<int32_t>((roi.x0 + roi.x1) << (kUp - 1)),
+          static_cast<int32_t>((roi.y0 + roi.y1) << (kUp - 1)),
+          static_cast<int32_t>(roi.width() << kUp),
+          static_cast<int32_t>(roi.height() << kUp)};
+}
+
+// Runs the stages on the regions of one image.
+class RoiHeads {
+ public:
+  RoiHeads(Interpreter *interpreter, const std::vector<Map> &maps, Size size,
+           std::vector<Box> *rois)
+      : interpreter_(*interpreter), detector_(interpreter->model().detector),
+        maps_(maps), size_(size), rois_(*rois),
+        classes_(detector_.labels.size()), logits_per_roi_(classes_ + 1),
+        totals_(rois->size() * logits_per_roi_) {}
+
+  Status run() {
+    const std::vector<RegionStage> &stages = detector_.regions.stages;
+    for (size_t i = 0; i < stages.size(); ++i) {
+      if (i > 0) refine_all(stages[i - 1]);
+      const Status status = run_stage(i);
+      if (status != kOk) return status;
+    }
+    collect(stages.back());
+    return kOk;
+  }
+
+ private:
+  // Fills logits_ and codes_, and adds to totals_.
+  Status run_stage(size_t index) {
+    const RegionStage &stage = detector_.regions.stages[index];
+    const size_t bins = static_cast<size_t>(stage.bins);
+    const size_t each = bins * bins * static_cast<size_t>(stage.channels);
+    std::vector<int32_t> averages(std::min(kBatch, rois_.size()) * each);
+    logits_.resize(totals_.size());
+    codes_.resize(rois_.size() * stage.codes);
+    for (size_t first = 0; first < rois_.size(); first += kBatch) {
+      const size_t count = std::min(kBatch, rois_.size() - first);
+      const auto align = [&](int64_t part, int) {
+        const size_t i = static_cast<size_t>(part);
+        roi_align(stage, &maps_[stage.first_map], rois_[first + i].edges,
+                  &averages[i * each]);
+      };
+      interpreter_.pool()->run(static_cast<int64_t>(count), align);
+      int32_t *const outputs[] = {&logits_[first * logits_per_roi_],
+                                  &codes_[first * stage.codes]};
+      // The network's program is the first.
+      const Status status = interpreter_.run(
+          index + 1, averages.data(), static_cast<int32_t>(count),
+          {stage.bins, stage.bins}, outputs);
+      if (status != kOk) return status;
+    }
+    for (size_t i = 0; i < logits_.size(); ++i) {
+      totals_[i] += requantize(logits_[i], stage.logits, 0, kLargestLogit);
+    }
+    return kOk;
+  }
+
+  // A region, moved by the codes of a class that the stage has just made.
+  Edges refined(const RegionStage &stage, size_t roi, size_t label) const {
+    // All classes have the same codes, or each has its own.
+    const size_t from = 4 * label % stage.codes;
+    const int32_t *codes = &codes_[roi * stage.codes + from];
+    const Edges wide =
+        decode_deltas(anchor_of(rois_[roi].edges), codes, stage.deltas,
+                      detector_.regions.limit, detector_.regions.exp);
+    return clip(wide, 0, size_);
+  }
+
+  // Moves each region by the codes of its best class.
+  void refine_all(const RegionStage &stage) {
+    for (size_t i = 0; i < rois_.size(); ++i) {
+      const int32_t *first = &logits_[i * logits_per_roi_];
+      const int32_t *best = std::max_element(first, first + classes_);
+      rois_[i].edges = refined(stage, i, static_cast<size_t>(best - first));
+    }
+  }
+
+  // Replaces the regions by the boxes of all classes whose scores reach the
+  // threshold.
+  void collect(const RegionStage &stage) {
+    const Regions &regions = detector_.regions;
+    const int64_t count = static_cast<int64_t>(regions.stages.size());
+    std::vector<Box> found;
+    for (size_t i = 0; i < rois_.size(); ++i) {
+      int64_t *scores = &totals_[i * logits_per_roi_];
+      for (size_t c = 0; c < logits_per_roi_; ++c) {
+        scores[c] = floored(2 * scores[c] + count, 2 * count);
+      }
+      softmax(regions.powers, logits_per_roi_, scores);
+      for (size_t c = 0; c < classes_; ++c) {
+        if (scores[c] < regions.threshold) continue;
+        const Edges edges = refined(stage, i, c);
+        if (!edges.has_area()) continue;
+        found.push_back({edges, static_cast<int32_t>(c), scores[c]});
+      }
+    }
+    nms(regions.overlap, regions.keep, &found);
+    rois_ = std::move(found);
+  }
+
+  Interpreter &interpreter_;
+  const Detector &detector_;
+  const std::vector<Map> &maps_;
+  const Size size_;
+  std::vector<Box> &rois_;
+  const size_t classes_, logits_per_roi_;
+  std::vector<int64_t> totals_;          // of the logits of all stages, Q16
+  std::vector<int32_t> logits_, codes_;  // of the last stage that ran
+};
+
+}  // namespace
+
+Status refine_proposals(Interpreter *interpreter,
+                            const std::vector<Map> &maps, Size size,
+                            std::vector<Box> *boxes) {
+  if (boxes->empty()) return kOk;
   return RoiHeads(interpreter, maps, size, boxes).run();
 }
 

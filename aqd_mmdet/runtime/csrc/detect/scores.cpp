@@ -1,22 +1,49 @@
-#include "detect/scores.h"
-
 #include <algorithm>
 
-#include "detect/curves.h"
+#include "detect/detect.h"
 
 namespace aqd {
 namespace {
 
 // Logits that are compared with a threshold at once.
 constexpr int64_t kBlock = 64;
+// With fewer logits a thread costs more than it saves.
+constexpr int64_t kPart = 1 << 16;
 
 bool is_better(const Candidate &a, const Candidate &b) {
-  return a.rank != b.rank ? a.rank > b.rank : a.index < b.index;
+  if (a.rank != b.rank) return a.rank > b.rank;
+  return a.level != b.level ? a.level < b.level : a.index < b.index;
 }
 
+// Keeps the best candidates. The worst of them is then the last, if any were
+// dropped.
+void keep_best(int64_t count, std::vector<Candidate> *found) {
+  if (static_cast<size_t>(count) >= found->size()) return;
+  const auto last = found->begin() + static_cast<ptrdiff_t>(count) - 1;
+  std::nth_element(found->begin(), last, found->end(), is_better);
+  found->resize(static_cast<size_t>(count));
+}
+
+// Candidates of a level, among which are the best. They are offered by growing
+// index; of equal ones the first is better.
+struct TopK {
+  int64_t count;
+  int64_t least;  // no candidate of a lower rank can be among the best
+  size_t level;
+  std::vector<Candidate> found;
+
+  void offer(int64_t rank, int64_t index) {
+    if (rank < least) return;
+    found.push_back({rank, level, index});
+    if (found.size() < 2 * static_cast<size_t>(count)) return;
+    keep_best(count, &found);
+    // Later candidates have larger indices, so that one of equal rank loses.
+    least = std::max(least, found.back().rank + 1);
+  }
+};
+
 int64_t sigmoid(const Scores &scores, const Multipliers &table, int64_t x) {
-  return read_curve(scores.curve,
-                    requantize(x, table, 0, kLowestLogit, -kLowestLogit));
+  return read_curve(scores.curve, requantize(x, table, 0, -kLowestLogit));
 }
 
 // The product of two sigmoids in 2^-48.
@@ -32,141 +59,148 @@ bool are_below(const int32_t *codes, int32_t least) {
   return all != 0;
 }
 
-// Offers the logits themselves, of places whose factor counts.
-void collect_logits(const PostProcess &post, const Map &logits,
-                    const Map *factors, int64_t place, int64_t places,
-                    TopK *best) {
-  const int64_t count = places * post.classes;
-  for (int64_t start = place * post.classes; start < count; start += kBlock) {
-    const int64_t end = std::min(start + kBlock, count);
-    const int64_t least = std::max<int64_t>(best->least(), INT32_MIN);
+// The factors of a level, one for each prior; null if scores have none.
+const int32_t *factors_of(const PostProcess &post, const std::vector<Map> &maps,
+                          size_t level) {
+  if (!post.scores.has_factors()) return nullptr;
+  return maps[2 * post.decoder.levels.size() + level].codes;
+}
+
+// Offers logits from the first to before the end, if their factor counts.
+void offer_logits(const PostProcess &post, const int32_t *logits,
+                  const int32_t *factors, int64_t first, int64_t end,
+                  TopK *best) {
+  for (int64_t start = first; start < end; start += kBlock) {
+    const int64_t next = std::min(start + kBlock, end);
+    const int64_t least = std::max<int64_t>(best->least, INT32_MIN);
     if (least > INT32_MAX) return;
-    if (end - start == kBlock &&
-        are_below(logits.codes + start, static_cast<int32_t>(least))) {
+    if (next - start == kBlock &&
+        are_below(logits + start, static_cast<int32_t>(least))) {
       continue;
     }
-    for (int64_t i = start; i < end; ++i) {
-      if (logits.codes[i] < best->least()) continue;
-      if (factors != nullptr &&
-          factors->codes[i / post.classes] < post.scores.least) {
-        continue;
+    for (int64_t i = start; i < next; ++i) {
+      if (logits[i] >= best->least &&
+          (factors == nullptr ||
+           factors[i / post.classes] >= post.scores.least)) {
+        best->offer(logits[i], i);
       }
-      best->offer(logits.codes[i], i);
     }
   }
 }
 
-// Offers the best class of each place.
-void collect_best_class(const PostProcess &post, const Map &logits,
-                        const Map &factors, int64_t place, int64_t places,
-                        TopK *best) {
-  for (; place < places; ++place) {
-    const int32_t *first = logits.codes + place * post.classes;
-    const int64_t label =
-        std::max_element(first, first + post.classes) - first;
-    best->offer(product(post.scores, first[label], factors.codes[place]),
-                place * post.classes + label);
-  }
-}
-
-void collect_products(const PostProcess &post, const Map &logits,
-                      const Map &factors, int64_t place, int64_t places,
+// Offers the candidates of priors from the first to before the end, with the
+// ranks that choose them.
+void offer_candidates(const PostProcess &post, const int32_t *logits,
+                      const int32_t *factors, int64_t first, int64_t end,
                       TopK *best) {
   const Scores &scores = post.scores;
-  for (; place < places; ++place) {
-    const int64_t factor =
-        sigmoid(scores, scores.factors, factors.codes[place]);
-    for (int64_t i = place * post.classes; i < (place + 1) * post.classes;
-         ++i) {
-      best->offer(sigmoid(scores, scores.logits, logits.codes[i]) * factor, i);
+  const ScoreKind kind = scores.kind;
+  const int64_t classes = post.classes;
+  if (kind == ScoreKind::kSigmoid || kind == ScoreKind::kProduct) {
+    offer_logits(post, logits, factors, first * classes, end * classes, best);
+    return;
+  }
+  std::vector<int64_t> shares(static_cast<size_t>(classes + 1));
+  for (int64_t prior = first; prior < end; ++prior) {
+    const int64_t start = prior * classes;
+    const int32_t *own = logits + start;
+    if (kind == ScoreKind::kBestClass) {
+      const int64_t label = std::max_element(own, own + classes) - own;
+      best->offer(product(scores, own[label], factors[prior]), start + label);
+    } else if (kind == ScoreKind::kGeometricMean) {
+      const int64_t factor = sigmoid(scores, scores.factors, factors[prior]);
+      for (int64_t c = 0; c < classes; ++c) {
+        best->offer(sigmoid(scores, scores.logits, own[c]) * factor, start + c);
+      }
+    } else {
+      own += prior;  // each prior has one more logit, of the background
+      for (size_t c = 0; c < shares.size(); ++c) {
+        shares[c] = requantize(own[c], scores.logits, 0, kLargestLogit);
+      }
+      softmax(scores.curve, shares.size(), shares.data());
+      for (int64_t c = 0; c < classes; ++c) {
+        best->offer(shares[static_cast<size_t>(c)], start + c);
+      }
     }
   }
 }
 
-void collect_softmax(const PostProcess &post, const Map &logits, int64_t place,
-                     int64_t places, TopK *best) {
-  const int64_t all = post.classes + 1;
-  std::vector<int64_t> ranks(static_cast<size_t>(all));
-  for (; place < places; ++place) {
-    for (int64_t c = 0; c < all; ++c) {
-      ranks[static_cast<size_t>(c)] =
-          requantize(logits.codes[place * all + c], post.scores.logits, 0,
-                     -kLargestLogit, kLargestLogit);
-    }
-    softmax(post.scores.curve, all, ranks.data());
-    for (int64_t c = 0; c < post.classes; ++c) {
-      best->offer(ranks[static_cast<size_t>(c)], place * post.classes + c);
-    }
+// The best candidates of a level. Priors are divided among threads into few
+// parts, since each part begins with the lowest threshold again.
+std::vector<Candidate> top_candidates(const PostProcess &post,
+                                      const std::vector<Map> &maps,
+                                      size_t level, ThreadPool *pool) {
+  const Map &logits = maps[level];
+  const int64_t priors = int64_t{logits.size.height} * logits.size.width *
+                         post.decoder.levels[level].priors();
+  const int64_t threads = pool->threads();
+  const int64_t together =
+      std::max((priors + threads - 1) / threads, 1 + kPart / post.classes);
+  const int64_t parts = (priors + together - 1) / together;
+  std::vector<TopK> best(static_cast<size_t>(parts),
+                         {post.candidates, post.threshold, level, {}});
+  pool->run(parts, [&](int64_t part, int) {
+    const int64_t first = part * together;
+    offer_candidates(post, logits.codes, factors_of(post, maps, level), first,
+                     std::min(first + together, priors),
+                     &best[static_cast<size_t>(part)]);
+  });
+  std::vector<Candidate> all;
+  for (const TopK &each : best) {
+    all.insert(all.end(), each.found.begin(), each.found.end());
   }
+  keep_best(post.candidates, &all);
+  return all;
 }
 
 }  // namespace
 
-void TopK::shrink() {
-  const auto last = found_.begin() + static_cast<ptrdiff_t>(count_) - 1;
-  std::nth_element(found_.begin(), last, found_.end(), is_better);
-  found_.resize(count_);
-  // Later candidates have larger indices, so that one of equal rank loses.
-  least_ = std::max(least_, found_.back().rank + 1);
-}
-
-void TopK::add(const TopK &other) {
-  found_.insert(found_.end(), other.found_.begin(), other.found_.end());
-}
-
-const std::vector<Candidate> &TopK::finish() {
-  if (found_.size() > count_) shrink();
-  std::sort(found_.begin(), found_.end(), is_better);
-  return found_;
-}
-
-void collect_candidates(const PostProcess &post, const Map &logits,
-                        const Map *factors, int64_t first, int64_t end,
-                        TopK *best) {
-  switch (post.scores.kind) {
-    case ScoreKind::kSigmoid:
-    case ScoreKind::kProduct:
-      return collect_logits(post, logits, factors, first, end, best);
-    case ScoreKind::kBestClass:
-      return collect_best_class(post, logits, *factors, first, end, best);
-    case ScoreKind::kGeometricMean:
-      return collect_products(post, logits, *factors, first, end, best);
-    case ScoreKind::kSoftmax:
-      return collect_softmax(post, logits, first, end, best);
+std::vector<Candidate> find_candidates(const Detector &detector,
+                                       const std::vector<Map> &maps,
+                                       ThreadPool *pool) {
+  const PostProcess &post = detector.post;
+  std::vector<Candidate> found;
+  for (size_t level = 0; level < post.decoder.levels.size(); ++level) {
+    const std::vector<Candidate> best = top_candidates(post, maps, level, pool);
+    found.insert(found.end(), best.begin(), best.end());
   }
-}
-
-int64_t final_rank(const PostProcess &post, const Candidate &candidate,
-                   const Map *factors) {
-  if (post.scores.kind != ScoreKind::kProduct) return candidate.rank;
-  return product(post.scores, candidate.rank,
-                 factors->codes[candidate.index / post.classes]);
+  if (!detector.has_regions()) keep_best(post.total, &found);
+  std::sort(found.begin(), found.end(),
+            [](const Candidate &a, const Candidate &b) {
+              return a.level != b.level ? a.level < b.level : is_better(a, b);
+            });
+  if (post.scores.kind != ScoreKind::kProduct) return found;
+  for (Candidate &each : found) {
+    const int32_t *factors = factors_of(post, maps, each.level);
+    each.rank =
+        product(post.scores, each.rank, factors[each.index / post.classes]);
+  }
+  return found;
 }
 
 int64_t score_of(const Scores &scores, int64_t rank) {
-  switch (scores.kind) {
-    case ScoreKind::kSigmoid:
-      return sigmoid(scores, scores.logits, rank);
-    case ScoreKind::kProduct:
-    case ScoreKind::kBestClass:
-      return rounded(rank, kScoreBits);
-    case ScoreKind::kGeometricMean:
-      return square_root(rank);
-    case ScoreKind::kSoftmax:
-      break;
+  if (scores.kind == ScoreKind::kSoftmax) return rank;
+  if (scores.kind == ScoreKind::kSigmoid) {
+    return sigmoid(scores, scores.logits, rank);
   }
-  return rank;
+  return scores.kind == ScoreKind::kGeometricMean ? square_root(rank)
+                                                  : rounded(rank, kScoreBits);
 }
 
-void softmax(const Curve &exp, int64_t count, int64_t *logits) {
+int64_t exponentiate(const Curve &exp, size_t count, int64_t *logits) {
   const int64_t largest = *std::max_element(logits, logits + count);
   int64_t total = 0;
-  for (int64_t c = 0; c < count; ++c) {
-    logits[c] = read_curve(exp, std::max(logits[c] - largest, kLowestLogit));
-    total += logits[c];
+  for (size_t i = 0; i < count; ++i) {
+    logits[i] = read_curve(exp, std::max(logits[i] - largest, kLowestLogit));
+    total += logits[i];
   }
-  for (int64_t c = 0; c < count; ++c) {
-    logits[c] = (logits[c] << kScoreBits) / total;
+  return total;
+}
+
+void softmax(const Curve &exp, size_t count, int64_t *logits) {
+  const int64_t total = exponentiate(exp, count, logits);
+  for (size_t i = 0; i < count; ++i) {
+    logits[i] = (logits[i] << kScoreBits) / total;
   }
 }
 

@@ -1,5 +1,7 @@
 #include "format/json.h"
 
+#include <algorithm>
+
 namespace aqd {
 namespace {
 
@@ -7,14 +9,10 @@ constexpr size_t kMaxDepth = 64;
 
 // Appends a character as UTF-8.
 void append(uint32_t code, std::string *out) {
-  if (code < 0x80) {
-    out->push_back(static_cast<char>(code));
-    return;
-  }
-  // How many bytes follow the first one, and what marks it.
-  const int more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
-  const uint32_t mark = more == 1 ? 0xc0u : more == 2 ? 0xe0u : 0xf0u;
-  out->push_back(static_cast<char>(mark | code >> 6 * more));
+  // What marks the first byte, by how many follow it.
+  constexpr uint32_t kMarks[] = {0, 0xc0, 0xe0, 0xf0};
+  const int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+  out->push_back(static_cast<char>(kMarks[more] | code >> 6 * more));
   for (int i = more - 1; i >= 0; --i) {
     out->push_back(static_cast<char>(0x80u | (code >> 6 * i & 0x3fu)));
   }
@@ -42,45 +40,20 @@ size_t character(std::string_view text) {
   return ok ? length : 0;
 }
 
-// The nodes of a text, without recursion.
 class Parser {
  public:
-  Parser(std::string_view text, Json *json) : text_(text), json_(*json) {}
-
-  size_t at() const { return at_; }
+  // at: where it stops.
+  Parser(std::string_view text, Json *json, size_t *at)
+      : text_(text), json_(*json), at_(*at) {}
 
   bool run() {
-    if (!value({})) return false;
-    while (!parents_.empty()) {
-      const JsonNode &parent = json_.nodes[parents_.back().index];
-      const bool is_object = parent.type == JsonType::kObject;
-      skip_spaces();
-      if (accept(is_object ? '}' : ']')) {
-        parents_.pop_back();
-        continue;
-      }
-      if (parent.count > 0 && !accept(',')) return false;
-      std::string_view name = parent.key;
-      if (is_object && !key(&name)) return false;
-      if (!value(name)) return false;
-    }
+    if (!value({}, 0)) return false;
     skip_spaces();
     return at_ == text_.size();
   }
 
  private:
-  // An array or an object that is not yet at its end.
-  struct Parent {
-    size_t index, last_child;
-  };
-
   char peek() const { return at_ < text_.size() ? text_[at_] : '\0'; }
-
-  bool accept(char c) {
-    if (at_ == text_.size() || text_[at_] != c) return false;
-    ++at_;
-    return true;
-  }
 
   bool accept(std::string_view word) {
     if (text_.substr(at_, word.size()) != word) return false;
@@ -89,63 +62,54 @@ class Parser {
   }
 
   void skip_spaces() {
-    while (accept(' ') || accept('\n') || accept('\r') || accept('\t')) {
-    }
+    at_ = std::min(text_.find_first_not_of(" \n\r\t", at_), text_.size());
   }
 
-  bool key(std::string_view *name) {
-    skip_spaces();
-    if (!string(name)) return false;
-    skip_spaces();
-    return accept(':');
-  }
-
-  bool value(std::string_view key) {
+  // Reads a value inside of so many lists and objects.
+  bool value(std::string_view key, size_t depth) {
     skip_spaces();
     const size_t index = json_.nodes.size();
-    json_.nodes.emplace_back();
-    JsonNode &node = json_.nodes[index];
+    JsonNode &node = json_.nodes.emplace_back();
     node.key = key;
-    if (!parents_.empty()) {
-      Parent &from = parents_.back();
-      JsonNode &parent = json_.nodes[from.index];
-      size_t &link = from.last_child == 0 ? parent.child
-                                          : json_.nodes[from.last_child].next;
-      link = from.last_child = index;
-      ++parent.count;
-    }
-    if (!read(&node)) return false;
-    if (node.type == JsonType::kArray || node.type == JsonType::kObject) {
-      if (parents_.size() == kMaxDepth) return false;
-      parents_.push_back({index, 0});
-    }
-    return true;
+    const bool is_object = accept("{");
+    if (!is_object && !accept("[")) return scalar(&node);
+    node.type = is_object ? JsonType::kObject : JsonType::kArray;
+    return depth < kMaxDepth && children(index, depth + 1);
   }
 
-  // Reads a value, of an array or an object the beginning.
-  bool read(JsonNode *node) {
-    switch (peek()) {
-      case '{':
-        node->type = JsonType::kObject;
-        return accept('{');
-      case '[':
-        node->type = JsonType::kArray;
-        return accept('[');
-      case '"':
-        node->type = JsonType::kString;
-        return string(&node->text);
-      case 't':
-        node->type = JsonType::kBool;
-        node->truth = true;
-        return accept("true");
-      case 'f':
-        node->type = JsonType::kBool;
-        return accept("false");
-      case 'n':
-        return accept("null");
-      default:
-        return number(node);
+  bool children(size_t parent, size_t depth) {
+    const bool is_object = json_.nodes[parent].type == JsonType::kObject;
+    size_t last = 0;
+    for (;;) {
+      skip_spaces();
+      if (accept(is_object ? "}" : "]")) return true;
+      if (last != 0 && !accept(",")) return false;
+      std::string_view key = json_.nodes[parent].key;
+      if (is_object) {
+        skip_spaces();
+        if (!string(&key)) return false;
+        skip_spaces();
+        if (!accept(":")) return false;
+      }
+      const size_t next = json_.nodes.size();
+      (last == 0 ? json_.nodes[parent].child : json_.nodes[last].next) = next;
+      ++json_.nodes[parent].count;
+      last = next;
+      if (!value(key, depth)) return false;
     }
+  }
+
+  bool scalar(JsonNode *node) {
+    const char first = peek();
+    if (first == 'n') return accept("null");
+    if (first == '"') {
+      node->type = JsonType::kString;
+      return string(&node->text);
+    }
+    if (first != 't' && first != 'f') return number(node);
+    node->type = JsonType::kBool;
+    node->truth = first == 't';
+    return accept(node->truth ? "true" : "false");
   }
 
   bool digits() {
@@ -156,63 +120,52 @@ class Parser {
 
   bool number(JsonNode *node) {
     const size_t start = at_;
-    accept('-');
-    const bool is_zero = peek() == '0';
+    accept("-");
     const size_t first = at_;
+    const bool is_zero = peek() == '0';
     if (!digits() || (is_zero && at_ > first + 1)) return false;
-    const std::string_view whole = text_.substr(start, at_ - start);
-    const bool is_small = integer(whole, &node->integer);
-    node->type = is_small ? JsonType::kInteger : JsonType::kReal;
-    if (accept('.')) {
-      node->type = JsonType::kReal;
+    const std::string_view whole = text_.substr(first, at_ - first);
+    if (accept(".") && !digits()) return false;
+    if (accept("e") || accept("E")) {
+      if (!accept("+")) accept("-");
       if (!digits()) return false;
     }
-    if (accept('e') || accept('E')) {
-      node->type = JsonType::kReal;
-      if (!accept('+')) accept('-');
-      if (!digits()) return false;
-    }
+    const bool is_integer =
+        at_ == first + whole.size() && integer(whole, &node->integer);
+    if (first > start) node->integer = -node->integer;
+    node->type = is_integer ? JsonType::kInteger : JsonType::kReal;
     return true;
   }
 
-  // Returns whether a number is below 2^63 in magnitude.
-  static bool integer(std::string_view text, int64_t *value) {
-    const bool is_negative = text[0] == '-';
-    if (is_negative) text.remove_prefix(1);
-    uint64_t total = 0;
-    for (const char c : text) {
-      const uint64_t digit = static_cast<uint64_t>(c - '0');
-      if (total > (INT64_MAX - digit) / 10) return false;
-      total = total * 10 + digit;
+  // Returns whether an integer is below 2^63.
+  static bool integer(std::string_view digits, int64_t *value) {
+    for (const char c : digits) {
+      const int64_t digit = c - '0';
+      if (*value > (INT64_MAX - digit) / 10) return false;
+      *value = *value * 10 + digit;
     }
-    *value = static_cast<int64_t>(total);
-    if (is_negative) *value = -*value;
     return true;
   }
 
   bool string(std::string_view *found) {
-    if (!accept('"')) return false;
+    if (!accept("\"")) return false;
     const size_t start = at_;
-    while (peek() != '"' && peek() != '\\') {
-      const size_t length = character(text_.substr(at_));
-      if (length == 0) return false;
-      at_ += length;
-    }
-    *found = text_.substr(start, at_ - start);
-    if (accept('"')) return true;
-    std::string copy(*found);
-    while (!accept('"')) {
-      const size_t length = character(text_.substr(at_));
-      if (length == 0) return false;
-      if (accept('\\')) {
-        if (!escape(&copy)) return false;
+    std::string *copy = nullptr;  // from the first escape on
+    while (!accept("\"")) {
+      if (accept("\\")) {
+        if (copy == nullptr) {
+          const std::string_view plain = text_.substr(start, at_ - 1 - start);
+          copy = &json_.unescaped.emplace_back(plain);
+        }
+        if (!escape(copy)) return false;
         continue;
       }
-      copy.append(text_.substr(at_, length));
+      const size_t length = character(text_.substr(at_));
+      if (length == 0) return false;
+      if (copy != nullptr) copy->append(text_.substr(at_, length));
       at_ += length;
     }
-    json_.unescaped.push_back(std::move(copy));
-    *found = json_.unescaped.back();
+    *found = copy != nullptr ? *copy : text_.substr(start, at_ - 1 - start);
     return true;
   }
 
@@ -227,7 +180,7 @@ class Parser {
       return true;
     }
     uint32_t code, low;
-    if (!accept('u') || !hexadecimal(&code)) return false;
+    if (!accept("u") || !hexadecimal(&code)) return false;
     const size_t behind = at_;
     if (code >= 0xd800 && code < 0xdc00 && accept("\\u")) {
       if (!hexadecimal(&low)) return false;
@@ -256,8 +209,7 @@ class Parser {
 
   std::string_view text_;
   Json &json_;
-  std::vector<Parent> parents_;
-  size_t at_ = 0;
+  size_t &at_;
 };
 
 }  // namespace
@@ -271,11 +223,9 @@ const JsonNode *Json::find(const JsonNode &object, std::string_view key) const {
 }
 
 bool parse_json(std::string_view text, Json *json, size_t *stop) {
-  json->nodes.clear();
-  Parser parser(text, json);
-  const bool ok = parser.run();
-  *stop = parser.at();
-  return ok;
+  *json = {};
+  *stop = 0;
+  return Parser(text, json, stop).run();
 }
 
 }  // namespace aqd

@@ -1,4 +1,4 @@
-// A reader of JSON that trusts nothing: no recursion, no floats, and copies of
+// A reader of JSON that trusts nothing: limited depth, no floats, and copies of
 // strings with escapes alone.
 
 #pragma once
@@ -12,14 +12,9 @@
 
 namespace aqd {
 
+// A real is any number that is no integer; nobody reads its value.
 enum class JsonType : uint8_t {
-  kNull,
-  kBool,
-  kInteger,
-  kReal,  // any other number; nobody reads its value
-  kString,
-  kArray,
-  kObject,
+  kNull, kBool, kInteger, kReal, kString, kArray, kObject
 };
 
 // A value and its place among others; indices are into Json::nodes.

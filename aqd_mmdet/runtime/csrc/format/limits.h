@@ -10,6 +10,8 @@ namespace aqd {
 // Both ends are allowed.
 struct Limits {
   int64_t least, most;
+
+  bool hold(int64_t value) const { return least <= value && value <= most; }
 };
 
 constexpr int64_t kInt32 = (int64_t{1} << 31) - 1;

@@ -1,9 +1,7 @@
-#include "format/read_detector.h"
-
 #include <algorithm>
 
-#include "format/part_reader.h"
-#include "format/read_regions.h"
+#include "format/model.h"
+#include "format/reader.h"
 
 namespace aqd {
 namespace {
@@ -11,8 +9,11 @@ namespace {
 // A square of such a side in pixels has an area that, in 256ths and times
 // 2^16, fits 63 bits.
 constexpr int64_t kMaxReach = 46340;
+constexpr int64_t kOneScore = int64_t{1} << kScoreBits;
+constexpr int64_t kMaxExp = 1 << 30;
 
-constexpr KindName<ScoreKind> kScoreKinds[] = {
+// Kinds, by their names in the file.
+constexpr std::pair<const char *, ScoreKind> kScoreKinds[] = {
     {"Sigmoid", ScoreKind::kSigmoid},
     {"Product", ScoreKind::kProduct},
     {"BestClass", ScoreKind::kBestClass},
@@ -20,7 +21,7 @@ constexpr KindName<ScoreKind> kScoreKinds[] = {
     {"Softmax", ScoreKind::kSoftmax},
 };
 
-constexpr KindName<DecoderKind> kDecoderKinds[] = {
+constexpr std::pair<const char *, DecoderKind> kDecoderKinds[] = {
     {"Anchors", DecoderKind::kAnchors},
     {"Cells", DecoderKind::kCells},
     {"Points", DecoderKind::kPoints},
@@ -28,236 +29,273 @@ constexpr KindName<DecoderKind> kDecoderKinds[] = {
     {"Bins", DecoderKind::kBins},
 };
 
-class PostProcessReader : public PartReader {
- public:
-  PostProcessReader(const Program &network, Reader *reader, PostProcess *post)
-      : PartReader(reader), network_(network), post_(*post) {}
-
-  void read(const JsonNode &node, size_t labels, bool has_regions) {
-    reader_.at("postprocess");
-    post_.threshold = reader_.integer(node, "threshold", kPostProcessThreshold);
-    post_.candidates =
-        reader_.integer(node, "candidates", kPostProcessCandidates);
-    post_.total = reader_.integer(node, "total", kPostProcessTotal);
-    post_.keep = reader_.integer(node, "keep", kPostProcessKeep);
-    post_.margin = reader_.integer(node, "margin", kPostProcessMargin);
-    post_.overlap = reader_.integer(node, "overlap", kPostProcessOverlap);
-    post_.classes = has_regions ? 1 : static_cast<int32_t>(labels);
-    scores(reader_.child(node, "scores"));
-    decoder(reader_.child(node, "decoder"));
-    reader_.at("postprocess");
-    reader_.done(node);
-    if (!reader_.ok()) return;
-    if (has_regions) {
-      reader_.expect(!post_.scores.has_factors(),
-                     "scores of Sigmoid or Softmax before a second stage",
-                     "another kind");
-      reader_.expect(post_.margin <= 0,
-                     "a margin of at most 0 before a second stage",
-                     text(post_.margin));
-    }
-    maps(has_regions);
+template <typename Kind, size_t N>
+Kind read_kind(const Value &part,
+               const std::pair<const char *, Kind> (&kinds)[N]) {
+  const std::string_view word = part["kind"].string();
+  std::string names;
+  for (const auto &[name, kind] : kinds) {
+    if (word == name) return kind;
+    names += (names.empty() ? "" : ", ") + std::string(name);
   }
-
- private:
-  void scores(const JsonNode &node) {
-    reader_.at("scores");
-    Scores &scores = post_.scores;
-    scores.kind = kind(node, kScoreKinds);
-    scores.logits = multipliers(node, "logits", 1);
-    if (scores.kind == ScoreKind::kSoftmax) {
-      scores.curve = powers(node, "exp");
-    } else {
-      scores.curve =
-          curve(node, "curve", {kLowestLogit, -kLowestLogit}, kOneScore);
-    }
-    if (scores.has_factors()) scores.factors = multipliers(node, "factors", 1);
-    if (scores.kind == ScoreKind::kProduct) {
-      scores.least = reader_.integer(node, "least", kProductLeast);
-    }
-    reader_.done(node);
-  }
-
-  void decoder(const JsonNode &node) {
-    reader_.at("decoder");
-    Decoder &decoder = post_.decoder;
-    decoder.kind = kind(node, kDecoderKinds);
-    const auto levels = reader_.items(node, "levels");
-    reader_.expect(!levels.empty(), "one level or more", "none");
-    for (size_t i = 0; i < levels.size() && reader_.ok(); ++i) {
-      reader_.at("level " + number(i));
-      decoder.levels.push_back(level(*levels[i]));
-    }
-    reader_.at("decoder");
-    switch (decoder.kind) {
-      case DecoderKind::kAnchors:
-        decoder.tables = {multipliers(node, "deltas", 4)};
-        exponents(node, kAnchorsLimit, &decoder.limit, &decoder.exp);
-        break;
-      case DecoderKind::kCells:
-        decoder.tables = {multipliers(node, "codes", 4)};
-        decoder.sigmoid = curve(node, "sigmoid", {kLowestLogit, -kLowestLogit},
-                                int64_t{1} << kDeltaBits);
-        exponents(node, kCellsLimit, &decoder.limit, &decoder.exp);
-        break;
-      case DecoderKind::kPoints:
-        for (const JsonNode *each : per_level(node, "distances")) {
-          decoder.tables.push_back(multipliers(*each, 4));
-        }
-        break;
-      case DecoderKind::kExponents:
-        edges(node);
-        decoder.tables = {multipliers(node, "codes", 4)};
-        exponents(node, kExponentsLimit, &decoder.limit, &decoder.exp);
-        break;
-      case DecoderKind::kBins:
-        decoder.bins = reader_.int32(node, "bins", kBinsBins);
-        decoder.tables = {multipliers(node, "codes", 1)};
-        decoder.exp = powers(node, "exp");
-        break;
-    }
-    reader_.done(node);
-  }
-
-  BoxLevel level(const JsonNode &node) {
-    BoxLevel made;
-    if (!post_.decoder.has_anchors()) {
-      made.stride = reader_.pair(node, "stride", kPointLevelStride);
-      made.offset = reader_.pair(node, "offset", kPointLevelOffset);
-      reader_.done(node);
-      return made;
-    }
-    made.stride = reader_.pair(node, "stride", kAnchorLevelStride);
-    std::vector<int64_t> shape;
-    const std::vector<int32_t> base = reader_.int32s(node, "base", 2, &shape);
-    reader_.done(node);
-    if (!reader_.ok() ||
-        !reader_.expect(shape[0] > 0 && shape[1] == 4,
-                        "base: anchors of four numbers",
-                        text(shape[0]) + " x " + text(shape[1]))) {
-      return made;
-    }
-    for (size_t i = 0; i < base.size(); i += 4) {
-      made.anchors.push_back({base[i], base[i + 1], base[i + 2], base[i + 3]});
-    }
-    return made;
-  }
-
-  // A list with an item for each level.
-  std::vector<const JsonNode *> per_level(const JsonNode &node,
-                                          const char *key) {
-    auto found = reader_.items(node, key);
-    const size_t count = post_.decoder.levels.size();
-    reader_.expect(reader_.child(node, key), found.size() == count,
-                   number(count) + ", as there are levels",
-                   number(found.size()));
-    return reader_.ok() ? found : std::vector<const JsonNode *>();
-  }
-
-  void edges(const JsonNode &node) {
-    const auto found = per_level(node, "edges");
-    for (size_t i = 0; i < found.size(); ++i) {
-      post_.decoder.levels[i].edge =
-          static_cast<int32_t>(reader_.integer(*found[i], kExponentsEdges));
-    }
-  }
-
-  // Expects the network's first outputs to be what post-processing reads.
-  void maps(bool has_regions) {
-    const size_t kinds = post_.scores.has_factors() ? 3 : 2;
-    const size_t count = post_.decoder.levels.size();
-    const std::vector<int> &levels = network_.levels;
-    bool fits = has_regions ? levels.size() >= kinds : levels.size() == kinds;
-    for (size_t i = 0; i < kinds && fits; ++i) {
-      fits = static_cast<size_t>(levels[i]) == count;
-    }
-    if (!reader_.expect(fits,
-                        number(kinds) + " outputs of the network with " +
-                        number(count) + " tensors each",
-                        "others")) {
-      return;
-    }
-    const int64_t classes =
-        post_.classes + (post_.scores.kind == ScoreKind::kSoftmax ? 1 : 0);
-    const int64_t channels[] = {classes, int64_t{4} * post_.decoder.bins, 1};
-    for (size_t i = 0; i < kinds * count; ++i) {
-      const Op &op = output_of(network_, i);
-      const int64_t priors = post_.decoder.levels[i % count].priors();
-      reader_.at("level " + number(i % count));
-      reader_.expect(op.grid.type() == Type::kI32, "maps of int32",
-                     "codes " + text(op.grid));
-      reader_.expect(op.channels == channels[i / count] * priors,
-                     "a map of " + text(channels[i / count] * priors) +
-                     " channels as output " + number(i / count),
-                     text(op.channels));
-    }
-  }
-
-  const Program &network_;
-  PostProcess &post_;
-};
-
-void read_labels(const JsonNode &root, Reader *reader,
-                 std::vector<std::string> *labels) {
-  reader->at("JSON");
-  for (const JsonNode *label : reader->items(root, "labels")) {
-    labels->emplace_back(reader->string(*label));
-  }
-  const int64_t count = static_cast<int64_t>(labels->size());
-  reader->expect(kLabels.least <= count && count <= kLabels.most,
-                 text(kLabels.least) + " to " + text(kLabels.most) + " labels",
-                 text(count));
+  part.reader().expect(false, quoted(word), "kind: one of %", names);
+  return kinds[0].second;
 }
 
-void read_preprocess(const JsonNode &node, int64_t margin, int64_t channels,
-                     Reader *reader, PreProcess *pre) {
-  reader->at("preprocess");
-  pre->short_side = reader->int32(node, "short", kPreProcessShort);
-  pre->long_side = reader->int32(node, "long", kPreProcessLong);
-  reader->expect(pre->short_side <= pre->long_side, "short <= long",
-                 text(pre->short_side) + " and " + text(pre->long_side));
-  pre->is_bgr = reader->truth(node, "bgr");
-  pre->is_whole = reader->truth(node, "whole");
-  pre->is_stretched = reader->truth(node, "stretch");
-  reader->truth(node, "oriented");  // for whoever reads files of images
-  const auto fill = reader->items(node, "fill");
-  reader->done(node);
-  if (!reader->expect(fill.size() == kColours, "fill: three colours",
-                      number(fill.size())) ||
-      !reader->expect(channels == kColours, "a network of three colours",
-                      text(channels))) {
+void read_scores(const Value &value, Scores *scores) {
+  value.reader().at("scores");
+  scores->kind = read_kind(value, kScoreKinds);
+  scores->logits = read_multipliers(value["logits"], 1);
+  if (scores->kind == ScoreKind::kSoftmax) {
+    scores->curve = read_powers(value["exp"]);
+  } else {
+    scores->curve =
+        read_curve(value["curve"], {kLowestLogit, -kLowestLogit}, kOneScore);
+  }
+  if (scores->has_factors()) {
+    scores->factors = read_multipliers(value["factors"], 1);
+  }
+  if (scores->kind == ScoreKind::kProduct) {
+    scores->least = value["least"].integer(kProductLeast);
+  }
+  value.done();
+}
+
+BoxLevel read_level(const Value &value, bool has_anchors) {
+  BoxLevel made;
+  made.stride = value["stride"].pair(has_anchors ? kAnchorLevelStride
+                                                 : kPointLevelStride);
+  Array base;
+  if (has_anchors) {
+    base = value["base"].array("int32", 2);
+  } else {
+    made.offset = value["offset"].pair(kPointLevelOffset);
+  }
+  value.done();
+  const bool fits = !has_anchors || (base.count > 0 && base.shape[1] == 4);
+  if (!value.reader().expect(fits, base.shape,
+                             "base: anchors of four numbers")) {
+    return made;
+  }
+  const std::vector<int32_t> all = base.copy<int32_t>();
+  for (size_t i = 0; i < all.size(); i += 4) {
+    made.anchors.push_back({all[i], all[i + 1], all[i + 2], all[i + 3]});
+  }
+  return made;
+}
+
+// The items of a list with one for each level.
+std::vector<Value> per_level(const Value &list, const Decoder &decoder) {
+  auto found = list.items();
+  const size_t count = decoder.levels.size();
+  const bool fits = list.expect(found.size() == count, found.size(),
+                                "%, as there are levels", count);
+  return fits ? found : std::vector<Value>();
+}
+
+void read_decoder(const Value &value, Decoder *decoder) {
+  Reader &reader = value.reader();
+  reader.at("decoder");
+  decoder->kind = read_kind(value, kDecoderKinds);
+  const auto levels = value["levels"].items();
+  reader.expect(!levels.empty(), "none", "one level or more");
+  for (size_t i = 0; i < levels.size() && reader.ok(); ++i) {
+    reader.at("level " + text(i));
+    decoder->levels.push_back(read_level(levels[i], decoder->has_anchors()));
+  }
+  reader.at("decoder");
+  switch (decoder->kind) {
+    case DecoderKind::kAnchors:
+      decoder->tables = {read_multipliers(value["deltas"], 4)};
+      read_exponents(value, kAnchorsLimit, &decoder->limit, &decoder->exp);
+      break;
+    case DecoderKind::kCells:
+      decoder->tables = {read_multipliers(value["codes"], 4)};
+      decoder->sigmoid =
+          read_curve(value["sigmoid"], {kLowestLogit, -kLowestLogit},
+                     int64_t{1} << kDeltaBits);
+      read_exponents(value, kCellsLimit, &decoder->limit, &decoder->exp);
+      break;
+    case DecoderKind::kPoints:
+      for (const Value &each : per_level(value["distances"], *decoder)) {
+        decoder->tables.push_back(read_multipliers(each, 4));
+      }
+      break;
+    case DecoderKind::kExponents: {
+      auto level = decoder->levels.begin();
+      for (const Value &each : per_level(value["edges"], *decoder)) {
+        (level++)->edge = each.int32(kExponentsEdges);
+      }
+      decoder->tables = {read_multipliers(value["codes"], 4)};
+      read_exponents(value, kExponentsLimit, &decoder->limit, &decoder->exp);
+      break;
+    }
+    case DecoderKind::kBins:
+      decoder->bins = value["bins"].int32(kBinsBins);
+      decoder->tables = {read_multipliers(value["codes"], 1)};
+      decoder->exp = read_powers(value["exp"]);
+      break;
+  }
+  value.done();
+}
+
+// Expects the network's first outputs to be what post-processing reads.
+void check_maps(const Program &network, const PostProcess &post,
+                bool has_regions, Reader *reader) {
+  const size_t kinds = post.scores.has_factors() ? 3 : 2;
+  const size_t count = post.decoder.levels.size();
+  const std::vector<size_t> &levels = network.levels;
+  bool fits = has_regions ? levels.size() >= kinds : levels.size() == kinds;
+  for (size_t i = 0; i < kinds && fits; ++i) fits = levels[i] == count;
+  if (!reader->expect(fits, "others",
+                      "% outputs of the network with % tensors each", kinds,
+                      count)) {
+    return;
+  }
+  const int64_t classes =
+      post.classes + (post.scores.kind == ScoreKind::kSoftmax ? 1 : 0);
+  const int64_t channels[] = {classes, int64_t{4} * post.decoder.bins, 1};
+  for (size_t i = 0; i < kinds * count; ++i) {
+    const Op &op = network.output(i);
+    const int64_t expected =
+        channels[i / count] * post.decoder.levels[i % count].priors();
+    reader->at("level " + text(i % count));
+    reader->expect(op.grid.type() == Type::kI32, "codes " + text(op.grid),
+                   "maps of int32");
+    reader->expect(op.channels == expected, op.channels,
+                   "a map of % channels as output %", expected, i / count);
+  }
+}
+
+void read_postprocess(const Value &value, const Program &network,
+                      size_t labels, bool has_regions, PostProcess *post) {
+  Reader &reader = value.reader();
+  reader.at("postprocess");
+  post->threshold = value["threshold"].integer(kPostProcessThreshold);
+  post->candidates = value["candidates"].integer(kPostProcessCandidates);
+  post->total = value["total"].integer(kPostProcessTotal);
+  post->keep = value["keep"].integer(kPostProcessKeep);
+  post->margin = value["margin"].integer(kPostProcessMargin);
+  post->overlap = value["overlap"].integer(kPostProcessOverlap);
+  post->classes = has_regions ? 1 : static_cast<int32_t>(labels);
+  read_scores(value["scores"], &post->scores);
+  read_decoder(value["decoder"], &post->decoder);
+  reader.at("postprocess");
+  value.done();
+  if (!reader.ok()) return;
+  if (has_regions) {
+    reader.expect(!post->scores.has_factors(), "another kind",
+                  "scores of Sigmoid or Softmax before a second stage");
+    reader.expect(post->margin <= 0, post->margin,
+                  "a margin of at most 0 before a second stage");
+  }
+  check_maps(network, *post, has_regions, &reader);
+}
+
+void read_preprocess(const Value &value, int64_t margin, int32_t channels,
+                     PreProcess *pre) {
+  Reader &reader = value.reader();
+  reader.at("preprocess");
+  pre->short_side = value["short"].int32(kPreProcessShort);
+  pre->long_side = value["long"].int32(kPreProcessLong);
+  reader.expect(pre->short_side <= pre->long_side,
+                text(pre->short_side) + " and " + text(pre->long_side),
+                "short <= long");
+  pre->is_bgr = value["bgr"].truth();
+  pre->is_whole = value["whole"].truth();
+  pre->is_stretched = value["stretch"].truth();
+  value["oriented"].truth();  // for whoever reads files of images
+  const auto fill = value["fill"].items();
+  value.done();
+  if (!reader.expect(fill.size() == kColours, fill.size(),
+                     "fill: three colours") ||
+      !reader.expect(channels == kColours, channels,
+                     "a network of three colours")) {
     return;
   }
   for (size_t c = 0; c < kColours; ++c) {
-    pre->fill[c] =
-        static_cast<uint8_t>(reader->integer(*fill[c], kPreProcessFill));
+    pre->fill[c] = static_cast<uint8_t>(fill[c].integer(kPreProcessFill));
   }
   const int64_t reach = pre->long_side + 2 * std::max<int64_t>(margin, 0);
-  reader->expect(reach <= kMaxReach,
-                 "a long side and two margins of at most " + text(kMaxReach),
-                 text(reach));
+  reader.expect(reach <= kMaxReach, reach,
+                "a long side and two margins of at most %", kMaxReach);
 }
 
 }  // namespace
 
-void read_detector(const JsonNode &root, const std::vector<Program> &programs,
-                   Reader *reader, Detector *made) {
-  *made = {};
-  read_labels(root, reader, &made->labels);
-  const size_t labels = made->labels.size();
-  const JsonNode &regions = reader->child(root, "regions");
-  const bool has_regions = regions.type != JsonType::kNull;
-  PostProcessReader(programs[0], reader, &made->post)
-      .read(reader->child(root, "postprocess"), labels, has_regions);
-  if (reader->ok() && has_regions) {
-    read_regions(regions, programs, labels, reader, &made->regions);
+Multipliers read_multipliers(const Value &value, int32_t channels) {
+  Multipliers table = value.multipliers(channels);
+  for (const int64_t b : table.b) {
+    value.reader().expect(kMultipliersB.hold(b), b, "biases in -2^62..2^62");
   }
-  if (!reader->ok()) return;
-  read_preprocess(reader->child(root, "preprocess"), made->post.margin,
-                  programs[0].nodes[0].op.channels, reader, &made->pre);
-  reader->at("JSON");
-  reader->child(root, "program");  // which was read before
-  reader->done(root);
+  return table;
+}
+
+Curve read_curve(const Value &value, const Limits &arguments, int64_t largest) {
+  Curve curve;
+  const std::vector<int32_t> &table = curve.table =
+      value["table"].array("int32", 1).copy<int32_t>();
+  curve.bits = value["bits"].int32(kCurveBits);
+  curve.first = value["first"].integer({-INT64_MAX, INT64_MAX});
+  value.done();
+  if (!value.reader().ok()) return curve;
+  const int64_t steps = static_cast<int64_t>(table.size()) - 1;
+  const int64_t length = steps * (int64_t{1} << curve.bits);
+  const bool begins = curve.first <= arguments.least;
+  if (!value.expect(begins && curve.first + length > arguments.most,
+                    begins ? "an end before that" : text(curve.first),
+                    "arguments from % to above %", arguments.least,
+                    arguments.most)) {
+    return curve;
+  }
+  const auto ends = std::minmax_element(table.begin(), table.end());
+  const Limits values = {*ends.first, *ends.second};
+  value.expect(0 <= values.least && values.most <= largest, values,
+               "values in 0..%", largest);
+  return curve;
+}
+
+Curve read_powers(const Value &value) {
+  Curve made = read_curve(value, {kLowestLogit, 0}, kOneScore);
+  if (!value.reader().ok()) return made;
+  // Shares are divided by their sum, in which one argument is 0.
+  const int64_t one = int64_t{1} << made.bits;
+  const size_t i = static_cast<size_t>(-made.first >> made.bits);
+  const int64_t r = -made.first & (one - 1);
+  const int64_t sum = made.table[i] * (one - r) + made.table[i + 1] * r;
+  value.expect(sum + (one >> 1) >= one, 0, "a value above 0 at 0");
+  return made;
+}
+
+void read_exponents(const Value &part, const Limits &limits, int64_t *limit,
+                    Curve *exp) {
+  *limit = part["limit"].integer(limits);
+  *exp = read_curve(part["exp"], {-*limit, *limit}, kMaxExp);
+}
+
+void read_detector(const Value &root, const std::vector<Program> &programs,
+                   Detector *made) {
+  *made = {};
+  Reader &reader = root.reader();
+  reader.at("JSON");
+  for (const Value &label : root["labels"].items()) {
+    made->labels.emplace_back(label.string());
+  }
+  const size_t labels = made->labels.size();
+  reader.expect(kLabels.hold(static_cast<int64_t>(labels)), labels,
+                "% to % labels", kLabels.least, kLabels.most);
+  const Value regions = root["regions"];
+  read_postprocess(root["postprocess"], programs[0], labels,
+                   !regions.is_null(), &made->post);
+  if (reader.ok() && !regions.is_null()) {
+    read_regions(regions, programs, labels, &made->regions);
+  }
+  if (!reader.ok()) return;
+  read_preprocess(root["preprocess"], made->post.margin,
+                  programs[0].nodes[0].op.channels, &made->pre);
+  reader.at("JSON");
+  static_cast<void>(root["program"]);  // which was read before
+  root.done();
 }
 
 }  // namespace aqd

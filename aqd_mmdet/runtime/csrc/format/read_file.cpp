@@ -3,16 +3,14 @@
 #include <cstring>
 
 #include "format/model.h"
-#include "format/read_detector.h"
-#include "format/read_program.h"
-#include "graph/schedule.h"
+#include "format/reader.h"
 
 namespace aqd {
 namespace {
 
 constexpr char kMagic[] = "\x89"
                           "AQD\r\n\x1a\n";
-constexpr int64_t kVersion = 3;
+constexpr uint32_t kVersion = 3;
 constexpr size_t kHeader = 16;
 constexpr size_t kSection = 16;
 constexpr size_t kSections = 2;
@@ -42,111 +40,81 @@ uint32_t crc32(const uint8_t *data, size_t length) {
   return ~crc;
 }
 
-// What lies behind the header.
-struct Sections {
-  const uint8_t *starts[kSections];
-  size_t lengths[kSections];
+struct Section {
+  const uint8_t *content;
+  size_t length;
 };
 
-// The file without its content, for the reader of its container.
-class Container {
- public:
-  Container(const uint8_t *content, size_t length, std::string *message)
-      : content_(content), length_(length), message_(*message) {}
-
-  bool read(Sections *sections) {
-    constexpr size_t kTable = kHeader + kSections * kSection;
-    const bool is_ours =
-        length_ >= 8 && std::memcmp(content_, kMagic, 8) == 0;
-    if (!expect(is_ours, "the file", "an .aqd file", "other first bytes") ||
-        !expect(length_ >= kTable, "the file",
-                "a header of " + number(kTable) + " bytes",
-                number(length_))) {
-      return false;
-    }
-    const int64_t version = u32_at(content_ + 8), count = u32_at(content_ + 12);
-    if (!expect(version == kVersion, "the file",
-                "version " + text(kVersion) + ", which this engine reads",
-                text(version) + ": compile the detector again") ||
-        !expect(count == kSections, "the file", number(kSections) + " sections",
-                text(count))) {
-      return false;
-    }
-    size_t at = kTable;
-    for (size_t i = 0; i < kSections; ++i) {
-      if (!section(i, at, sections)) return false;
-      at += sections->lengths[i];
-    }
-    return expect(at == length_, "the file", "its end behind its sections",
-                  number(length_ - at) + " bytes more");
+// Reads an entry of the table, whose section begins at the given place.
+bool read_section(const uint8_t *entry, const char *tag, Section rest,
+                  Reader *reader, Section *section) {
+  reader->at(std::string("section ") + tag);
+  const uint64_t length = u64_at(entry + 8);
+  if (!reader->expect(std::memcmp(entry, tag, 4) == 0, "another tag", tag) ||
+      !reader->expect(length <= rest.length,
+                      text(rest.length) + ": the file is cut off", "% bytes",
+                      length)) {
+    return false;
   }
-
- private:
-  // Reads the entry of a section whose content begins at a place.
-  bool section(size_t index, size_t at, Sections *sections) {
-    const uint8_t *entry = content_ + kHeader + index * kSection;
-    const std::string where = std::string("section ") + kTags[index];
-    const uint64_t length = u64_at(entry + 8), rest = length_ - at;
-    if (!expect(std::memcmp(entry, kTags[index], 4) == 0, where, kTags[index],
-                "another tag") ||
-        !expect(length <= rest, where,
-                text(static_cast<int64_t>(length)) + " bytes",
-                text(static_cast<int64_t>(rest)) + ": the file is cut off")) {
-      return false;
-    }
-    sections->starts[index] = content_ + at;
-    sections->lengths[index] = static_cast<size_t>(length);
+  *section = {rest.content, static_cast<size_t>(length)};
 #ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
-    return true;
+  return true;
 #else
-    const uint32_t found = crc32(content_ + at, sections->lengths[index]);
-    const uint32_t expected = u32_at(entry + 4);
-    return expect(found == expected, where, "the checksum " + text(expected),
-                  text(found) + ": the file is damaged");
+  const uint32_t found = crc32(section->content, section->length);
+  const uint32_t expected = u32_at(entry + 4);
+  return reader->expect(found == expected,
+                        text(found) + ": the file is damaged",
+                        "the checksum %", expected);
 #endif
+}
+
+// Reads the header of a file and finds its sections.
+bool read_sections(const Section &file, Reader *reader,
+                   Section (&sections)[kSections]) {
+  constexpr size_t kTable = kHeader + kSections * kSection;
+  reader->at("the file");
+  const bool is_ours =
+      file.length >= 8 && std::memcmp(file.content, kMagic, 8) == 0;
+  if (!reader->expect(is_ours, "other first bytes", "an .aqd file") ||
+      !reader->expect(file.length >= kTable, file.length,
+                      "a header of % bytes", kTable)) {
+    return false;
   }
-
-  bool expect(bool ok, const std::string &where, const std::string &expected,
-              const std::string &found) {
-    if (!ok) message_ = refusal(where, expected, found);
-    return ok;
+  const uint32_t version = u32_at(file.content + 8);
+  const uint32_t count = u32_at(file.content + 12);
+  if (!reader->expect(version == kVersion,
+                      text(version) + ": compile the detector again",
+                      "version %, which this engine reads", kVersion) ||
+      !reader->expect(count == kSections, count, "% sections", kSections)) {
+    return false;
   }
-
-  const uint8_t *content_;
-  const size_t length_;
-  std::string &message_;
-};
-
-bool parse(const Sections &sections, Json *json, std::string *message) {
-  const std::string_view text_of(
-      reinterpret_cast<const char *>(sections.starts[0]), sections.lengths[0]);
-  size_t stop;
-  if (parse_json(text_of, json, &stop)) return true;
-  *message = refusal("section JSON", "JSON",
-                     "a mistake at byte " + number(stop));
-  return false;
+  Section rest = {file.content + kTable, file.length - kTable};
+  for (size_t i = 0; i < kSections; ++i) {
+    const uint8_t *entry = file.content + kHeader + i * kSection;
+    if (!read_section(entry, kTags[i], rest, reader, &sections[i])) {
+      return false;
+    }
+    rest.content += sections[i].length;
+    rest.length -= sections[i].length;
+  }
+  reader->at("the file");
+  return reader->expect(rest.length == 0, text(rest.length) + " bytes more",
+                        "its end behind its sections");
 }
 
 // Reads the network and the programs of second stages.
-bool read_programs(const Json &json, Reader *reader,
-                   std::vector<Program> *programs) {
-  const JsonNode &root = json.root();
-  const JsonNode &regions = reader->child(root, "regions");
-  std::vector<const JsonNode *> stages;
-  if (regions.type != JsonType::kNull) {
-    stages = reader->items(regions, "stages");
-  }
+void read_programs(const Value &root, std::vector<Program> *programs) {
+  const Value regions = root["regions"];
+  std::vector<Value> stages;
+  if (!regions.is_null()) stages = regions["stages"].items();
   // Operators point into weights of their program: no program may move.
   programs->clear();
   programs->resize(1 + stages.size());
-  read_program(reader->child(root, "program"), "Image", "program", reader,
-               &programs->front());
-  for (size_t i = 0; i < stages.size() && reader->ok(); ++i) {
-    const std::string where = "stage " + number(i);
-    read_program(reader->child(*stages[i], "program"), "Region", where, reader,
+  read_program(root["program"], "Image", "program", &programs->front());
+  for (size_t i = 0; i < stages.size() && root.reader().ok(); ++i) {
+    read_program(stages[i]["program"], "Region", "stage " + text(i),
                  &(*programs)[i + 1]);
   }
-  return reader->ok();
 }
 
 }  // namespace
@@ -154,17 +122,18 @@ bool read_programs(const Json &json, Reader *reader,
 bool load_model(const uint8_t *content, size_t length, Model *model,
                 std::string *message) {
   message->clear();
-  Sections sections;
-  Json json;
-  if (!Container(content, length, message).read(&sections) ||
-      !parse(sections, &json, message)) {
-    return false;
-  }
-  Reader reader(json, sections.starts[1], sections.lengths[1], message);
-  if (!read_programs(json, &reader, &model->programs)) return false;
+  Reader reader(message);
+  Section sections[kSections];
+  if (!read_sections({content, length}, &reader, sections)) return false;
+  const std::string_view json(
+      reinterpret_cast<const char *>(sections[0].content), sections[0].length);
+  if (!reader.open(json, sections[1].content, sections[1].length)) return false;
+  read_programs(reader.root(), &model->programs);
+  if (!reader.ok()) return false;
+  // Programs can be run without a detector.
   model->refusal.clear();
-  Reader rest(json, sections.starts[1], sections.lengths[1], &model->refusal);
-  read_detector(json.root(), model->programs, &rest, &model->detector);
+  reader.set_message(&model->refusal);
+  read_detector(reader.root(), model->programs, &model->detector);
   for (Program &program : model->programs) schedule(&program);
   return true;
 }

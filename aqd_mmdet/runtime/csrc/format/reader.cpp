@@ -1,8 +1,6 @@
 #include "format/reader.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
 
 namespace aqd {
 namespace {
@@ -11,26 +9,8 @@ constexpr size_t kAlignment = 8;
 // Letters of a text that a message shows.
 constexpr size_t kShown = 40;
 
-// What a node holds, for messages.
-std::string description(const JsonNode &node) {
-  switch (node.type) {
-    case JsonType::kNull:
-      return "null";
-    case JsonType::kBool:
-      return node.truth ? "true" : "false";
-    case JsonType::kInteger:
-      return text(node.integer);
-    case JsonType::kReal:
-      return "a number that is no integer of 64 bits";
-    case JsonType::kString:
-      return quoted(node.text);
-    case JsonType::kArray:
-      return "a list of " + number(node.count);
-    case JsonType::kObject:
-      break;
-  }
-  return "an object";
-}
+// What there is in place of a child that is missing.
+const JsonNode kNothing;
 
 size_t width_of(std::string_view dtype) {
   return dtype == "int64" ? 8 : dtype == "int32" ? 4 : 1;
@@ -38,35 +18,31 @@ size_t width_of(std::string_view dtype) {
 
 }  // namespace
 
-int64_t magnitude(const Grid &grid) {
-  return std::max(std::abs(int64_t{grid.low}), std::abs(int64_t{grid.high}));
-}
-
-bool holds(const Grid &grid, int64_t low, int64_t high) {
-  return grid.low <= low && high <= grid.high;
-}
-
-std::string text(int64_t number) {
-  // Negative, as the least number has no opposite.
+std::string decimal(uint64_t magnitude, bool is_negative) {
   std::string digits;
-  int64_t rest = number < 0 ? number : -number;
   do {
-    digits.insert(digits.begin(), static_cast<char>('0' - rest % 10));
-    rest /= 10;
-  } while (rest != 0);
-  return number < 0 ? "-" + digits : digits;
+    digits.insert(digits.begin(), static_cast<char>('0' + magnitude % 10));
+    magnitude /= 10;
+  } while (magnitude != 0);
+  return is_negative ? "-" + digits : digits;
 }
 
-std::string number(size_t count) { return text(static_cast<int64_t>(count)); }
-
-std::string text(int64_t low, int64_t high) {
-  return text(low) + ".." + text(high);
+std::string text(const Limits &range) {
+  return text(range.least) + ".." + text(range.most);
 }
 
-std::string text(const Grid &grid) { return text(grid.low, grid.high); }
+std::string text(const Grid &grid) { return text(Limits{grid.low, grid.high}); }
 
 std::string text(const Size &size) {
-  return text(size.height) + " x " + text(size.width);
+  return text(std::vector<int64_t>{size.height, size.width});
+}
+
+std::string text(const std::vector<int64_t> &shape) {
+  std::string sides;
+  for (const int64_t side : shape) {
+    sides += (sides.empty() ? "" : " x ") + text(side);
+  }
+  return sides;
 }
 
 std::string quoted(std::string_view name) {
@@ -77,8 +53,14 @@ std::string quoted(std::string_view name) {
   return shown + (name.size() > kShown ? "...'" : "'");
 }
 
-uint64_t product(uint64_t x, uint64_t y, uint64_t most) {
-  return y != 0 && x > most / y ? most + 1 : x * y;
+std::string filled(const char *sentence,
+                   std::initializer_list<std::string> values) {
+  std::string all;
+  auto next = values.begin();
+  for (; *sentence != '\0'; ++sentence) {
+    all += *sentence == '%' ? *next++ : std::string(1, *sentence);
+  }
+  return all;
 }
 
 std::string refusal(const std::string &where, const std::string &expected,
@@ -86,188 +68,164 @@ std::string refusal(const std::string &where, const std::string &expected,
   return where + ": expected " + expected + ", found " + found;
 }
 
-bool Reader::expect(bool ok, const std::string &expected,
-                    const std::string &found) {
-  if (!ok && this->ok()) message_ = refusal(where_, expected, found);
-  return ok && this->ok();
-}
-
-bool Reader::expect(const JsonNode &node, bool ok, const std::string &expected,
-                    const std::string &found) {
-  if (!ok && this->ok()) {
-    const std::string key = node.key.empty() ? "" : "." + std::string(node.key);
-    message_ = refusal(where_ + key, expected, found);
+uint64_t count_of(const std::vector<int64_t> &shape) {
+  constexpr uint64_t kMost = uint64_t{1} << 60;
+  uint64_t count = 1;
+  for (const int64_t each : shape) {
+    const uint64_t side = static_cast<uint64_t>(each);
+    count = side != 0 && count > kMost / side ? kMost : count * side;
   }
-  return ok && this->ok();
+  return count;
 }
 
-const JsonNode &Reader::child(const JsonNode &object, const char *key) {
-  const JsonNode *found = json_.find(object, key);
-  expect(found != nullptr, std::string("the key ") + key,
-         object.type == JsonType::kObject ? "no such key"
-         : description(object));
-  if (found == nullptr) return nothing_;
+bool Reader::open(std::string_view json, const uint8_t *data, size_t length) {
+  size_t stop;
+  const bool is_json = parse_json(json, &json_, &stop);
+  at("section JSON");
+  expect(is_json, "a mistake at byte " + text(stop), "JSON");
+  at("JSON");
+  data_ = data;
+  length_ = length;
+  return is_json;
+}
+
+Value Reader::root() { return {this, &json_.root()}; }
+
+void Reader::tell(std::string_view key, const std::string &expected,
+                  const std::string &found) {
+  const std::string child = key.empty() ? "" : "." + std::string(key);
+  if (ok()) *message_ = refusal(where_ + child, expected, found);
+}
+
+std::string text(const Value &value) {
+  const JsonNode &node = *value.node_;
+  const JsonType type = node.type;
+  if (type == JsonType::kBool) return node.truth ? "true" : "false";
+  if (type == JsonType::kInteger) return text(node.integer);
+  if (type == JsonType::kReal) return "a number that is no integer of 64 bits";
+  if (type == JsonType::kString) return quoted(node.text);
+  if (type == JsonType::kArray) return "a list of " + text(node.count);
+  return type == JsonType::kObject ? "an object" : "null";
+}
+
+Value Value::operator[](const char *key) const {
+  const JsonNode *found = reader_->json_.find(*node_, key);
+  if (found == nullptr) {
+    const bool is_object = node_->type == JsonType::kObject;
+    reader_->expect(false, is_object ? "no such key" : text(*this),
+                    "the key %", key);
+    return {reader_, &kNothing};
+  }
   found->is_read = true;
-  return *found;
+  return {reader_, found};
 }
 
-void Reader::done(const JsonNode &object) {
-  for (size_t i = object.child; i != 0 && ok(); i = json_.nodes[i].next) {
-    const JsonNode &each = json_.nodes[i];
-    const bool is_twice = json_.find(object, each.key) != &each;
-    expect(!is_twice, "each key once", quoted(each.key) + " twice");
-    expect(each.is_read, "keys of the format alone", quoted(each.key));
+void Value::done() const {
+  const Json &json = reader_->json_;
+  for (size_t i = node_->child; i != 0; i = json.nodes[i].next) {
+    if (!reader_->ok()) return;
+    const JsonNode &each = json.nodes[i];
+    const bool is_twice = json.find(*node_, each.key) != &each;
+    reader_->expect(!is_twice, quoted(each.key) + " twice", "each key once");
+    reader_->expect(each.is_read, quoted(each.key), "keys of the format alone");
   }
 }
 
-int64_t Reader::integer(const JsonNode &node, const Limits &limits) {
-  const bool ok = node.type == JsonType::kInteger &&
-                  limits.least <= node.integer && node.integer <= limits.most;
-  expect(node, ok, text(limits.least) + " to " + text(limits.most),
-         description(node));
-  return ok ? node.integer : limits.least;
+int64_t Value::integer(const Limits &limits) const {
+  const bool is_integer = node_->type == JsonType::kInteger;
+  if (is_integer && limits.hold(node_->integer)) return node_->integer;
+  expect(false, *this, "% to %", limits.least, limits.most);
+  return limits.least;
 }
 
-int64_t Reader::integer(const JsonNode &object, const char *key,
-                        const Limits &limits) {
-  return integer(child(object, key), limits);
+bool Value::truth() const {
+  expect(node_->type == JsonType::kBool, *this, "true or false");
+  return node_->truth;
 }
 
-int32_t Reader::int32(const JsonNode &object, const char *key,
-                      const Limits &limits) {
-  return static_cast<int32_t>(integer(object, key, limits));
+void Value::real() const {
+  const bool is_integer = node_->type == JsonType::kInteger;
+  expect(is_integer || node_->type == JsonType::kReal, *this, "a number");
 }
 
-bool Reader::truth(const JsonNode &object, const char *key) {
-  const JsonNode &node = child(object, key);
-  expect(node, node.type == JsonType::kBool, "true or false",
-         description(node));
-  return node.truth;
+std::string_view Value::string() const {
+  expect(node_->type == JsonType::kString, *this, "a string");
+  return node_->text;
 }
 
-void Reader::real(const JsonNode &object, const char *key) {
-  const JsonNode &node = child(object, key);
-  const bool ok =
-      node.type == JsonType::kInteger || node.type == JsonType::kReal;
-  expect(node, ok, "a number", description(node));
-}
-
-std::string_view Reader::string(const JsonNode &node) {
-  expect(node, node.type == JsonType::kString, "a string", description(node));
-  return node.text;
-}
-
-std::string_view Reader::string(const JsonNode &object, const char *key) {
-  return string(child(object, key));
-}
-
-std::vector<const JsonNode *> Reader::children(const JsonNode &node,
-                                               JsonType type,
-                                               const char *expected) {
-  std::vector<const JsonNode *> found;
-  const bool ok = node.type == type;
-  if (!expect(node, ok, expected, description(node))) return found;
-  found.reserve(node.count);
-  for (size_t i = node.child; i != 0; i = json_.nodes[i].next) {
-    found.push_back(&json_.nodes[i]);
+std::vector<Value> Value::items(JsonType type) const {
+  std::vector<Value> found;
+  if (!expect(node_->type == type, *this,
+              type == JsonType::kArray ? "a list" : "an object")) {
+    return found;
+  }
+  found.reserve(node_->count);
+  const std::vector<JsonNode> &nodes = reader_->json_.nodes;
+  for (size_t i = node_->child; i != 0; i = nodes[i].next) {
+    found.emplace_back(reader_, &nodes[i]);
   }
   return found;
 }
 
-std::vector<const JsonNode *> Reader::items(const JsonNode &object,
-                                            const char *key) {
-  return children(child(object, key), JsonType::kArray, "a list");
+Size Value::pair(const Limits &limits) const {
+  const auto found = items();
+  if (!expect(found.size() == 2, found.size(), "2 items")) return {};
+  return {found[0].int32(limits), found[1].int32(limits)};
 }
 
-std::vector<const JsonNode *> Reader::named(const JsonNode &object,
-                                            const char *key) {
-  return children(child(object, key), JsonType::kObject, "an object");
-}
-
-Size Reader::pair(const JsonNode &object, const char *key,
-                  const Limits &limits) {
-  const auto found = items(object, key);
-  const int64_t count = static_cast<int64_t>(found.size());
-  const JsonNode &node = child(object, key);
-  if (!expect(node, count == 2, "2 items", text(count))) return {};
-  return {static_cast<int32_t>(integer(*found[0], limits)),
-          static_cast<int32_t>(integer(*found[1], limits))};
-}
-
-Grid Reader::grid(const JsonNode &object) {
-  const JsonNode &node = child(object, "grid");
+Grid Value::grid() const {
   Grid grid;
-  grid.low = int32(node, "lo", kGridLo);
-  grid.high = int32(node, "hi", kGridHi);
-  done(node);
-  expect(node, grid.low <= grid.high, "lo up to hi", text(grid));
+  grid.low = (*this)["lo"].int32(kGridLo);
+  grid.high = (*this)["hi"].int32(kGridHi);
+  done();
+  expect(grid.low <= grid.high, grid, "lo up to hi");
   return grid;
 }
 
-const uint8_t *Reader::array(const JsonNode &object, const char *key,
-                             const char *dtype, size_t axes,
-                             std::vector<int64_t> *shape) {
-  const JsonNode &node = child(object, key);
-  const std::string_view type = string(node, "dtype");
-  expect(node, type == dtype, std::string("an array of ") + dtype,
-         quoted(type));
-  const auto sides = items(node, "shape");
-  const std::string expected = number(axes) + " axes";
-  if (!expect(node, sides.size() == axes, expected, number(sides.size()))) {
-    return nullptr;
+Array Value::array(const char *dtype, size_t axes) const {
+  Array made;
+  const std::string_view type = (*this)["dtype"].string();
+  expect(type == dtype, quoted(type), "an array of %", dtype);
+  const auto sides = (*this)["shape"].items();
+  if (!expect(sides.size() == axes, sides.size(), "% axes", axes)) return {};
+  for (const Value &side : sides) {
+    made.shape.push_back(side.integer(kArrayShape));
   }
-  uint64_t count = 1;
-  for (const JsonNode *side : sides) {
-    shape->push_back(integer(*side, kArrayShape));
-    count = product(count, static_cast<uint64_t>(shape->back()), length_);
+  const int64_t at = (*this)["at"].integer({0, INT64_MAX});
+  done();
+  const uint64_t start = static_cast<uint64_t>(at), length = reader_->length_;
+  const uint64_t count = count_of(made.shape);
+  const bool is_inside = start % kAlignment == 0 && start <= length &&
+                         count <= (length - start) / width_of(dtype);
+  if (!expect(is_inside, "others, from " + text(at),
+              "numbers inside the % bytes of DATA, from a multiple of 8",
+              length)) {
+    return {};
   }
-  const int64_t at = integer(node, "at", {0, INT64_MAX});
-  done(node);
-  const uint64_t start = static_cast<uint64_t>(at);
-  const bool is_inside = start % kAlignment == 0 && start <= length_ &&
-                         count <= (length_ - start) / width_of(dtype);
-  expect(node, is_inside,
-         "numbers inside the " + number(length_) +
-         " bytes of DATA, from a multiple of 8",
-         "others, from " + text(at));
-  return ok() ? data_ + start : nullptr;
+  made.data = reader_->data_ + start;
+  made.count = static_cast<size_t>(count);
+  return made;
 }
 
-std::vector<int32_t> Reader::int32s(const JsonNode &object, const char *key,
-                                    size_t axes, std::vector<int64_t> *shape) {
-  const uint8_t *at = array(object, key, "int32", axes, shape);
-  if (!ok()) return {};
-  size_t count = 1;
-  for (const int64_t side : *shape) count *= static_cast<size_t>(side);
-  std::vector<int32_t> numbers(count);
-  if (count > 0) std::memcpy(numbers.data(), at, 4 * count);
-  return numbers;
-}
-
-Multipliers Reader::multipliers(const JsonNode &object, int32_t channels) {
+Multipliers Value::multipliers(int32_t channels) const {
   Multipliers table;
-  std::vector<int64_t> shapes[3];
-  const uint8_t *m = array(object, "m", "int32", 1, &shapes[0]);
-  const uint8_t *b = array(object, "b", "int64", 1, &shapes[1]);
-  const uint8_t *s = array(object, "s", "uint8", 1, &shapes[2]);
-  done(object);
-  if (!ok()) return table;
-  const int64_t count = shapes[0][0];
-  const bool is_one_length = shapes[0] == shapes[1] && shapes[0] == shapes[2];
-  const bool fits = is_one_length && (count == channels || count == 1);
-  if (!expect(fits, text(channels) + " multipliers, or one",
-              is_one_length ? text(count) : "m, b and s of other lengths")) {
-    return table;
+  table.m = (*this)["m"].array("int32", 1).copy<int32_t>();
+  table.b = (*this)["b"].array("int64", 1).copy<int64_t>();
+  table.s = (*this)["s"].array("uint8", 1).copy<uint8_t>();
+  done();
+  if (!reader_->ok()) return {};
+  const size_t n = table.m.size();
+  const bool is_one_length = table.b.size() == n && table.s.size() == n;
+  const bool fits = n == static_cast<size_t>(channels) || n == 1;
+  if (!reader_->expect(
+          is_one_length && fits,
+          is_one_length ? text(n) : "m, b and s of other lengths",
+          "% multipliers, or one", channels)) {
+    return {};
   }
-  const size_t n = static_cast<size_t>(count);
-  table.m.resize(n);
-  table.b.resize(n);
-  table.s.assign(s, s + n);
-  std::memcpy(table.m.data(), m, 4 * n);
-  std::memcpy(table.b.data(), b, 8 * n);
-  const int64_t largest = *std::max_element(table.s.begin(), table.s.end());
-  expect(largest <= kMultipliersS.most,
-         "shifts of at most " + text(kMultipliersS.most), text(largest));
+  const int largest = *std::max_element(table.s.begin(), table.s.end());
+  const int64_t most = kMultipliersS.most;
+  reader_->expect(largest <= most, largest, "shifts of at most %", most);
   return table;
 }
 

@@ -1,8 +1,10 @@
-// Reads the nodes of a file's structure: docs/file_format.md.
+// Reads the structure of a file: docs/file_format.md.
 
 #pragma once
 
+#include <cstring>
 #include <string>
+#include <vector>
 
 #include "format/json.h"
 #include "format/limits.h"
@@ -10,82 +12,124 @@
 
 namespace aqd {
 
-// Largest magnitude that a grid allows.
-int64_t magnitude(const Grid &grid);
-
-// Whether a grid has all codes between two.
-bool holds(const Grid &grid, int64_t low, int64_t high);
-
-// The product of two numbers, or one more than the most.
-uint64_t product(uint64_t x, uint64_t y, uint64_t most);
-
 // As they stand in messages.
-std::string text(int64_t number);
-std::string number(size_t count);
-std::string text(int64_t low, int64_t high);
+std::string decimal(uint64_t magnitude, bool is_negative);
+template <typename T, typename = std::enable_if_t<std::is_integral_v<T>>>
+std::string text(T number) {
+  const uint64_t bits = static_cast<uint64_t>(number);
+  return number < 0 ? decimal(-bits, true) : decimal(bits, false);
+}
+std::string text(const Limits &range);
 std::string text(const Grid &grid);
 std::string text(const Size &size);
+std::string text(const std::vector<int64_t> &shape);
+inline std::string text(std::string words) { return words; }
 std::string quoted(std::string_view name);
+// A sentence with values in place of its %.
+std::string filled(const char *sentence,
+                   std::initializer_list<std::string> values);
 // What is told of a mistake.
 std::string refusal(const std::string &where, const std::string &expected,
                     const std::string &found);
 
-// Tells of the first mistake. What is read after it is empty.
+// The product of the sides of an array, or 2^60 if it is more.
+uint64_t count_of(const std::vector<int64_t> &shape);
+
+class Value;
+
+// A file that is read, and the first mistake in it.
 class Reader {
  public:
-  Reader(const Json &json, const uint8_t *data, size_t length,
-         std::string *message)
-      : json_(json), data_(data), length_(length), message_(*message) {}
+  explicit Reader(std::string *message) : message_(message) {}
 
-  bool ok() const { return message_.empty(); }
-  size_t data_length() const { return length_; }
+  // Gives it the content of the sections. Returns whether the first is JSON.
+  bool open(std::string_view json, const uint8_t *data, size_t length);
+  Value root();
 
-  // Says what is read from now on.
+  // Says where the first mistake is told from now on, and what is read.
+  void set_message(std::string *message) { message_ = message; }
   void at(std::string where) { where_ = std::move(where); }
-  const std::string &where() const { return where_; }
 
-  // Returns whether all is well, up to now and here (or at a node).
-  bool expect(bool ok, const std::string &expected, const std::string &found);
-  bool expect(const JsonNode &node, bool ok, const std::string &expected,
-              const std::string &found);
-
-  const JsonNode &child(const JsonNode &object, const char *key);
-  // Expects that an object has no keys but those that were read, each once.
-  void done(const JsonNode &object);
-
-  int64_t integer(const JsonNode &node, const Limits &limits);
-  int64_t integer(const JsonNode &object, const char *key,
-                  const Limits &limits);
-  int32_t int32(const JsonNode &object, const char *key, const Limits &limits);
-  bool truth(const JsonNode &object, const char *key);
-  void real(const JsonNode &object, const char *key);
-  std::string_view string(const JsonNode &node);
-  std::string_view string(const JsonNode &object, const char *key);
-  // Children of a list, or of an object whose keys are names.
-  std::vector<const JsonNode *> items(const JsonNode &object, const char *key);
-  std::vector<const JsonNode *> named(const JsonNode &object, const char *key);
-  Size pair(const JsonNode &object, const char *key, const Limits &limits);
-  Grid grid(const JsonNode &object);
-
-  // The numbers of an array of a type and a number of axes; null after a
-  // mistake.
-  const uint8_t *array(const JsonNode &object, const char *key,
-                       const char *dtype, size_t axes,
-                       std::vector<int64_t> *shape);
-  std::vector<int32_t> int32s(const JsonNode &object, const char *key,
-                              size_t axes, std::vector<int64_t> *shape);
-  Multipliers multipliers(const JsonNode &object, int32_t channels);
+  bool ok() const { return message_->empty(); }
+  // Returns whether all is well, up to now and here. Otherwise tells, in this
+  // order, what is found, what is expected, and values for each % in that.
+  template <typename... Told>
+  bool expect(bool ok, const Told &...told) {
+    return expect_of({}, ok, told...);
+  }
 
  private:
-  std::vector<const JsonNode *> children(const JsonNode &node, JsonType type,
-                                         const char *expected);
+  friend class Value;
 
-  const Json &json_;
-  const uint8_t *data_;
-  const size_t length_;
-  std::string &message_;
-  std::string where_ = "JSON";
-  const JsonNode nothing_;
+  // Expects something of a child, if a key is given.
+  template <typename Found, typename... Values>
+  bool expect_of(std::string_view key, bool ok, const Found &found,
+                 const char *expected, const Values &...values) {
+    if (!ok) tell(key, filled(expected, {text(values)...}), text(found));
+    return ok && this->ok();
+  }
+  void tell(std::string_view key, const std::string &expected,
+            const std::string &found);
+
+  std::string *message_;
+  std::string where_;
+  Json json_;
+  const uint8_t *data_ = nullptr;
+  size_t length_ = 0;
+};
+
+// Numbers in DATA.
+struct Array {
+  const uint8_t *data = nullptr;
+  std::vector<int64_t> shape;
+  size_t count = 0;
+
+  template <typename T>
+  std::vector<T> copy() const {
+    std::vector<T> numbers(count);
+    if (count > 0) std::memcpy(numbers.data(), data, count * sizeof(T));
+    return numbers;
+  }
+};
+
+// A value of the structure. After a mistake, what is read is empty.
+class Value {
+ public:
+  Value(Reader *reader, const JsonNode *node) : reader_(reader), node_(node) {}
+
+  Reader &reader() const { return *reader_; }
+  std::string_view key() const { return node_->key; }
+  bool is_null() const { return node_->type == JsonType::kNull; }
+  // As that of the reader, but names this value.
+  template <typename... Told>
+  bool expect(bool ok, const Told &...told) const {
+    return reader_->expect_of(node_->key, ok, told...);
+  }
+
+  // The child of an object.
+  Value operator[](const char *key) const;
+  // Expects that an object has no keys but those that were read, each once.
+  void done() const;
+
+  int64_t integer(const Limits &limits) const;
+  int32_t int32(const Limits &limits) const {
+    return static_cast<int32_t>(integer(limits));
+  }
+  bool truth() const;
+  void real() const;
+  std::string_view string() const;
+  // Children of a list, or of an object whose keys are names.
+  std::vector<Value> items(JsonType type = JsonType::kArray) const;
+  Size pair(const Limits &limits) const;
+  Grid grid() const;
+  Array array(const char *dtype, size_t axes) const;
+  Multipliers multipliers(int32_t channels) const;
+
+ private:
+  friend std::string text(const Value &value);
+
+  Reader *reader_;
+  const JsonNode *node_;
 };
 
 }  // namespace aqd

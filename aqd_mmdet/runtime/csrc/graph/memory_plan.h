@@ -19,6 +19,8 @@ inline uint8_t *line_from(void *memory) {
   return reinterpret_cast<uint8_t *>(start / line * line);
 }
 
+constexpr size_t kArena = SIZE_MAX;
+
 // Where the tensors of a program lie for one size of its input: in an arena, or
 // in an output that is not yet made. The caller's memory for that output is
 // their donor.
@@ -26,7 +28,7 @@ struct Plan {
   Size input;
   std::vector<Size> sizes;
   std::vector<int64_t> offsets;
-  std::vector<int> donors;  // positions of outputs; -1 for the arena
+  std::vector<size_t> donors;  // positions of outputs, or kArena
   int64_t peak = 0;         // bytes of the arena
   int64_t scratch = 0;  // bytes that a thread needs for the largest operator
 };

@@ -12,35 +12,27 @@ namespace aqd {
 namespace {
 
 // Expects that the output holds all codes of a range.
-void expect_holds(const OpSource &from, const Op &op, int64_t low,
-                  int64_t high) {
-  from.reader.expect(holds(op.grid, low, high),
-                     "a range that holds the codes " + text(low, high),
-                     text(op.grid));
+void expect_holds(const OpSource &from, const Op &op, const Limits &codes,
+                  const char *whose = "") {
+  from.reader.expect(op.grid.holds(codes.least, codes.most), op.grid,
+                     "a range that holds the codes %%", codes, whose);
 }
 
-void expect_holds_inputs(const OpSource &from, const Op &op) {
+void expect_holds_input(const OpSource &from, const Op &op) {
   const Grid &grid = from.x().grid;
-  from.reader.expect(holds(op.grid, grid.low, grid.high),
-                     "a range that holds the codes " + text(grid) +
-                     " of its input",
-                     text(op.grid));
+  expect_holds(from, op, {grid.low, grid.high}, " of its input");
 }
 
 // Expects that an input has no codes beyond a magnitude.
 void expect_small(const OpSource &from, const Op &input, int64_t limit) {
-  from.reader.expect(holds({static_cast<int32_t>(-limit),
-                            static_cast<int32_t>(limit)},
-                           input.grid.low, input.grid.high),
-                     "an input with codes in " + text(-limit, limit),
-                     text(input.grid));
+  from.reader.expect(input.grid.magnitude() <= limit, input.grid,
+                     "an input with codes in %..%", -limit, limit);
 }
 
 void expect_channels(const OpSource &from, const Op &op, int64_t expected,
                      const char *whose) {
-  from.reader.expect(op.channels == expected,
-                     "the " + text(expected) + " channels of " + whose,
-                     text(op.channels));
+  from.reader.expect(op.channels == expected, op.channels,
+                     "the % channels of %", expected, whose);
 }
 
 void expect_channels_of_inputs(const OpSource &from, const Op &op) {
@@ -49,6 +41,18 @@ void expect_channels_of_inputs(const OpSource &from, const Op &op) {
   }
 }
 
+Window read_window(const Value &op) {
+  return {op["kernel"].pair(kWindowKernel), op["stride"].pair(kWindowStride),
+          op["padding"].pair(kWindowPadding),
+          op["dilation"].pair(kWindowDilation)};
+}
+
+template <typename T>
+Size size_of_windows(const Op &op, const std::vector<Size> &inputs) {
+  return windowed(op.as<T>().window, inputs[0]);
+}
+
+// The size that all inputs have.
 Size size_of_x(const Op &, const std::vector<Size> &inputs) {
   for (const Size &each : inputs) {
     if (!same(each, inputs[0])) return {};
@@ -56,116 +60,75 @@ Size size_of_x(const Op &, const std::vector<Size> &inputs) {
   return inputs[0];
 }
 
-// Image
-
-void read_image(const OpSource &from, Op *op) {
+Params read_image(const OpSource &from, const Op &op) {
   ImageOp image;
-  for (const JsonNode *mean : from.reader.items(from.json, "mean")) {
-    image.means.push_back(
-        static_cast<int32_t>(from.reader.integer(*mean, kImageMean)));
+  for (const Value &mean : from.value["mean"].items()) {
+    image.means.push_back(mean.int32(kImageMean));
   }
   const int64_t count = static_cast<int64_t>(image.means.size());
-  from.reader.expect(count == op->channels,
-                     "a mean of each of " + text(op->channels) + " channels",
-                     text(count));
-  expect_holds(from, *op, -255, 255);
-  op->params = std::move(image);
+  from.reader.expect(count == op.channels, count,
+                     "a mean of each of % channels", op.channels);
+  expect_holds(from, op, {-255, 255});
+  return image;
 }
 
-// Region
-
-void read_region(const OpSource &, Op *op) { op->params = RegionOp(); }
-
-// Convolution
-
-Window read_window(const OpSource &from) {
-  return {from.reader.pair(from.json, "kernel", kWindowKernel),
-          from.reader.pair(from.json, "stride", kWindowStride),
-          from.reader.pair(from.json, "padding", kWindowPadding),
-          from.reader.pair(from.json, "dilation", kWindowDilation)};
-}
-
-std::string sides_of(const std::vector<int64_t> &shape) {
-  std::string all;
-  for (const int64_t side : shape) {
-    all += (all.empty() ? "" : " x ") + text(side);
-  }
-  return all;
-}
+Params read_region(const OpSource &, const Op &) { return RegionOp(); }
 
 void read_weights_of(const OpSource &from, const Op &op, Convolution *conv) {
   Reader &reader = from.reader;
   const Op &x = from.x();
-  const std::string_view name = reader.string(from.json, "weights");
+  const std::string_view name = from.value["weights"].string();
   for (Weights &each : from.weights) {
     if (each.name == name) conv->weights = &each;
   }
-  if (!reader.expect(conv->weights != nullptr, "weights of the program",
-                     quoted(name))) {
+  if (!reader.expect(conv->weights != nullptr, quoted(name),
+                     "weights of the program")) {
     return;
   }
-  const int64_t groups = conv->groups;
-  const bool fits = x.channels % groups == 0 && op.channels % groups == 0;
-  reader.expect(fits, "groups that divide the channels " + text(x.channels) +
-                " and " + text(op.channels),
-                text(groups));
+  const int groups = conv->groups;
+  reader.expect(x.channels % groups == 0 && op.channels % groups == 0, groups,
+                "groups that divide the channels % and %", x.channels,
+                op.channels);
   const Size &kernel = conv->window.kernel;
   const std::vector<int64_t> shape = {op.channels, x.channels / groups,
                                       kernel.height, kernel.width};
-  reader.expect(conv->weights->shape == shape, "weights of " + sides_of(shape),
-                sides_of(conv->weights->shape));
+  reader.expect(conv->weights->shape == shape, conv->weights->shape,
+                "weights of %", shape);
 }
 
-void read_convolution(const OpSource &from, Op *op) {
+Params read_convolution(const OpSource &from, const Op &op) {
   Reader &reader = from.reader;
-  const Op &x = from.x();
+  const Grid &x = from.x().grid;
   Convolution conv;
-  conv.window = read_window(from);
-  conv.groups = reader.int32(from.json, "groups", {1, x.channels});
-  read_weights_of(from, *op, &conv);
-  reader.expect(op->grid.low == -kInt32 && op->grid.high == kInt32,
-                "the range " + text(-kInt32, kInt32), text(op->grid));
-  reader.expect(holds(x.grid, 0, 0), "an input whose range holds 0",
-                text(x.grid));
+  conv.window = read_window(from.value);
+  conv.groups = from.value["groups"].int32({1, from.x().channels});
+  read_weights_of(from, op, &conv);
+  reader.expect(op.grid.low == -kInt32 && op.grid.high == kInt32, op.grid,
+                "the range %..%", -kInt32, kInt32);
+  reader.expect(x.holds(0, 0), x, "an input whose range holds 0");
   // So that a product with a weight fits 24 bits.
-  expect_small(from, x, 1 << 15);
-  if (!reader.ok()) return;
-  conv.input_magnitude = magnitude(x.grid);
-  int64_t largest = 0;
-  for (size_t c = 0; c < conv.weights->sums.size(); ++c) {
-    largest = std::max(largest, conv.bound(c));
-  }
-  reader.expect(largest <= kInt32, "accumulators that fit 31 bits",
-                "values up to " + text(largest));
-  op->params = std::move(conv);
+  expect_small(from, from.x(), 1 << 15);
+  if (!reader.ok()) return {};
+  conv.input_magnitude = x.magnitude();
+  const std::vector<int64_t> &sums = conv.weights->sums;
+  const int64_t largest =
+      *std::max_element(sums.begin(), sums.end()) * conv.input_magnitude;
+  reader.expect(largest <= kInt32, "values up to " + text(largest),
+                "accumulators that fit 31 bits");
+  return conv;
 }
 
-Size size_of_convolution(const Op &op, const std::vector<Size> &inputs) {
-  return windowed(op.as<Convolution>().window, inputs[0]);
-}
-
-// MaxPool
-
-void read_max_pool(const OpSource &from, Op *op) {
-  MaxPool pool;
-  const Window &w = pool.window = read_window(from);
-  const auto sees = [](int32_t padding, int32_t kernel, int32_t dilation) {
-    return 2 * padding <= dilation * (kernel - 1) + 1;
+Params read_max_pool(const OpSource &from, const Op &op) {
+  const Window w = read_window(from.value);
+  const auto sees = [&](int32_t Size::*side) {
+    return 2 * w.padding.*side <= w.dilation.*side * (w.kernel.*side - 1) + 1;
   };
-  from.reader.expect(
-      sees(w.padding.height, w.kernel.height, w.dilation.height) &&
-          sees(w.padding.width, w.kernel.width, w.dilation.width),
-      "a padding of at most half the window", text(w.padding));
-  expect_channels_of_inputs(from, *op);
-  expect_holds_inputs(from, *op);
-  op->params = pool;
+  from.reader.expect(sees(&Size::height) && sees(&Size::width), w.padding,
+                     "a padding of at most half the window");
+  expect_channels_of_inputs(from, op);
+  expect_holds_input(from, op);
+  return MaxPool{w};
 }
-
-Size size_of_max_pool(const Op &op, const std::vector<Size> &inputs) {
-  return windowed(op.as<MaxPool>().window, inputs[0]);
-}
-
-// Requantize
 
 // Whether (a * m + b) >> s fits 32 bits for all |a * m + b| <= most.
 //
@@ -175,87 +138,74 @@ Size size_of_max_pool(const Op &op, const std::vector<Size> &inputs) {
 // is -most / 2^s rounded down, is not below -2^31.
 bool fits_int32(int64_t most, int shift) { return most >> shift <= INT32_MAX; }
 
-void read_requantize(const OpSource &from, Op *op) {
-  Reader &reader = from.reader;
+Params read_requantize(const OpSource &from, const Op &op) {
   const Op &x = from.x();
-  expect_channels_of_inputs(from, *op);
+  expect_channels_of_inputs(from, op);
   Requantize made;
-  Multipliers &table = made.multipliers;
-  table = reader.multipliers(reader.child(from.json, "multipliers"),
-                             op->channels);
-  if (!reader.ok()) return;
-  for (size_t c = 0; c < static_cast<size_t>(op->channels); ++c) {
+  const Multipliers &table = made.multipliers =
+      from.value["multipliers"].multipliers(op.channels);
+  if (!from.reader.ok()) return {};
+  for (size_t c = 0; c < static_cast<size_t>(op.channels); ++c) {
     const size_t k = table.m.size() > 1 ? c : 0;
     const int64_t largest = x.is<Convolution>() ? x.as<Convolution>().bound(c)
-                                                : magnitude(x.grid);
+                                                : x.grid.magnitude();
     const int64_t product = largest * std::abs(int64_t{table.m[k]});
     const int64_t b = table.b[k];
-    const bool fits =
-        b != INT64_MIN && std::abs(b) <= INT64_MAX - product;
-    if (!reader.expect(fits, "products plus biases that fit 63 bits",
-                       "more in channel " + number(c))) {
-      return;
+    const bool fits = b != INT64_MIN && std::abs(b) <= INT64_MAX - product;
+    if (!from.reader.expect(fits, "more in channel " + text(c),
+                            "products plus biases that fit 63 bits")) {
+      return {};
     }
     if (!fits_int32(product + std::abs(b), table.s[k])) made.fits_int32 = false;
   }
-  op->params = std::move(made);
+  return made;
 }
 
-// Add, of which the sum fits int32 before it is clamped
-
-void read_add(const OpSource &from, Op *op) {
-  expect_channels_of_inputs(from, *op);
+// The sum fits int32 before it is clamped.
+Params read_add(const OpSource &from, const Op &op) {
+  expect_channels_of_inputs(from, op);
   for (const Op *input : from.inputs) expect_small(from, *input, 1 << 30);
-  op->params = Add();
+  return Add();
 }
 
-// Multiply: y may have one code a channel, a gate
-
-void read_multiply(const OpSource &from, Op *op) {
-  const Grid &x = from.x().grid, &y = from.y().grid;
-  int64_t products[4], *next = products;
-  for (const int64_t p : {x.low, x.high}) {
-    for (const int64_t q : {y.low, y.high}) *next++ = p * q;
-  }
-  expect_channels_of_inputs(from, *op);
-  expect_holds(from, *op, *std::min_element(products, products + 4),
-               *std::max_element(products, products + 4));
-  op->params = Multiply();
+Params read_multiply(const OpSource &from, const Op &op) {
+  const int64_t low = from.x().grid.low, high = from.x().grid.high;
+  const Grid &y = from.y().grid;
+  const auto [least, most] = std::minmax(
+      {low * y.low, low * y.high, high * y.low, high * y.high});
+  expect_channels_of_inputs(from, op);
+  expect_holds(from, op, {least, most});
+  return Multiply();
 }
 
+// The second input may have one code a channel, a gate.
 Size size_of_multiply(const Op &, const std::vector<Size> &inputs) {
   const bool is_gate = same(inputs[1], {1, 1});
   return is_gate || same(inputs[0], inputs[1]) ? inputs[0] : Size{};
 }
 
-// Mean
-
-void read_mean(const OpSource &from, Op *op) {
+Params read_mean(const OpSource &from, const Op &op) {
   const Grid &x = from.x().grid;
-  expect_channels_of_inputs(from, *op);
+  constexpr int64_t kUnit = 1 << kMeanBits;
+  expect_channels_of_inputs(from, op);
   // So that the sum of a map of 2^32 pixels fits 63 bits.
   expect_small(from, from.x(), 1 << 15);
-  expect_holds(from, *op, x.low * (int64_t{1} << kMeanBits),
-               x.high * (int64_t{1} << kMeanBits));
-  op->params = Mean();
+  expect_holds(from, op, {x.low * kUnit, x.high * kUnit});
+  return Mean();
 }
 
 Size size_of_mean(const Op &, const std::vector<Size> &) { return {1, 1}; }
 
-// GroupNorm
-
-void read_group_norm(const OpSource &from, Op *op) {
+Params read_group_norm(const OpSource &from, const Op &op) {
   constexpr Limits kEpsilon = {1, int64_t{1} << 48};
   GroupNorm norm;
-  expect_channels_of_inputs(from, *op);
-  norm.groups = from.reader.int32(from.json, "groups", {1, op->channels});
-  norm.epsilon = from.reader.integer(from.json, "epsilon", kEpsilon);
-  if (!from.reader.ok()) return;
-  from.reader.expect(op->channels % norm.groups == 0,
-                     "groups that divide the channels " + text(op->channels),
-                     text(norm.groups));
+  expect_channels_of_inputs(from, op);
+  norm.groups = from.value["groups"].int32({1, op.channels});
+  norm.epsilon = from.value["epsilon"].integer(kEpsilon);
+  from.reader.expect(op.channels % norm.groups == 0, norm.groups,
+                     "groups that divide the channels %", op.channels);
   expect_small(from, from.x(), 1 << 15);
-  op->params = norm;
+  return norm;
 }
 
 // Of larger groups the sum of squares does not fit 63 bits.
@@ -265,80 +215,68 @@ Size size_of_group_norm(const Op &op, const std::vector<Size> &inputs) {
   return count <= int64_t{1} << 32 ? inputs[0] : Size{};
 }
 
-// Lookup
-
-void read_lookup(const OpSource &from, Op *op) {
-  Reader &reader = from.reader;
-  const Grid &grid = from.x().grid;
+Params read_lookup(const OpSource &from, const Op &op) {
+  const Grid &x = from.x().grid;
   Lookup lookup;
-  std::vector<int64_t> shape;
-  expect_channels_of_inputs(from, *op);
-  lookup.table = reader.int32s(from.json, "table", 1, &shape);
-  lookup.first = reader.int32(from.json, "first", {grid.low, grid.low});
-  if (!reader.ok()) return;
-  const int64_t count = int64_t{grid.high} - grid.low + 1;
-  if (!reader.expect(shape[0] == count,
-                     "a value for each of the codes " + text(grid),
-                     text(shape[0]) + " values")) {
-    return;
+  expect_channels_of_inputs(from, op);
+  lookup.table = from.value["table"].array("int32", 1).copy<int32_t>();
+  lookup.first = from.value["first"].int32({x.low, x.low});
+  const int64_t count = static_cast<int64_t>(lookup.table.size());
+  if (!from.reader.expect(count == int64_t{x.high} - x.low + 1,
+                          text(count) + " values",
+                          "a value for each of the codes %", x)) {
+    return {};
   }
-  const auto ends =
+  const auto [least, most] =
       std::minmax_element(lookup.table.begin(), lookup.table.end());
-  expect_holds(from, *op, *ends.first, *ends.second);
-  op->params = std::move(lookup);
+  expect_holds(from, op, {*least, *most});
+  return lookup;
 }
 
-// Upsample: to the size of y
-
-void read_upsample(const OpSource &from, Op *op) {
-  expect_channels(from, *op, from.x().channels, "its input");
-  expect_holds_inputs(from, *op);
-  op->params = Upsample();
+Params read_upsample(const OpSource &from, const Op &op) {
+  expect_channels(from, op, from.x().channels, "its input");
+  expect_holds_input(from, op);
+  return Upsample();
 }
 
 Size size_of_upsample(const Op &, const std::vector<Size> &inputs) {
   return inputs[1];
 }
 
-// Concatenate
-
-void read_concatenate(const OpSource &from, Op *op) {
+Params read_concatenate(const OpSource &from, const Op &op) {
   int64_t channels = 0;
   for (const Op *input : from.inputs) {
     channels += input->channels;
-    expect_holds(from, *op, input->grid.low, input->grid.high);
+    expect_holds(from, op, {input->grid.low, input->grid.high});
   }
-  expect_channels(from, *op, channels, "its inputs");
-  op->params = Concatenate();
+  expect_channels(from, op, channels, "its inputs");
+  return Concatenate();
 }
 
-// Slice
-
-void read_slice(const OpSource &from, Op *op) {
+Params read_slice(const OpSource &from, const Op &op) {
   Slice slice;
-  slice.first = from.reader.int32(
-      from.json, "first", {0, int64_t{from.x().channels} - op->channels});
-  slice.offset = from.reader.pair(from.json, "offset", kSliceOffset);
-  slice.step = from.reader.pair(from.json, "step", kSliceStep);
-  expect_holds_inputs(from, *op);
-  op->params = slice;
+  const int64_t rest = int64_t{from.x().channels} - op.channels;
+  slice.first = from.value["first"].int32({0, rest});
+  slice.offset = from.value["offset"].pair(kSliceOffset);
+  slice.step = from.value["step"].pair(kSliceStep);
+  expect_holds_input(from, op);
+  return slice;
 }
 
 Size size_of_slice(const Op &op, const std::vector<Size> &inputs) {
-  const auto sliced = [](int64_t n, int64_t offset, int64_t step) {
-    const int64_t rest = std::max<int64_t>(n - offset, 0);
-    return static_cast<int32_t>((rest + step - 1) / step);
-  };
   const Slice &by = op.as<Slice>();
-  return {sliced(inputs[0].height, by.offset.height, by.step.height),
-          sliced(inputs[0].width, by.offset.width, by.step.width)};
+  const auto sliced = [&](int32_t Size::*side) {
+    const int32_t rest = std::max(inputs[0].*side - by.offset.*side, 0);
+    return (rest + by.step.*side - 1) / by.step.*side;
+  };
+  return {sliced(&Size::height), sliced(&Size::width)};
 }
 
 constexpr OpInfo kOps[] = {
     {"Image", 1, read_image, size_of_x, run_image},
     {"Region", 1, read_region, size_of_x, run_region},
-    {"Convolution", 1, read_convolution, size_of_convolution, nullptr},
-    {"MaxPool", 1, read_max_pool, size_of_max_pool, run_max_pool},
+    {"Convolution", 1, read_convolution, size_of_windows<Convolution>, nullptr},
+    {"MaxPool", 1, read_max_pool, size_of_windows<MaxPool>, run_max_pool},
     {"Requantize", 1, read_requantize, size_of_x, nullptr},
     {"Add", 2, read_add, size_of_x, nullptr},
     {"Multiply", 2, read_multiply, size_of_multiply, run_multiply},
@@ -360,16 +298,12 @@ const OpInfo *find_op(std::string_view kind) {
 }
 
 Size windowed(const Window &window, Size input) {
-  const auto count = [](int64_t n, int64_t kernel, int64_t stride,
-                        int64_t padding, int64_t dilation) {
-    const int64_t reach = n + 2 * padding - dilation * (kernel - 1) - 1;
-    return static_cast<int32_t>(reach < 0 ? 0 : reach / stride + 1);
+  const auto count = [&](int32_t Size::*side) {
+    const int32_t reach = window.dilation.*side * (window.kernel.*side - 1) + 1;
+    const int32_t rest = input.*side + 2 * window.padding.*side - reach;
+    return rest < 0 ? 0 : rest / window.stride.*side + 1;
   };
-  const Window &w = window;
-  return {count(input.height, w.kernel.height, w.stride.height,
-                w.padding.height, w.dilation.height),
-          count(input.width, w.kernel.width, w.stride.width, w.padding.width,
-                w.dilation.width)};
+  return {count(&Size::height), count(&Size::width)};
 }
 
 }  // namespace aqd

@@ -1,12 +1,14 @@
 // The operators of a program: docs/integer_contract.md, section 3.
 //
-// A new operator is a struct here, one of Params, the name of its kernel, and an
-// entry of the table in ops.cpp.
+// A new operator is a struct here, one of Params, the name of its kernel, and
+// an entry of the table in ops.cpp.
 
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -37,6 +39,14 @@ struct Grid {
   int32_t low = 0;
   int32_t high = 0;
 
+  bool holds(int64_t least, int64_t most) const {
+    return low <= least && most <= high;
+  }
+  // The largest one of its codes.
+  int64_t magnitude() const {
+    return std::max(std::abs(int64_t{low}), std::abs(int64_t{high}));
+  }
+
   // The smallest of the contract's types that holds them.
   Type type() const {
     if (0 <= low && high <= UINT8_MAX) return Type::kU8;
@@ -45,6 +55,10 @@ struct Grid {
     return Type::kI32;
   }
 };
+
+inline bool same(const Grid &a, const Grid &b) {
+  return a.low == b.low && a.high == b.high;
+}
 
 // Rounds a sum a to (a * m + b) >> s; of each channel, or one for all.
 struct Multipliers {
@@ -63,6 +77,11 @@ struct Weights {
 struct Window {
   Size kernel, stride, padding, dilation;
 };
+
+inline bool same(const Window &a, const Window &b) {
+  return same(a.kernel, b.kernel) && same(a.stride, b.stride) &&
+         same(a.padding, b.padding) && same(a.dilation, b.dilation);
+}
 
 // What the file says of an operator of each kind, by the names of these kinds.
 
@@ -94,9 +113,7 @@ struct Requantize {
 };
 
 struct Add {};
-
 struct Multiply {};
-
 struct Mean {};
 
 struct GroupNorm {
@@ -111,7 +128,6 @@ struct Lookup {
 };
 
 struct Upsample {};
-
 struct Concatenate {};
 
 struct Slice {
@@ -119,16 +135,16 @@ struct Slice {
   Size offset, step;
 };
 
-using Params =
-    std::variant<ImageOp, RegionOp, Convolution, MaxPool, Requantize, Add,
-                 Multiply, Mean, GroupNorm, Lookup, Upsample, Concatenate, Slice>;
+using Params = std::variant<ImageOp, RegionOp, Convolution, MaxPool, Requantize,
+                            Add, Multiply, Mean, GroupNorm, Lookup, Upsample,
+                            Concatenate, Slice>;
 
 struct OpInfo;
 
 // An operator as the file has it.
 struct Op {
-  const OpInfo *info = nullptr;
-  std::vector<int> inputs;  // positions of the operators that make them
+  const OpInfo *info = nullptr;  // null as well once it was hoisted
+  std::vector<size_t> inputs;  // positions of the operators that make them
   int32_t channels = 0;
   Grid grid;
   Params params;
@@ -148,7 +164,7 @@ struct Op {
   }
 };
 
-struct JsonNode;
+class Value;
 class Reader;
 struct Tensor;
 class ThreadPool;
@@ -156,7 +172,7 @@ class ThreadPool;
 // What an operator is read from.
 struct OpSource {
   Reader &reader;
-  const JsonNode &json;
+  const Value &value;
   std::vector<const Op *> inputs;
   std::vector<Weights> &weights;
 
@@ -168,22 +184,21 @@ struct OpSource {
 using RunOp = void(const Op &op, const Tensor *const *inputs,
                    const Tensor &output, ThreadPool *pool);
 
-// Portable kernels of operators that can stand alone (kernels/reference.cpp, or
-// a file of their own).
+// Portable kernels of operators that can stand alone (kernels/reference.cpp).
 RunOp run_image, run_region, run_max_pool, run_multiply, run_mean,
     run_group_norm, run_lookup, run_upsample, run_concatenate, run_slice;
 
 // All that is known of a kind of operators.
 struct OpInfo {
   const char *kind;  // in the file
-  int inputs;        // how many; 0 for one or more
+  size_t inputs;     // how many; 0 for one or more
   // Reads the keys of the kind, and proves that nothing overflows.
-  void (*read)(const OpSource &source, Op *op);
+  Params (*read)(const OpSource &source, const Op &op);
   // Size of the output for sizes of the inputs; without pixels if the operator
   // does not take these.
   Size (*size)(const Op &op, const std::vector<Size> &inputs);
   // Runs it on an image; null for operators that are always fused
-  // (kernels/reference.h).
+  // (kernels/fused_op.h).
   RunOp *run;
 };
 

@@ -5,9 +5,8 @@
 #pragma once
 
 #include "kernels/epilogue.h"
-#include "kernels/packing.h"
+#include "kernels/isa.h"
 #include "kernels/padding.h"
-#include "thread_pool.h"
 
 namespace aqd {
 
@@ -17,11 +16,11 @@ template <class Simd, class T>
 AQD_TARGET inline void depthwise_pixel(const Window &window, int64_t channels,
                                        const T *codes, int64_t row_codes,
                                        const int8_t *weights, int32_t *to) {
-  typename Simd::Lanes acc = Simd::fill(0);
-  for (int v = 0; v < window.kernel.height; ++v) {
+  typename Simd::Lanes acc = {};
+  for (int64_t v = 0; v < window.kernel.height; ++v) {
     const T *from = codes + v * window.dilation.height * row_codes;
     for (int u = 0; u < window.kernel.width; ++u) {
-      acc = Simd::mac(acc, Simd::load(from), Simd::load(weights));
+      acc += Simd::load(from) * Simd::load(weights);
       from += window.dilation.width * channels;
       weights += channels;
     }
@@ -29,47 +28,42 @@ AQD_TARGET inline void depthwise_pixel(const Window &window, int64_t channels,
   Simd::store(acc, to);
 }
 
-// Rows of the output from one on.
 template <class Simd, class T>
 AQD_TARGET void depthwise_rows(const FusedOp &fused,
                                const Epilogue<Simd> &epilogue,
                                const int8_t *weights, const T *codes,
                                int64_t row_codes, RowRange rows) {
-  constexpr int kLanes = Simd::kShape.lanes;
+  constexpr int64_t kLanes = Simd::kShape.lanes;
   const Window &window = fused.conv().window;
-  const int64_t channels = fused.channels, width = fused.size.width;
+  const int64_t channels = fused.channels;
   const int64_t step = window.stride.width * channels;
   AccTile<Simd> values;
   for (int64_t row = 0; row < rows.count; ++row) {
     const T *windows = codes + row * window.stride.height * row_codes;
-    for (int64_t c = 0; c < width; c += kTilePixels) {
-      const int64_t rest = width - c;
-      const int pixels = static_cast<int>(rest < kTilePixels ? rest : kTilePixels);
-      for (int64_t channel = 0; channel < channels; channel += kLanes) {
-        for (int p = 0; p < pixels; ++p) {
-          depthwise_pixel<Simd>(window, channels,
-                                windows + (c + p) * step + channel, row_codes,
-                                weights + channel, values.acc + p * kLanes);
-        }
-        epilogue.run({rows.top + row, c, pixels, channel / kLanes}, &values);
+    epilogue.run_row(rows.top + row, &values,
+                     [&](const TileCoord &tile) AQD_TARGET {
+      const int64_t channel = tile.vector * kLanes;
+      for (int p = 0; p < tile.pixels; ++p) {
+        depthwise_pixel<Simd>(window, channels,
+                              windows + (tile.column + p) * step + channel,
+                              row_codes, weights + channel,
+                              values.acc + p * kLanes);
       }
-    }
+    });
   }
 }
 
 template <class Simd>
-void convolve_depthwise(const FusedOp &fused, const PackedDepthwise &packed,
-                        uint8_t *scratch, int64_t step, ThreadPool *pool) {
+void convolve(const FusedOp &fused, const PackedDepthwise &packed,
+              const Workers &workers) {
   const InputView view(fused.root(), *fused.x, packed.input);
   const Epilogue<Simd> epilogue(fused);
-  const int8_t *weights = packed.weights.data()->bytes;
+  const int64_t row_codes = view.row_bytes / packed.input.code_bytes();
   for_each_strip(
-      fused, packed.input, view, scratch, step, pool,
-      [&](const RowStrip &strip) {
-        const RowRange rows = {strip.top, strip.end - strip.top};
+      fused, packed.input, view, workers, [&](const RowStrip &strip) {
         const auto run = [&](auto *codes) {
-          depthwise_rows<Simd>(fused, epilogue, weights, codes,
-                               view.row_bytes / packed.input.code_bytes(), rows);
+          depthwise_rows<Simd>(fused, epilogue, packed.weights.data()->bytes,
+                               codes, row_codes, strip.rows);
         };
         if (packed.input.widen) {
           run(reinterpret_cast<const int16_t *>(strip.windows));

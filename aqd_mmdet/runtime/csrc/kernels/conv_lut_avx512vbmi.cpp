@@ -1,6 +1,6 @@
-#include "kernels/instruction_sets.h"
+#include "kernels/isa.h"
 
-#ifdef AQD_HAS_AVX512
+#ifdef AQD_HAS_X86
 
 #include "kernels/simd_avx512.h"
 
@@ -9,21 +9,6 @@
 
 namespace aqd {
 namespace {
-
-// Where the indices of a block's lookups are, in bytes.
-struct IndexOffsets {
-  int32_t of[kLutMaxLookups];
-
-  IndexOffsets(const KGroups &k_groups, const IndexPlanes &planes) {
-    int32_t *to = of;
-    for (int64_t group = 0; group < k_groups.block; ++group) {
-      for (int64_t tap = 0; tap < k_groups.taps(); ++tap) {
-        *to++ = static_cast<int32_t>(
-            (group * planes.count + planes.of_tap(tap)) * kLutPixels);
-      }
-    }
-  }
-};
 
 AQD_VBMI inline void add_bytes(__m512i bytes, LutSums *sums) {
   const __m512i words = _mm512_load_si512(sums->words);
@@ -93,11 +78,8 @@ AQD_VBMI void microkernel(const int32_t *index_offsets, int64_t count,
   }
 }
 
-using Microkernel = void (*)(const int32_t *, int64_t, int64_t, const uint8_t *,
-                             const uint16_t *, LutSums *);
-
-constexpr Microkernel kMicrokernels[kLutMr] = {microkernel<1>, microkernel<2>,
-                                               microkernel<3>, microkernel<4>};
+constexpr decltype(&microkernel<1>) kMicrokernels[kLutMr] = {
+    microkernel<1>, microkernel<2>, microkernel<3>, microkernel<4>};
 
 // Adds the codes of a block of K groups to the sums of each plane.
 AQD_VBMI void sum_codes(const LutScheme &scheme, const uint8_t *indices,
@@ -119,77 +101,71 @@ AQD_VBMI void sum_codes(const LutScheme &scheme, const uint8_t *indices,
   }
 }
 
-// A LUT convolution.
-class LutConv {
- public:
-  LutConv(const FusedOp &fused, const PackedLut &packed)
-      : fused_(fused), packed_(packed), epilogue_(fused),
-        thresholds_(channel_thresholds(fused, packed)) {}
-
-  void run(const LutTile &tile, const LutScratch &work) const {
-    const KGroups &k_groups = packed_.k_groups;
-    const IndexPlanes planes(fused_.conv(), k_groups, tile.columns);
-    const IndexOffsets index_offsets(k_groups, planes);
-    IndexPacker packer(fused_, packed_, planes, tile);
-    std::memset(static_cast<void *>(work.sums), 0,
-                static_cast<size_t>(work.sums_bytes));
-    for (int64_t first = 0; first < k_groups.count; first += k_groups.block) {
-      if (first % kLutIndexBlock == 0) packer.pack(first, work.indices);
-      const uint8_t *indices = work.indices + first % kLutIndexBlock *
-                                                  planes.count * kLutPixels;
-      const int64_t count = std::min(k_groups.block, k_groups.count - first);
-      sum_codes(*packed_.scheme, indices, count, planes.count, work.code_sums);
-      look_up(tile, planes, index_offsets, first, count, indices, work.sums);
+// Adds a block of K groups to the sums of all output channels.
+void look_up(const PackedLut &packed, const LutTile &tile, int64_t first,
+             const int32_t *index_offsets, const LutScratch &work) {
+  const KGroups &k_groups = packed.k_groups;
+  const int64_t taps = k_groups.taps;
+  const int32_t *end =
+      index_offsets + std::min(k_groups.block, k_groups.count - first) * taps;
+  const uint8_t *indices = work.indices + first % kLutIndexBlock *
+                                              tile.vectors * taps * kLutPixels;
+  const auto run = kMicrokernels[tile.vectors - 1];
+  LutSums *sums = work.sums();
+  for (int64_t out = 0; out < work.outs / kLutNr; ++out) {
+    const uint16_t *tables =
+        packed.offsets.data() +
+        (out * k_groups.lookups() + first * taps) * kLutNr;
+    const int64_t block = out * k_groups.blocks() + first / k_groups.block;
+    const uint8_t *length = packed.runs[static_cast<size_t>(block)].lengths;
+    for (const int32_t *next = index_offsets; next < end; ++length) {
+      run(next, *length, taps * kLutPixels, indices, tables, sums);
+      next += *length;
+      tables += *length * kLutNr;
     }
-    LutEpilogue epilogue(fused_, packed_, planes, tile, epilogue_);
-    if (thresholds_.empty()) {
-      epilogue.run(work);
-    } else {
-      epilogue.run(thresholds_, work, *fused_.ops.back().out);
+    sums += kLutNr * kLutMr;
+  }
+}
+
+void convolve_tile(const FusedOp &fused, const PackedLut &packed,
+                   const LutTile &tile, const LutScratch &work) {
+  const KGroups &k_groups = packed.k_groups;
+  const int64_t taps = k_groups.taps, planes = tile.vectors * taps;
+  // Where the indices of a block's lookups are, in bytes.
+  int32_t index_offsets[kLutMaxLookups], *offset = index_offsets;
+  for (int64_t group = 0; group < k_groups.block; ++group) {
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      *offset++ = static_cast<int32_t>((group * planes + tap) * kLutPixels);
     }
   }
-
- private:
-  // Adds a block of K groups to the sums of all output channels.
-  void look_up(const LutTile &tile, const IndexPlanes &planes,
-               const IndexOffsets &index_offsets, int64_t first, int64_t count,
-               const uint8_t *indices, LutSums *sums) const {
-    const KGroups &k_groups = packed_.k_groups;
-    const Microkernel run = kMicrokernels[tile.vectors - 1];
-    const int64_t vector_bytes = planes.vector_step * kLutPixels;
-    const int64_t outs = packed_.out_groups(fused_.channels);
-    for (int64_t out = 0; out < outs; ++out, sums += kLutNr * kLutMr) {
-      const int64_t before = out * k_groups.lookups() + first * k_groups.taps();
-      const uint16_t *tables = packed_.offsets.data() + before * kLutNr;
-      const int64_t block = out * k_groups.blocks() + first / k_groups.block;
-      const uint8_t *length =
-          packed_.runs[static_cast<size_t>(block)].lengths;
-      const int32_t *next = index_offsets.of;
-      const int32_t *end = next + count * k_groups.taps();
-      for (; next < end; next += *length++) {
-        run(next, *length, vector_bytes, indices, tables, sums);
-        tables += *length * kLutNr;
-      }
-    }
+  IndexPacker packer(fused, packed, tile);
+  std::memset(static_cast<void *>(work.sums()), 0,
+              static_cast<size_t>(work.sums_bytes));
+  for (int64_t first = 0; first < k_groups.count; first += k_groups.block) {
+    const int64_t in_block = first % kLutIndexBlock;
+    if (in_block == 0) packer.pack(first, work.indices);
+    sum_codes(*packed.scheme, work.indices + in_block * planes * kLutPixels,
+              std::min(k_groups.block, k_groups.count - first), planes,
+              work.code_sums());
+    look_up(packed, tile, first, index_offsets, work);
   }
-
-  const FusedOp &fused_;
-  const PackedLut &packed_;
-  const Epilogue<Avx512> epilogue_;
-  const std::vector<ChannelThresholds> thresholds_;
-};
+  LutEpilogue(fused, packed, tile).run(work);
+}
 
 }  // namespace
 
-bool has_lut() { return __builtin_cpu_supports("avx512vbmi"); }
-
-void convolve_lut(const FusedOp &fused, const PackedLut &packed,
-                  uint8_t *scratch, int64_t step, ThreadPool *pool) {
-  const LutConv conv(fused, packed);
-  const std::vector<LutTile> tiles = lut_tiles(fused.size, pool->threads());
-  pool->run(static_cast<int64_t>(tiles.size()), [&](int64_t i, int thread) {
-    conv.run(tiles[static_cast<size_t>(i)],
-             LutScratch(packed, fused.root().op, scratch + step * thread));
+void Avx512::convolve(const FusedOp &fused, const PackedLut &packed,
+                      const Workers &workers) {
+  const int64_t width = fused.size.width, pixels = width * fused.size.height;
+  const int64_t vectors = (pixels + kLutPixels - 1) / kLutPixels;
+  // Small maps are divided among threads rather than into large tiles.
+  const int64_t each = std::clamp<int64_t>(
+      (vectors + workers.threads() - 1) / workers.threads(), 1, kLutMr);
+  workers.run((vectors + each - 1) / each, [&](int64_t i, uint8_t *memory) {
+    const LutTile tile = {i * each * kLutPixels,
+                          std::min(each, vectors - i * each), width};
+    convolve_tile(fused, packed, tile,
+                  LutScratch(packed, fused.root().op, memory));
   });
 }
 

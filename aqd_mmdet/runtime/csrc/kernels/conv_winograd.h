@@ -11,11 +11,9 @@
 #include <vector>
 
 #include "kernels/epilogue.h"
-#include "kernels/microkernel.h"
-#include "kernels/packing.h"
+#include "kernels/isa.h"
 #include "kernels/tuning.h"
 #include "kernels/winograd_transforms.h"
-#include "thread_pool.h"
 
 namespace aqd {
 
@@ -34,28 +32,26 @@ class WinogradConv {
 
   WinogradConv(const FusedOp &fused, const PackedWinograd &packed,
                const Epilogue<Simd> &epilogue)
-      : packed_(packed), x_(*fused.x), size_(fused.size),
-        channels_(fused.channels), padding_(fused.conv().window.padding),
-        epilogue_(epilogue),
+      : packed_(packed), fused_(fused), x_(*fused.x), epilogue_(epilogue),
         tiles_across_((fused.size.width + kTileColumns - 1) / kTileColumns),
         point_bytes_(kTile.point_bytes(x_.channels)),
         k_steps_(kTile.k_steps(x_.channels)) {
     for (int point = 0; point < kTile.points(); ++point) {
       shifts_[point] = static_cast<Input>(
-          packed.layer.zero_point_shift(point, Simd::kShape.lowest_byte));
+          packed.zero_point_shift(point, Simd::kShape.lowest_byte));
     }
   }
 
   int64_t tiles() const {
-    return tiles_across_ * ((size_.height + kRows - 1) / kRows);
+    return tiles_across_ * ((fused_.size.height + kRows - 1) / kRows);
   }
 
   void run(const WinogradShare &share, const WinogradScratch &work) const {
-    std::memset(work.zeros, 0, static_cast<size_t>(x_.channels));
+    std::memset(work.zeros(), 0, static_cast<size_t>(x_.channels));
     for (int64_t i = 0; i < share.tiles; ++i) {
       transform_tile(share.first_tile + i, i, work);
     }
-    const int64_t vectors = vectors_of(channels_, kLanes);
+    const int64_t vectors = vectors_of(fused_.channels, kLanes);
     const int64_t end = std::min(share.end_block * kNr, vectors);
     for (int64_t v = share.first_block * kNr; v < end; v += kNr) {
       const int64_t block = std::min<int64_t>(kNr, vectors - v);
@@ -65,9 +61,9 @@ class WinogradConv {
   }
 
  private:
-  static constexpr int kLanes = Simd::kShape.lanes;
+  static constexpr int64_t kLanes = Simd::kShape.lanes;
   static constexpr int kNr = Simd::kShape.nr, kMr = Simd::kMr;
-  static constexpr int kBytes = 4 * kLanes;  // of a vector
+  static constexpr int64_t kBytes = 4 * kLanes;  // of a vector
   static constexpr int kInputRows = kRows + 2;
 
   using Mac = std::conditional_t<kIsBytes, typename Simd::ByteMac,
@@ -75,36 +71,31 @@ class WinogradConv {
   using Input = std::conditional_t<kIsBytes, uint8_t, uint16_t>;
   using Inputs = typename VectorOf<Input, kBytes>::type;
   using Numbers = typename VectorOf<uint32_t, kBytes>::type;
-  using Signed = typename VectorOf<int32_t, kBytes>::type;
-  template <class T, int kSize = kBytes>
-  using Memory = typename VectorOf<T, kSize>::memory;
 
-  AQD_TARGET void load(const uint8_t *from, Inputs *to) const {
+  AQD_TARGET Inputs load(const uint8_t *from) const {
+    using Codes = typename VectorOf<uint8_t, kBytes / 2>::type;
+    using SignedCodes = typename VectorOf<int8_t, kBytes / 2>::type;
+    using Words = typename VectorOf<int16_t, kBytes>::type;
     if constexpr (kIsBytes) {
-      *to = *reinterpret_cast<const Memory<uint8_t> *>(from);
+      return load_as<Inputs>(from);
     } else if (x_.type == Type::kI8) {
-      using Wide = typename VectorOf<int16_t, kBytes>::type;
-      const typename VectorOf<int8_t, kBytes / 2>::type codes =
-          *reinterpret_cast<const Memory<int8_t, kBytes / 2> *>(from);
-      *to = reinterpret_cast<Inputs>(__builtin_convertvector(codes, Wide));
+      return Inputs(__builtin_convertvector(load_as<SignedCodes>(from), Words));
     } else {
-      const typename VectorOf<uint8_t, kBytes / 2>::type codes =
-          *reinterpret_cast<const Memory<uint8_t, kBytes / 2> *>(from);
-      *to = __builtin_convertvector(codes, Inputs);
+      return __builtin_convertvector(load_as<Codes>(from), Inputs);
     }
   }
 
   // Where each pixel that a tile reads is.
   using Pixels = const uint8_t *[kInputRows][kInputColumns];
   void find_pixels(int64_t tile, const uint8_t *zeros, Pixels &pixels) const {
-    const int64_t top = tile / tiles_across_ * kRows - padding_.height;
-    const int64_t left = tile % tiles_across_ * kTileColumns - padding_.width;
+    const Size &padding = fused_.conv().window.padding;
+    const int64_t top = tile / tiles_across_ * kRows - padding.height;
+    const int64_t left = tile % tiles_across_ * kTileColumns - padding.width;
     for (int y = 0; y < kInputRows; ++y) {
       for (int x = 0; x < kInputColumns; ++x) {
         const bool is_inside = top + y >= 0 && top + y < x_.size.height &&
                                left + x >= 0 && left + x < x_.size.width;
-        const int64_t at =
-            ((top + y) * x_.size.width + left + x) * x_.channels;
+        const int64_t at = ((top + y) * x_.size.width + left + x) * x_.channels;
         pixels[y][x] =
             is_inside ? static_cast<const uint8_t *>(x_.data) + at : zeros;
       }
@@ -115,7 +106,7 @@ class WinogradConv {
   AQD_TARGET void transform_tile(int64_t tile, int64_t i,
                                  const WinogradScratch &work) const {
     Pixels pixels;
-    find_pixels(tile, work.zeros, pixels);
+    find_pixels(tile, work.zeros(), pixels);
     constexpr int kCodes = kBytes / static_cast<int>(sizeof(Input));
     const int64_t next = kWinogradTiles * point_bytes_;
     uint8_t *to = work.inputs + i * point_bytes_;
@@ -125,7 +116,8 @@ class WinogradConv {
       for (int y = 0; y < kInputRows; ++y) {
         Inputs codes[kInputColumns];
 #pragma GCC unroll 6
-        for (int x = 0; x < kInputColumns; ++x) load(pixels[y][x] + c, codes + x);
+        for (int x = 0; x < kInputColumns; ++x)
+          codes[x] = load(pixels[y][x] + c);
         transform_input<kTileColumns>(codes, 1, rows[y]);
       }
 #pragma GCC unroll 6
@@ -136,65 +128,49 @@ class WinogradConv {
         for (int y = 0; y < kInputRows; ++y) {
           const int point = y * kInputColumns + x;
           if constexpr (kIsBytes) column[y] += shifts_[point];
-          *reinterpret_cast<Memory<Input> *>(to + point * next) = column[y];
+          store_as(column[y], to + point * next);
         }
       }
     }
     if constexpr (kIsBytes) {
-      if (packed_.layer.is_halved) {
-        sum_windows(pixels, work.window_sums + i * kRows * kTileColumns);
+      if (packed_.is_halved) {
+        sum_windows(pixels, work.window_sums() + i * kRows * kTileColumns);
       }
     }
   }
 
   // Sums of the codes in the window of each output of a tile.
   AQD_TARGET void sum_windows(const Pixels &pixels, int32_t *to) const {
-    Numbers rows[kInputRows][kTileColumns];
-    for (int y = 0; y < kInputRows; ++y) {
-      Numbers sums[kInputColumns];
-      sum_pixels(pixels[y], sums);
-      for (int x = 0; x < kTileColumns; ++x) {
-        rows[y][x] = sums[x] + sums[x + 1] + sums[x + 2];
-      }
-    }
-    for (int y = 0; y < kRows; ++y) {
-      for (int x = 0; x < kTileColumns; ++x) {
-        const Numbers sums = rows[y][x] + rows[y + 1][x] + rows[y + 2][x];
-        uint32_t sum = 0;
-        for (int lane = 0; lane < kLanes; ++lane) sum += sums[lane];
-        *to++ = static_cast<int32_t>(sum);
-      }
+    Numbers sums[kInputRows][kInputColumns];
+    for (int y = 0; y < kInputRows; ++y) sum_pixels(pixels[y], sums[y]);
+    for (int i = 0; i < kRows * kTileColumns; ++i) {
+      const int y = i / kTileColumns, x = i % kTileColumns;
+      Numbers all = {};
+      for (int tap = 0; tap < 9; ++tap) all += sums[y + tap / 3][x + tap % 3];
+      uint32_t sum = 0;
+      for (int lane = 0; lane < kLanes; ++lane) sum += all[lane];
+      to[i] = static_cast<int32_t>(sum);
     }
   }
 
   // Sums of the codes of each pixel, a part in each lane. Codes are the signed
   // operand of the MAC, as they have few bits.
   AQD_TARGET void sum_pixels(const uint8_t *const *pixels, Numbers *to) const {
-    alignas(64) int8_t bytes[kBytes];
-    std::memset(bytes, 1, kBytes);
-    const auto ones = Mac::load(bytes);
-    alignas(64) const int32_t none[kLanes] = {};
-    typename Mac::Acc sums[kInputColumns];
-#pragma GCC unroll 6
-    for (int x = 0; x < kInputColumns; ++x) sums[x] = Mac::begin(none);
-    const int64_t whole = x_.channels / kBytes * kBytes;
-    for (int64_t c = 0; c < whole; c += kBytes) {
+    // Zeros meet what is behind the channels.
+    alignas(64) int8_t ones[2 * kBytes] = {};
+    std::memset(ones, 1, kBytes);
+    typename Mac::Acc sums[kInputColumns] = {};
+    for (int64_t c = 0; c < x_.channels; c += kBytes) {
+      const int64_t behind = std::max<int64_t>(c + kBytes - x_.channels, 0);
+      const auto by = Mac::load(ones + behind);
 #pragma GCC unroll 6
       for (int x = 0; x < kInputColumns; ++x) {
         const int8_t *codes = reinterpret_cast<const int8_t *>(pixels[x] + c);
-        sums[x] = Mac::add(sums[x], ones, Mac::load(codes));
+        sums[x] = Mac::add(sums[x], by, Mac::load(codes));
       }
     }
-    for (int x = 0; x < kInputColumns && whole < x_.channels; ++x) {
-      std::memset(bytes, 0, kBytes);
-      std::memcpy(bytes, pixels[x] + whole,
-                  static_cast<size_t>(x_.channels - whole));
-      sums[x] = Mac::add(sums[x], ones, Mac::load(bytes));
-    }
 #pragma GCC unroll 6
-    for (int x = 0; x < kInputColumns; ++x) {
-      Mac::end(sums[x], reinterpret_cast<int32_t *>(to + x));
-    }
+    for (int x = 0; x < kInputColumns; ++x) to[x] = Numbers(sums[x]);
   }
 
   // The microkernel: accumulators of T tiles and V vectors at a point.
@@ -202,31 +178,12 @@ class WinogradConv {
   AQD_TARGET static void multiply(const uint8_t *inputs, int64_t tile_bytes,
                                   int64_t k_steps, const int8_t *weights,
                                   int32_t *to) {
-    AccRegisters<Mac, T, V> acc;
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) {
-      const int32_t *init =
-          reinterpret_cast<const int32_t *>(weights + kBytes * v);
-#pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) acc[v][t] = Mac::begin(init);
-    }
+    Accumulators<Mac, T, V> acc;
+    acc.begin(reinterpret_cast<const int32_t *>(weights), kLanes, 0);
     weights += kBytes * V;
-    accumulate<Simd, Mac, T, V>(k_steps, tile_bytes, inputs, weights, acc);
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) {
-        Mac::end(acc[v][t], to + (t * V + v) * kLanes);
-      }
-    }
+    acc.add(k_steps, tile_bytes, inputs, weights);
+    acc.end(to, kLanes, V * kLanes);
   }
-
-  struct Microkernels {
-    template <int T, int V>
-    static constexpr auto get() {
-      return WinogradConv::multiply<T, V>;
-    }
-  };
 
   // Accumulators of a block of output channels at all points.
   void multiply(const WinogradShare &share, int64_t vector, int64_t block,
@@ -237,12 +194,13 @@ class WinogradConv {
     for (int point = 0; point < kTile.points(); ++point) {
       const uint8_t *inputs =
           work.inputs + point * kWinogradTiles * point_bytes_;
-      int32_t *acc = work.acc + point * kWinogradTiles * block * kLanes;
+      int32_t *acc = work.acc() + point * kWinogradTiles * block * kLanes;
       for (int64_t part = 0; part < parts; ++part) {
         const int64_t first = share.tiles * part / parts;
         const int64_t end = share.tiles * (part + 1) / parts;
-        const auto run =
-            microkernel_for<Microkernels, kMr, kNr>(end - first, block);
+        const auto run = microkernel_for<kMr, kNr>(
+            end - first, block,
+            [](auto mr, auto nr) { return multiply<mr, nr>; });
         run(inputs + first * point_bytes_, point_bytes_, k_steps_, weights,
             acc + first * block * kLanes);
       }
@@ -250,17 +208,18 @@ class WinogradConv {
     }
   }
 
-  // Outputs of a tile for a vector of channels; points are `next` apart.
+  // Outputs of a tile for a vector of channels, of which each row goes to `to`
+  // of a value of its own; points are `next` apart.
   AQD_TARGET void transform_acc(const int32_t *acc, int64_t next,
-                                const int32_t *window_sums,
-                                int32_t *const *to) const {
+                                const int32_t *window_sums, int64_t to,
+                                AccTile<Simd> *values) const {
     Numbers rows[kInputRows][kTileColumns];
 #pragma GCC unroll 6
     for (int y = 0; y < kInputRows; ++y) {
       Numbers m[kInputColumns];
 #pragma GCC unroll 6
       for (int x = 0; x < kInputColumns; ++x, acc += next) {
-        m[x] = *reinterpret_cast<const Memory<uint32_t> *>(acc);
+        m[x] = load_as<Numbers>(acc);
       }
       transform_output<kTileColumns>(m, 1, rows[y]);
     }
@@ -270,17 +229,20 @@ class WinogradConv {
       transform_output<kRows>(rows[0] + x, kTileColumns, column);
 #pragma GCC unroll 4
       for (int y = 0; y < kRows; ++y) {
-        Signed sum = reinterpret_cast<Signed>(column[y] * kTile.inverse());
-        if (kIsBytes && packed_.layer.is_halved) {
-          sum = (sum >> (kTile.shift() - 1)) + window_sums[y * kTileColumns + x];
+        auto sum = typename Simd::Lanes(column[y] * kTile.inverse());
+        if (kIsBytes && packed_.is_halved) {
+          sum =
+              (sum >> (kTile.shift() - 1)) + window_sums[y * kTileColumns + x];
         } else {
           sum >>= kTile.shift();
         }
-        *reinterpret_cast<Memory<int32_t> *>(to[y] + x * kLanes) = sum;
+        Simd::store(sum, values[y].acc + to + x * kLanes);
       }
     }
   }
 
+  // The tiles of a share from one on that an epilogue takes at a time; none
+  // behind the last one.
   TileGroup group_at(const WinogradShare &share, int64_t i) const {
     const int64_t tile = share.first_tile + i, across = tile % tiles_across_;
     const int64_t count = std::min<int64_t>(
@@ -290,21 +252,15 @@ class WinogradConv {
 
   // Calls with each row of a group that the output has, and its number.
   template <class Take>
-  void each_row(const TileGroup &group, int64_t vector, const Take &take) const {
+  void each_row(const TileGroup& group, int64_t vector,
+                const Take& take) const {
+    const Size &size = fused_.size;
     const int64_t pixels =
-        std::min(group.count * kTileColumns, size_.width - group.column);
-    const int64_t rows = std::min<int64_t>(kRows, size_.height - group.row);
-    for (int64_t y = 0; y < rows; ++y) {
+        std::min(group.count * kTileColumns, size.width - group.column);
+    const int64_t rows = std::min<int64_t>(kRows, size.height - group.row);
+    for (int64_t y = 0; y < rows && group.count > 0; ++y) {
       take(TileCoord{group.row + y, group.column, static_cast<int>(pixels),
                      vector}, y);
-    }
-  }
-
-  void prefetch(const TileGroup &group, int64_t vector, int64_t block) const {
-    if constexpr (Simd::kPrefetches) {
-      each_row(group, vector, [&](const TileCoord &tile, int64_t) {
-        epilogue_.prefetch(tile, block);
-      });
     }
   }
 
@@ -313,35 +269,32 @@ class WinogradConv {
   void make_outputs(const WinogradShare &share, int64_t vector, int64_t block,
                     const WinogradScratch &work) const {
     AccTile<Simd> values[kRows];
-    int32_t *rows[kRows];
     const int64_t next = kWinogradTiles * block * kLanes;
-    TileGroup group = group_at(share, 0);
-    prefetch(group, vector, block);
-    while (group.count != 0) {
-      const TileGroup following = group_at(share, group.first + group.count);
-      if (following.count != 0) prefetch(following, vector, block);
+    const auto prefetch = [&](const TileCoord &tile, int64_t) {
+      epilogue_.prefetch(tile, block);
+    };
+    TileGroup group = group_at(share, 0), following;
+    each_row(group, vector, prefetch);
+    for (; group.count > 0; group = following) {
+      following = group_at(share, group.first + group.count);
+      each_row(following, vector, prefetch);
       for (int64_t v = 0; v < block; ++v) {
         for (int64_t t = 0; t < group.count; ++t) {
           const int64_t tile = group.first + t;
-          for (int y = 0; y < kRows; ++y) {
-            rows[y] = values[y].acc + t * kTileColumns * kLanes;
-          }
-          transform_acc(work.acc + (tile * block + v) * kLanes, next,
-                        work.window_sums + tile * kRows * kTileColumns, rows);
+          transform_acc(work.acc() + (tile * block + v) * kLanes, next,
+                        work.window_sums() + tile * kRows * kTileColumns,
+                        t * kTileColumns * kLanes, values);
         }
         each_row(group, vector + v, [&](const TileCoord &tile, int64_t y) {
           epilogue_.run(tile, values + y);
         });
       }
-      group = following;
     }
   }
 
   const PackedWinograd &packed_;
+  const FusedOp &fused_;
   const Tensor &x_;
-  const Size size_;
-  const int64_t channels_;
-  const Size padding_;
   const Epilogue<Simd> &epilogue_;
   const int64_t tiles_across_, point_bytes_, k_steps_;
   Input shifts_[kMaxPoints];
@@ -349,34 +302,33 @@ class WinogradConv {
 
 template <class Simd, int kRows, bool kIsBytes>
 void convolve_winograd(const FusedOp &fused, const PackedWinograd &packed,
-                       uint8_t *scratch, int64_t step, ThreadPool *pool) {
+                       const Workers &workers) {
   constexpr SimdShape kShape = Simd::kShape;
   const Epilogue<Simd> epilogue(fused);
   const WinogradConv<Simd, kRows, kIsBytes> conv(fused, packed, epilogue);
-  const int64_t block = kShape.lanes * kShape.nr;
+  const int64_t block = int64_t{kShape.lanes} * kShape.nr;
   const std::vector<WinogradShare> shares = winograd_shares(
-      conv.tiles(), (fused.channels + block - 1) / block, pool->threads());
-  pool->run(static_cast<int64_t>(shares.size()), [&](int64_t i, int thread) {
+      conv.tiles(), (fused.channels + block - 1) / block, workers.threads());
+  workers.run(static_cast<int64_t>(shares.size()),
+              [&](int64_t i, uint8_t *memory) {
     conv.run(shares[static_cast<size_t>(i)],
-             WinogradScratch(kShape, packed.layer.tile, fused.x->channels,
-                             scratch + step * thread));
+             WinogradScratch(kShape, packed.tile, fused.x->channels, memory));
   });
 }
 
 template <class Simd>
-void convolve_winograd(const FusedOp &fused, const PackedWinograd &packed,
-                       uint8_t *scratch, int64_t step, ThreadPool *pool) {
-  const WinogradTile &tile = packed.layer.tile;
+void convolve(const FusedOp &fused, const PackedWinograd &packed,
+              const Workers &workers) {
   if constexpr (Simd::kShape.winograd_bytes) {
-    if (tile == WinogradTile{3, true}) {
-      return convolve_winograd<Simd, 3, true>(fused, packed, scratch, step, pool);
+    if (packed.tile.rows == 3) {
+      return convolve_winograd<Simd, 3, true>(fused, packed, workers);
     }
-    if (tile == WinogradTile{2, true}) {
-      return convolve_winograd<Simd, 2, true>(fused, packed, scratch, step, pool);
+    if (packed.tile.rows == 2) {
+      return convolve_winograd<Simd, 2, true>(fused, packed, workers);
     }
   }
   if constexpr (Simd::kShape.winograd_words) {
-    convolve_winograd<Simd, 4, false>(fused, packed, scratch, step, pool);
+    convolve_winograd<Simd, 4, false>(fused, packed, workers);
   }
 }
 

@@ -6,108 +6,72 @@
 
 #include <algorithm>
 #include <type_traits>
-#include <vector>
 
 #include "graph/memory_plan.h"
-#include "graph/schedule.h"
-#include "kernels/epilogue_steps.h"
 #include "kernels/requantize.h"
+#include "kernels/simd.h"
+#include "kernels/tuning.h"
 
 namespace aqd {
 
 constexpr int kTilePixels = 16;
 
+// A tile of a fused operator's output, for which post-ops run at once: some
+// pixels of a row, and a vector of channels.
+struct TileCoord {
+  int64_t row, column;
+  int pixels;
+  int64_t vector;
+};
+
 // The values of a tile, pixel x lane: accumulators first, then what post-ops
-// make of them. A value takes the buffer of one that nobody reads any more, so
-// that most epilogues have one or two.
+// make of them.
 template <class Simd>
 struct AccTile {
   static constexpr int kCount = kTilePixels * Simd::kShape.lanes;
-  alignas(64) int32_t buffers[kEpilogueBuffers][kCount];
+  alignas(64) int32_t buffers[kMaxBuffers][kCount];
   int32_t *acc = buffers[0];  // or where a microkernel left accumulators
 };
-
-// Where the codes of a tile lie in a tensor.
-struct TileSpan {
-  int64_t at;    // of the first code
-  int64_t next;  // codes from a pixel to the next
-  int pixels;
-  int lanes;  // channels that there are
-};
-
-// Calls with a tensor's codes, as pointers to their type.
-template <class Take>
-AQD_TARGET AQD_INLINE void with_codes(const Tensor &x, const Take &take) {
-  switch (x.type) {
-    case Type::kU8:
-      return take(static_cast<uint8_t *>(x.data));
-    case Type::kI8:
-      return take(static_cast<int8_t *>(x.data));
-    case Type::kI16:
-      return take(static_cast<int16_t *>(x.data));
-    case Type::kI32:
-      return take(static_cast<int32_t *>(x.data));
-  }
-}
-
-template <class Simd, class T>
-AQD_TARGET AQD_INLINE void load_codes(const TileSpan &span, const T *from,
-                                      int32_t *to) {
-  constexpr int kLanes = Simd::kShape.lanes;
-  from += span.at;
-  for (int p = 0; p < span.pixels; ++p, from += span.next, to += kLanes) {
-    if constexpr (Simd::kHasMasks) {
-      Simd::store(Simd::load(from, span.lanes), to);
-    } else if (span.lanes == kLanes) {
-      Simd::store(Simd::load(from), to);
-    } else {
-      for (int i = 0; i < span.lanes; ++i) to[i] = from[i];
-    }
-  }
-}
-
-// Stores unsigned bytes as signed ones: the bits are the same.
-template <class T>
-using Stored = std::conditional_t<std::is_same_v<T, uint8_t>, int8_t, T>;
-
-template <class Simd, class T>
-AQD_TARGET AQD_INLINE void store_codes(const TileSpan &span,
-                                       const int32_t *from, T *out) {
-  constexpr int kLanes = Simd::kShape.lanes;
-  Stored<T> *to = reinterpret_cast<Stored<T> *>(out) + span.at;
-  for (int p = 0; p < span.pixels; ++p, from += kLanes, to += span.next) {
-    if constexpr (Simd::kHasMasks) {
-      Simd::store(Simd::load(from), to, span.lanes);
-    } else if (span.lanes == kLanes) {
-      Simd::store(Simd::load(from), to);
-    } else {
-      for (int i = 0; i < span.lanes; ++i) to[i] = static_cast<Stored<T>>(from[i]);
-    }
-  }
-}
 
 template <class Simd>
 class Epilogue {
  public:
-  explicit Epilogue(const FusedOp &fused)
-      : width_(fused.size.width), channels_(fused.channels),
-        steps_(epilogue_steps(fused, kLanes)) {}
+  explicit Epilogue(const FusedOp &fused) : fused_(fused) {}
 
   // Overwrites what acc points to.
   AQD_TARGET void run(const TileCoord &tile, AccTile<Simd> *values) const {
-    const TileSpan span = span_of(tile);
-    for (const EpilogueStep &step : steps_) {
+    const Span span = span_of(tile);
+    for (const PostOp &op : fused_.ops) {
       if constexpr (Simd::kHasInt16Thresholds) {
-        if (is_for_int16(step, span)) {
-          Simd::store_by_thresholds(
-              step.packed->thresholds.data() + tile.vector * kThresholdsStride,
-              buffer(step.inputs[0].buffer, values), span.pixels, span.next,
-              static_cast<uint8_t *>(step.out->data) + span.at);
+        if (is_for_int16(op, span)) {
+          Simd::store_by_thresholds(thresholds(op, tile),
+                                    buffer(op.inputs[0].buffer, values),
+                                    span.pixels, span.next,
+                                    static_cast<uint8_t *>(op.out->data) +
+                                        span.at);
           continue;
         }
       }
-      run(step, tile, span, values);
-      if (step.out != nullptr) store(step, span, buffer(step.buffer, values));
+      run(op, tile, span, values);
+      if (op.out != nullptr) {
+        store(*op.out, span, buffer(op.buffer, values));
+      }
+    }
+  }
+
+  // Runs for a row, tile by tile, each after `make` made its accumulators.
+  template <class Make>
+  AQD_TARGET AQD_INLINE void run_row(int64_t row, AccTile<Simd> *values,
+                                     const Make &make) const {
+    const int64_t width = fused_.size.width;
+    const int64_t vectors = vectors_of(fused_.channels, kLanes);
+    for (int64_t c = 0; c < width; c += kTilePixels) {
+      const int64_t pixels = width - c < kTilePixels ? width - c : kTilePixels;
+      for (int64_t v = 0; v < vectors; ++v) {
+        const TileCoord tile = {row, c, static_cast<int>(pixels), v};
+        make(tile);
+        run(tile, values);
+      }
     }
   }
 
@@ -115,88 +79,108 @@ class Epilogue {
   // as many vectors of channels from its own on. Cache lines that begin before
   // them came with the vectors before, which must have been prefetched.
   AQD_TARGET void prefetch(const TileCoord &tile, int64_t vectors) const {
-    if constexpr (Simd::kPrefetches) {
-      for (const EpilogueStep &step : steps_) {
-        if (step.out != nullptr && !step.is_streamed) {
-          prefetch<true>(*step.out, tile, vectors);
-        }
-        if (step.kind == Kind::kUpsample) continue;
-        for (const EpilogueStep::Input &input : step.inputs) {
-          if (input.tensor == nullptr) continue;
-          prefetch<false>(*input.tensor, tile, vectors);
-        }
+    for (const PostOp &op : fused_.ops) {
+      if (op.out != nullptr && !is_streamed(*op.out)) {
+        prefetch<Simd::prefetch_write>(*op.out, tile, vectors);
+      }
+      if (op.op().template is<Upsample>()) continue;
+      for (int k = 0; k < op.arity(); ++k) {
+        const Tensor *x = op.inputs[k].tensor;
+        if (x != nullptr) prefetch<Simd::prefetch>(*x, tile, vectors);
       }
     }
   }
 
  private:
-  using Kind = EpilogueStep::Kind;
-  static constexpr int kLanes = Simd::kShape.lanes;
-  static constexpr int kThresholdsStride = thresholds_stride(kLanes);
+  static constexpr int64_t kLanes = Simd::kShape.lanes;
 
-  TileSpan span_of(const TileCoord &tile) const {
-    const int64_t channel = tile.vector * kLanes, left = channels_ - channel;
-    return {(tile.row * width_ + tile.column) * channels_ + channel, channels_,
-            tile.pixels, static_cast<int>(left < kLanes ? left : kLanes)};
+  // Where the codes of a tile lie in a tensor.
+  struct Span {
+    int64_t at;    // of the first code
+    int64_t next;  // codes from a pixel to the next
+    int pixels;
+    int lanes;  // channels that there are
+  };
+
+  Span span_of(const TileCoord &tile) const {
+    const int64_t channels = fused_.channels, channel = tile.vector * kLanes;
+    const int64_t left = channels - channel;
+    return {(tile.row * fused_.size.width + tile.column) * channels + channel,
+            channels, tile.pixels,
+            static_cast<int>(left < kLanes ? left : kLanes)};
   }
 
   static int32_t *buffer(int index, AccTile<Simd> *values) {
     return index == 0 ? values->acc : values->buffers[index];
   }
 
+  static const int32_t *thresholds(const PostOp &op, const TileCoord &tile) {
+    return op.node->packed.requantize.thresholds.data() +
+           tile.vector * thresholds_stride(kLanes);
+  }
+
   // Whether one step requantises to bytes and stores them.
-  static bool is_for_int16(const EpilogueStep &step, const TileSpan &span) {
-    return step.is_stored_only && span.lanes == kLanes && step.packed->thresholds_fit_int16 &&
-           step.inputs[0].tensor == nullptr && step.out->type == Type::kU8;
+  static bool is_for_int16(const PostOp &op, const Span &span) {
+    return op.is_stored_only && span.lanes == kLanes &&
+           op.node->packed.requantize.thresholds_fit_int16 &&
+           op.inputs[0].tensor == nullptr && op.out->type == Type::kU8;
   }
 
-  AQD_TARGET void run(const EpilogueStep &step, const TileCoord &tile,
-                      const TileSpan &span, AccTile<Simd> *values) const {
-    int32_t *to = buffer(step.buffer, values);
-    switch (step.kind) {
-      case Kind::kAccumulators:
-        return;
-      case Kind::kUpsample:
-        return upsample(step, tile, span, to);
-      case Kind::kRequantize:
-        return requantize(step, tile, span, input(step, 0, span, values), to);
-      case Kind::kAdd:
-        return add(step, span, input(step, 0, span, values),
-                   input(step, 1, span, values), to);
+  // Whether a tensor is larger than what the caches would hold of it.
+  static bool is_streamed(const Tensor &out) {
+    return out.type == Type::kI32 && out.channels % kLanes == 0 &&
+           out.count() * 4 >= kStreamedBytes &&
+           reinterpret_cast<uintptr_t>(out.data) %
+                   static_cast<uintptr_t>(kCacheLine) == 0;
+  }
+
+  AQD_TARGET void run(const PostOp &op, const TileCoord &tile,
+                      const Span &span, AccTile<Simd> *values) const {
+    if (op.op().template is<Convolution>()) return;
+    int32_t *to = buffer(op.buffer, values);
+    if (op.op().template is<Upsample>()) return upsample(op, tile, span, to);
+    const int32_t *x = input(op.inputs[0], span, values);
+    if (op.op().template is<Requantize>()) {
+      return requantize(op, tile, span, x, to);
     }
+    add(op.op().grid, span.pixels, x, input(op.inputs[1], span, values), to);
   }
 
-  AQD_TARGET static const int32_t *input(const EpilogueStep &step, int index,
-                                         const TileSpan &span,
+  AQD_TARGET static const int32_t *input(const PostOp::Input &from,
+                                         const Span &span,
                                          AccTile<Simd> *values) {
-    const EpilogueStep::Input &from = step.inputs[index];
     int32_t *to = buffer(from.buffer, values);
     if (from.tensor != nullptr) load(*from.tensor, span, to);
     return to;
   }
 
-  AQD_TARGET static void load(const Tensor &x, const TileSpan &span,
-                              int32_t *to) {
-    with_codes(x, [&](auto *from) AQD_TARGET {
-      load_codes<Simd>(span, from, to);
+  AQD_TARGET static void load(const Tensor &x, const Span &span, int32_t *to) {
+    with_codes(x, [&](const auto *from) AQD_TARGET {
+      from += span.at;
+      for (int p = 0; p < span.pixels; ++p, from += span.next) {
+        Simd::store(Simd::load(from, span.lanes), to + p * kLanes);
+      }
     });
   }
 
-  AQD_TARGET static void store(const EpilogueStep &step, const TileSpan &span,
+  AQD_TARGET static void store(const Tensor &out, const Span &span,
                                const int32_t *from) {
-    if constexpr (Simd::kStreams) {
-      if (step.is_streamed) {
-        int32_t *to = static_cast<int32_t *>(step.out->data) + span.at;
-        for (int p = 0; p < span.pixels; ++p, from += kLanes, to += span.next) {
-          // Streaming stores are unordered. They are complete when this thread
-          // releases the lock that readers of the output take.
-          Simd::stream(Simd::load(from), to);
-        }
-        return;
+    if (is_streamed(out)) {
+      int32_t *to = static_cast<int32_t *>(out.data) + span.at;
+      for (int p = 0; p < span.pixels; ++p, from += kLanes, to += span.next) {
+        // Streaming stores are unordered. They are complete when this thread
+        // releases the lock that readers of the output take.
+        Simd::stream(Simd::load(from), to);
       }
+      return;
     }
-    with_codes(*step.out, [&](auto *to) AQD_TARGET {
-      store_codes<Simd>(span, from, to);
+    with_codes(out, [&](auto *codes) AQD_TARGET {
+      // Unsigned bytes as signed ones: the bits are the same.
+      using T = std::make_signed_t<std::remove_reference_t<decltype(*codes)>>;
+      T *to = reinterpret_cast<T *>(codes) + span.at;
+      for (int p = 0; p < span.pixels; ++p, to += span.next) {
+        Simd::store(Simd::load(from + p * kLanes), to, span.lanes);
+      }
     });
   }
 
@@ -208,81 +192,71 @@ class Epilogue {
     }
   }
 
-  AQD_TARGET static void requantize(const EpilogueStep &step,
-                                    const TileCoord &tile, const TileSpan &span,
-                                    const int32_t *from, int32_t *to) {
-    const PackedRequantize &packed = *step.packed;
+  AQD_TARGET static void requantize(const PostOp &op, const TileCoord &tile,
+                                    const Span &span, const int32_t *from,
+                                    int32_t *to) {
+    using Lanes = typename Simd::Lanes;
+    const PackedRequantize &packed = op.node->packed.requantize;
     if (!packed.thresholds.empty()) {
-      return apply(Thresholds<Simd>(packed.thresholds.data() +
-                                    tile.vector * kThresholdsStride),
+      return apply(thresholds_from<Lanes>(thresholds(op, tile), kLanes,
+                                          load_as<Lanes>),
                    span.pixels, from, to);
     }
     if (!packed.multipliers.empty()) {
-      return apply(MultiplyShift<Simd>(packed.multipliers.data() +
-                                           tile.vector *
-                                               multipliers_stride(kLanes),
-                                       step.op->grid),
-                   span.pixels, from, to);
+      const int64_t *table = packed.multipliers.data() +
+                             tile.vector * multipliers_stride(kLanes);
+      return apply(MultiplyShift<Simd>(table, op.op().grid), span.pixels, from,
+                   to);
     }
-    const Multipliers &table = step.op->as<Requantize>().multipliers;
+    const Multipliers &table = op.op().template as<Requantize>().multipliers;
+    const size_t first = static_cast<size_t>(tile.vector * kLanes);
     for (int p = 0; p < span.pixels; ++p, from += kLanes, to += kLanes) {
-      for (int i = 0; i < span.lanes; ++i) {
-        to[i] = aqd::requantize(table, step.op->grid, tile.vector * kLanes + i,
-                                from[i]);
+      for (size_t i = 0; i < static_cast<size_t>(span.lanes); ++i) {
+        to[i] = aqd::requantize(table, op.op().grid, first + i, from[i]);
       }
     }
   }
 
-  AQD_TARGET static void add(const EpilogueStep &step, const TileSpan &span,
-                             const int32_t *x, const int32_t *y, int32_t *to) {
-    const typename Simd::Lanes low = Simd::fill(step.op->grid.low);
-    const typename Simd::Lanes high = Simd::fill(step.op->grid.high);
-    for (int i = 0; i < span.pixels * kLanes; i += kLanes) {
-      const typename Simd::Lanes sum =
-          Simd::add(Simd::load(x + i), Simd::load(y + i));
-      Simd::store(Simd::min(Simd::max(sum, low), high), to + i);
+  AQD_TARGET static void add(const Grid &grid, int pixels, const int32_t *x,
+                             const int32_t *y, int32_t *to) {
+    const auto low = Simd::fill(grid.low), high = Simd::fill(grid.high);
+    for (int i = 0; i < pixels * kLanes; i += kLanes) {
+      Simd::store(clamp(Simd::load(x + i) + Simd::load(y + i), low, high),
+                  to + i);
     }
   }
 
-  AQD_TARGET static void upsample(const EpilogueStep &step,
-                                  const TileCoord &tile, const TileSpan &span,
-                                  int32_t *to) {
-    const Tensor &x = *step.inputs[0].tensor;
-    const int64_t row = step.rows[static_cast<size_t>(tile.row)];
-    const int64_t *columns = step.columns.data() + tile.column;
-    TileSpan each = span;
+  AQD_TARGET void upsample(const PostOp &op, const TileCoord &tile,
+                           const Span &span, int32_t *to) const {
+    const Tensor &x = *op.inputs[0].tensor;
+    const int64_t row = tile.row * x.size.height / fused_.size.height;
+    const int64_t *columns = op.columns.data() + tile.column;
+    Span each = span;
     each.pixels = 1;
     for (int p = 0; p < tile.pixels; ++p, to += kLanes) {
-      each.at = (row + columns[p]) * x.channels + tile.vector * kLanes;
+      each.at = (row * x.size.width + columns[p]) * x.channels +
+                tile.vector * kLanes;
       load(x, each, to);
     }
   }
 
-  template <bool kWrites>
+  template <void (*fetch)(const uint8_t *)>
   AQD_TARGET void prefetch(const Tensor &x, const TileCoord &tile,
                            int64_t vectors) const {
     const int64_t code = static_cast<int64_t>(bytes_of(x.type));
     const int64_t channel = tile.vector * kLanes;
-    const int64_t end =
-        std::min(vectors * kLanes, channels_ - channel) * code;
+    const int64_t end = std::min(vectors * kLanes, x.channels - channel) * code;
     int64_t skipped = channel * code % kCacheLine;
     if (skipped != 0) skipped = kCacheLine - skipped;
     if (skipped >= end) return;
-    const uint8_t *from = static_cast<const uint8_t *>(x.data) +
-                          span_of(tile).at * code;
-    for (int p = 0; p < tile.pixels; ++p, from += channels_ * code) {
-      for (int64_t i = skipped; i < end; i += kCacheLine) {
-        if constexpr (kWrites) {
-          Simd::prefetch_write(from + i);
-        } else {
-          Simd::prefetch(from + i);
-        }
-      }
+    const uint8_t *from =
+        static_cast<const uint8_t *>(x.data) + span_of(tile).at * code;
+    for (int p = 0; p < tile.pixels; ++p, from += x.channels * code) {
+      for (int64_t i = skipped; i < end; i += kCacheLine) fetch(from + i);
     }
   }
 
-  const int64_t width_, channels_;
-  const std::vector<EpilogueStep> steps_;
+  const FusedOp &fused_;
 };
 
 }  // namespace aqd

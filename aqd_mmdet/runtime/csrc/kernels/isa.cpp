@@ -1,20 +1,14 @@
 #include "kernels/isa.h"
 
-#include "kernels/instruction_sets.h"
-
 namespace aqd {
 namespace {
 
-const Isa kPortable = {"portable", [] { return true; }, [](Program *) {},
-                       nullptr, nullptr};
+const Isa kPortable = {"portable", [] { return true; }, nullptr, {}, nullptr};
 
 // The best first.
 const Isa *const kAll[] = {
-#ifdef AQD_HAS_AVX512
-    &kAmx, &kAvx512,
-#endif
-#ifdef AQD_HAS_AVX2
-    &kAvxVnni, &kAvx2,
+#ifdef AQD_HAS_X86
+    &kAmx, &kAvx512, &kAvxVnni, &kAvx2,
 #endif
 #ifdef AQD_HAS_NEON
     &kNeon,

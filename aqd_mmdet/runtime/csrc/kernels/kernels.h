@@ -9,46 +9,38 @@
 #include "kernels/conv_direct.h"
 #include "kernels/conv_winograd.h"
 #include "kernels/epilogue.h"
-#include "thread_pool.h"
 
 namespace aqd {
 
 // Requantisations and additions that follow no convolution.
 template <class Simd>
-void run_elementwise(const FusedOp &fused, ThreadPool *pool) {
+void run_elementwise(const FusedOp &fused, const Workers &workers) {
   const Epilogue<Simd> epilogue(fused);
-  const int64_t rows = fused.size.height, width = fused.size.width;
-  const int64_t parts = std::min<int64_t>(rows, 4 * pool->threads());
-  const int64_t vectors = vectors_of(fused.channels, Simd::kShape.lanes);
-  pool->run(parts, [&](int64_t part, int) {
+  const int64_t rows = fused.size.height;
+  const int64_t parts = std::min(rows, 4 * int64_t{workers.threads()});
+  workers.run(parts, [&](int64_t part, uint8_t *) AQD_TARGET {
     AccTile<Simd> values;
     const int64_t end = rows * (part + 1) / parts;
     for (int64_t row = rows * part / parts; row < end; ++row) {
-      for (int64_t c = 0; c < width; c += kTilePixels) {
-        const int64_t pixels = std::min<int64_t>(kTilePixels, width - c);
-        for (int64_t v = 0; v < vectors; ++v) {
-          epilogue.run({row, c, static_cast<int>(pixels), v}, &values);
-        }
-      }
+      epilogue.run_row(row, &values, [](const TileCoord &) {});
     }
   });
 }
 
+// What is not for any Simd.
+template <class Simd, class Packed>
+void convolve(const FusedOp &fused, const Packed &packed,
+              const Workers &workers) {
+  Simd::convolve(fused, packed, workers);
+}
+
 template <class Simd>
-void run_fused(const FusedOp &fused, uint8_t *scratch, int64_t step,
-               ThreadPool *pool) {
-  if (!fused.is_convolution()) return run_elementwise<Simd>(fused, pool);
-  const PackedConv &packed = *fused.root().packed.conv;
-  if (const auto *direct = packed.get_if<PackedDirect>()) {
-    return convolve_direct<Simd>(fused, *direct, scratch, step, pool);
-  }
-  if (const auto *depthwise = packed.get_if<PackedDepthwise>()) {
-    return convolve_depthwise<Simd>(fused, *depthwise, scratch, step, pool);
-  }
-  if (const auto *winograd = packed.get_if<PackedWinograd>()) {
-    return convolve_winograd<Simd>(fused, *winograd, scratch, step, pool);
-  }
-  Simd::run_other(fused, packed, scratch, step, pool);
+void run_fused(const FusedOp &fused, const Workers &workers) {
+  const PackedConv *conv = fused.root().packed.conv;
+  if (conv == nullptr) return run_elementwise<Simd>(fused, workers);
+  std::visit(
+      [&](const auto &packed) { convolve<Simd>(fused, packed, workers); },
+      conv->weights);
 }
 
 }  // namespace aqd

@@ -8,108 +8,40 @@
 #include "kernels/simd_avx512.h"
 
 #include <algorithm>
-#include <cstring>
-#include <vector>
 
 #include "kernels/epilogue.h"
 #include "kernels/lut_indices.h"
-#include "kernels/lut_pack.h"
 
 namespace aqd {
-
-// The thresholds of one output channel (requantize.h), with 16 bits.
-struct ChannelThresholds {
-  int16_t flip, low, acc_init, threshold[kThresholds];
-};
-
-// The thresholds of all channels, if they are all that follows; otherwise none.
-inline std::vector<ChannelThresholds> channel_thresholds(
-    const FusedOp &fused, const PackedLut &packed) {
-  constexpr int kLanes = Avx512::kShape.lanes;
-  const PostOp &last = fused.ops.back();
-  const PackedRequantize *rule = last.node->packed.requantize;
-  const int64_t max_code = packed.scheme->max_code();
-  const int64_t max_acc = packed.k_groups.lookups() *
-                          packed.scheme->per_index * max_code * max_code;
-  if (fused.ops.size() != 2 || rule == nullptr || rule->thresholds.empty() ||
-      fused.ops[0].out != nullptr || last.out == nullptr ||
-      bytes_of(last.out->type) != 1 || fused.channels % kLanes != 0 ||
-      max_acc > INT16_MAX) {
-    return {};
-  }
-  const auto saturate = [](int32_t x) {
-    return static_cast<int16_t>(std::clamp<int32_t>(x, INT16_MIN, INT16_MAX));
-  };
-  std::vector<ChannelThresholds> all(static_cast<size_t>(fused.channels));
-  for (size_t c = 0; c < all.size(); ++c) {
-    const int32_t *from = rule->thresholds.data() +
-                          c / kLanes * thresholds_stride(kLanes) + c % kLanes;
-    all[c].flip = saturate(from[0]);
-    all[c].low = saturate(from[kLanes]);
-    all[c].acc_init = saturate(packed.acc_init[c]);
-    for (int i = 0; i < kThresholds; ++i) {
-      all[c].threshold[i] = saturate(from[(2 + i) * kLanes]);
-    }
-  }
-  return all;
-}
 
 class LutEpilogue {
  public:
   LutEpilogue(const FusedOp &fused, const PackedLut &packed,
-              const IndexPlanes &planes, const LutTile &tile,
-              const Epilogue<Avx512> &epilogue)
-      : packed_(packed), planes_(planes), tile_(tile), size_(fused.size),
-        channels_(fused.channels), epilogue_(epilogue) {}
-
-  // Where thresholds are all that follows.
-  AQD_VBMI void run(const std::vector<ChannelThresholds> &thresholds,
-                    const LutScratch &work, const Tensor &out) const {
-    int64_t pixels[kLutMr * kLutPixels];  // where they are stored; -1 for none
-    for (int64_t i = 0; i < tile_.vectors * kLutPixels; ++i) {
-      const int64_t row = tile_.row_of(i);
-      pixels[i] = row < size_.height
-                      ? (row * size_.width + tile_.column_of(i)) * channels_
-                      : -1;
-    }
-    for (int64_t y = 0; y < tile_.vectors; ++y) {
-      __m512i even = _mm512_setzero_si512(), odd = even;
-      for (int64_t tap = 0; tap < packed_.k_groups.taps(); ++tap) {
-        const LutSums &codes =
-            work.code_sums[y * planes_.vector_step + planes_.of_tap(tap)];
-        even = _mm512_add_epi16(even, even_pixels(codes));
-        odd = _mm512_add_epi16(odd, odd_pixels(codes));
-      }
-      for (int64_t c = 0; c < channels_; c += kLanes) {
-        __m512i x[kLanes];
-        for (int64_t i = 0; i < kLanes; ++i) {
-          const LutSums &sums = work.sums[(c + i) * kLutMr + y];
-          const ChannelThresholds &rule = thresholds[static_cast<size_t>(c + i)];
-          const __m512i first = requantized(rule, even_pixels(sums), even);
-          const __m512i second = requantized(rule, odd_pixels(sums), odd);
-          x[i] = _mm512_mask_mov_epi8(first, 0xaaaaaaaaaaaaaaaa,
-                                      _mm512_slli_epi16(second, 8));
-        }
-        transpose_bytes(x);
-        store(x, pixels + y * kLutPixels,
-              static_cast<uint8_t *>(out.data) + c);
-      }
-    }
+              const LutTile &tile)
+      : packed_(packed), tile_(tile), size_(fused.size),
+        channels_(fused.channels), last_(fused.ops.back()), epilogue_(fused) {
+    const LutScheme &scheme = *packed.scheme;
+    const int64_t max_acc = packed.k_groups.lookups() * scheme.per_index *
+                            scheme.max_code() * scheme.max_code();
+    is_for_int16_ = fused.ops.size() == 2 && fused.ops[0].out == nullptr &&
+                    !last_.node->packed.requantize.thresholds.empty() &&
+                    last_.out != nullptr && bytes_of(last_.out->type) == 1 &&
+                    fused.channels % kLanes == 0 && max_acc < INT16_MAX;
   }
 
   AQD_VBMI void run(const LutScratch &work) {
     const int64_t vectors = vectors_of(channels_, kLanes);
     for (int64_t y = 0; y < tile_.vectors; ++y) {
+      sum_windows(work.code_sums() + y * packed_.k_groups.taps);
+      if (is_for_int16_) {
+        store_by_thresholds(work.sums() + y, y);
+        continue;
+      }
       prefetch(y, 0, 0, kLutPixels);
-      sum_windows(work.code_sums + y * planes_.vector_step);
       for (int64_t v = 0; v < vectors; ++v) {
-        for (int64_t i = 0; i < kLanes; ++i) {
-          // The last vector repeats the last channel; it is not stored again.
-          const int64_t out = std::min<int64_t>(v * kLanes + i, channels_ - 1);
-          separate(work.sums[out * kLutMr + y], lanes_[i]);
-        }
-        for (int64_t first = 0; first < kLutPixels; first += kLanes) {
-          if (v + 1 < vectors) prefetch(y, v + 1, first, kLanes);
+        gather(work.sums() + y, v);
+        for (int64_t first = 0; first < kLutPixels; first += kTilePixels) {
+          if (v + 1 < vectors) prefetch(y, v + 1, first, kTilePixels);
           finish(y, v, first);
         }
       }
@@ -117,7 +49,7 @@ class LutEpilogue {
   }
 
  private:
-  static constexpr int kLanes = Avx512::kShape.lanes;
+  static constexpr int64_t kLanes = Avx512::kShape.lanes;
 
   AQD_VBMI static __m512i odd_pixels(const LutSums &sums) {
     return _mm512_load_si512(sums.uppers);
@@ -127,69 +59,91 @@ class LutEpilogue {
                             _mm512_slli_epi16(odd_pixels(sums), 8));
   }
 
-  // Sums of 64 pixels in their order.
-  AQD_VBMI static void separate(const LutSums &sums, uint16_t *to) {
-    const __m512i odd = odd_pixels(sums), even = even_pixels(sums);
-    const __m512i low = _mm512_unpacklo_epi16(even, odd);
-    const __m512i high = _mm512_unpackhi_epi16(even, odd);
-    const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
-    const __m512i second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
-    _mm512_store_si512(to, _mm512_permutex2var_epi64(low, first, high));
-    _mm512_store_si512(to + 32, _mm512_permutex2var_epi64(low, second, high));
-  }
-
-  // Codes of a channel, of its sums and those of the codes in the windows.
-  AQD_VBMI static __m512i requantized(const ChannelThresholds &rule,
-                                      __m512i sums, __m512i window_sums) {
-    const __m512i init = _mm512_set1_epi16(rule.acc_init);
-    const __m512i acc = _mm512_add_epi16(_mm512_slli_epi16(sums, 1),
-                                         _mm512_add_epi16(window_sums, init));
-    const Int16Thresholds thresholds(rule.flip, rule.low, rule.threshold);
-    return thresholds(acc);
-  }
-
-  // Stores 16 channels of 64 pixels.
-  AQD_VBMI static void store(const __m512i *x, const int64_t *pixels,
-                             uint8_t *out) {
-    for (int64_t p = 0; p < kLanes; ++p) {
-      const auto put = [&](int64_t pixel, __m128i codes) AQD_VBMI {
-        if (pixels[pixel] < 0) return;
-        _mm_storeu_si128(reinterpret_cast<__m128i *>(out + pixels[pixel]),
-                         codes);
-      };
-      put(p, _mm512_castsi512_si128(x[p]));
-      put(16 + p, _mm512_extracti32x4_epi32(x[p], 1));
-      put(32 + p, _mm512_extracti32x4_epi32(x[p], 2));
-      put(48 + p, _mm512_extracti32x4_epi32(x[p], 3));
-    }
-  }
-
   // Of each pixel of a vector the sum of the codes in its window.
   AQD_VBMI void sum_windows(const LutSums *codes) {
-    alignas(64) uint16_t row[kLutPixels];
-    std::memset(window_sums_, 0, sizeof window_sums_);
-    for (int64_t tap = 0; tap < packed_.k_groups.taps(); ++tap) {
-      separate(codes[planes_.of_tap(tap)], row);
-      for (int64_t p = 0; p < kLutPixels; ++p) window_sums_[p] += row[p];
+    __m512i even = _mm512_setzero_si512(), odd = even;
+    for (int64_t tap = 0; tap < packed_.k_groups.taps; ++tap) {
+      even = _mm512_add_epi16(even, even_pixels(codes[tap]));
+      odd = _mm512_add_epi16(odd, odd_pixels(codes[tap]));
+    }
+    _mm512_store_si512(window_sums_[0], even);
+    _mm512_store_si512(window_sums_[1], odd);
+  }
+
+  // Codes of a channel, whose thresholds are those of a vector's lane.
+  AQD_VBMI static __m512i requantize(const int16_t *table, __m512i sums,
+                                     const uint16_t *window_sums) {
+    const auto splat = [&](const int16_t *number) AQD_VBMI {
+      return Words(_mm512_set1_epi16(*number));
+    };
+    const auto rule = thresholds_from<Words>(table, kLanes, splat);
+    const __m512i init = _mm512_add_epi16(
+        _mm512_load_si512(window_sums),
+        __m512i(splat(table + (2 + kThresholds) * kLanes)));
+    return __m512i(rule(
+        Words(_mm512_add_epi16(_mm512_slli_epi16(sums, 1), init))));
+  }
+
+  // Numbers of a vector of channels as 16 bits.
+  AQD_VBMI static void saturate(const int32_t *from, int16_t *to) {
+    _mm256_store_si256(reinterpret_cast<__m256i *>(to),
+                       _mm512_cvtsepi32_epi16(_mm512_loadu_si512(from)));
+  }
+
+  AQD_VBMI void store_by_thresholds(const LutSums *sums, int64_t y) const {
+    int64_t places[kLutPixels];  // -1 for none
+    for (int64_t p = 0; p < kLutPixels; ++p) {
+      const int64_t pixel = y * kLutPixels + p, row = tile_.row_of(pixel);
+      places[p] = row * size_.width + tile_.column_of(pixel);
+      if (row >= size_.height) places[p] = -1;
+    }
+    const int32_t *rules = last_.node->packed.requantize.thresholds.data();
+    uint8_t *out = static_cast<uint8_t *>(last_.out->data);
+    for (int64_t c = 0; c < channels_; c += kLanes) {
+      // Thresholds, then where accumulators start.
+      alignas(32) int16_t table[3 + kThresholds][kLanes];
+      for (int i = 0; i < 2 + kThresholds; ++i, rules += kLanes) {
+        saturate(rules, table[i]);
+      }
+      saturate(packed_.acc_init.data() + c, table[2 + kThresholds]);
+      __m512i x[kLanes];
+      for (int i = 0; i < kLanes; ++i) {
+        const LutSums &each = sums[(c + i) * kLutMr];
+        const __m512i even =
+            requantize(table[0] + i, even_pixels(each), window_sums_[0]);
+        const __m512i odd =
+            requantize(table[0] + i, odd_pixels(each), window_sums_[1]);
+        x[i] = _mm512_mask_mov_epi8(even, 0xaaaaaaaaaaaaaaaa,
+                                    _mm512_slli_epi16(odd, 8));
+      }
+      transpose<1>(x);
+      for (int p = 0; p < kLanes; ++p) {
+        each_quarter(x[p], [&](int quarter, __m128i codes) AQD_VBMI {
+          const int64_t place = places[16 * quarter + p];
+          if (place < 0) return;
+          _mm_storeu_si128(
+              reinterpret_cast<__m128i *>(out + place * channels_ + c), codes);
+        });
+      }
     }
   }
 
-  // Transposes 16 x 16 numbers. Each round turns a place by one bit.
-  AQD_VBMI static void transpose(__m512i *x) {
-    const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5,
-                                          21, 6, 22, 7, 23);
-    const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28,
-                                           13, 29, 14, 30, 15, 31);
-    __m512i y[16];
-#pragma GCC unroll 4
-    for (int round = 0; round < 4; ++round) {
-#pragma GCC unroll 8
-      for (int i = 0; i < 8; ++i) {
-        y[2 * i] = _mm512_permutex2var_epi32(x[i], low, x[i + 8]);
-        y[2 * i + 1] = _mm512_permutex2var_epi32(x[i], high, x[i + 8]);
-      }
-#pragma GCC unroll 16
-      for (int i = 0; i < 16; ++i) x[i] = y[i];
+  // The sums of a vector of output channels, transposed. In each quarter of the
+  // vectors, which has 8 of the even or odd pixels, 8 channels of one follow
+  // one another, and 8 more are in the next vector.
+  AQD_VBMI void gather(const LutSums *sums, int64_t vector) {
+    __m512i even[kLanes], odd[kLanes];
+    for (int64_t i = 0; i < kLanes; ++i) {
+      // The last vector repeats the last channel; it is not stored again.
+      const int64_t out = std::min<int64_t>(vector * kLanes + i, channels_ - 1);
+      even[i] = even_pixels(sums[out * kLutMr]);
+      odd[i] = odd_pixels(sums[out * kLutMr]);
+    }
+    transpose<2>(even);
+    transpose<2>(odd);
+    for (int i = 0; i < kLanes; ++i) {
+      _mm512_store_si512(sums_[0][i], even[i]);
+      _mm512_store_si512(sums_[1][i], odd[i]);
     }
   }
 
@@ -200,7 +154,8 @@ class LutEpilogue {
                            int64_t count, const Take &take) const {
     const int64_t pixel = y * kLutPixels + first;
     for (int64_t p = 0, together; p < count; p += together) {
-      together = tile_.in_row(pixel + p, std::min<int64_t>(count - p, kLanes));
+      together =
+          tile_.in_row(pixel + p, std::min<int64_t>(count - p, kTilePixels));
       const int64_t row = tile_.row_of(pixel + p);
       if (row >= size_.height) continue;
       take(TileCoord{row, tile_.column_of(pixel + p),
@@ -219,35 +174,33 @@ class LutEpilogue {
 
   // The epilogue of 16 pixels of a vector.
   AQD_VBMI void finish(int64_t y, int64_t vector, int64_t first) {
-    __m512i x[kLanes];
-    for (int i = 0; i < kLanes; ++i) {
-      x[i] = _mm512_cvtepu16_epi32(_mm256_load_si256(
-          reinterpret_cast<const __m256i *>(lanes_[i] + first)));
-    }
-    transpose(x);
-    const __m512i init =
-        _mm512_loadu_si512(packed_.acc_init.data() + vector * kLanes);
-    each_coord(y, vector, first, kLanes,
+    const auto init = Avx512::load(packed_.acc_init.data() + vector * kLanes);
+    each_coord(y, vector, first, kTilePixels,
                [&](const TileCoord &tile, int64_t pixel) AQD_VBMI {
-      for (int64_t i = 0; i < tile.pixels; ++i) {
-        const __m512i codes = _mm512_set1_epi32(window_sums_[pixel + i]);
-        const __m512i twice = _mm512_slli_epi32(x[pixel - first + i], 1);
-        _mm512_store_si512(
-            values_.acc + i * kLanes,
-            _mm512_add_epi32(_mm512_add_epi32(twice, init), codes));
+      int32_t *to = values_.acc;
+      for (int64_t p = pixel; p < pixel + tile.pixels; ++p, to += kLanes) {
+        const int64_t i = p / 2;  // among the even or odd ones
+        const uint16_t *from = sums_[p % 2][i % 8 * 2] + i / 8 * 8;
+        const __m256i words = _mm256_loadu2_m128i(
+            reinterpret_cast<const __m128i *>(from + kLutPixels / 2),
+            reinterpret_cast<const __m128i *>(from));
+        const auto sums = Avx512::Lanes(_mm512_cvtepu16_epi32(words));
+        Avx512::store(sums + sums + init + window_sums_[p % 2][i], to);
       }
       epilogue_.run(tile, &values_);
     });
   }
 
   const PackedLut &packed_;
-  const IndexPlanes &planes_;
   const LutTile &tile_;
   const Size size_;
   const int64_t channels_;
-  const Epilogue<Avx512> &epilogue_;
-  alignas(64) uint16_t lanes_[kLanes][kLutPixels];
-  int32_t window_sums_[kLutPixels];
+  const PostOp &last_;
+  bool is_for_int16_;
+  const Epilogue<Avx512> epilogue_;
+  // Of even pixels and of odd ones.
+  alignas(64) uint16_t sums_[2][kLanes][kLutPixels / 2];
+  alignas(64) uint16_t window_sums_[2][kLutPixels / 2];
   AccTile<Avx512> values_;
 };
 

@@ -1,15 +1,14 @@
 // The indices of a LUT convolution: packs codes of the input into index bytes
-// (lut_tables.h), 64 pixels of each plane and K group.
+// (lut.h), 64 pixels of each plane and K group.
 
 #pragma once
 
 #include <immintrin.h>
 
 #include <algorithm>
-#include <vector>
 
-#include "kernels/lut_pack.h"
-#include "kernels/reference.h"
+#include "kernels/lut.h"
+#include "kernels/fused_op.h"
 
 #define AQD_VBMI                                                      \
   __attribute__((target(                                              \
@@ -17,51 +16,33 @@
 
 namespace aqd {
 
-// A part of the output: some vectors of 64 pixels, taken row by row from columns
-// that are 64, or the rest on the right.
+// Some vectors of 64 pixels of the output, whose rows follow one another.
 struct LutTile {
-  int64_t left, columns;
-  int64_t first;    // pixel of these columns
-  int64_t vectors;  // kLutMr at most
+  int64_t first, vectors;  // kLutMr at most
+  int64_t width;           // of the output
 
-  int64_t row_of(int64_t pixel) const { return (first + pixel) / columns; }
-  int64_t column_of(int64_t pixel) const {
-    return left + (first + pixel) % columns;
-  }
+  int64_t row_of(int64_t pixel) const { return (first + pixel) / width; }
+  int64_t column_of(int64_t pixel) const { return (first + pixel) % width; }
   // How many pixels from one on are in one row.
   int64_t in_row(int64_t pixel, int64_t most) const {
-    return std::min(most, columns - (first + pixel) % columns);
+    return std::min(most, width - column_of(pixel));
   }
 };
 
-inline std::vector<LutTile> lut_tiles(Size size, int threads) {
-  const int64_t vectors =
-      size.height * ((size.width + kLutPixels - 1) / kLutPixels);
-  // Small maps are divided among threads rather than into large tiles.
-  const int64_t each =
-      std::clamp<int64_t>((vectors + threads - 1) / threads, 1, kLutMr);
-  std::vector<LutTile> tiles;
-  for (int64_t left = 0; left < size.width; left += kLutPixels) {
-    const int64_t columns = std::min<int64_t>(kLutPixels, size.width - left);
-    const int64_t pixels = columns * size.height;
-    for (int64_t first = 0; first < pixels; first += each * kLutPixels) {
-      const int64_t rest = (pixels - first + kLutPixels - 1) / kLutPixels;
-      tiles.push_back({left, columns, first, std::min(each, rest)});
-    }
-  }
-  return tiles;
-}
-
-// Transposes bytes, 16 x 16 in each quarter of the vectors. Each round turns the
-// place of a byte, a number of 8 bits, by one bit.
-AQD_VBMI inline void transpose_bytes(__m512i *x) {
+// Transposes 16 vectors of numbers of so many bytes, in each quarter of the
+// vectors by itself. Each round turns the place of a number by one bit.
+template <int kBytes>
+AQD_VBMI inline void transpose(__m512i *x) {
   __m512i y[16];
 #pragma GCC unroll 4
   for (int round = 0; round < 4; ++round) {
 #pragma GCC unroll 8
-    for (int i = 0; i < 8; ++i) {
-      y[2 * i] = _mm512_unpacklo_epi8(x[i], x[i + 8]);
-      y[2 * i + 1] = _mm512_unpackhi_epi8(x[i], x[i + 8]);
+    for (int64_t i = 0; i < 8; ++i) {
+      const __m512i a = x[i], b = x[i + 8];
+      y[2 * i] = kBytes == 1 ? _mm512_unpacklo_epi8(a, b)
+                             : _mm512_unpacklo_epi16(a, b);
+      y[2 * i + 1] = kBytes == 1 ? _mm512_unpackhi_epi8(a, b)
+                                 : _mm512_unpackhi_epi16(a, b);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < 16; ++i) x[i] = y[i];
@@ -71,33 +52,31 @@ AQD_VBMI inline void transpose_bytes(__m512i *x) {
 class IndexPacker {
  public:
   IndexPacker(const FusedOp &fused, const PackedLut &packed,
-              const IndexPlanes &planes, const LutTile &tile)
+              const LutTile &tile)
       : window_(fused.conv().window), x_(*fused.x), out_(fused.size),
-        scheme_(*packed.scheme), k_groups_(packed.k_groups), planes_(planes),
-        tile_(tile) {}
+        scheme_(*packed.scheme), k_groups_(packed.k_groups), tile_(tile),
+        planes_(tile.vectors * k_groups_.taps) {}
 
-  // Packs a block of K groups, to K group x plane x pixel. Codes of 64 groups of
-  // a pixel lie together in the input, pixels of a group in the planes.
+  // Packs a block of K groups, to K group x plane x pixel. Codes of 64 groups
+  // of a pixel lie together in the input, pixels of a group in the planes.
   AQD_VBMI void pack(int64_t first_group, uint8_t *to) {
     for (int i = 0; i < scheme_.per_index; ++i) {
-      const int64_t channel =
-          k_groups_.is_wide ? first_group : first_group + i * k_groups_.count;
+      channels_[i] = first_group + i * k_groups_.count;
       const int64_t left =
-          std::min(k_groups_.count - first_group, x_.channels - channel);
+          std::min(k_groups_.count - first_group, x_.channels - channels_[i]);
       masks_[i] = left >= kLutIndexBlock ? ~0ull
                   : left <= 0            ? 0
                                          : (1ull << left) - 1;
-      channels_[i] = channel;
     }
-    for (int64_t plane = 0; plane < planes_.count; ++plane) {
+    for (int64_t plane = 0; plane < planes_; ++plane) {
       for (int64_t first = 0; first < kLutPixels; first += 16) {
         __m512i x[16];
-        const int64_t pixel = first_pixel(plane) + first;
+        const int64_t pixel = plane / k_groups_.taps * kLutPixels + first;
         for (int64_t i = 0, count; i < 16; i += count) {
           count = tile_.in_row(pixel + i, 16 - i);
           read(plane, pixel + i, count, x + i);
         }
-        transpose_bytes(x);
+        transpose<1>(x);
         store(x, to + plane * kLutPixels + first);
       }
     }
@@ -106,73 +85,55 @@ class IndexPacker {
  private:
   // Bytes of 16 pixels for each of 64 K groups.
   AQD_VBMI void store(const __m512i *x, uint8_t *to) const {
-    const int64_t next = planes_.count * kLutPixels;
+    const int64_t next = planes_ * kLutPixels;
     for (int64_t i = 0; i < 16; ++i, to += next) {
-      const auto put = [&](int64_t quarter, __m128i bytes) AQD_VBMI {
+      each_quarter(x[i], [&](int64_t quarter, __m128i bytes) AQD_VBMI {
         _mm_store_si128(
             reinterpret_cast<__m128i *>(to + 16 * quarter * next), bytes);
-      };
-      put(0, _mm512_castsi512_si128(x[i]));
-      put(1, _mm512_extracti32x4_epi32(x[i], 1));
-      put(2, _mm512_extracti32x4_epi32(x[i], 2));
-      put(3, _mm512_extracti32x4_epi32(x[i], 3));
+      });
     }
-  }
-
-  // The tile's pixel that is the first one of a plane.
-  int64_t first_pixel(int64_t plane) const {
-    return planes_.is_shared ? 0 : plane / k_groups_.taps() * kLutPixels;
-  }
-
-  // The row of the input that a pixel of a plane reads; none is -1.
-  int64_t row_of(int64_t plane, int64_t pixel) const {
-    const int64_t out = tile_.row_of(pixel);
-    if (out >= out_.height) return -1;
-    const int64_t below = planes_.is_shared
-                              ? plane / k_groups_.columns
-                              : plane % k_groups_.taps() / k_groups_.columns *
-                                    window_.dilation.height;
-    const int64_t row =
-        out * window_.stride.height + below - window_.padding.height;
-    return row < x_.size.height ? row : -1;
   }
 
   // Indices of 64 K groups at some pixels of a plane, neighbours in one row.
   AQD_VBMI void read(int64_t plane, int64_t pixel, int64_t count,
                      __m512i *to) const {
-    const int64_t row = row_of(plane, pixel);
-    const int64_t there = row < 0 ? 0 : count;
-    const int64_t step = window_.stride.width;
-    const int64_t next = k_groups_.is_wide ? window_.dilation.width : 0;
-    const int64_t column = tile_.column_of(pixel) * step -
-                           window_.padding.width +
-                           plane % k_groups_.columns * window_.dilation.width;
-    const int64_t last = column + (there - 1) * step + 2 * next;
-    const bool is_inside = column >= 0 && last < x_.size.width;
-    const int64_t row_codes = x_.size.width * x_.channels;
+    const int64_t tap = plane % k_groups_.taps, step = window_.stride.width;
+    const int64_t v = tap / window_.kernel.width,
+                  u = tap % window_.kernel.width;
+    const int64_t out = tile_.row_of(pixel);
+    const int64_t row = out * window_.stride.height - window_.padding.height +
+                        v * window_.dilation.height;
+    const bool has_row = out < out_.height && row >= 0 && row < x_.size.height;
+    int64_t column = tile_.column_of(pixel) * step - window_.padding.width +
+                     u * window_.dilation.width;
+    const int64_t row_codes = int64_t{x_.size.width} * x_.channels;
     const uint8_t *from = static_cast<const uint8_t *>(x_.data) +
                           row * row_codes + column * x_.channels;
-    for (int64_t i = 0; i < there; ++i, from += step * x_.channels) {
-      __m512i index = _mm512_setzero_si512();
-      for (int j = 0; j < scheme_.per_index; ++j) {
-        const uint8_t *codes = from + j * next * x_.channels + channels_[j];
-        // The row below is that of the next plane, most often. Rows are longer
-        // than what a processor prefetches by itself.
-        if (!k_groups_.is_wide || j == 2) {
-          _mm_prefetch(reinterpret_cast<const char *>(codes + row_codes),
-                       _MM_HINT_T0);
-        }
-        const int64_t at = column + i * step + j * next;
-        if (!is_inside && (at < 0 || at >= x_.size.width)) continue;
-        // Codes have few bits, so that none is shifted into the byte beside it.
-        const __m128i by = _mm_cvtsi32_si128(j * scheme_.bits);
-        index = _mm512_or_si512(
-            index,
-            _mm512_sll_epi16(_mm512_maskz_loadu_epi8(masks_[j], codes), by));
+    for (int64_t i = 0; i < count; ++i) {
+      to[i] = _mm512_setzero_si512();
+      if (has_row && column >= 0 && column < x_.size.width) {
+        to[i] = pack_pixel(from, row_codes);
       }
-      to[i] = index;
+      column += step;
+      from += step * x_.channels;
     }
-    for (int64_t i = there; i < count; ++i) to[i] = _mm512_setzero_si512();
+  }
+
+  AQD_VBMI __m512i pack_pixel(const uint8_t *from, int64_t row_codes) const {
+    __m512i index = _mm512_setzero_si512();
+    for (int j = 0; j < scheme_.per_index; ++j) {
+      const uint8_t *codes = from + channels_[j];
+      // The row below is that of another plane. Rows are longer than what a
+      // processor prefetches by itself.
+      _mm_prefetch(reinterpret_cast<const char *>(codes + row_codes),
+                   _MM_HINT_T0);
+      // Codes have few bits, so that none is shifted into the byte beside it.
+      const __m128i by = _mm_cvtsi32_si128(j * scheme_.bits);
+      index = _mm512_or_si512(
+          index,
+          _mm512_sll_epi16(_mm512_maskz_loadu_epi8(masks_[j], codes), by));
+    }
+    return index;
   }
 
   const Window &window_;
@@ -180,8 +141,8 @@ class IndexPacker {
   const Size out_;
   const LutScheme &scheme_;
   const KGroups &k_groups_;
-  const IndexPlanes &planes_;
   const LutTile &tile_;
+  const int64_t planes_;
   // Of the codes of an index: which of 64 K groups have one, and the channel of
   // the first.
   __mmask64 masks_[3];

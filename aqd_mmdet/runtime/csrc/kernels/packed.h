@@ -1,29 +1,94 @@
 // What vector kernels read in place of a node's weights and multipliers. It is
-// made once, when a model is loaded, and never changes then.
+// made once, when a model is loaded (packing.cpp), and never changes then. Each
+// algorithm has its own type, so that a kernel cannot be given another's
+// weights. docs/engine.md draws the layouts.
 
 #pragma once
 
-#include <memory>
+#include <variant>
+#include <vector>
+
+#include "kernels/lut.h"
+#include "kernels/winograd.h"
 
 namespace aqd {
 
-struct PackedConv;        // kernels/packing.h
-struct PackedRequantize;  // kernels/requantize.h
+// How a kernel reads the input of a convolution.
+struct InputFormat {
+  bool widen = false;        // as 16 bits, whatever the type of the codes
+  int zero_point_shift = 0;  // added to each code, so that bytes suit a ByteMac
+  // Steps of K whose products accumulators of 16 bits hold; 0 for 32 bits.
+  int64_t k_per_spill = 0;
+  std::vector<int32_t> means;  // of an image's bytes, the zeros of its channels
 
-// Of a node. Convolutions that share weights, as heads of pyramid levels do,
-// share what is packed of them.
+  int code_bytes() const { return widen ? 2 : 1; }
+  // Steps of K, of one MAC instruction each, for so many codes.
+  int64_t k_steps(int64_t codes) const {
+    return widen ? (codes + 1) / 2 : (codes + 3) / 4;
+  }
+  // What stands for zero in each channel.
+  std::vector<int> zeros(int64_t channels) const;
+  bool operator==(const InputFormat &other) const;
+};
+
+// Weights of a direct convolution: block of up to NR vectors of output
+// channels, K segment, step of K, vector, lane, 4 bytes (or two numbers of 16
+// bits).
+struct PackedDirect {
+  InputFormat input;
+  bool is_dilated;  // by columns, so that each tap is a segment
+  std::vector<Line> weights;
+  // Where accumulators start: the zero point compensation, by output channel.
+  std::vector<int32_t> acc_init;
+};
+
+// The same for tiles of AMX: block of up to two vectors, segment, 16 steps of
+// K, vector, step, lane, 4 bytes.
+struct PackedAmx : PackedDirect {};
+
+// Weights of a depthwise convolution, as a file has them: tap, channel.
+struct PackedDepthwise {
+  InputFormat input;
+  std::vector<Line> weights;  // and a line behind them, which may be read
+};
+
+struct PackedConv {
+  const Weights *source;  // what was packed
+  std::variant<PackedDirect, PackedAmx, PackedDepthwise, PackedWinograd,
+               PackedLut>
+      weights;
+};
+
+constexpr int kThresholds = 3;  // of four codes
+
+// 64-bit numbers, and 32-bit ones, that PackedRequantize has for a vector.
+constexpr int64_t multipliers_stride(int64_t lanes) {
+  return lanes / 2 + 2 * lanes;
+}
+constexpr int64_t thresholds_stride(int64_t lanes) {
+  return (2 + kThresholds) * lanes;
+}
+
+// A requantisation (requantize.h), with one of the two filled; with neither
+// where values do not fit 32 bits before they are clamped, which plain code
+// computes then.
+struct PackedRequantize {
+  // For each vector of channels: m, 32 bits a lane; b, then s, 64 bits a lane
+  // (SimdShape::even_first).
+  std::vector<int64_t> multipliers;
+  // For each vector of channels, 32 bits a lane: what x is combined with by XOR
+  // (all ones where m is negative), the lowest code, the thresholds.
+  std::vector<int32_t> thresholds;
+  // Whether thresholds tell values apart that are saturated to 16 bits.
+  bool thresholds_fit_int16 = false;
+};
+
+// Of a node.
 struct Packed {
   bool has_kernel = false;    // whether vector kernels run it, or portable ones
   bool reads_pixels = false;  // a convolution that reads an image's bytes
-  const PackedConv *conv = nullptr;
-  const PackedRequantize *requantize = nullptr;
+  const PackedConv *conv = nullptr;  // Program::packed has it
+  PackedRequantize requantize;
 };
-
-// Owns what is packed for all nodes of a program.
-class PackedStore;
-struct DeletePackedStore {
-  void operator()(PackedStore *store) const;
-};
-using PackedStorePtr = std::unique_ptr<PackedStore, DeletePackedStore>;
 
 }  // namespace aqd

@@ -1,87 +1,65 @@
-#include "kernels/packing.h"
+#include "kernels/isa.h"
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <list>
-#include <map>
 
 #include "kernels/padding.h"
-#include "kernels/requantize.h"
 
 namespace aqd {
+namespace {
 
-class PackedStore {
- public:
+// A convolution that is to be packed.
+struct Task {
+  const Isa &isa;
+  const Node &node;
+  const Op &x;  // that makes its input
+  std::list<PackedConv> &store;
+
+  const Op &op() const { return node.op; }
+  const Convolution &conv() const { return node.conv(); }
+  const Weights &weights() const { return *conv().weights; }
+  bool is_dilated() const { return conv().window.dilation.width != 1; }
+  // Of an image its bytes are read.
+  Grid codes() const { return x.is<ImageOp>() ? Grid{0, UINT8_MAX} : x.grid; }
+
   // What was packed of these weights for another convolution, if it fits this
   // one; null for none.
   template <class T, class Fits>
-  const PackedConv *find(const Weights &weights, const Fits &fits) const {
-    const auto all = convs_.find(&weights);
-    if (all == convs_.end()) return nullptr;
-    for (const PackedConv &each : all->second) {
-      const T *found = each.get_if<T>();
-      if (found != nullptr && fits(*found)) return &each;
+  const PackedConv *find(const Fits &fits) const {
+    for (const PackedConv &each : store) {
+      const T *found = std::get_if<T>(&each.weights);
+      if (each.source == &weights() && found != nullptr && fits(*found)) {
+        return &each;
+      }
     }
     return nullptr;
   }
 
   template <class T>
-  const PackedConv *add(const Weights &weights, T packed) {
-    std::list<PackedConv> &all = convs_[&weights];
-    all.push_back({std::move(packed)});
-    return &all.back();
+  const PackedConv *add(T packed) const {
+    store.push_back({&weights(), std::move(packed)});
+    return &store.back();
   }
-
-  const PackedRequantize *add(PackedRequantize packed) {
-    requantizes_.push_back(std::move(packed));
-    return &requantizes_.back();
-  }
-
- private:
-  // Lists, as nodes point to what is in them.
-  std::map<const Weights *, std::list<PackedConv>> convs_;
-  std::list<PackedRequantize> requantizes_;
-};
-
-namespace {
-
-std::vector<Line> lines_of(int64_t bytes) {
-  return std::vector<Line>(static_cast<size_t>(whole_lines(bytes)) /
-                           sizeof(Line));
-}
-
-// A convolution that is to be packed.
-struct Task {
-  const KernelSet &set;
-  const Op &op;
-  const ConvInput &input;
-
-  const Convolution &conv() const { return op.as<Convolution>(); }
-  const Weights &weights() const { return *conv().weights; }
-  bool is_dilated() const { return conv().window.dilation.width != 1; }
 };
 
 // The zero point compensation: what accumulators lack since the codes that are
 // read exceed those that they stand for.
 std::vector<int32_t> acc_init(const Task &task, const InputFormat &format) {
-  const size_t outs = static_cast<size_t>(task.op.channels);
-  const size_t channels = static_cast<size_t>(task.input.channels);
+  const size_t outs = static_cast<size_t>(task.op().channels);
   const std::vector<int8_t> &codes = task.weights().codes;
-  const std::vector<int> zeros = format.zeros(task.input.channels);
-  const int lanes = task.set.shape.lanes;
-  std::vector<int32_t> init(
-      static_cast<size_t>(vectors_of(task.op.channels, lanes) * lanes), 0);
+  const std::vector<int> zeros = format.zeros(task.x.channels);
+  const int64_t lanes = task.isa.shape.lanes;
+  // Modulo 2^32, as accumulators are, which fit in the end.
+  std::vector<uint32_t> init(
+      static_cast<size_t>(vectors_of(task.op().channels, lanes) * lanes), 0);
   for (size_t i = 0; i < codes.size(); i += outs) {
-    // Modulo 2^32, as accumulators are, which fit in the end.
-    const uint32_t zero = static_cast<uint32_t>(zeros[i / outs % channels]);
-    if (zero == 0) continue;
-    for (size_t o = 0; o < outs; ++o) {
-      const uint32_t product = static_cast<uint32_t>(codes[i + o]) * zero;
-      init[o] = static_cast<int32_t>(static_cast<uint32_t>(init[o]) - product);
+    const uint32_t zero = static_cast<uint32_t>(zeros[i / outs % zeros.size()]);
+    for (size_t o = 0; o < outs && zero != 0; ++o) {
+      init[o] -= static_cast<uint32_t>(int32_t{codes[i + o]}) * zero;
     }
   }
-  return init;
+  return {init.begin(), init.end()};
 }
 
 // Weights of one vector of output channels that one MAC reads: `count` codes of
@@ -100,22 +78,22 @@ void pack_step(const int8_t *from, int64_t outs, int64_t count, int64_t lanes,
 // Blocks of up to nr vectors; so many steps of K of a vector lie together.
 std::vector<Line> pack_blocks(const Task &task, const InputFormat &format,
                               int nr, int64_t together) {
-  const KSegments segments(task.conv(), task.input.channels);
-  const int64_t outs = task.op.channels, lanes = task.set.shape.lanes;
+  const KSegments segments(task.conv().window, task.x.channels);
+  const int64_t outs = task.op().channels, lanes = task.isa.shape.lanes;
   const int64_t vectors = vectors_of(outs, lanes);
   const int64_t each = format.widen ? 2 : 4;
   const int64_t steps = format.k_steps(segments.codes);
   const int64_t groups = (steps + together - 1) / together;
+  const int64_t count = static_cast<int64_t>(segments.taps.size());
   const int64_t bytes = 4 * lanes;
   std::vector<Line> lines =
-      lines_of(vectors * segments.count * groups * together * bytes);
+      lines_of(vectors * count * groups * together * bytes);
   int8_t *to = lines.data()->bytes;
   for (int64_t block = 0, end; block < vectors; block = end) {
     end = block + block_vectors(vectors - block, nr);
-    for (int64_t segment = 0; segment < segments.count; ++segment) {
+    for (const int64_t tap : segments.taps) {
       const int8_t *codes =
-          task.weights().codes.data() +
-          segments.tap(task.conv(), segment) * task.input.channels * outs;
+          task.weights().codes.data() + tap * task.x.channels * outs;
       for (int64_t group = 0; group < groups; ++group) {
         for (int64_t v = block; v < end; ++v) {
           for (int64_t i = 0; i < together; ++i, to += bytes) {
@@ -132,114 +110,98 @@ std::vector<Line> pack_blocks(const Task &task, const InputFormat &format,
 }
 
 template <class Packed>
-const PackedConv *pack_direct(const Task &task, const InputFormat &format, int nr,
-                      int64_t together, PackedStore *store) {
-  const PackedConv *packed =
-      store->find<Packed>(task.weights(), [&](const Packed &each) {
-        return each.input == format && each.is_dilated == task.is_dilated();
-      });
+const PackedConv *pack_direct(const Task &task, const InputFormat &format,
+                              int nr, int64_t together) {
+  const PackedConv *packed = task.find<Packed>([&](const Packed &each) {
+    return each.input == format && each.is_dilated == task.is_dilated();
+  });
   if (packed != nullptr) return packed;
-  return store->add(task.weights(),
-                    Packed{format, task.is_dilated(),
-                           pack_blocks(task, format, nr, together),
-                           acc_init(task, format)});
+  Packed made;
+  made.input = format;
+  made.is_dilated = task.is_dilated();
+  made.weights = pack_blocks(task, format, nr, together);
+  made.acc_init = acc_init(task, format);
+  return task.add(std::move(made));
 }
 
-const PackedConv *pack_depthwise(const Task &task, PackedStore *store) {
+const PackedConv *pack_depthwise(const Task &task) {
   const int groups = task.conv().groups;
-  if (groups != task.op.channels || groups != task.input.channels) {
+  if (groups != task.op().channels || groups != task.x.channels) {
     return nullptr;
   }
   InputFormat format;
-  format.widen = task.input.codes.type() == Type::kI16;
-  const PackedConv *packed = store->find<PackedDepthwise>(
-      task.weights(),
+  format.widen = task.codes().type() == Type::kI16;
+  const PackedConv *packed = task.find<PackedDepthwise>(
       [&](const PackedDepthwise &each) { return each.input == format; });
   if (packed != nullptr) return packed;
   const std::vector<int8_t> &codes = task.weights().codes;
   std::vector<Line> lines =
       lines_of(static_cast<int64_t>(codes.size() + sizeof(Line)));
   std::memcpy(lines.data()->bytes, codes.data(), codes.size());
-  return store->add(task.weights(), PackedDepthwise{format, std::move(lines)});
+  return task.add(PackedDepthwise{format, std::move(lines)});
 }
 
-const PackedConv *pack_winograd(const Task &task, PackedStore *store) {
-  if (!has_winograd_window(task.op, task.input)) return nullptr;
-  const Range codes = with_zero(task.input.codes);
-  const PackedConv *packed = store->find<PackedWinograd>(
-      task.weights(),
-      [&](const PackedWinograd &each) { return each.layer.codes == codes; });
+const PackedConv *pack_winograd(const Task &task) {
+  if (!has_winograd_window(task.op(), task.codes())) return nullptr;
+  const Grid codes = with_zero(task.codes());
+  const PackedConv *packed = task.find<PackedWinograd>(
+      [&](const PackedWinograd &each) { return same(each.codes, codes); });
   if (packed != nullptr) return packed;
-  const SimdShape &shape = task.set.shape;
-  const WinogradLayer layer = exact_layer(shape, codes, task.weights());
-  if (layer.tile.rows == 0) return nullptr;
-  return store->add(task.weights(),
-                    pack_winograd(shape, layer, task.weights()));
+  PackedWinograd made = pack_winograd(task.isa.shape, codes, task.weights());
+  return made.tile.rows == 0 ? nullptr : task.add(std::move(made));
 }
 
-const PackedConv *pack_lut(const Task &task, PackedStore *store) {
-  const LutScheme *scheme = lut_scheme(task.op, task.input);
+const PackedConv *pack_lut(const Task &task) {
+  const LutScheme *scheme = lut_scheme(task.op(), task.x);
   if (scheme == nullptr) return nullptr;
-  const PackedConv *packed = store->find<PackedLut>(
-      task.weights(),
+  const PackedConv *packed = task.find<PackedLut>(
       [&](const PackedLut &each) { return each.scheme == scheme; });
   if (packed != nullptr) return packed;
-  return store->add(task.weights(),
-                    pack_lut(*scheme, task.op, task.input.channels));
+  return task.add(pack_lut(*scheme, task.op(), task.x.channels));
 }
 
 // The first algorithm that can compute the convolution, the fastest first; null
 // if it is left to portable kernels.
-const PackedConv *pack_conv(const Task &task, const Pooling &pooling, PackedStore *store) {
-  const Type type = task.input.codes.type();
+const PackedConv *pack_conv(const Task &task) {
+  const Type type = task.codes().type();
   if (type == Type::kI32) return nullptr;
-  const bool is_plain =
-      task.input.image == nullptr && pooling.kernel.height == 0;
+  const bool is_image = task.x.is<ImageOp>();
+  const bool is_plain = !is_image && !task.node.is_pooled();
   if (task.conv().groups != 1) {
-    return is_plain ? pack_depthwise(task, store) : nullptr;
+    return is_plain ? pack_depthwise(task) : nullptr;
   }
-  if (is_plain && !task.set.has_amx) {
-    const PackedConv *packed = pack_winograd(task, store);
-    if (packed == nullptr && task.set.has_lut) packed = pack_lut(task, store);
+  if (is_plain && !task.isa.has_amx) {
+    const PackedConv *packed = pack_winograd(task);
+    if (packed == nullptr && task.isa.has_lut) packed = pack_lut(task);
     if (packed != nullptr) return packed;
   }
-  InputFormat format;
-  if (type == Type::kI16) {
-    format.widen = true;
-  } else {
-    format = task.set.byte_format(task.weights(), task.input.codes);
+  const auto format_of = type == Type::kI16 ? as_words : task.isa.byte_format;
+  InputFormat format = format_of(task.weights(), task.codes());
+  if (is_image) format.means = task.x.as<ImageOp>().means;
+  if (task.isa.has_amx && !format.widen) {
+    return pack_direct<PackedAmx>(task, format, kAmxNr, kAmxSteps);
   }
-  if (task.input.image != nullptr) format.means = task.input.image->means;
-  if (task.set.has_amx && !format.widen) {
-    return pack_direct<PackedAmx>(task, format, kAmxNr, kAmxSteps, store);
-  }
-  return pack_direct<PackedDirect>(task, format, task.set.shape.nr, 1, store);
+  return pack_direct<PackedDirect>(task, format, task.isa.shape.nr, 1);
 }
 
-void pack_node(const KernelSet &set, const Program &program, Node *node,
-               PackedStore *store) {
+void pack_node(const Isa &isa, Program *program, Node *node) {
+  Packed &packed = node->packed;
   if (node->op.is<Requantize>()) {
-    node->packed.requantize =
-        store->add(pack_requantize(set.shape, node->op));
-    node->packed.has_kernel = true;
+    packed.requantize = pack_requantize(isa.shape, node->op);
+    packed.has_kernel = true;
   } else if (node->op.is<Add>()) {
-    node->packed.has_kernel = true;
+    packed.has_kernel = true;
   } else if (node->op.is<Convolution>()) {
-    const Op &x =
-        program.nodes[static_cast<size_t>(node->op.inputs[0])].op;
-    const bool is_image = x.is<ImageOp>();
-    const ConvInput input = {x.channels, is_image ? Grid{0, UINT8_MAX} : x.grid,
-                             is_image ? &x.as<ImageOp>() : nullptr};
-    node->packed.conv =
-        pack_conv({set, node->op, input}, node->pooling, store);
-    node->packed.has_kernel = node->packed.conv != nullptr;
-    node->packed.reads_pixels = node->packed.has_kernel && is_image;
+    const Op &x = program->nodes[node->op.inputs[0]].op;
+    packed.conv = pack_conv({isa, *node, x, program->packed});
+    packed.has_kernel = packed.conv != nullptr;
+    packed.reads_pixels = packed.has_kernel && x.is<ImageOp>();
   }
 }
 
 // An image that only convolutions of its bytes read is not made.
 void drop_image(Program *program) {
-  const auto has_image = [](const std::vector<int> &positions) {
+  const auto has_image = [](const std::vector<size_t> &positions) {
     return std::find(positions.begin(), positions.end(), 0) != positions.end();
   };
   for (const Node &node : program->nodes) {
@@ -252,8 +214,6 @@ void drop_image(Program *program) {
 }
 
 }  // namespace
-
-void DeletePackedStore::operator()(PackedStore *store) const { delete store; }
 
 std::vector<int> InputFormat::zeros(int64_t channels) const {
   std::vector<int> zeros(static_cast<size_t>(channels), zero_point_shift);
@@ -272,39 +232,35 @@ InputFormat unsigned_bytes(const Weights &, const Grid &codes) {
   return format;
 }
 
-int max_weight(const Weights &weights) {
-  int largest = 1;
-  for (const int8_t code : weights.codes) {
-    largest = std::max(largest, std::abs(code));
-  }
-  return largest;
+InputFormat as_words(const Weights &, const Grid &) {
+  InputFormat format;
+  format.widen = true;
+  return format;
 }
 
-void pack_program(const KernelSet &set, Program *program) {
-  program->packed.reset(new PackedStore);
-  for (Node &node : program->nodes) {
-    pack_node(set, *program, &node, program->packed.get());
-  }
+void pack_program(const Isa &isa, Program *program) {
+  for (Node &node : program->nodes) pack_node(isa, program, &node);
   drop_image(program);
 }
 
 int64_t scratch_bytes(const SimdShape &shape, const Program &program,
-                      int position, const Plan &plan) {
-  const Node &node = program.nodes[static_cast<size_t>(position)];
+                      size_t position, const Plan &plan) {
+  const Node &node = program.nodes[position];
   if (!node.op.is<Convolution>()) return 0;
-  const size_t read = static_cast<size_t>(node.op.inputs[0]);
+  const size_t read = node.op.inputs[0];
   const Op &x = program.nodes[read].op;
   const Tensor tensor = {
       nullptr, node.packed.reads_pixels ? Type::kU8 : x.grid.type(), x.channels,
       plan.sizes[read]};
-  const int64_t rows = plan.sizes[static_cast<size_t>(position)].height;
+  const int64_t rows = plan.sizes[position].height;
   return std::visit(
       [&](const auto &packed) -> int64_t {
         using T = std::decay_t<decltype(packed)>;
         if constexpr (std::is_same_v<T, PackedWinograd>) {
-          return winograd_scratch(shape, packed.layer.tile, x.channels);
+          return WinogradScratch(shape, packed.tile, x.channels,
+                                 nullptr).bytes();
         } else if constexpr (std::is_same_v<T, PackedLut>) {
-          return lut_scratch(packed, node.op);
+          return LutScratch(packed, node.op, nullptr).bytes();
         } else {
           const InputView view(node, tensor, packed.input);
           return strip_scratch(node, tensor.size, view, rows);

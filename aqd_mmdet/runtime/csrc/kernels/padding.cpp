@@ -1,109 +1,70 @@
 #include "kernels/padding.h"
 
-#include <cstring>
-#include <type_traits>
-
 #include "kernels/tuning.h"
 
 namespace aqd {
 namespace {
 
-// Rows of an input with padding, in the type and with the zero point that the
-// convolution reads.
-template <class To>
-class PaddedRows {
- public:
-  PaddedRows(const FusedOp &fused, const InputFormat &format, uint8_t *to)
-      : x_(*fused.x), padding_(fused.conv().window.padding),
-        shift_(format.zero_point_shift), zeros_(format.zeros(x_.channels)),
-        to_(reinterpret_cast<To *>(to)) {}
-
-  template <class From>
-  void copy(RowRange rows) {
-    const int64_t count = int64_t{x_.size.width} * x_.channels;
-    for (int64_t row = rows.top; row < rows.top + rows.count; ++row) {
-      if (row < 0 || row >= x_.size.height) {
-        pad(int64_t{x_.size.width} + 2 * padding_.width);
-        continue;
-      }
-      pad(padding_.width);
-      copy_row(static_cast<const From *>(x_.data) + row * count, count);
-      pad(padding_.width);
-    }
-  }
-
- private:
-  void pad(int64_t pixels) {
-    for (int64_t i = 0; i < pixels; ++i) {
-      for (const int zero : zeros_) *to_++ = static_cast<To>(zero);
-    }
-  }
-
-  template <class From>
-  void copy_row(const From *from, int64_t count) {
-    To *to = to_;  // compilers vectorise the loop if members do not change
-    const int shift = shift_;
-    to_ += count;
-    if (std::is_same_v<From, To> && shift == 0) {
-      std::memcpy(to, from, static_cast<size_t>(count) * sizeof(To));
-      return;
-    }
-    for (int64_t i = 0; i < count; ++i) {
-      to[i] = static_cast<To>(from[i] + shift);
-    }
-  }
-
-  const Tensor &x_;
-  const Size padding_;
-  const int shift_;
-  const std::vector<int> zeros_;
-  To *to_;
-};
-
-}  // namespace
-
-KSegments::KSegments(const Convolution &conv, int64_t channels) {
-  const Window &window = conv.window;
-  const bool whole_rows = window.dilation.width == 1;
-  per_row = whole_rows ? 1 : window.kernel.width;
-  count = window.kernel.height * per_row;
-  codes = channels * (whole_rows ? window.kernel.width : 1);
-}
-
-int64_t KSegments::tap(const Convolution &conv, int64_t segment) const {
-  return segment / per_row * conv.window.kernel.width + segment % per_row;
-}
-
-std::vector<int64_t> KSegments::offsets(const Convolution &conv,
-                                        int64_t row_bytes,
-                                        int64_t pixel_bytes) const {
-  const Size &dilation = conv.window.dilation;
-  std::vector<int64_t> offsets;
-  for (int64_t i = 0; i < count; ++i) {
-    offsets.push_back(i / per_row * dilation.height * row_bytes +
-                      i % per_row * dilation.width * pixel_bytes);
-  }
-  return offsets;
-}
-
-RowRange input_rows(const Convolution &conv, RowRange rows) {
-  const Window &window = conv.window;
+// The rows that windows of rows of the output read.
+RowRange rows_read(const Window &window, RowRange rows) {
   const int64_t reach =
       int64_t{window.dilation.height} * (window.kernel.height - 1) + 1;
   return {rows.top * window.stride.height - window.padding.height,
           (rows.count - 1) * window.stride.height + reach};
 }
 
-RowRange acc_rows(const Node &node, Size x, RowRange rows) {
-  const Pooling &by = node.pooling;
-  if (by.kernel.height == 0) return rows;
-  const int64_t first = rows.top * by.stride.height - by.padding.height;
-  const int64_t end =
-      first + (rows.count - 1) * by.stride.height + by.kernel.height;
-  const int64_t top = std::max<int64_t>(first, 0);
-  const Window &window = node.conv().window;
-  return {top, std::min<int64_t>(end, windowed(window, x).height) - top};
+// The most rows of the output whose windows read so many rows; at least one.
+int64_t max_rows(const Window &window, int64_t read) {
+  const int64_t rest = read - rows_read(window, {0, 1}).count;
+  return std::max<int64_t>(rest, 0) / window.stride.height + 1;
 }
+
+int64_t max_strip_rows(const Node &node, int64_t row_bytes) {
+  const int64_t acc = max_rows(node.conv().window, kStripBytes / row_bytes);
+  return node.is_pooled() ? max_rows(node.pooling, acc) : acc;
+}
+
+// Bytes of a line buffer; none without pooling.
+int64_t line_buffer_bytes(const Node &node, Size x) {
+  const int64_t count = int64_t{node.pooling.kernel.height} *
+                        windowed(node.conv().window, x).width *
+                        node.op.channels;
+  return count == 0 ? 0 : whole_lines(count * 4 + kSlack);
+}
+
+// Codes in the type and with the zero point that a convolution reads.
+template <class From, class To>
+void shift_codes(const From *__restrict from, int64_t count, int shift,
+                 To *__restrict to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = static_cast<To>(from[i] + shift);
+}
+
+// Copies rows of an input with the padding around them.
+template <class From, class To>
+void copy_padded(const FusedOp &fused, const InputFormat &format, RowRange rows,
+                 const From *from, To *to) {
+  const Tensor &x = *fused.x;
+  const int64_t width = x.size.width, count = width * x.channels;
+  const int64_t padding = fused.conv().window.padding.width;
+  const std::vector<int> zeros = format.zeros(x.channels);
+  const auto pad = [&](int64_t pixels) {
+    for (; pixels > 0; --pixels) {
+      for (const int zero : zeros) *to++ = static_cast<To>(zero);
+    }
+  };
+  for (int64_t row = rows.top; row < rows.top + rows.count; ++row) {
+    if (row < 0 || row >= x.size.height) {
+      pad(width + 2 * padding);
+      continue;
+    }
+    pad(padding);
+    shift_codes(from + row * count, count, format.zero_point_shift, to);
+    to += count;
+    pad(padding);
+  }
+}
+
+}  // namespace
 
 InputView::InputView(const Node &node, const Tensor &x,
                      const InputFormat &format) {
@@ -113,25 +74,38 @@ InputView::InputView(const Node &node, const Tensor &x,
   // Kernels may read beyond a tensor (kSlack), but not beyond an image.
   is_copied = padding.height > 0 || padding.width > 0 ||
               node.packed.reads_pixels || is_changed;
-  pixel_bytes = x.channels * (format.widen ? 2 : 1);
-  row_bytes = (int64_t{x.size.width} + 2 * padding.width) * pixel_bytes;
+  pixel_bytes = int64_t{x.channels} * format.code_bytes();
+  row_bytes =
+      (int64_t{x.size.width} + 2 * int64_t{padding.width}) * pixel_bytes;
 }
 
-int64_t line_buffer_bytes(const Node &node, Size x) {
-  const int64_t count = int64_t{node.pooling.kernel.height} *
-                        windowed(node.conv().window, x).width *
-                        node.op.channels;
-  return count == 0 ? 0 : whole_lines(count * 4 + kSlack);
+KSegments::KSegments(const Window &window, int64_t channels) {
+  const Size &kernel = window.kernel;
+  const int64_t columns = window.dilation.width == 1 ? kernel.width : 1;
+  codes = channels * columns;
+  for (int64_t tap = 0; tap < int64_t{kernel.height} * kernel.width;) {
+    taps.push_back(tap);
+    tap += columns;
+  }
 }
 
-int64_t max_strip_rows(const Node &node, int64_t row_bytes) {
-  const Convolution &conv = node.conv();
-  const int64_t rest = kStripBytes / row_bytes - input_rows(conv, {0, 1}).count;
-  const int64_t acc =
-      std::max<int64_t>(rest, 0) / conv.window.stride.height + 1;
-  const Pooling &by = node.pooling;
-  if (by.kernel.height == 0) return acc;
-  return std::max<int64_t>(acc - by.kernel.height, 0) / by.stride.height + 1;
+std::vector<int64_t> KSegments::offsets(const Window &window,
+                                        const InputView &view) const {
+  std::vector<int64_t> offsets;
+  for (const int64_t tap : taps) {
+    const int64_t row = tap / window.kernel.width * window.dilation.height;
+    const int64_t column = tap % window.kernel.width * window.dilation.width;
+    offsets.push_back(row * view.row_bytes + column * view.pixel_bytes);
+  }
+  return offsets;
+}
+
+RowRange acc_rows(const Node &node, Size x, RowRange rows) {
+  if (!node.is_pooled()) return rows;
+  const RowRange read = rows_read(node.pooling, rows);
+  const int64_t height = windowed(node.conv().window, x).height;
+  const int64_t top = std::max<int64_t>(read.top, 0);
+  return {top, std::min(read.top + read.count, height) - top};
 }
 
 int64_t strip_scratch(const Node &node, Size x, const InputView &view,
@@ -142,32 +116,47 @@ int64_t strip_scratch(const Node &node, Size x, const InputView &view,
   // The first strip may have fewer rows than others, by the pooling's padding.
   const int64_t acc =
       acc_rows(node, x, {0, most}).count + node.pooling.padding.height;
-  const int64_t copied =
-      input_rows(node.conv(), {0, acc}).count;
+  const int64_t copied = rows_read(node.conv().window, {0, acc}).count;
   return bytes + whole_lines(copied * view.row_bytes + kSlack);
 }
 
-void copy_padded(const FusedOp &fused, const InputFormat &format,
-                 RowRange rows, uint8_t *to) {
-  if (!format.widen) {
+RowStrip make_strip(const FusedOp &fused, const InputFormat &format,
+                    const InputView &view, RowRange rows, uint8_t *memory) {
+  const Node &node = fused.root();
+  const Window &window = node.conv().window;
+  const Tensor &x = *fused.x;
+  RowStrip strip = {rows, acc_rows(node, x.size, rows), memory, memory};
+  strip.line_buffer += strip_scratch(node, x.size, view, fused.size.height) -
+                       line_buffer_bytes(node, x.size);
+  const RowRange read = rows_read(window, strip.acc_rows);
+  if (!view.is_copied) {
+    strip.windows =
+        static_cast<const uint8_t *>(x.data) + read.top * view.row_bytes;
+  } else if (format.widen) {
+    with_codes(x, [&](const auto *codes) {
+      copy_padded(fused, format, read, codes,
+                  reinterpret_cast<int16_t *>(memory));
+    });
+  } else {
     // Bytes stay bytes, for which the sign does not matter.
-    return PaddedRows<uint8_t>(fused, format, to).copy<uint8_t>(rows);
+    copy_padded(fused, format, read, static_cast<const uint8_t *>(x.data),
+                memory);
   }
-  PaddedRows<int16_t> padded(fused, format, to);
-  switch (fused.x->type) {
-    case Type::kU8:
-      return padded.copy<uint8_t>(rows);
-    case Type::kI8:
-      return padded.copy<int8_t>(rows);
-    default:
-      return padded.copy<int16_t>(rows);
-  }
+  return strip;
+}
+
+int64_t strip_count(const FusedOp &fused, const InputView &view, int threads) {
+  const int64_t rows = fused.size.height;
+  const int64_t most = max_strip_rows(fused.root(), view.row_bytes);
+  // Several for each thread, so that none waits long for another.
+  const int64_t least = threads > 1 ? 4 * int64_t{threads} : 1;
+  return std::min(rows, std::max((rows + most - 1) / most, least));
 }
 
 LineBuffer::LineBuffer(const FusedOp &fused, uint8_t *memory) : conv(fused) {
   const Node &node = fused.root();
-  const Window &window = node.conv().window;
-  conv.size = {node.pooling.kernel.height, windowed(window, fused.x->size).width};
+  const int32_t width = windowed(node.conv().window, fused.x->size).width;
+  conv.size = {node.pooling.kernel.height, width};
   lines = {memory, Type::kI32, fused.channels, conv.size};
   conv.ops.resize(1);
   conv.ops[0].out = &lines;

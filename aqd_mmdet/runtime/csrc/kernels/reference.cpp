@@ -1,28 +1,28 @@
 // Portable kernels, the readable twins of tests/oracle.py.
 
-#include "kernels/reference.h"
+#include "kernels/fused_op.h"
 
 #include <algorithm>
 
 namespace aqd {
 namespace {
 
-// Requantises the codes of one pixel.
-void requantize(const Op &op, const int32_t *from, int32_t *to) {
-  const Multipliers &table = op.as<Requantize>().multipliers;
-  const size_t step = table.m.size() > 1 ? 1 : 0;
-  for (size_t c = 0, k = 0; c < static_cast<size_t>(op.channels); ++c) {
-    const int64_t wide = (from[c] * int64_t{table.m[k]} + table.b[k]) >>
-                         table.s[k];
-    to[c] = static_cast<int32_t>(
-        std::clamp<int64_t>(wide, op.grid.low, op.grid.high));
-    k += step;
-  }
-}
-
-void add(const Op &op, const int32_t *x, const int32_t *y, int32_t *to) {
-  for (int32_t c = 0; c < op.channels; ++c) {
-    to[c] = std::clamp(x[c] + y[c], op.grid.low, op.grid.high);
+// Calls with each tap of an output's window and the row and column of the input
+// that it reads, but for those in the padding.
+template <class Take>
+void each_tap(const Window &window, Size input, int64_t row, int64_t column,
+              const Take &take) {
+  const Size &kernel = window.kernel;
+  const int64_t top = row * window.stride.height - window.padding.height;
+  const int64_t left = column * window.stride.width - window.padding.width;
+  for (int64_t v = 0; v < kernel.height; ++v) {
+    const int64_t y = top + v * window.dilation.height;
+    if (y < 0 || y >= input.height) continue;
+    for (int64_t u = 0; u < kernel.width; ++u) {
+      const int64_t x = left + u * window.dilation.width;
+      if (x < 0 || x >= input.width) continue;
+      take(v * kernel.width + u, y, x);
+    }
   }
 }
 
@@ -42,19 +42,41 @@ void add_tap(int32_t groups, int32_t ins, int32_t outs, const T *codes,
   }
 }
 
-void load_pixel(const Tensor &x, int64_t pixel, int32_t *to) {
-  with_type(x.type, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    copy_codes(static_cast<const T *>(x.data) + pixel * x.channels, x.channels,
-               to);
+void convolve_pixel(const FusedOp &fused, int64_t row, int64_t column,
+                    int32_t *sums) {
+  const Convolution &conv = fused.conv();
+  const Tensor &x = *fused.x;
+  const int8_t *weights = conv.weights->codes.data();
+  const int64_t step = int64_t{x.channels / conv.groups} * fused.channels;
+  std::fill(sums, sums + fused.channels, 0);
+  with_codes(x, [&](const auto *codes) {
+    each_tap(conv.window, x.size, row, column,
+             [&](int64_t tap, int64_t y, int64_t z) {
+      add_tap(conv.groups, x.channels, fused.channels,
+              codes + (y * x.size.width + z) * x.channels, weights + tap * step,
+              sums);
+    });
   });
 }
 
-void store_pixel(const int32_t *codes, int64_t pixel, const Tensor &out) {
-  with_type(out.type, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    copy_codes(codes, out.channels,
-               static_cast<T *>(out.data) + pixel * out.channels);
+// Replaces codes by those of another pixel that are larger.
+template <class From, class To>
+void take_largest(const From *__restrict codes, int32_t channels,
+                  To *__restrict largest) {
+  for (int32_t c = 0; c < channels; ++c) {
+    largest[c] = std::max(largest[c], static_cast<To>(codes[c]));
+  }
+}
+
+// The largest accumulators in the window of a pooled pixel.
+void pool_pixel(const FusedOp &fused, int64_t row, int64_t column,
+                int32_t *largest) {
+  std::vector<int32_t> sums(static_cast<size_t>(fused.channels));
+  std::fill(largest, largest + fused.channels, INT32_MIN);
+  each_tap(fused.root().pooling, windowed(fused.conv().window, fused.x->size),
+           row, column, [&](int64_t, int64_t y, int64_t x) {
+    convolve_pixel(fused, y, x, sums.data());
+    take_largest(sums.data(), fused.channels, largest);
   });
 }
 
@@ -63,122 +85,121 @@ class FusedPixel {
  public:
   explicit FusedPixel(const FusedOp &fused)
       : fused_(fused), channels_(static_cast<size_t>(fused.channels)),
-        codes_(channels_ * fused.ops.size()), read_{} {
-    for (std::vector<int32_t> &each : read_) each.resize(channels_);
-  }
+        buffers_(channels_ * kMaxBuffers) {}
 
-  // The codes of an operator.
-  int32_t *codes(size_t index) { return codes_.data() + index * channels_; }
-
-  // Runs the operators from one on.
-  void run(size_t first, int64_t row, int64_t column) {
+  void run(int64_t row, int64_t column) {
     const int64_t pixel = row * fused_.size.width + column;
-    for (size_t i = 0; i < fused_.ops.size(); ++i) {
-      const PostOp &each = fused_.ops[i];
-      if (i >= first) run(each, row, column, codes(i));
-      if (each.out != nullptr) store_pixel(codes(i), pixel, *each.out);
+    for (const PostOp &each : fused_.ops) {
+      int32_t *made = buffer(each.buffer);
+      run(each, row, column, made);
+      if (each.out == nullptr) continue;
+      with_codes(*each.out, [&](auto *to) {
+        copy_codes(made, fused_.channels, to + pixel * fused_.channels);
+      });
     }
   }
 
  private:
+  int32_t *buffer(int index) {
+    return buffers_.data() + static_cast<size_t>(index) * channels_;
+  }
+
   void run(const PostOp &post_op, int64_t row, int64_t column, int32_t *to) {
     const Op &op = post_op.op();
+    if (op.is<Convolution>()) {
+      return post_op.node->is_pooled()
+                 ? pool_pixel(fused_, row, column, to)
+                 : convolve_pixel(fused_, row, column, to);
+    }
     const int32_t *x = input(post_op, 0, row, column);
-    if (op.is<Requantize>()) return requantize(op, x, to);
     if (op.is<Upsample>()) return copy_codes(x, op.channels, to);
-    add(op, x, input(post_op, 1, row, column), to);
+    if (op.is<Requantize>()) {
+      for (size_t c = 0; c < channels_; ++c) {
+        to[c] = requantize(op.as<Requantize>().multipliers, op.grid, c, x[c]);
+      }
+      return;
+    }
+    const int32_t *y = input(post_op, 1, row, column);
+    for (size_t c = 0; c < channels_; ++c) {
+      to[c] = std::clamp(x[c] + y[c], op.grid.low, op.grid.high);
+    }
   }
 
   const int32_t *input(const PostOp &post_op, size_t index, int64_t row,
                        int64_t column) {
     const PostOp::Input &input = post_op.inputs[index];
-    if (input.tensor == nullptr) return codes(static_cast<size_t>(input.index));
-    const Size &size = input.tensor->size;
+    int32_t *codes = buffer(input.buffer);
+    if (input.tensor == nullptr) return codes;
+    const Tensor &x = *input.tensor;
     if (post_op.op().is<Upsample>()) {
-      row = row * size.height / fused_.size.height;
-      column = column * size.width / fused_.size.width;
+      row = row * x.size.height / fused_.size.height;
+      column = post_op.columns[static_cast<size_t>(column)];
     }
-    load_pixel(*input.tensor, row * size.width + column, read_[index].data());
-    return read_[index].data();
+    with_codes(x, [&](const auto *from) {
+      from += (row * x.size.width + column) * x.channels;
+      copy_codes(from, x.channels, codes);
+    });
+    return codes;
   }
 
   const FusedOp &fused_;
   const size_t channels_;
-  std::vector<int32_t> codes_, read_[2];
+  std::vector<int32_t> buffers_;
 };
 
-template <typename T>
-void convolve_pixel(const FusedOp &fused, int64_t row, int64_t column,
-                    int32_t *sums) {
-  const Convolution &conv = fused.conv();
-  const Window &w = conv.window;
-  const Tensor &x = *fused.x;
-  const T *from = static_cast<const T *>(x.data);
-  const int64_t height = x.size.height, width = x.size.width;
-  const int64_t tap = int64_t{x.channels / conv.groups} * fused.channels;
-  const int8_t *weights = conv.weights->codes.data();
-  for (int64_t v = 0; v < w.kernel.height; ++v) {
-    const int64_t y =
-        row * w.stride.height - w.padding.height + v * w.dilation.height;
-    for (int64_t u = 0; u < w.kernel.width; ++u, weights += tap) {
-      const int64_t z =
-          column * w.stride.width - w.padding.width + u * w.dilation.width;
-      if (y < 0 || y >= height || z < 0 || z >= width) continue;
-      add_tap(conv.groups, x.channels, fused.channels,
-              from + (y * width + z) * x.channels, weights, sums);
-    }
+// Group norm: docs/integer_contract.md, section 3.
+
+// Fractional bits of the mean and of the variance.
+constexpr int kMomentBits = 16;
+constexpr int64_t kOne = int64_t{1} << kMomentBits;
+
+// What turns the codes of a group into normalised ones.
+struct Normaliser {
+  int64_t mean;        // in 2^-16 of a code
+  int64_t reciprocal;  // of the standard deviation
+  int shift;           // of a product with it
+
+  int64_t operator()(int64_t code) const {
+    const int64_t half = int64_t{1} << (shift - 1);
+    return ((code * kOne - mean) * reciprocal + half) >> shift;
   }
+};
+
+int64_t square_root(int64_t x) {
+  int64_t root = 0;
+  for (int64_t bit = int64_t{1} << 30; bit != 0; bit >>= 1) {
+    if ((root + bit) * (root + bit) <= x) root += bit;
+  }
+  return root;
 }
 
-// Replaces codes by those of another pixel that are larger.
-template <typename T>
-void take_largest(const T *__restrict codes, int32_t channels,
-                  T *__restrict largest) {
-  for (int32_t c = 0; c < channels; ++c) {
-    largest[c] = std::max(largest[c], codes[c]);
-  }
+Normaliser normaliser_of(int64_t count, int64_t sum, int64_t sum_of_squares,
+                         int64_t epsilon) {
+  // Rounded down, where C++ rounds towards 0.
+  const int64_t whole = sum / count - (sum % count < 0);
+  const int64_t rest = sum - whole * count;
+  const int64_t squares = sum_of_squares - whole * (sum + rest);
+  const int64_t mean = rest * kOne / count;
+  int64_t variance = squares / count * kOne + squares % count * kOne / count -
+                     mean * mean / kOne + epsilon;
+  int shift = 56;
+  for (; variance < int64_t{1} << 60; variance *= 4) --shift;
+  return {whole * kOne + mean, (int64_t{1} << 60) / square_root(variance),
+          shift};
 }
 
-template <typename From, typename To>
-void take_largest(const From *codes, int32_t channels, To *largest) {
-  for (int32_t c = 0; c < channels; ++c) {
-    largest[c] = std::max(largest[c], static_cast<To>(codes[c]));
-  }
-}
-
-// Accumulators of a pixel of a convolution; the largest of some, if they are
-// pooled.
-template <typename T>
-void sum_pixel(const FusedOp &fused, int64_t row, int64_t column,
-               std::vector<int32_t> *other, int32_t *to) {
-  const Pooling &by = fused.root().pooling;
-  if (by.kernel.height == 0) {
-    std::fill(to, to + fused.channels, 0);
-    return convolve_pixel<T>(fused, row, column, to);
-  }
-  std::fill(to, to + fused.channels, INT32_MIN);
-  const Size size = windowed(fused.conv().window, fused.x->size);
-  for (int64_t v = 0; v < by.kernel.height; ++v) {
-    const int64_t y = row * by.stride.height - by.padding.height + v;
-    if (y < 0 || y >= size.height) continue;
-    for (int64_t u = 0; u < by.kernel.width; ++u) {
-      const int64_t z = column * by.stride.width - by.padding.width + u;
-      if (z < 0 || z >= size.width) continue;
-      other->assign(static_cast<size_t>(fused.channels), 0);
-      convolve_pixel<T>(fused, y, z, other->data());
-      take_largest(other->data(), fused.channels, to);
-    }
-  }
-}
-
-// Puts a tensor's channels among those of a tensor as wide or wider.
-void put(const Tensor &x, int32_t first, const Tensor &out) {
-  with_types(x, out, [&](auto *from, auto *to) {
-    to += first;
-    for (size_t i = 0; i < x.plane(); ++i) {
-      copy_codes(from, x.channels, to);
-      from += x.channels;
-      to += out.channels;
+// Copies `count` channels from one on of a pixel of the input, which `pixel`
+// gives for a row and column of the output, to those from another one on.
+template <class Pixel>
+void copy_pixels(const Tensor &x, int32_t x_first, const Tensor &out,
+                 int32_t out_first, int32_t count, const Pixel &pixel) {
+  with_codes(x, out, [&](const auto *from, auto *to) {
+    for (int64_t row = 0; row < out.size.height; ++row) {
+      for (int64_t column = 0; column < out.size.width; ++column) {
+        copy_codes(from + pixel(row, column) * x.channels + x_first, count,
+                   to + out_first);
+        to += out.channels;
+      }
     }
   });
 }
@@ -186,26 +207,16 @@ void put(const Tensor &x, int32_t first, const Tensor &out) {
 }  // namespace
 
 void widen(const Tensor &x, int32_t *out) {
-  with_type(x.type, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    const T *from = static_cast<const T *>(x.data);
+  with_codes(x, [&](const auto *from) {
     std::copy(from, from + x.count(), out);
   });
 }
 
 void run_fused(const FusedOp &fused) {
   FusedPixel pixel(fused);
-  const bool sums = fused.is_convolution();
-  std::vector<int32_t> other;
   for (int64_t row = 0; row < fused.size.height; ++row) {
     for (int64_t column = 0; column < fused.size.width; ++column) {
-      if (sums) {
-        with_type(fused.x->type, [&](auto tag) {
-          sum_pixel<typename decltype(tag)::type>(fused, row, column, &other,
-                                                  pixel.codes(0));
-        });
-      }
-      pixel.run(sums ? 1 : 0, row, column);
+      pixel.run(row, column);
     }
   }
 }
@@ -213,12 +224,11 @@ void run_fused(const FusedOp &fused) {
 void run_image(const Op &op, const Tensor *const *inputs, const Tensor &out,
                ThreadPool *) {
   const uint8_t *from = static_cast<const uint8_t *>(inputs[0]->data);
-  with_type(out.type, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    T *to = static_cast<T *>(out.data);
+  with_codes(out, [&](auto *to) {
+    using To = std::remove_reference_t<decltype(*to)>;
     for (size_t i = 0; i < out.plane(); ++i) {
       for (const int32_t mean : op.as<ImageOp>().means) {
-        *to++ = static_cast<T>(*from++ - mean);
+        *to++ = static_cast<To>(*from++ - mean);
       }
     }
   });
@@ -226,31 +236,25 @@ void run_image(const Op &op, const Tensor *const *inputs, const Tensor &out,
 
 void run_region(const Op &, const Tensor *const *inputs, const Tensor &out,
                 ThreadPool *) {
-  put(*inputs[0], 0, out);
+  with_codes(*inputs[0], out, [&](const auto *from, auto *to) {
+    copy_codes(from, static_cast<int64_t>(out.count()), to);
+  });
 }
 
 void run_max_pool(const Op &op, const Tensor *const *inputs, const Tensor &out,
                   ThreadPool *threads) {
-  const Window &w = op.as<MaxPool>().window;
   const Tensor &x = *inputs[0];
-  const int64_t height = x.size.height, width = x.size.width;
   threads->run(out.size.height, [&](int64_t row, int) {
-    with_types(x, out, [&](auto *from, auto *to) {
+    with_codes(x, out, [&](const auto *from, auto *to) {
       using To = std::remove_reference_t<decltype(*to)>;
       to += row * out.size.width * out.channels;
       for (int64_t column = 0; column < out.size.width; ++column) {
         std::fill(to, to + out.channels, static_cast<To>(op.grid.low));
-        for (int64_t v = 0; v < w.kernel.height; ++v) {
-          const int64_t y = row * w.stride.height - w.padding.height +
-                            v * w.dilation.height;
-          if (y < 0 || y >= height) continue;
-          for (int64_t u = 0; u < w.kernel.width; ++u) {
-            const int64_t z = column * w.stride.width - w.padding.width +
-                              u * w.dilation.width;
-            if (z < 0 || z >= width) continue;
-            take_largest(from + (y * width + z) * x.channels, out.channels, to);
-          }
-        }
+        each_tap(op.as<MaxPool>().window, x.size, row, column,
+                 [&](int64_t, int64_t y, int64_t z) {
+          take_largest(from + (y * x.size.width + z) * x.channels, out.channels,
+                       to);
+        });
         to += out.channels;
       }
     });
@@ -261,14 +265,14 @@ void run_multiply(const Op &, const Tensor *const *inputs, const Tensor &out,
                   ThreadPool *) {
   const Tensor &x = *inputs[0], &y = *inputs[1];
   const int32_t next = y.plane() == 1 ? 0 : out.channels;
-  with_types(x, out, [&](auto *from, auto *to) {
+  with_codes(x, out, [&](const auto *from, auto *to) {
     using To = std::remove_reference_t<decltype(*to)>;
-    with_type(y.type, [&](auto tag) {
-      using Y = typename decltype(tag)::type;
-      const Y *other = static_cast<const Y *>(y.data);
+    with_codes(y, [&](const auto *other) {
+      auto *code = from;
+      auto *product = to;
       for (size_t i = 0; i < out.plane(); ++i, other += next) {
         for (int32_t c = 0; c < out.channels; ++c) {
-          *to++ = static_cast<To>(int32_t{*from++} * other[c]);
+          *product++ = static_cast<To>(int32_t{*code++} * other[c]);
         }
       }
     });
@@ -278,7 +282,7 @@ void run_multiply(const Op &, const Tensor *const *inputs, const Tensor &out,
 void run_mean(const Op &, const Tensor *const *inputs, const Tensor &out,
               ThreadPool *) {
   const int64_t count = static_cast<int64_t>(inputs[0]->plane());
-  with_types(*inputs[0], out, [&](auto *from, auto *to) {
+  with_codes(*inputs[0], out, [&](const auto *from, auto *to) {
     using To = std::remove_reference_t<decltype(*to)>;
     for (int32_t c = 0; c < out.channels; ++c) {
       int64_t sum = 0;
@@ -292,10 +296,40 @@ void run_mean(const Op &, const Tensor *const *inputs, const Tensor &out,
   });
 }
 
+void run_group_norm(const Op &op, const Tensor *const *inputs,
+                    const Tensor &out, ThreadPool *threads) {
+  const GroupNorm &norm = op.as<GroupNorm>();
+  const Tensor &x = *inputs[0];
+  const int64_t step = x.channels, channels = step / norm.groups;
+  const int64_t end = static_cast<int64_t>(x.count());
+  threads->run(norm.groups, [&](int64_t group, int) {
+    with_codes(x, out, [&](const auto *from, auto *to) {
+      using To = std::remove_reference_t<decltype(*to)>;
+      int64_t sum = 0, squares = 0;
+      for (int64_t first = group * channels; first < end; first += step) {
+        for (int64_t i = first; i < first + channels; ++i) {
+          const int64_t code = from[i];
+          sum += code;
+          squares += code * code;
+        }
+      }
+      const int64_t count = channels * static_cast<int64_t>(x.plane());
+      const Normaliser normalise =
+          normaliser_of(count, sum, squares, norm.epsilon);
+      for (int64_t first = group * channels; first < end; first += step) {
+        for (int64_t i = first; i < first + channels; ++i) {
+          to[i] = static_cast<To>(std::clamp<int64_t>(
+              normalise(from[i]), op.grid.low, op.grid.high));
+        }
+      }
+    });
+  });
+}
+
 void run_lookup(const Op &op, const Tensor *const *inputs, const Tensor &out,
                 ThreadPool *) {
   const Lookup &lookup = op.as<Lookup>();
-  with_types(*inputs[0], out, [&](auto *from, auto *to) {
+  with_codes(*inputs[0], out, [&](const auto *from, auto *to) {
     using To = std::remove_reference_t<decltype(*to)>;
     for (size_t i = 0; i < out.count(); ++i) {
       const int32_t index = from[i] - lookup.first;
@@ -307,17 +341,9 @@ void run_lookup(const Op &op, const Tensor *const *inputs, const Tensor &out,
 void run_upsample(const Op &, const Tensor *const *inputs, const Tensor &out,
                   ThreadPool *) {
   const Tensor &x = *inputs[0];
-  const int64_t height = x.size.height, width = x.size.width;
-  with_types(x, out, [&](auto *from, auto *to) {
-    for (int64_t row = 0; row < out.size.height; ++row) {
-      const auto *line =
-          from + row * height / out.size.height * width * x.channels;
-      for (int64_t column = 0; column < out.size.width; ++column) {
-        const int64_t nearest = column * width / out.size.width;
-        copy_codes(line + nearest * x.channels, x.channels, to);
-        to += x.channels;
-      }
-    }
+  copy_pixels(x, 0, out, 0, x.channels, [&](int64_t row, int64_t column) {
+    return row * x.size.height / out.size.height * x.size.width +
+           column * x.size.width / out.size.width;
   });
 }
 
@@ -325,8 +351,11 @@ void run_concatenate(const Op &op, const Tensor *const *inputs,
                      const Tensor &out, ThreadPool *) {
   int32_t first = 0;
   for (size_t i = 0; i < op.inputs.size(); ++i) {
-    put(*inputs[i], first, out);
-    first += inputs[i]->channels;
+    const Tensor &x = *inputs[i];
+    copy_pixels(x, 0, out, first, x.channels, [&](int64_t row, int64_t column) {
+      return row * x.size.width + column;
+    });
+    first += x.channels;
   }
 }
 
@@ -334,16 +363,10 @@ void run_slice(const Op &op, const Tensor *const *inputs, const Tensor &out,
                ThreadPool *) {
   const Slice &by = op.as<Slice>();
   const Tensor &x = *inputs[0];
-  with_types(x, out, [&](auto *from, auto *to) {
-    for (int64_t row = 0; row < out.size.height; ++row) {
-      const int64_t y = by.offset.height + row * by.step.height;
-      for (int64_t column = 0; column < out.size.width; ++column) {
-        const int64_t z = by.offset.width + column * by.step.width;
-        const auto *codes = from + (y * x.size.width + z) * x.channels;
-        copy_codes(codes + by.first, out.channels, to);
-        to += out.channels;
-      }
-    }
+  copy_pixels(x, by.first, out, 0, out.channels,
+              [&](int64_t row, int64_t column) {
+    return (by.offset.height + row * by.step.height) * x.size.width +
+           by.offset.width + column * by.step.width;
   });
 }
 

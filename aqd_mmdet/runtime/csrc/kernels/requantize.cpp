@@ -1,4 +1,4 @@
-#include "kernels/requantize.h"
+#include "kernels/isa.h"
 
 #include <algorithm>
 #include <cstring>
@@ -32,9 +32,9 @@ int64_t threshold(int64_t m, int64_t b, int s, int64_t code) {
   return low;
 }
 
-void pack_thresholds(int lanes, const Op &op, PackedRequantize *packed) {
+void pack_thresholds(int64_t lanes, const Op &op, PackedRequantize *packed) {
   const Multipliers &table = op.as<Requantize>().multipliers;
-  const int stride = thresholds_stride(lanes);
+  const int64_t stride = thresholds_stride(lanes);
   packed->thresholds.assign(
       static_cast<size_t>(vectors_of(op.channels, lanes) * stride), INT32_MAX);
   packed->thresholds_fit_int16 = true;
@@ -44,7 +44,8 @@ void pack_thresholds(int lanes, const Op &op, PackedRequantize *packed) {
     to[0] = table.m[k] < 0 ? -1 : 0;
     to[lanes] = op.grid.low;
     int32_t *next = to + 2 * lanes;
-    for (int64_t code = int64_t{op.grid.low} + 1; code <= op.grid.high; ++code) {
+    for (int64_t code = int64_t{op.grid.low} + 1; code <= op.grid.high;
+         ++code) {
       const int64_t t = threshold(table.m[k], table.b[k], table.s[k], code);
       if (t == INT32_MIN) {
         ++to[lanes];  // all values reach it
@@ -59,27 +60,22 @@ void pack_thresholds(int lanes, const Op &op, PackedRequantize *packed) {
   }
 }
 
-// A logical shift equals an arithmetic one for a value raised by 2^63, but is
-// then too large by 2^(63 - s), which is subtracted.
 void pack_multipliers(const SimdShape &shape, const Op &op,
                       PackedRequantize *packed) {
   const Multipliers &table = op.as<Requantize>().multipliers;
-  const int lanes = shape.lanes, stride = multipliers_stride(lanes);
-  const uint64_t raised = shape.signed_shift ? 0 : uint64_t{1} << 63;
+  const int64_t lanes = shape.lanes;
+  const int64_t stride = multipliers_stride(shape.lanes);
   packed->multipliers.assign(
       static_cast<size_t>(vectors_of(op.channels, lanes) * stride), 0);
   for (int32_t c = 0; c < op.channels; ++c) {
     const size_t k = table.m.size() > 1 ? static_cast<size_t>(c) : 0;
-    const int lane = c % lanes;
-    const int place =
+    const int64_t lane = c % lanes;
+    const int64_t place =
         shape.even_first ? lane % 2 * lanes / 2 + lane / 2 : lane;
     int64_t *to = packed->multipliers.data() + c / lanes * stride;
-    const int32_t less = static_cast<int32_t>(raised >> table.s[k]);
     std::memcpy(reinterpret_cast<char *>(to) + 4 * lane, &table.m[k], 4);
-    std::memcpy(reinterpret_cast<char *>(to) + 4 * (lanes + lane), &less, 4);
-    to[lanes + place] =
-        static_cast<int64_t>(static_cast<uint64_t>(table.b[k]) + raised);
-    to[2 * lanes + place] = table.s[k];
+    to[lanes / 2 + place] = table.b[k];
+    to[lanes / 2 + lanes + place] = table.s[k];
   }
 }
 

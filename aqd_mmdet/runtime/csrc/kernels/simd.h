@@ -1,80 +1,193 @@
 // A Simd is a class with the vector operations of an instruction set. All
 // kernels are templates of it: conv_direct.h, conv_depthwise.h,
 // conv_winograd.h, epilogue.h, requantize.h. A file that includes these defines
-// AQD_TARGET first, the attribute of functions that use the instructions. The
-// class has:
+// AQD_TARGET first, the attribute of functions that use the instructions.
 //
-//   kShape        SimdShape, below
+// Vectors are the compiler's, which have operators; what it does not make good
+// code of is written by intrinsics. A Simd inherits SimdBase, and has:
+//
+//   kShape        SimdShape (isa.h)
 //   kMr           pixels of the largest microkernel: kMr * kShape.nr
 //                 accumulators stay in registers, with room for operands
-//   Lanes, Wide   a vector of int32, and of half as many int64
-//   load          Lanes of int32, or of codes of any type, widened
-//   store         Lanes to int32, or to codes of 8 or 16 bits that hold them
-//   load_wide     Wide of int64
-//   fill          Lanes that are all one number
-//   add, sub, min, max, bit_xor     lane by lane
-//   mac           adds products of two Lanes to a third one
-//   add_greater   adds 1 in each lane where the second operand exceeds the third
-//   multiply_add<h>  products of a half of the lanes (even_first), plus a Wide
-//   shift         Wide to the right, each by its own amount (signed_shift)
+//   load          Lanes of codes of 8 or 16 bits, widened
+//   store         Lanes to codes of 8 or 16 bits that hold them
+//   multiply<h>   products of 64 bits of a half of the lanes (even_first)
 //   combine       Lanes of the lower halves of two Wide
 //
-// and the multiply-accumulates (MAC) of convolutions, ByteMac and WordMac. One
-// adds to each accumulator the products of 4 bytes, or of 2 numbers of 16 bits:
-//
-//   Acc, Weights  registers of accumulators, and of weights
-//   kIsShort      whether accumulators have 16 bits, which are spilled in time
-//   broadcast     4 bytes of input, to meet weights in each lane
-//   begin, end    accumulators from int32 in memory, and to it
-//   load, add     weights from memory; the multiply-accumulate
-//
-// Some do more, which the constants below say; others inherit SimdDefaults.
+// and the multiply-accumulates (MAC) of convolutions, ByteMac and WordMac,
+// which inherit MacBase. One adds to each accumulator the products of 4 bytes,
+// or of 2 numbers of 16 bits.
 
 #pragma once
 
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
+#include <type_traits>
 
-#define AQD_INLINE __attribute__((always_inline)) inline
+#include "kernels/isa.h"
 
 namespace aqd {
 
-// What one vector load reads; a load of two cache lines takes twice as long.
-struct alignas(64) Line {
-  int8_t bytes[64];
+// A vector of numbers as the compiler has it.
+template <class T, int kBytes>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(kBytes)));
 };
 
-// What the packing of weights and multipliers depends on.
-struct SimdShape {
-  int lanes;  // int32 of a vector
-  int nr;     // vectors of output channels of a microkernel
-  // Whether a Wide has the even lanes, then the odd ones, or lower and upper.
-  bool even_first;
-  bool signed_shift;  // whether shift keeps the sign
-  int lowest_byte;    // of a ByteMac's input: 0 or -128
-  // By which MAC Winograd's products can be computed.
-  bool winograd_bytes, winograd_words;
-};
-
-inline int64_t vectors_of(int64_t channels, int64_t lanes) {
-  return (channels + lanes - 1) / lanes;
+template <class V>
+AQD_TARGET AQD_INLINE V clamp(V x, V low, V high) {
+  x = x < low ? low : x;
+  return x > high ? high : x;
 }
 
-struct SimdDefaults {
-  // Whether load and store take a number of lanes, for those of the last vector.
-  static constexpr bool kHasMasks = false;
-  // Whether stream writes past the caches.
-  static constexpr bool kStreams = false;
-  // Whether prefetch and prefetch_write pay.
-  static constexpr bool kPrefetches = false;
+// From memory, and to it. (Vectors need not be aligned there.)
+template <class V>
+AQD_TARGET AQD_INLINE V load_as(const void *from) {
+  V x;
+  std::memcpy(&x, from, sizeof x);
+  return x;
+}
+template <class V>
+AQD_TARGET AQD_INLINE void store_as(V x, void *to) {
+  std::memcpy(to, &x, sizeof x);
+}
+
+template <class Simd, int kLanes>
+struct SimdBase {
+  using Lanes = typename VectorOf<int32_t, 4 * kLanes>::type;
+  using Wide = typename VectorOf<int64_t, 4 * kLanes>::type;
   // Whether store_by_thresholds requantises to bytes by values of 16 bits.
   static constexpr bool kHasInt16Thresholds = false;
+
+  AQD_TARGET static Lanes fill(int32_t x) { return Lanes{} + x; }
+  AQD_TARGET static Lanes load(const int32_t *from) {
+    return load_as<Lanes>(from);
+  }
+  AQD_TARGET static void store(Lanes x, int32_t *to) { store_as(x, to); }
+
+  // Of the last vector of channels there may be some lanes alone.
+  template <class T>
+  AQD_TARGET static Lanes load(const T *from, int lanes) {
+    if (lanes == kLanes) return Simd::load(from);
+    Lanes x = {};
+    for (int i = 0; i < lanes; ++i) x[i] = from[i];
+    return x;
+  }
+  template <class T>
+  AQD_TARGET static void store(Lanes x, T *to, int lanes) {
+    if (lanes == kLanes) return Simd::store(x, to);
+    for (int i = 0; i < lanes; ++i) to[i] = static_cast<T>(x[i]);
+  }
+
+  // Past the caches.
+  AQD_TARGET static void stream(Lanes x, int32_t *to) { store(x, to); }
+  static void prefetch(const uint8_t *) {}
+  static void prefetch_write(const uint8_t *) {}
+
+  // To the right, each lane by an amount of its own.
+  AQD_TARGET static Wide shift(Wide x, Wide s) { return x >> s; }
+
   // Runs a convolution by an algorithm of its own; what only others are packed
   // for never comes here.
-  template <class... Arguments>
-  static void run_other(const Arguments &...) {
+  template <class Packed>
+  static void convolve(const FusedOp &, const Packed &, const Workers &) {
     std::abort();
   }
+
+ private:
+  SimdBase() = default;
+  friend Simd;
 };
+
+template <int kLanes>
+struct MacBase {
+  using Acc = typename VectorOf<int32_t, 4 * kLanes>::type;
+  using Operand = Acc;
+  // Whether accumulators have 16 bits. Such a MAC begins with zeros, and adds
+  // to what is in memory in time.
+  static constexpr bool kIsShort = false;
+
+  AQD_TARGET static Acc begin(const int32_t *from) {
+    return load_as<Acc>(from);
+  }
+  AQD_TARGET static void end(Acc acc, int32_t *to) { store_as(acc, to); }
+  // Weights, and 4 bytes of the input to meet them in each lane.
+  AQD_TARGET static Operand load(const int8_t *from) {
+    return load_as<Operand>(from);
+  }
+  AQD_TARGET static Operand broadcast(const uint8_t *codes) {
+    return Operand{} + load_as<int32_t>(codes);
+  }
+};
+
+// The inner loop of all GEMMs.
+//
+// Accumulators of MR pixels (or Winograd tiles) x NR vectors of output
+// channels, in registers.
+template <class Mac, int MR, int NR>
+class Accumulators {
+ public:
+  // From int32 in memory, by the steps from a vector and a pixel to the next.
+  AQD_TARGET AQD_INLINE void begin(const int32_t *from, int64_t vector_step,
+                                   int64_t pixel_step) {
+#pragma GCC unroll 8
+    for (int v = 0; v < NR; ++v) {
+#pragma GCC unroll 8
+      for (int p = 0; p < MR; ++p) {
+        acc_[v][p] = Mac::begin(from + v * vector_step + p * pixel_step);
+      }
+    }
+  }
+
+  AQD_TARGET AQD_INLINE void end(int32_t *to, int64_t vector_step,
+                                 int64_t pixel_step) const {
+#pragma GCC unroll 8
+    for (int v = 0; v < NR; ++v) {
+#pragma GCC unroll 8
+      for (int p = 0; p < MR; ++p) {
+        Mac::end(acc_[v][p], to + v * vector_step + p * pixel_step);
+      }
+    }
+  }
+
+  // So many steps of K: each loads NR vectors of weights and broadcasts four
+  // bytes of each pixel. Pixels are `pixel_bytes` apart. Moves both pointers
+  // on.
+  AQD_TARGET AQD_INLINE void add(int64_t k_steps, int64_t pixel_bytes,
+                                 const uint8_t *&codes,
+                                 const int8_t *&weights) {
+    constexpr int64_t kBytes = sizeof(typename Mac::Operand);
+    const int8_t *end = weights + k_steps * NR * kBytes;
+    for (; weights < end; codes += 4, weights += NR * kBytes) {
+      typename Mac::Operand w[NR];
+#pragma GCC unroll 8
+      for (int v = 0; v < NR; ++v) w[v] = Mac::load(weights + v * kBytes);
+#pragma GCC unroll 8
+      for (int p = 0; p < MR; ++p) {
+        const auto x = Mac::broadcast(codes + p * pixel_bytes);
+#pragma GCC unroll 8
+        for (int v = 0; v < NR; ++v) acc_[v][p] = Mac::add(acc_[v][p], x, w[v]);
+      }
+    }
+  }
+
+ private:
+  typename Mac::Acc acc_[NR][MR];
+};
+
+// The microkernel for so many pixels and vectors, `get` of the constants MR and
+// NR.
+template <int MR, int NR, class Get>
+auto microkernel_for(int64_t pixels, int64_t vectors, const Get &get) {
+  if constexpr (NR > 1) {
+    if (vectors < NR) return microkernel_for<MR, NR - 1>(pixels, vectors, get);
+  }
+  if constexpr (MR > 1) {
+    if (pixels < MR) return microkernel_for<MR - 1, NR>(pixels, vectors, get);
+  }
+  return get(std::integral_constant<int, MR>(),
+             std::integral_constant<int, NR>());
+}
 
 }  // namespace aqd

@@ -1,13 +1,15 @@
 // A microkernel of AMX, 32 pixels x 32 output channels: tiles 0 to 3 hold their
 // accumulators, 16 x 16 each; 4 and 5 the input of 16 pixels, 64 bytes of K
-// each; 6 and 7 the weights of 16 output channels for them. The epilogue is that
-// of AVX-512.
+// each; 6 and 7 the weights of 16 output channels for them. The epilogue is
+// that of AVX-512.
 
-#include "kernels/instruction_sets.h"
+#include "kernels/isa.h"
 
-#ifdef AQD_HAS_AVX512
+#ifdef AQD_HAS_X86
 
 #include <cpuid.h>
+
+#include <array>
 #ifdef __linux__
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -24,11 +26,11 @@
 namespace aqd {
 namespace {
 
-constexpr int kRows = 16;               // of a tile
+constexpr int64_t kRows = 16;  // of a tile
 constexpr int64_t kTileBytes = 64 * kRows;
-constexpr int kLanes = Avx512::kShape.lanes;
+constexpr int64_t kLanes = Avx512::kShape.lanes;
 
-struct TileConfig {
+struct alignas(64) TileConfig {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
   uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
@@ -36,16 +38,14 @@ struct TileConfig {
 
 // For each number of pixels. (Not on the stack: GCC knows of 8 of its bytes
 // alone that they are read.)
-struct TileConfigs {
-  alignas(64) TileConfig of[2 * kRows + 1];
-};
+using TileConfigs = std::array<TileConfig, 2 * kRows + 1>;
 
 constexpr TileConfigs make_configs() {
-  TileConfigs made;
-  for (int pixels = 1; pixels <= 2 * kRows; ++pixels) {
-    const int first = pixels < kRows ? pixels : kRows;
-    const int second = pixels > kRows ? pixels - kRows : 1;
-    uint8_t *rows = made.of[pixels].rows;
+  TileConfigs made = {};
+  for (int64_t pixels = 1; pixels <= 2 * kRows; ++pixels) {
+    const int64_t first = pixels < kRows ? pixels : kRows;
+    const int64_t second = pixels > kRows ? pixels - kRows : 1;
+    uint8_t *rows = made[static_cast<size_t>(pixels)].rows;
     rows[0] = rows[1] = rows[4] = static_cast<uint8_t>(first);
     rows[2] = rows[3] = rows[5] = static_cast<uint8_t>(second);
   }
@@ -54,38 +54,19 @@ constexpr TileConfigs make_configs() {
 
 constexpr TileConfigs kTileConfigs = make_configs();
 
-// What all microkernels of a convolution share.
-struct AmxConv {
-  KSegments segments;
-  int64_t k_tiles;         // of a segment: 64 codes each
-  const int64_t *offsets;  // of segments, in bytes
-  int64_t pixel_step;      // bytes from an output pixel's window to the next
-  const Epilogue<Avx512> &epilogue;
-};
-
-// The epilogue of one tile of accumulators, which are in values->acc.
-AQD_AVX512 void finish_tile(const AmxConv &conv, const int32_t *acc_init,
-                            const TileCoord &tile, AccTile<Avx512> *values) {
-  const __m512i init = _mm512_loadu_si512(acc_init);
-  for (int i = 0; i < tile.pixels * kLanes; i += kLanes) {
-    const __m512i acc = _mm512_load_si512(values->acc + i);
-    _mm512_store_si512(values->acc + i, _mm512_add_epi32(acc, init));
-  }
-  conv.epilogue.run(tile, values);
-}
-
 // Accumulators of 16 pixels or 32, and of one vector of channels or two.
 template <bool kTwoPixelTiles, bool kTwoVectors>
-AQD_AMX void microkernel(const AmxConv &conv, const int32_t *acc_init,
+AQD_AMX void microkernel(const DirectConv &conv, const int32_t *acc_init,
                          const uint8_t *codes, const int8_t *weights,
-                         TileCoord tile, AccTile<Avx512> *values) {
+                         const Epilogue<Avx512> &epilogue,
+                         const TileCoord &tile, AccTile<Avx512> *values) {
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-  for (int64_t segment = 0; segment < conv.segments.count; ++segment) {
-    const uint8_t *from = codes + conv.offsets[segment];
-    for (int64_t k = 0; k < conv.k_tiles; ++k, from += 64) {
+  for (const int64_t offset : conv.offsets) {
+    const uint8_t *from = codes + offset;
+    for (int64_t k = 0; k < conv.k_steps; k += kAmxSteps, from += 64) {
       _tile_loadd(4, from, conv.pixel_step);
       _tile_loadd(6, weights, 64);
       _tile_dpbusd(0, 4, 6);
@@ -101,54 +82,60 @@ AQD_AMX void microkernel(const AmxConv &conv, const int32_t *acc_init,
       weights += kTwoVectors ? 2 * kTileBytes : kTileBytes;
     }
   }
-  TileCoord second = tile;
-  second.column += kRows;
-  second.pixels -= kRows;
-  if (kTwoPixelTiles) tile.pixels = kRows;
+  // The epilogue of a tile of accumulators, of some pixels and a vector.
+  const auto finish = [&](int64_t column, int v) AQD_AMX {
+    const auto init = Avx512::load(acc_init + v * kLanes);
+    TileCoord each = tile;
+    each.column += column;
+    each.vector += v;
+    each.pixels -= static_cast<int>(column);
+    if (column == 0 && kTwoPixelTiles) each.pixels = static_cast<int>(kRows);
+    for (int64_t i = 0; i < each.pixels * kLanes; i += kLanes) {
+      Avx512::store(Avx512::load(values->acc + i) + init, values->acc + i);
+    }
+    epilogue.run(each, values);
+  };
   // Stored one by one: the number of a tile is part of the instruction.
   _tile_stored(0, values->acc, 64);
-  finish_tile(conv, acc_init, tile, values);
+  finish(0, 0);
   if (kTwoPixelTiles) {
     _tile_stored(2, values->acc, 64);
-    finish_tile(conv, acc_init, second, values);
+    finish(kRows, 0);
   }
   if (!kTwoVectors) return;
-  acc_init += kLanes;
-  ++tile.vector;
-  ++second.vector;
   _tile_stored(1, values->acc, 64);
-  finish_tile(conv, acc_init, tile, values);
+  finish(0, 1);
   if (kTwoPixelTiles) {
     _tile_stored(3, values->acc, 64);
-    finish_tile(conv, acc_init, second, values);
+    finish(kRows, 1);
   }
 }
 
 // Pixels from one column of each row to another, by one tile configuration.
-AQD_AMX void columns(const FusedOp &fused, const PackedAmx &packed,
-                     const AmxConv &conv, const uint8_t *windows,
-                     int64_t row_bytes, RowRange rows, int64_t first,
-                     int64_t end) {
+AQD_AMX void columns(const PackedAmx &packed, const DirectConv &conv,
+                     const AccRows<Avx512> &to, int64_t first, int64_t end) {
+  if (first == end) return;
   const int64_t pixels = std::min<int64_t>(2 * kRows, end - first);
   const bool two = pixels > kRows;
-  const int64_t vectors = vectors_of(fused.channels, kLanes);
-  const int64_t step = fused.conv().window.stride.height * row_bytes;
+  const int64_t vectors = vectors_of(to.channels, kLanes);
+  const int64_t each = conv.weight_bytes(kLanes, kAmxSteps);
   AccTile<Avx512> values;
-  _tile_loadconfig(&kTileConfigs.of[pixels]);
-  for (int64_t row = 0; row < rows.count; ++row) {
-    const int8_t *weights = packed.weights.data()->bytes;
+  _tile_loadconfig(&kTileConfigs[static_cast<size_t>(pixels)]);
+  for (int64_t row = 0; row < to.rows.count; ++row) {
     for (int64_t v = 0; v < vectors; v += kAmxNr) {
       const bool both = v + 1 < vectors;
       const auto run =
           two ? (both ? microkernel<true, true> : microkernel<true, false>)
               : (both ? microkernel<false, true> : microkernel<false, false>);
       for (int64_t c = first; c < end; c += 2 * kRows) {
-        const TileCoord tile = {rows.top + row, c, static_cast<int>(pixels), v};
-        conv.epilogue.prefetch(tile, both ? 2 : 1);
+        const TileCoord tile = {to.rows.top + row, c, static_cast<int>(pixels),
+                                v};
+        to.epilogue.prefetch(tile, both ? 2 : 1);
         run(conv, packed.acc_init.data() + v * kLanes,
-            windows + row * step + c * conv.pixel_step, weights, tile, &values);
+            to.windows + row * conv.row_step + c * conv.pixel_step,
+            packed.weights.data()->bytes + v * each, to.epilogue, tile,
+            &values);
       }
-      weights += (both ? 2 : 1) * conv.segments.count * conv.k_tiles * kTileBytes;
     }
   }
   _tile_release();
@@ -169,32 +156,18 @@ bool has_amx() {
 #endif
 }
 
-void convolve_amx(const FusedOp &fused, const PackedAmx &packed,
-                  uint8_t *scratch, int64_t step, ThreadPool *pool) {
+void Avx512::convolve(const FusedOp &fused, const PackedAmx &packed,
+                      const Workers &workers) {
   const InputView view(fused.root(), *fused.x, packed.input);
-  const KSegments segments(fused.conv(), fused.x->channels);
-  const std::vector<int64_t> offsets =
-      segments.offsets(fused.conv(), view.row_bytes, view.pixel_bytes);
-  const int64_t k_tiles =
-      (packed.input.k_steps(segments.codes) + kAmxSteps - 1) / kAmxSteps;
-  const int64_t pixel_step = fused.conv().window.stride.width * view.pixel_bytes;
-  convolve_strips<Avx512>(
-      fused, packed.input, view, scratch, step, pool,
-      [&](const FusedOp &each, const Epilogue<Avx512> &epilogue,
-          const uint8_t *windows, int64_t row_bytes, RowRange rows) {
-        const AmxConv conv = {segments, k_tiles, offsets.data(), pixel_step,
-                              epilogue};
-        // Whole pairs of tiles first, as the machine is set up for a number of
-        // pixels.
-        const int64_t width = each.size.width;
-        const int64_t whole = width / (2 * kRows) * (2 * kRows);
-        const auto make = [&](int64_t first, int64_t end) {
-          if (first == end) return;
-          columns(each, packed, conv, windows, row_bytes, rows, first, end);
-        };
-        make(0, whole);
-        make(whole, width);
-      });
+  const DirectConv conv(fused, packed.input, view);
+  convolve_strips<Avx512>(fused, packed.input, view, workers,
+                          [&](const AccRows<Avx512> &to) {
+    // Whole pairs of tiles first, as the machine is set up for a number of
+    // pixels.
+    const int64_t whole = to.width / (2 * kRows) * (2 * kRows);
+    columns(packed, conv, to, 0, whole);
+    columns(packed, conv, to, whole, to.width);
+  });
 }
 
 }  // namespace aqd

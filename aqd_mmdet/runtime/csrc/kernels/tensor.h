@@ -2,7 +2,13 @@
 
 #pragma once
 
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
 #include "graph/ops.h"
+
+#define AQD_INLINE __attribute__((always_inline)) inline
 
 namespace aqd {
 
@@ -25,41 +31,49 @@ struct Tensor {
 // Memory behind a tensor that kernels may read, and ignore.
 constexpr int64_t kSlack = 128;
 
-template <typename T>
-struct Tag {
-  using type = T;
+// What one vector load reads of packed weights; a load of two cache lines takes
+// twice as long.
+struct alignas(64) Line {
+  int8_t bytes[64];
 };
 
-// Calls a function with the tag of a tensor's type.
-template <typename F>
-void with_type(Type type, F f) {
-  switch (type) {
+inline std::vector<Line> lines_of(int64_t bytes) {
+  return std::vector<Line>((static_cast<size_t>(bytes) + sizeof(Line) - 1) /
+                           sizeof(Line));
+}
+
+inline int64_t vectors_of(int64_t channels, int64_t lanes) {
+  return (channels + lanes - 1) / lanes;
+}
+
+// Calls with a tensor's codes, as a pointer to their type. (Inlined, to use the
+// instructions of the caller.)
+template <class Take>
+AQD_INLINE void with_codes(const Tensor &x, const Take &take) {
+  switch (x.type) {
     case Type::kU8:
-      return f(Tag<uint8_t>());
+      return take(static_cast<uint8_t *>(x.data));
     case Type::kI8:
-      return f(Tag<int8_t>());
+      return take(static_cast<int8_t *>(x.data));
     case Type::kI16:
-      return f(Tag<int16_t>());
+      return take(static_cast<int16_t *>(x.data));
     case Type::kI32:
-      return f(Tag<int32_t>());
+      return take(static_cast<int32_t *>(x.data));
   }
 }
 
-// Calls a function with typed pointers to an input's and the output's codes.
-template <typename F>
-void with_types(const Tensor &x, const Tensor &out, F f) {
-  with_type(x.type, [&](auto from) {
-    with_type(out.type, [&](auto to) {
-      f(static_cast<const typename decltype(from)::type *>(x.data),
-        static_cast<typename decltype(to)::type *>(out.data));
-    });
+// Calls with the codes of an input and of the output.
+template <class Take>
+void with_codes(const Tensor &x, const Tensor &out, const Take &take) {
+  with_codes(x, [&](const auto *from) {
+    with_codes(out, [&](auto *to) { take(from, to); });
   });
 }
 
-// Copies codes of one pixel to another type.
-template <typename From, typename To>
-void copy_codes(const From *from, int32_t count, To *to) {
-  for (int32_t c = 0; c < count; ++c) to[c] = static_cast<To>(from[c]);
+// Copies some codes, each in the type of what it is stored in.
+template <class From, class To>
+void copy_codes(const From *from, int64_t count, To *to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = static_cast<To>(from[i]);
 }
 
 }  // namespace aqd

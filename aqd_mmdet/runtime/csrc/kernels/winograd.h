@@ -6,12 +6,11 @@
 #include <cstdint>
 #include <vector>
 
-#include "graph/program.h"
-#include "kernels/simd.h"
+#include "kernels/tensor.h"
 
 namespace aqd {
 
-struct ConvInput;
+struct SimdShape;
 
 constexpr int kTileColumns = 4;                  // n, of the output
 constexpr int kInputColumns = kTileColumns + 2;  // that these see
@@ -39,65 +38,52 @@ struct WinogradTile {
   constexpr uint32_t inverse() const {
     return rows == 2 ? 0xaaaaaaab : 0x38e38e39;
   }
-  bool operator==(const WinogradTile &other) const {
-    return rows == other.rows && is_bytes == other.is_bytes;
-  }
 };
 
-struct Range {
-  int64_t low, high;
-
-  bool operator==(const Range &other) const {
-    return low == other.low && high == other.high;
-  }
-};
-
-// How a layer is computed.
-struct WinogradLayer {
+// How a convolution is computed. Its transformed weights: block of NR vectors
+// of output channels, point, where accumulators start and then steps of K,
+// vector, lane, 4 bytes.
+struct PackedWinograd {
   WinogradTile tile;
   bool is_halved = false;  // weights 2v + 1 are transformed as v
-  Range codes = {0, 0};    // of the input, zero among them
-
-  // Added to the transformed inputs of a point, so that the least possible one is
-  // the MAC's lowest byte.
-  int zero_point_shift(int point, int lowest_byte) const;
-};
-
-// Transformed weights: block of NR vectors of output channels, point, where
-// accumulators start and then steps of K, vector, lane, 4 bytes.
-struct PackedWinograd {
-  WinogradLayer layer;
+  Grid codes;              // of the input, zero among them
   std::vector<Line> weights;
+
+  // Added to the transformed inputs of a point, so that the least possible one
+  // is the MAC's lowest byte.
+  int zero_point_shift(int point, int lowest_byte) const;
 };
 
 // Whether a convolution has a window of 3 x 3 without strides, reads bytes, and
 // has not too many weights.
-bool has_winograd_window(const Op &op, const ConvInput &input);
+bool has_winograd_window(const Op &op, const Grid &codes);
 
 // The codes of an input and the zeros of its padding.
-Range with_zero(const Grid &codes);
+Grid with_zero(const Grid &codes);
 
-// The fastest tile that is exact, for which nothing overflows; none if there is
-// no such tile.
-WinogradLayer exact_layer(const SimdShape &shape, Range codes,
-                          const Weights &weights);
-
-PackedWinograd pack_winograd(const SimdShape &shape, const WinogradLayer &layer,
+// Packs for the fastest tile that is exact, for which nothing overflows; there
+// is no tile if none is.
+PackedWinograd pack_winograd(const SimdShape &shape, const Grid &codes,
                              const Weights &weights);
 
 // What a thread works with.
 struct WinogradScratch {
-  uint8_t *inputs;        // transformed: point, tile, channel
-  int32_t *acc;           // point, tile, vector, lane
-  int32_t *window_sums;   // of an output's codes: tile, row, column
-  uint8_t *zeros;         // a pixel of the padding
+  uint8_t *inputs;  // transformed: point, tile, channel
+  int64_t input_bytes, acc_bytes, sum_bytes, zero_bytes;
 
   WinogradScratch(const SimdShape &shape, const WinogradTile &tile,
                   int64_t channels, uint8_t *memory);
+  int64_t bytes() const {
+    return input_bytes + acc_bytes + sum_bytes + zero_bytes;
+  }
+  int32_t *acc() const {  // point, tile, vector, lane
+    return reinterpret_cast<int32_t *>(inputs + input_bytes);
+  }
+  // Of the codes in an output's window: tile, row, column.
+  int32_t *window_sums() const { return acc() + acc_bytes / 4; }
+  // A pixel of the padding.
+  uint8_t *zeros() const { return inputs + bytes() - zero_bytes; }
 };
-
-int64_t winograd_scratch(const SimdShape &shape, const WinogradTile &tile,
-                         int64_t channels);
 
 // Tiles and blocks of output channels that one thread computes at a time.
 struct WinogradShare {

@@ -1,20 +1,13 @@
-// The transforms of Winograd's convolution (winograd.cpp has their matrices), of
-// vectors of numbers. A file that includes this defines AQD_TARGET (simd.h).
+// The transforms of Winograd's convolution (winograd.cpp has their matrices),
+// of vectors of numbers. A file that includes this defines AQD_TARGET (simd.h).
 
 #pragma once
 
 namespace aqd {
 
-// A vector of numbers as the compiler has it, and as memory of any alignment.
-template <class T, int kBytes>
-struct VectorOf {
-  typedef T type __attribute__((vector_size(kBytes)));
-  typedef type memory __attribute__((aligned(1), may_alias));
-};
-
 // B^T d of a row or column of codes, `next` apart; all wraps around.
 template <int kOutputs, class T>
-AQD_TARGET inline void transform_input(const T *d, int next, T *to) {
+AQD_TARGET inline void transform_input(const T *d, int64_t next, T *to) {
   const T d0 = d[0], d1 = d[next], d2 = d[2 * next], d3 = d[3 * next];
   if constexpr (kOutputs == 2) {
     to[0] = d2 - d0;
@@ -46,7 +39,7 @@ AQD_TARGET inline void transform_input(const T *d, int next, T *to) {
 
 // A^T m: a row or column of outputs, times 2, 6 or 24, of values at points.
 template <int kOutputs, class T>
-AQD_TARGET inline void transform_output(const T *m, int next, T *to) {
+AQD_TARGET inline void transform_output(const T *m, int64_t next, T *to) {
   const T m0 = m[0], m1 = m[next], m2 = m[2 * next], m3 = m[3 * next];
   if constexpr (kOutputs == 2) {
     to[0] = m1 + m2 - (m0 << 1);

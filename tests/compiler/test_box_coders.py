@@ -1,0 +1,75 @@
+"""Anchors, points and coders of mmdet as integers."""
+
+from types import SimpleNamespace
+
+import pytest
+from mmdet.models.task_modules.prior_generators import (
+    AnchorGenerator,
+    MlvlPointGenerator,
+)
+
+from aqd_mmdet.compiler.box_coders import (
+    CODERS,
+    anchors,
+    check_deltas,
+    points,
+    to_q16,
+)
+from aqd_mmdet.errors import UserError
+from aqd_mmdet.program.fixed_point import FixedPoint
+
+
+def test_anchors_are_centres_and_sizes():
+    generator = AnchorGenerator(
+        strides=[(8, 16)], ratios=[1.0], scales=[2.0], base_sizes=[8],
+        centers=[(4.0, 6.0)],
+    )  # fmt: skip
+    level = anchors(generator, 0)
+    # mmdet gives strides as across and down.
+    assert level.stride == (16, 8)
+    assert (level.base / 2**12).tolist() == [[4.0, 6.0, 16.0, 16.0]]
+
+
+def test_points_lie_at_a_share_of_their_stride():
+    levels = points(MlvlPointGenerator([(8, 16), (32, 32)], offset=0.5))
+    assert [level.stride for level in levels] == [(16, 8), (32, 32)]
+    assert [level.offset for level in levels] == [
+        (8 * 2**12, 4 * 2**12),
+        (16 * 2**12, 16 * 2**12),
+    ]
+
+
+def test_q16_of_a_scale():
+    multipliers = to_q16(2.0**-10, FixedPoint())
+    value = 3 * int(multipliers.m[0]) + int(multipliers.b[0])
+    assert value >> int(multipliers.s[0]) == 3 * 2**6
+
+
+@pytest.mark.parametrize(
+    'flags, passes',
+    [((False, True), True), ((True, True), False), ((False, False), False)],
+)
+def test_deltas_that_a_program_has(flags, passes):
+    coder = SimpleNamespace(add_ctr_clamp=flags[0], clip_border=flags[1])
+    if passes:
+        check_deltas(coder)
+    else:
+        with pytest.raises(UserError, match='^bbox_coder: .*add_ctr_clamp'):
+            check_deltas(coder)
+
+
+@pytest.mark.parametrize(
+    'name, clip_border, priors, message',
+    [
+        ('DistancePointBBoxCoder', False, 1, 'has clip_border$'),
+        ('TBLRBBoxCoder', False, 1, 'one anchor a place'),
+        ('TBLRBBoxCoder', True, 2, 'one anchor a place'),
+    ],
+)
+def test_coders_that_are_refused(name, clip_border, priors, message):
+    head = SimpleNamespace(
+        bbox_coder=SimpleNamespace(clip_border=clip_border),
+        prior_generator=SimpleNamespace(num_base_priors=[priors]),
+    )
+    with pytest.raises(UserError, match=f'^bbox_coder: .*{message}'):
+        CODERS[name](head, None, FixedPoint())
