@@ -10,7 +10,7 @@ namespace {
 
 constexpr char kMagic[] = "\x89"
                           "AQD\r\n\x1a\n";
-constexpr uint32_t kVersion = 3;
+constexpr uint32_t kVersion = 4;
 constexpr size_t kHeader = 16;
 constexpr size_t kSection = 16;
 constexpr size_t kSections = 2;
@@ -82,9 +82,10 @@ bool read_sections(const Section &file, Reader *reader,
   }
   const uint32_t version = u32_at(file.content + 8);
   const uint32_t count = u32_at(file.content + 12);
-  if (!reader->expect(version == kVersion,
+  reader->set_version(version);
+  if (!reader->expect(version == kVersion || version == 3,
                       text(version) + ": compile the detector again",
-                      "version %, which this engine reads", kVersion) ||
+                      "version 3 or %, which this engine reads", kVersion) ||
       !reader->expect(count == kSections, count, "% sections", kSections)) {
     return false;
   }

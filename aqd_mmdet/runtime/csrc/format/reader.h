@@ -46,6 +46,9 @@ class Reader {
   bool open(std::string_view json, const uint8_t *data, size_t length);
   Value root();
 
+  // Of the file's format.
+  void set_version(uint32_t version) { version_ = version; }
+  uint32_t version() const { return version_; }
   // Says where the first mistake is told from now on, and what is read.
   void set_message(std::string *message) { message_ = message; }
   void at(std::string where) { where_ = std::move(where); }
@@ -72,6 +75,7 @@ class Reader {
             const std::string &found);
 
   std::string *message_;
+  uint32_t version_ = 0;
   std::string where_;
   Json json_;
   const uint8_t *data_ = nullptr;

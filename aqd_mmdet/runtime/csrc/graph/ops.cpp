@@ -96,6 +96,23 @@ void read_weights_of(const OpSource &from, const Op &op, Convolution *conv) {
                 "weights of %", shape);
 }
 
+// Numbers of each channel, or one for all. Files of version 3 have zeros there.
+std::vector<int32_t> read_of_channels(const OpSource &from, const char *key,
+                                      int32_t channels, const Limits &limits) {
+  const size_t count = static_cast<size_t>(channels);
+  if (from.reader.version() == 3) return std::vector<int32_t>(count, 0);
+  const Value list = from.value[key];
+  const std::vector<Value> items = list.items();
+  if (!list.expect(items.size() == 1 || items.size() == count, items.size(),
+                   "a number for each of % channels, or one", channels)) {
+    return {};
+  }
+  std::vector<int32_t> numbers;
+  for (const Value &each : items) numbers.push_back(each.int32(limits));
+  if (numbers.size() < count) numbers.resize(count, numbers[0]);
+  return numbers;
+}
+
 Params read_convolution(const OpSource &from, const Op &op) {
   Reader &reader = from.reader;
   const Grid &x = from.x().grid;
@@ -105,11 +122,18 @@ Params read_convolution(const OpSource &from, const Op &op) {
   read_weights_of(from, op, &conv);
   reader.expect(op.grid.low == -kInt32 && op.grid.high == kInt32, op.grid,
                 "the range %..%", -kInt32, kInt32);
-  reader.expect(x.holds(0, 0), x, "an input whose range holds 0");
+  conv.zeros = read_of_channels(from, "zero", from.x().channels,
+                                {x.low, x.high});
+  reader.expect(reader.version() > 3 || x.holds(0, 0), x,
+                "an input whose range holds 0");
   // So that a product with a weight fits 24 bits.
   expect_small(from, from.x(), 1 << 15);
   if (!reader.ok()) return {};
-  conv.input_magnitude = x.magnitude();
+  int32_t largest_zero = 0;
+  for (const int32_t zero : conv.zeros) {
+    largest_zero = std::max(largest_zero, std::abs(zero));
+  }
+  conv.input_magnitude = x.magnitude() + largest_zero;
   const std::vector<int64_t> &sums = conv.weights->sums;
   const int64_t largest =
       *std::max_element(sums.begin(), sums.end()) * conv.input_magnitude;
@@ -219,13 +243,28 @@ Params read_lookup(const OpSource &from, const Op &op) {
   const Grid &x = from.x().grid;
   Lookup lookup;
   expect_channels_of_inputs(from, op);
-  lookup.table = from.value["table"].array("int32", 1).copy<int32_t>();
-  lookup.first = from.value["first"].int32({x.low, x.low});
+  const Value table = from.value["table"];
+  if (table["dtype"].string() == "int16") {
+    const auto shorts = table.array("int16", 1).copy<int16_t>();
+    lookup.table.assign(shorts.begin(), shorts.end());
+  } else {
+    lookup.table = table.array("int32", 1).copy<int32_t>();
+  }
+  from.value["first"].int32({x.low, x.low});
+  lookup.starts =
+      read_of_channels(from, "rows", op.channels, {0, kOpChannels.most - 1});
+  if (!from.reader.ok()) return {};
+  const int64_t codes = int64_t{x.high} - x.low + 1;
+  const int64_t rows =
+      *std::max_element(lookup.starts.begin(), lookup.starts.end()) + 1;
   const int64_t count = static_cast<int64_t>(lookup.table.size());
-  if (!from.reader.expect(count == int64_t{x.high} - x.low + 1,
+  if (!from.reader.expect(count == rows * codes && count <= kInt32,
                           text(count) + " values",
-                          "a value for each of the codes %", x)) {
+                          "% x a value for each of the codes %", rows, x)) {
     return {};
+  }
+  for (int32_t &row : lookup.starts) {
+    row = static_cast<int32_t>(row * codes - x.low);
   }
   const auto [least, most] =
       std::minmax_element(lookup.table.begin(), lookup.table.end());

@@ -95,7 +95,8 @@ struct Convolution {
   Window window;
   int groups = 1;
   Weights *weights = nullptr;
-  int64_t input_magnitude = 0;  // largest one of the codes that it reads
+  std::vector<int32_t> zeros;  // zero points of the input's channels
+  int64_t input_magnitude = 0;  // largest one of codes minus zero points
 
   // Largest magnitude of an accumulator of a channel.
   int64_t bound(size_t channel) const {
@@ -121,10 +122,10 @@ struct GroupNorm {
   int64_t epsilon = 1;  // of the variance, in 2^-16 of a code squared
 };
 
-// A table with a value for each code of its input.
+// Tables with a value for each code of its input.
 struct Lookup {
-  int32_t first = 0;  // the code of the first value
   std::vector<int32_t> table;
+  std::vector<int32_t> starts;  // of each channel, the place of the code 0
 };
 
 struct Upsample {};

@@ -15,8 +15,9 @@ namespace aqd {
 template <class Simd, class T>
 AQD_TARGET inline void depthwise_pixel(const Window &window, int64_t channels,
                                        const T *codes, int64_t row_codes,
-                                       const int8_t *weights, int32_t *to) {
-  typename Simd::Lanes acc = {};
+                                       const int8_t *weights,
+                                       const int32_t *acc_init, int32_t *to) {
+  typename Simd::Lanes acc = Simd::load(acc_init);
   for (int64_t v = 0; v < window.kernel.height; ++v) {
     const T *from = codes + v * window.dilation.height * row_codes;
     for (int u = 0; u < window.kernel.width; ++u) {
@@ -31,8 +32,9 @@ AQD_TARGET inline void depthwise_pixel(const Window &window, int64_t channels,
 template <class Simd, class T>
 AQD_TARGET void depthwise_rows(const FusedOp &fused,
                                const Epilogue<Simd> &epilogue,
-                               const int8_t *weights, const T *codes,
+                               const PackedDepthwise &packed, const T *codes,
                                int64_t row_codes, RowRange rows) {
+  const int8_t *weights = packed.weights.data()->bytes;
   constexpr int64_t kLanes = Simd::kShape.lanes;
   const Window &window = fused.conv().window;
   const int64_t channels = fused.channels;
@@ -47,6 +49,7 @@ AQD_TARGET void depthwise_rows(const FusedOp &fused,
         depthwise_pixel<Simd>(window, channels,
                               windows + (tile.column + p) * step + channel,
                               row_codes, weights + channel,
+                              packed.acc_init.data() + channel,
                               values.acc + p * kLanes);
       }
     });
@@ -62,8 +65,8 @@ void convolve(const FusedOp &fused, const PackedDepthwise &packed,
   for_each_strip(
       fused, packed.input, view, workers, [&](const RowStrip &strip) {
         const auto run = [&](auto *codes) {
-          depthwise_rows<Simd>(fused, epilogue, packed.weights.data()->bytes,
-                               codes, row_codes, strip.rows);
+          depthwise_rows<Simd>(fused, epilogue, packed, codes, row_codes,
+                               strip.rows);
         };
         if (packed.input.widen) {
           run(reinterpret_cast<const int16_t *>(strip.windows));

@@ -19,7 +19,9 @@ struct InputFormat {
   int zero_point_shift = 0;  // added to each code, so that bytes suit a ByteMac
   // Steps of K whose products accumulators of 16 bits hold; 0 for 32 bits.
   int64_t k_per_spill = 0;
-  std::vector<int32_t> means;  // of an image's bytes, the zeros of its channels
+  // Zero points of channels; of an image's bytes, its means with them. None if
+  // all are 0.
+  std::vector<int32_t> zero_points;
 
   int code_bytes() const { return widen ? 2 : 1; }
   // Steps of K, of one MAC instruction each, for so many codes.
@@ -50,6 +52,7 @@ struct PackedAmx : PackedDirect {};
 struct PackedDepthwise {
   InputFormat input;
   std::vector<Line> weights;  // and a line behind them, which may be read
+  std::vector<int32_t> acc_init;  // as of PackedDirect
 };
 
 struct PackedConv {

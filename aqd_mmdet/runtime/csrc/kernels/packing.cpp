@@ -20,6 +20,17 @@ struct Task {
   const Convolution &conv() const { return node.conv(); }
   const Weights &weights() const { return *conv().weights; }
   bool is_dilated() const { return conv().window.dilation.width != 1; }
+  // Of channels of codes; none if all are 0.
+  std::vector<int32_t> zero_points() const {
+    std::vector<int32_t> zeros = conv().zeros;
+    if (x.is<ImageOp>()) {
+      const std::vector<int32_t> &means = x.as<ImageOp>().means;
+      for (size_t c = 0; c < zeros.size(); ++c) zeros[c] += means[c];
+    }
+    const bool are_none = std::count(zeros.begin(), zeros.end(), 0) ==
+                          static_cast<std::ptrdiff_t>(zeros.size());
+    return are_none ? std::vector<int32_t>() : zeros;
+  }
   // Of an image its bytes are read.
   Grid codes() const { return x.is<ImageOp>() ? Grid{0, UINT8_MAX} : x.grid; }
 
@@ -53,10 +64,12 @@ std::vector<int32_t> acc_init(const Task &task, const InputFormat &format) {
   // Modulo 2^32, as accumulators are, which fit in the end.
   std::vector<uint32_t> init(
       static_cast<size_t>(vectors_of(task.op().channels, lanes) * lanes), 0);
+  const bool is_depthwise = task.conv().groups != 1;
   for (size_t i = 0; i < codes.size(); i += outs) {
-    const uint32_t zero = static_cast<uint32_t>(zeros[i / outs % zeros.size()]);
-    for (size_t o = 0; o < outs && zero != 0; ++o) {
-      init[o] -= static_cast<uint32_t>(int32_t{codes[i + o]}) * zero;
+    for (size_t o = 0; o < outs; ++o) {
+      const size_t channel = is_depthwise ? o : i / outs % zeros.size();
+      init[o] -= static_cast<uint32_t>(int32_t{codes[i + o]}) *
+                 static_cast<uint32_t>(zeros[channel]);
     }
   }
   return {init.begin(), init.end()};
@@ -131,6 +144,7 @@ const PackedConv *pack_depthwise(const Task &task) {
   }
   InputFormat format;
   format.widen = task.codes().type() == Type::kI16;
+  format.zero_points = task.zero_points();
   const PackedConv *packed = task.find<PackedDepthwise>(
       [&](const PackedDepthwise &each) { return each.input == format; });
   if (packed != nullptr) return packed;
@@ -138,7 +152,8 @@ const PackedConv *pack_depthwise(const Task &task) {
   std::vector<Line> lines =
       lines_of(static_cast<int64_t>(codes.size() + sizeof(Line)));
   std::memcpy(lines.data()->bytes, codes.data(), codes.size());
-  return task.add(PackedDepthwise{format, std::move(lines)});
+  return task.add(
+      PackedDepthwise{format, std::move(lines), acc_init(task, format)});
 }
 
 const PackedConv *pack_winograd(const Task &task) {
@@ -170,14 +185,14 @@ const PackedConv *pack_conv(const Task &task) {
   if (task.conv().groups != 1) {
     return is_plain ? pack_depthwise(task) : nullptr;
   }
-  if (is_plain && !task.isa.has_amx) {
+  if (is_plain && !task.isa.has_amx && task.zero_points().empty()) {
     const PackedConv *packed = pack_winograd(task);
     if (packed == nullptr && task.isa.has_lut) packed = pack_lut(task);
     if (packed != nullptr) return packed;
   }
   const auto format_of = type == Type::kI16 ? as_words : task.isa.byte_format;
   InputFormat format = format_of(task.weights(), task.codes());
-  if (is_image) format.means = task.x.as<ImageOp>().means;
+  format.zero_points = task.zero_points();
   if (task.isa.has_amx && !format.widen) {
     return pack_direct<PackedAmx>(task, format, kAmxNr, kAmxSteps);
   }
@@ -217,13 +232,13 @@ void drop_image(Program *program) {
 
 std::vector<int> InputFormat::zeros(int64_t channels) const {
   std::vector<int> zeros(static_cast<size_t>(channels), zero_point_shift);
-  for (size_t c = 0; c < means.size(); ++c) zeros[c] += means[c];
+  for (size_t c = 0; c < zero_points.size(); ++c) zeros[c] += zero_points[c];
   return zeros;
 }
 
 bool InputFormat::operator==(const InputFormat &other) const {
   return widen == other.widen && zero_point_shift == other.zero_point_shift &&
-         k_per_spill == other.k_per_spill && means == other.means;
+         k_per_spill == other.k_per_spill && zero_points == other.zero_points;
 }
 
 InputFormat unsigned_bytes(const Weights &, const Grid &codes) {

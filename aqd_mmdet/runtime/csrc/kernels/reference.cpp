@@ -29,12 +29,15 @@ void each_tap(const Window &window, Size input, int64_t row, int64_t column,
 // Adds what one tap contributes to all sums of a pixel; weights of the tap
 // are in x out.
 template <typename T>
-void add_tap(int32_t groups, int32_t ins, int32_t outs, const T *codes,
+void add_tap(const Convolution &conv, int32_t ins, int32_t outs, const T *codes,
              const int8_t *weights, int32_t *sums) {
+  const int64_t groups = conv.groups;
   const int64_t ins_each = ins / groups, outs_each = outs / groups;
+  const int32_t *zeros = conv.zeros.data();
   for (int64_t group = 0; group < groups; ++group) {
     for (int64_t i = 0; i < ins_each; ++i) {
-      const int code{codes[group * ins_each + i]};
+      const int64_t channel = group * ins_each + i;
+      const int code = codes[channel] - zeros[channel];
       const int8_t *w = weights + i * outs + group * outs_each;
       int32_t *sum = sums + group * outs_each;
       for (int64_t o = 0; o < outs_each; ++o) sum[o] += code * w[o];
@@ -52,7 +55,7 @@ void convolve_pixel(const FusedOp &fused, int64_t row, int64_t column,
   with_codes(x, [&](const auto *codes) {
     each_tap(conv.window, x.size, row, column,
              [&](int64_t tap, int64_t y, int64_t z) {
-      add_tap(conv.groups, x.channels, fused.channels,
+      add_tap(conv, x.channels, fused.channels,
               codes + (y * x.size.width + z) * x.channels, weights + tap * step,
               sums);
     });
@@ -331,9 +334,12 @@ void run_lookup(const Op &op, const Tensor *const *inputs, const Tensor &out,
   const Lookup &lookup = op.as<Lookup>();
   with_codes(*inputs[0], out, [&](const auto *from, auto *to) {
     using To = std::remove_reference_t<decltype(*to)>;
-    for (size_t i = 0; i < out.count(); ++i) {
-      const int32_t index = from[i] - lookup.first;
-      to[i] = static_cast<To>(lookup.table[static_cast<size_t>(index)]);
+    const size_t channels = lookup.starts.size();
+    for (size_t i = 0; i < out.count(); i += channels) {
+      for (size_t c = 0; c < channels; ++c) {
+        const int32_t place = from[i + c] + lookup.starts[c];
+        to[i + c] = static_cast<To>(lookup.table[static_cast<size_t>(place)]);
+      }
     }
   });
 }
