@@ -13,9 +13,10 @@ from ..progress import progress
 from .calibration import RangeReport, calibrate
 from .correction import correct
 from .distillation import distill
+from .reconstruction import reconstruct
 
 # What is done, each after those before it.
-EFFORTS = ('calibrate', 'correct', 'distill')
+EFFORTS = ('calibrate', 'correct', 'reconstruct', 'distill')
 # Of distillation, unless told otherwise: for a small detector they take
 # minutes on two cores.
 STEPS = 200
@@ -69,13 +70,19 @@ def quantize(
         progress(pictures, desc='calibrating', unit='picture'),
         len(pictures),
     )
-    if effort != 'calibrate':
+    level = EFFORTS.index(effort)
+    if level >= EFFORTS.index('reconstruct'):
+        say('rounding weights together')
+        bar = progress(pictures, desc='reconstructing', unit='picture')
+        reconstruct(student, bar)
+    if level >= EFFORTS.index('correct'):
         say('correcting biases')
-        correct(student, progress(pictures, desc='correcting', unit='picture'))
-    if effort == 'distill':
+        bar = progress(pictures, desc='correcting', unit='picture')
+        correct(student, detector, bar)
+    if level >= EFFORTS.index('distill'):
         say(f'distilling by {steps} steps')
         losses = distill(student, detector, pictures, steps)
-        with progress(losses, steps, desc='distilling') as bar:
-            for loss in bar:
-                bar.set_postfix(loss=f'{loss:.4f}')
+        with progress(losses, steps, desc='distilling') as steps_bar:
+            for loss in steps_bar:
+                steps_bar.set_postfix(loss=f'{loss:.4f}')
     return Quantized(student, ranges)
