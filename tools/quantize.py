@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument(
         '--effort',
         choices=EFFORTS,
-        default=EFFORTS[-1],
+        default='reconstruct',
         help='how much is done for accuracy, and how long it takes',
     )
     parser.add_argument(

@@ -66,7 +66,7 @@ class QuantActivation(Quantizer):
 
     def __init__(self, function: Any, bits: int = 8) -> None:
         super().__init__(build_grid('signed', check_bits(bits)))
-        self.function = _function_of(function)
+        self.function: nn.Module = _function_of(function)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the function of the rounded ``x``, in its shape."""
@@ -96,7 +96,7 @@ class FixedPointActivation(Quantizer):
         half = 2 ** (bits - 1)
         super().__init__(Grid(bits, -half, half - 1))
         self.clip.requires_grad_(False)
-        self.function = _function_of(function)
+        self.function: nn.Module = _function_of(function)
 
     @torch.no_grad()
     def start(self, clip: Tensor, zero: Tensor | None = None) -> None:

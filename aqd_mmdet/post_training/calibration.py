@@ -331,10 +331,12 @@ def fixed_point_range(
 def is_balanced(layer: QuantizedLayer) -> bool:
     """Say whether the channels of a layer's input have steps of their own
     that its weights make up for."""
+    quantizer = layer.input_quantizer
     return (
         isinstance(layer, QuantConv2d)
         and layer.groups == 1
-        and layer.input_quantizer.clip.numel() > 1
+        and isinstance(quantizer, Quantizer)
+        and quantizer.clip.numel() > 1
     )
 
 

@@ -39,7 +39,7 @@ def quantize(
     detector: nn.Module,
     recipe: Sequence[dict[str, Any]],
     pictures: Sequence[Tensor],
-    effort: str = EFFORTS[-1],
+    effort: str = 'reconstruct',
     steps: int = STEPS,
     say: Callable[[str], None] = print,
 ) -> Quantized:

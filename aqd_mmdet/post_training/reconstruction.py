@@ -1,7 +1,7 @@
 """Weights that are rounded together, for the outputs that they make.
 
 The error of one rounded weight is made up for by the weights that are rounded
-after it, as the inputs' covariance tells (Frantar et al., "OPTQ", section 3.2).
+after it, as the inputs' covariance tells (Frantar et al., "OPTQ", section 3).
 """
 
 from collections.abc import Iterable
@@ -57,8 +57,10 @@ class _Covariance:
         layer = self.layer
         if not isinstance(layer, QuantConv2d):
             return x.reshape(1, -1, x.shape[-1])
+        padding = layer.padding
+        assert not isinstance(padding, str)  # which programs refuse
         windows = F.unfold(
-            x, layer.kernel_size, layer.dilation, layer.padding, layer.stride
+            x, layer.kernel_size, layer.dilation, padding, layer.stride
         )
         groups = windows.unflatten(1, (self.groups, -1))  # (N, G, width, L)
         return groups.permute(1, 0, 3, 2).flatten(1, 2)

@@ -37,6 +37,7 @@ ORDER = [
     'models',
     'visualization',
     'datasets',
+    'post_training',
     'engine',
     'benchmark',
 ]
