@@ -7,7 +7,7 @@ from mmcv.cnn.bricks import HSigmoid, HSwish, Swish
 from torch import Tensor, nn
 
 from ..quantizers.grid import build_grid, check_bits
-from ..quantizers.quantizer import Quantizer
+from ..quantizers.quantizer import TensorQuantizer
 from ..registry import MODELS
 from .kinds import Replacement
 
@@ -39,7 +39,7 @@ class ActivationOptions:
 
 
 @MODELS.register_module()
-class QuantActivation(Quantizer):
+class QuantActivation(TensorQuantizer):
     """Rounds its input to a signed grid, then applies a function.
 
     What it can give is then one value for each code, so that an integer

@@ -16,6 +16,7 @@ from ..quantizers.grid import MAX_BITS, build_grid, check_bits, weight_grid
 from ..quantizers.quantizer import (
     ImageQuantizer,
     Quantizer,
+    TensorQuantizer,
     WeightQuantizer,
 )
 from ..registry import MODELS
@@ -99,7 +100,7 @@ class QuantizedLayer(nn.Module):
             self.input_quantizer = ImageQuantizer()
         else:
             bits = check_bits(act_bits, 'act_bits')
-            self.input_quantizer = Quantizer(build_grid(act_grid, bits))
+            self.input_quantizer = TensorQuantizer(build_grid(act_grid, bits))
 
     def normalized_weight(self) -> Tensor:
         """Return the weights as the quantiser reads them.

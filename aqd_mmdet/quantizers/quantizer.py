@@ -89,7 +89,7 @@ class RoundingModule(nn.Module):
 
 
 class Quantizer(RoundingModule):
-    """Rounds a tensor to a grid with a learned clip value (AQD, section 3.1).
+    """A grid with a learned clip value (AQD, section 3.1).
 
     The state dict says which grid the clip value was learned for. One of
     another grid is not taken over: the quantiser is then not started, and has
@@ -129,22 +129,6 @@ class Quantizer(RoundingModule):
         # What `started` was when it was last looked at: on a GPU each look
         # waits for all that was launched before.
         self._is_started = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``x`` rounded to the grid's values, same shape and type.
-
-        Raises:
-            UserError: If it has no clip value yet.
-        """
-        return self.rounded(x, Rounding(self, self.clip, self.grid))
-
-    def output_shape(self, x: Sequence[int]) -> Sequence[int]:
-        """Return the shape of the output for that of the input."""
-        return x
-
-    def codes(self, x: Tensor) -> Tensor:
-        """Return the int32 codes that :meth:`forward` rounds ``x`` to."""
-        return Rounding(self, self.clip, self.grid).codes(x)
 
     @property
     def step(self) -> Tensor:
@@ -199,7 +183,27 @@ class Quantizer(RoundingModule):
         return f'bits={grid.bits}, codes={grid.lo}..{grid.hi}'
 
 
-class WeightQuantizer(Quantizer):
+class TensorQuantizer(Quantizer):
+    """Rounds one tensor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` rounded to the grid's values, same shape and type.
+
+        Raises:
+            UserError: If it has no clip value yet.
+        """
+        return self.rounded(x, Rounding(self, self.clip, self.grid))
+
+    def output_shape(self, x: Sequence[int]) -> Sequence[int]:
+        """Return the shape of the output for that of the input."""
+        return x
+
+    def codes(self, x: Tensor) -> Tensor:
+        """Return the int32 codes that :meth:`forward` rounds ``x`` to."""
+        return Rounding(self, self.clip, self.grid).codes(x)
+
+
+class WeightQuantizer(TensorQuantizer):
     """Rounds the weights of a layer."""
 
 
