@@ -24,6 +24,7 @@ from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import write_whole
 from aqd_mmdet.models.quantized_detector import fixed_point_of
 from aqd_mmdet.program import file
+from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.program import listing
 from aqd_mmdet.progress import progress
 from aqd_mmdet.runtime.images import read_image
@@ -163,14 +164,15 @@ def compare(
     """Compare the program's codes with the float simulation on images."""
     compiled, program = compilation.compiled, compilation.compiled.program
     agreements = verify.new_agreements()
-    mean = program.ops[0].mean  # type: ignore[attr-defined]
+    image = program.ops[0]
+    assert isinstance(image, ir.Image)
     for path in progress(
         images, desc='comparing', unit='image', disable=not images
     ):
         image = read_image(path, compiled.preprocess.oriented)
         array, size = prepare(image, compiled.preprocess, program.stride)
         pixels = torch.from_numpy(array)
-        normalised = pixels - torch.tensor(mean).float()[:, None, None]
+        normalised = pixels - torch.tensor(image.mean).float()[:, None, None]
         verify.compare(
             compilation.trace,
             compilation.folded,

@@ -293,7 +293,7 @@ def _observed(
     batches: int,
 ) -> Iterator[list[_RunningMean | _Sample]]:
     """Let all quantisers pass values unchanged and observe them."""
-    normalized = {
+    normalized: dict[nn.Module, bool] = {
         layer.input_quantizer: layer.normalize for layer in layers.values()
     }
     observers: list[_RunningMean | _Sample] = []

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..quantizers.fake_quantize import MIN_CLIP, step_size
 from ..quantizers.grid import MAX_BITS, Grid, build_grid, check_bits
-from ..quantizers.quantizer import Quantizer, Rounding
+from ..quantizers.quantizer import Rounding, TensorQuantizer
 from ..registry import MODELS
 from .kinds import Replacement
 
@@ -53,7 +53,7 @@ class ActivationOptions:
 
 
 @MODELS.register_module()
-class QuantActivation(Quantizer):
+class QuantActivation(TensorQuantizer):
     """Rounds its input to a signed grid, then applies a function.
 
     What it can give is then one value for each code, so that an integer
@@ -74,7 +74,7 @@ class QuantActivation(Quantizer):
 
 
 @MODELS.register_module()
-class FixedPointActivation(Quantizer):
+class FixedPointActivation(TensorQuantizer):
     """A function of a fixed-point number, whose result is one as well.
 
     Each channel has a step that is a power of two, and that of the result

@@ -54,13 +54,13 @@ class QuantAdd(Quantizer):
         bits = check_bits(bits, wide=True)
         super().__init__(build_grid('signed' if signed else 'unsigned', bits))
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the rounded and saturated sum of two equal shapes."""
         left, right = (self.rounded(z, self._branch()) for z in (x, y))
         total = left + right
         return self.rounded(total, Saturation(self, self.clip, self.grid))
 
-    def output_shape(  # type: ignore[override]
+    def output_shape(
         self, x: Sequence[int], y: Sequence[int]
     ) -> Sequence[int]:
         """Return the shape of the sum for those of both operands."""
@@ -79,9 +79,10 @@ class QuantAdd(Quantizer):
         return Grid(self.grid.bits + 3, -limit, limit)
 
     @torch.no_grad()
-    def codes(self, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
+    def codes(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the int32 codes of the sum."""
-        return super().codes(self.forward(x, y))
+        total = self.forward(x, y)
+        return Rounding(self, self.clip, self.grid).codes(total)
 
 
 def _can_add(x: Tensor, y: Tensor) -> bool:

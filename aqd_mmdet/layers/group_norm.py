@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..program.ops import MAX_SUMMAND, NORM_BITS
 from ..quantizers.grid import build_grid, check_bits
-from ..quantizers.quantizer import Quantizer
+from ..quantizers.quantizer import TensorQuantizer
 from ..registry import MODELS
 from .kinds import Replacement
 
@@ -63,7 +63,7 @@ class QuantGroupNorm(nn.GroupNorm):
     ) -> None:
         super().__init__(num_groups, num_channels, eps, affine)
         options = GroupNormOptions(bits, grid)
-        self.input_quantizer = Quantizer(
+        self.input_quantizer = TensorQuantizer(
             build_grid(options.grid, options.bits)
         )
 

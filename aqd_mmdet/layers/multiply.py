@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ..quantizers.grid import build_grid, check_bits
-from ..quantizers.quantizer import Quantizer
+from ..quantizers.quantizer import Quantizer, TensorQuantizer
 from ..registry import MODELS
 from .kinds import Operation
 
@@ -36,7 +36,9 @@ class QuantMultiply(nn.Module):
     def __init__(self, bits: int = 8, grid: str = 'signed') -> None:
         super().__init__()
         shared = build_grid(grid, check_bits(bits))
-        self.quantizers = nn.ModuleList(Quantizer(shared) for _ in range(2))
+        self.quantizers = nn.ModuleList(
+            TensorQuantizer(shared) for _ in range(2)
+        )
 
     @property
     def operands(self) -> tuple[Quantizer, Quantizer]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..quantizers.grid import build_grid, check_bits
-from ..quantizers.quantizer import Quantizer
+from ..quantizers.quantizer import TensorQuantizer
 from ..registry import MODELS
 from .kinds import Replacement
 from .shapes import windows
@@ -38,7 +38,9 @@ class QuantPool(nn.Module):
 
     def __init__(self, bits: int, grid: str) -> None:
         super().__init__()
-        self.input_quantizer = Quantizer(build_grid(grid, check_bits(bits)))
+        self.input_quantizer = TensorQuantizer(
+            build_grid(grid, check_bits(bits))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return averages of ``x`` (N, C, H, W), rounded."""

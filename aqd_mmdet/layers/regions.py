@@ -6,7 +6,7 @@ from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor, nn
 
 from ..quantizers.grid import build_grid, check_bits
-from ..quantizers.quantizer import Quantizer
+from ..quantizers.quantizer import TensorQuantizer
 from ..registry import MODELS
 from .kinds import Replacement
 from .pool import PoolOptions
@@ -27,7 +27,9 @@ class QuantRoIExtractor(nn.Module):
     ) -> None:
         super().__init__()
         self.extractor = extractor
-        self.input_quantizer = Quantizer(build_grid(grid, check_bits(bits)))
+        self.input_quantizer = TensorQuantizer(
+            build_grid(grid, check_bits(bits))
+        )
 
     @property
     def num_inputs(self) -> int:

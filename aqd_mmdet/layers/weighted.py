@@ -17,6 +17,7 @@ from ..quantizers.grid import MAX_BITS, build_grid, check_bits, weight_grid
 from ..quantizers.quantizer import (
     ImageQuantizer,
     Quantizer,
+    TensorQuantizer,
     WeightQuantizer,
 )
 from ..registry import MODELS
@@ -79,7 +80,7 @@ class QuantizedLayer(nn.Module):
     weight: Tensor
     bias: Any  # a parameter, or None
     weight_quantizer: WeightQuantizer
-    input_quantizer: Quantizer | ImageQuantizer
+    input_quantizer: TensorQuantizer | ImageQuantizer
     normalize: bool
 
     def __init__(
@@ -107,7 +108,7 @@ class QuantizedLayer(nn.Module):
             shape = self._channel_shape() if act_per_channel else ()
             asymmetric = act_grid == ASYMMETRIC
             grid = build_grid('unsigned' if asymmetric else act_grid, bits)
-            self.input_quantizer = Quantizer(
+            self.input_quantizer = TensorQuantizer(
                 grid, shape, asymmetric=asymmetric
             )
 

@@ -4,6 +4,7 @@ from .quantizer import (
     ImageQuantizer,
     Quantizer,
     Rounding,
+    TensorQuantizer,
     WeightQuantizer,
 )
 from .start import mse_clip, start_clip
@@ -13,6 +14,7 @@ __all__ = [
     'ImageQuantizer',
     'Quantizer',
     'Rounding',
+    'TensorQuantizer',
     'WeightQuantizer',
     'build_grid',
     'check_bits',

@@ -99,7 +99,7 @@ class RoundingModule(nn.Module):
 
 
 class Quantizer(RoundingModule):
-    """Rounds a tensor to a grid with a learned clip value (AQD, section 3.1).
+    """A grid with a learned clip value (AQD, section 3.1).
 
     The state dict says which grid the clip value was learned for. One of
     another grid is not taken over: the quantiser is then not started, and has
@@ -152,24 +152,8 @@ class Quantizer(RoundingModule):
         # waits for all that was launched before.
         self._is_started = False
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``x`` rounded to the grid's values, same shape and type.
-
-        Raises:
-            UserError: If it has no clip value yet.
-        """
-        return self.rounded(x, self._rounding())
-
     def _rounding(self) -> Rounding:
         return Rounding(self, self.clip, self.grid, self.zero)
-
-    def output_shape(self, x: Sequence[int]) -> Sequence[int]:
-        """Return the shape of the output for that of the input."""
-        return x
-
-    def codes(self, x: Tensor) -> Tensor:
-        """Return the int32 codes that :meth:`forward` rounds ``x`` to."""
-        return self._rounding().codes(x)
 
     @property
     def step(self) -> Tensor:
@@ -229,7 +213,27 @@ class Quantizer(RoundingModule):
         return f'bits={grid.bits}, codes={grid.lo}..{grid.hi}'
 
 
-class WeightQuantizer(Quantizer):
+class TensorQuantizer(Quantizer):
+    """Rounds one tensor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` rounded to the grid's values, same shape and type.
+
+        Raises:
+            UserError: If it has no clip value yet.
+        """
+        return self.rounded(x, self._rounding())
+
+    def output_shape(self, x: Sequence[int]) -> Sequence[int]:
+        """Return the shape of the output for that of the input."""
+        return x
+
+    def codes(self, x: Tensor) -> Tensor:
+        """Return the int32 codes that :meth:`forward` rounds ``x`` to."""
+        return self._rounding().codes(x)
+
+
+class WeightQuantizer(TensorQuantizer):
     """Rounds the weights of a layer."""
 
 

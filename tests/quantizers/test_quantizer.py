@@ -6,11 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.quantizers import ImageQuantizer, Quantizer, build_grid
+from aqd_mmdet.quantizers import (
+    ImageQuantizer,
+    Quantizer,
+    TensorQuantizer,
+    build_grid,
+)
 
 
 def quantizer(clip: float = 3.0) -> Quantizer:
-    result = Quantizer(build_grid('unsigned', 2))
+    result = TensorQuantizer(build_grid('unsigned', 2))
     result.start(torch.tensor(clip))
     return result
 
@@ -23,7 +28,7 @@ def test_values_are_codes_times_step():
 
 
 def test_state_dict_carries_clip_and_start():
-    other = Quantizer(build_grid('unsigned', 2))
+    other = TensorQuantizer(build_grid('unsigned', 2))
     assert not other.started
     other.load_state_dict(quantizer(1.7).state_dict())
     assert other.started
@@ -32,7 +37,7 @@ def test_state_dict_carries_clip_and_start():
 
 @pytest.mark.parametrize('use', ['forward', 'codes'])
 def test_nothing_is_rounded_before_a_start(use):
-    q = Quantizer(build_grid('unsigned', 2))
+    q = TensorQuantizer(build_grid('unsigned', 2))
     with pytest.raises(UserError, match='2 bits has no clip value yet'):
         getattr(q, use)(torch.rand(3))
     with pytest.raises(UserError, match='CalibrationHook'):
@@ -43,7 +48,7 @@ def test_nothing_is_rounded_before_a_start(use):
 
 def test_a_copied_buffer_is_a_start():
     # As an average of models has it, which copies buffers by value.
-    q = Quantizer(build_grid('unsigned', 2))
+    q = TensorQuantizer(build_grid('unsigned', 2))
     with pytest.raises(UserError):
         q(torch.rand(3))
     q.started.copy_(torch.tensor(True))
@@ -61,7 +66,7 @@ FORMATS = [
 def test_formats_tell_grids_apart():
     kept = {}
     for grid, normalized in FORMATS:
-        numbers = tuple(Quantizer(grid, (), normalized).format.tolist())
+        numbers = tuple(TensorQuantizer(grid, (), normalized).format.tolist())
         assert kept.setdefault(numbers, (grid, normalized)) == (
             grid,
             normalized,
@@ -71,14 +76,14 @@ def test_formats_tell_grids_apart():
 
 @given(st.sampled_from(FORMATS), st.sampled_from(FORMATS))
 def test_a_clip_value_of_another_format_is_not_taken_over(one, other):
-    source = Quantizer(one[0], (), one[1])
+    source = TensorQuantizer(one[0], (), one[1])
     source.start(torch.tensor(1.7))
-    target = Quantizer(other[0], (), other[1])
+    target = TensorQuantizer(other[0], (), other[1])
     target.load_state_dict(source.state_dict())
     assert bool(target.started) == (one == other)
     assert (target.clip.item() == source.clip.item()) == (one == other)
     # It is still its own.
-    fresh = Quantizer(other[0], (), other[1])
+    fresh = TensorQuantizer(other[0], (), other[1])
     assert torch.equal(target.format, fresh.format)
 
 

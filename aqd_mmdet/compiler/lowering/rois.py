@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from ...quantizers.quantizer import Quantizer
+from ...quantizers.quantizer import TensorQuantizer
 from ..builder import Builder
 from ..graph import LayerCall
 from ..values import Affine, TracedSize
 from .rules import lowers
 
 
-@lowers(Quantizer)
+@lowers(TensorQuantizer)
 def lower_quantizer(
-    builder: Builder, call: LayerCall, layer: Quantizer
+    builder: Builder, call: LayerCall, layer: TensorQuantizer
 ) -> Affine:
     """A quantiser outside of any other layer, as QuantRoIExtractor has it."""
     (x,) = call.inputs

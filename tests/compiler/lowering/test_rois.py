@@ -2,12 +2,12 @@
 
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.quantizers.grid import build_grid
-from aqd_mmdet.quantizers.quantizer import Quantizer
+from aqd_mmdet.quantizers.quantizer import TensorQuantizer
 from tests.compiler.lowering.graphs import MAP, OneNode, start
 
 
 def test_a_map_is_rounded():
-    layer = Quantizer(build_grid('unsigned', 2))
+    layer = TensorQuantizer(build_grid('unsigned', 2))
     start(layer, 1.5)
     graph = OneNode(MAP)
     value = graph.lower_layer(layer, 'roi.input_quantizer')

@@ -49,12 +49,16 @@ struct Thresholds {
   V flip, low, threshold[kThresholds];
 
   AQD_TARGET AQD_INLINE V operator()(V x) const {
+    // Without a sign: of lanes at the end of int32 nothing is taken over.
+    typedef std::make_unsigned_t<std::decay_t<decltype(V{}[0])>> Unsigned
+        __attribute__((vector_size(sizeof(V))));
     x ^= flip;
     V code = low;
 #pragma GCC unroll 3
     for (int i = 0; i < kThresholds; ++i) {
       if constexpr (sizeof(V) == 64) {
-        code = x > threshold[i] ? code + 1 : code;  // AVX-512 adds by a mask
+        // AVX-512 adds by a mask.
+        code = x > threshold[i] ? V(Unsigned(code) + 1) : code;
       } else {
         code -= x > threshold[i];
       }
