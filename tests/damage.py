@@ -22,12 +22,12 @@ def sections(content: bytes) -> tuple[bytes, bytes]:
     return content[start : start + length], content[start + length :]
 
 
-def signed(text: bytes, data: bytes) -> bytes:
+def signed(text: bytes, data: bytes, version: int = file.VERSION) -> bytes:
     """A file of two sections whose checksums are right."""
     parts = (text, data)
     return b''.join(
         [
-            file.HEADER.pack(file.MAGIC, file.VERSION, 2),
+            file.HEADER.pack(file.MAGIC, version, 2),
             *(
                 file.SECTION.pack(tag, zlib.crc32(part), len(part))
                 for tag, part in zip(file.TAGS, parts, strict=True)
@@ -35,6 +35,18 @@ def signed(text: bytes, data: bytes) -> bytes:
             *parts,
         ]
     )
+
+
+def of_version_3(content: bytes) -> bytes:
+    """The file as earlier releases wrote it; it must have no more in it."""
+    text, data = sections(content)
+    tree = json.loads(text)
+    stages = (tree['regions'] or {}).get('stages', [])
+    for program in (tree['program'], *(each['program'] for each in stages)):
+        for op in program['ops']:
+            for key in ('zero', 'rows'):
+                assert op.pop(key, [0]) == [0]
+    return signed(json.dumps(tree).encode(), data, 3)
 
 
 NUMBERS = (0, 1, -1, 2, 3, 255, 2**16, 2**31 - 1, -(2**31), 2**62, 1.5, None)

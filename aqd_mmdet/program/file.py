@@ -26,7 +26,6 @@ from .limits import LIMITS, MAX_INTEGER, expect, expect_within
 # As PNG's: a transfer that changes line ends or strips bit 8 is noticed.
 MAGIC = b'\x89AQD\r\n\x1a\n'
 VERSION = 4
-VERSIONS = (3, VERSION)
 # Which version 3 has not; all of them are [0] there.
 NEW_KEYS = {ir.Convolution: 'zero', ir.Lookup: 'rows'}
 HEADER = struct.Struct('<8sII')
@@ -35,7 +34,11 @@ TAGS = (b'JSON', b'DATA')
 ALIGNMENT = 8
 # Classes that stand where an annotation names a base or a choice.
 KINDS = (*ir.OPERATORS, *get_args(Decoder), *get_args(Scores))
-DTYPES = ('uint8', 'int16', 'int32', 'int64')
+# By versions that are read.
+DTYPES = {
+    3: ('uint8', 'int32', 'int64'),
+    VERSION: ('uint8', 'int16', 'int32', 'int64'),
+}
 # Python refuses to read longer integers; of a real number they are infinite.
 MAX_DIGITS = 400
 
@@ -163,9 +166,10 @@ class _Reader:
             _shown(kind),
         )
         assert cls is not None
-        if self.version < VERSION and cls in NEW_KEYS:
-            node = {NEW_KEYS[cls]: [0], **node}
         names = {f.name for f in fields(cls)} | {'kind'}
+        if self.version < VERSION and cls in NEW_KEYS:
+            new = NEW_KEYS[cls]
+            node = {new: [0], **_object(node, names - {new}, where)}
         return self.record(cls, _object(node, names, where), where)
 
     def items(self, hints: tuple, node: Any, where: str) -> tuple:
@@ -190,10 +194,8 @@ class _Reader:
 
     def array(self, node: Any, where: str) -> np.ndarray:
         _object(node, {'dtype', 'shape', 'at'}, where)
-        name = node['dtype']
-        expect(
-            name in DTYPES, f'{where}.dtype', ', '.join(DTYPES), _shown(name)
-        )
+        name, known = node['dtype'], DTYPES[self.version]
+        expect(name in known, f'{where}.dtype', ', '.join(known), _shown(name))
         shape = self.shape(node['shape'], f'{where}.shape', 'Array.shape')
         at = _plain(int, node['at'], f'{where}.at')
         dtype = np.dtype(name).newbyteorder('<')
@@ -313,9 +315,9 @@ def _sections(content: bytes) -> tuple[int, list[memoryview]]:
     expect(magic == MAGIC, 'its first bytes', 'those of an .aqd file', magic)
     expect(whole, 'its header', f'{HEADER.size} bytes', len(content))
     expect(
-        version in VERSIONS,
+        version in DTYPES,
         'its version',
-        f'{VERSIONS[0]} to {VERSION}, which this release reads',
+        f'{min(DTYPES)} to {VERSION}, which this release reads',
         f'{version}: compile it again',
     )
     expect(count == len(TAGS), 'it', f'{len(TAGS)} sections', count)

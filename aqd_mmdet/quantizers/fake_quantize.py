@@ -47,7 +47,7 @@ def quantize(
     u = x.to(wide) / step_size(clip, grid, zero).to(wide)
     # One more tensor, then in place: on a CPU these passes over memory are
     # what quantised training costs.
-    if isinstance(zero, Tensor):
+    if isinstance(zero, Tensor) or zero:
         u += zero
     u = u.clamp(grid.lo, grid.hi)
     if grid.stride == 1:
@@ -69,7 +69,7 @@ class _FakeQuantize(torch.autograd.Function):
         ctx: Any, x: Tensor, clip: Tensor, grid: Grid, zero: Tensor | int
     ) -> Tensor:
         codes = quantize(x, clip, grid, zero)
-        if isinstance(zero, Tensor):
+        if isinstance(zero, Tensor) or zero:
             codes -= zero
         y = codes.mul_(step_size(clip, grid, zero).to(codes.dtype)).to(x.dtype)
         ctx.save_for_backward(x, clip, y)

@@ -199,6 +199,7 @@ class Quantizer(RoundingModule):
             state_dict[f'{prefix}format'] = self.format
             state_dict[f'{prefix}clip'] = self.clip.detach()
             state_dict[f'{prefix}started'] = torch.zeros_like(self.started)
+            state_dict.pop(f'{prefix}zero', None)
             if isinstance(self.zero, Tensor):
                 state_dict[f'{prefix}zero'] = self.zero
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -4,7 +4,12 @@ from torch import nn
 
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.layers import QuantActivation
-from aqd_mmdet.layers.activation import FUNCTIONS
+from aqd_mmdet.layers.activation import (
+    ACTIVATION,
+    FUNCTIONS,
+    ActivationOptions,
+    FixedPointActivation,
+)
 from tests.factories import started
 
 
@@ -48,3 +53,108 @@ def test_by_name():
 def test_impossible_widths():
     with pytest.raises(UserError, match='bits=9'):
         QuantActivation(nn.SiLU(), 9)
+
+
+def channels(*values: float) -> torch.Tensor:
+    return torch.tensor(values).view(1, -1, 1, 1)
+
+
+def fixed_point(bits: int, *clips: float) -> FixedPointActivation:
+    layer = FixedPointActivation(nn.LeakyReLU(0.5), bits)
+    layer.start(channels(*clips))
+    return layer
+
+
+def test_steps_of_a_fixed_point_are_powers_of_two():
+    # 256 / 255 is more than 1; the least clip value is 2^-20, of 2^8 codes.
+    layer = fixed_point(9, 255.0, 256.0, -63.75, 0.0)
+    assert layer.step.flatten().tolist() == [1.0, 2.0, 0.25, 2.0**-27]
+    assert layer.clip.flatten().tolist()[:3] == [255.0, 510.0, 63.75]
+    assert not layer.clip.requires_grad
+
+
+def test_literal_values_of_a_fixed_point():
+    # Codes -256..255 of the steps 1 and 1/4; ties go up.
+    layer = fixed_point(9, 255.0, 63.75)
+    x = torch.tensor([-999.0, -1.5, -0.6, 0.4, 0.5, 999.0]).expand(1, 2, 1, 6)
+    assert layer(x)[0, :, 0].tolist() == [
+        [-128.0, -0.5, -0.5, 0.0, 1.0, 255.0],
+        [-32.0, -0.75, -0.25, 0.5, 0.5, 63.75],
+    ]
+    assert layer.codes(x)[0, :, 0].tolist() == [
+        [-256, -1, -1, 0, 1, 255],
+        [-256, -6, -2, 2, 2, 255],
+    ]
+
+
+def test_the_output_has_the_range_of_the_input_or_1():
+    layer = fixed_point(9, 255.0, 255.0 / 2**10)
+    # 2^8 / 2^15, and 2^-2 / 2^15 that is raised to 1 / 2^15.
+    assert layer.output_step().flatten().tolist() == [2.0**-7, 2.0**-15]
+
+
+@pytest.mark.parametrize('function', FUNCTIONS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize('bits', [9, 14])
+def test_fixed_points_are_on_their_grids(function, bits):
+    layer = FixedPointActivation(function(), bits)
+    layer.start(channels(0.3, 5.0))
+    x = torch.linspace(-7, 7, 999).expand(1, 2, 1, 999)
+    y = layer(x)
+    read = layer.codes(x)
+    assert read.min() == -(2 ** (bits - 1))
+    assert read.max() == 2 ** (bits - 1) - 1
+    made = y / layer.output_step()
+    assert torch.equal(made, made.round())
+    assert made.abs().max() <= 2**15
+    # No more is lost than half a step of the output.
+    goal = layer.function(read * layer.step)
+    error = (y - goal).abs() / layer.output_step()
+    assert error.max() <= 0.5 + 2**-5
+
+
+def test_a_fixed_point_of_more_channels_is_loaded():
+    source = fixed_point(9, 255.0, 63.75)
+    other = FixedPointActivation(nn.LeakyReLU(0.5), 9)
+    other.load_state_dict(source.state_dict())
+    x = torch.randn(2, 2, 3, 3) * 50
+    assert torch.equal(other(x), source(x))
+    assert not other.clip.requires_grad
+    # One of another width is not.
+    other = FixedPointActivation(nn.LeakyReLU(0.5), 10)
+    other.load_state_dict(source.state_dict())
+    assert not other.started
+
+
+@pytest.mark.parametrize('bits', [8, 15, 16, '12', 12.5, None])
+def test_widths_of_fixed_points(bits):
+    with pytest.raises(UserError, match=f'bits={bits!r} of .* from 9 to 14'):
+        FixedPointActivation(nn.SiLU(), bits)
+
+
+@pytest.mark.parametrize(
+    'bits, layer',
+    [
+        (2, QuantActivation),
+        (8, QuantActivation),
+        (9, FixedPointActivation),
+        (14, FixedPointActivation),
+    ],
+)
+def test_the_width_chooses_the_layer(bits, layer):
+    options = ActivationOptions(bits)
+    assert type(ACTIVATION.build(nn.SiLU(), options, 4)) is layer
+
+
+@pytest.mark.parametrize('bits', [1, 15, 16])
+def test_widths_that_no_activation_has(bits):
+    with pytest.raises(UserError, match=f'bits={bits} is not a bit width'):
+        ActivationOptions(bits)
+
+
+def test_a_hook_is_given_both_roundings_of_a_fixed_point():
+    layer = fixed_point(9, 255.0)
+    seen = []
+    layer.hook = lambda x, rounding: seen.append(rounding.grid.bits) or x
+    x = torch.randn(1, 1, 2, 2)
+    assert torch.equal(layer(x), nn.functional.leaky_relu(x, 0.5))
+    assert seen == [9, 16]

@@ -110,3 +110,91 @@ def test_bf16_autocast_runs_and_learns():
 def test_impossible_bits_name_the_argument(bits):
     with pytest.raises(UserError, match='act_bits'):
         QuantConv2d(4, 6, 3, act_bits=bits)
+
+
+def by_channels(groups: int = 1, **quantization) -> QuantConv2d:
+    """Inputs of the steps 1 and 1/4, zero points 1 and 3, codes 0..15."""
+    layer = QuantConv2d(
+        2, 4, (1, 2), padding=(0, 1), groups=groups, act_bits=4,
+        act_grid='asymmetric', act_per_channel=True, **quantization,
+    )  # fmt: skip
+    zero = torch.tensor([1.0, 3.0]).view(1, 2, 1, 1)
+    step = torch.tensor([1.0, 0.25]).view(1, 2, 1, 1)
+    layer.input_quantizer.start((15 - zero) * step, zero)
+    layer.weight_quantizer.start(torch.tensor(1.0))
+    return layer
+
+
+def test_weights_make_up_for_steps_of_channels():
+    layer = by_channels(per_channel=True)
+    assert layer.input_ratio().flatten().tolist() == [1.0, 0.25]
+    x = torch.randn(1, 2, 3, 5) * 4
+    # What an engine sums: differences of codes times codes of weights.
+    zero = layer.input_quantizer.zero
+    codes = layer.input_quantizer.codes(x) - zero
+    weights = layer.weight_codes().double()
+    sums = nn.functional.conv2d(codes.double(), weights, padding=(0, 1))
+    # The step of the first channel, which is the largest, is the sum's.
+    step = layer.weight_quantizer.step.view(-1, 1, 1)
+    expected = sums * step + layer.bias[:, None, None]
+    torch.testing.assert_close(layer(x).double(), expected)
+
+
+def test_dense_steps_of_channels_by_hand():
+    """Weights of 1/2 and codes of 1/127 of them.
+
+    In front of the second channel they are 1/8, whose code is 16; behind the
+    ratio that is 64/127. Inputs 2 and 1/2 are codes 3 and 5.
+    """
+    layer = by_channels()
+    nn.init.constant_(layer.weight, 0.5)
+    nn.init.zeros_(layer.bias)
+    assert layer.weight_codes()[0].tolist() == [[[64, 64]], [[16, 16]]]
+    x = torch.tensor([2.0, 0.5]).view(1, 2, 1, 1)
+    assert layer.input_quantizer.codes(x).flatten().tolist() == [3, 5]
+    expected = (2 * 64 + 2 * 16) / 127
+    y = layer(x)
+    torch.testing.assert_close(y, torch.full_like(y, expected))
+
+
+def test_channels_alone_have_steps_of_their_own():
+    layer = by_channels(groups=2)
+    assert layer.input_ratio() is None
+    nn.init.constant_(layer.weight, 0.5)
+    nn.init.zeros_(layer.bias)
+    assert layer.weight_codes().unique().tolist() == [64]
+    x = torch.tensor([2.0, 0.5]).view(1, 2, 1, 1)
+    # Two outputs of each channel, over a border of zeros.
+    expected = torch.tensor([2, 2, 0.5, 0.5]) * 64 / 127
+    for column in range(2):
+        torch.testing.assert_close(layer(x)[0, :, 0, column], expected)
+
+
+def test_one_step_or_pixels_have_no_ratio():
+    assert QuantConv2d(2, 4, 1, act_grid='asymmetric').input_ratio() is None
+    assert QuantConv2d(3, 4, 1, act_grid='image').input_ratio() is None
+    assert QuantLinear(2, 4, act_grid='asymmetric').input_ratio() is None
+
+
+def test_asymmetric_inputs_have_a_zero_point():
+    quantizer = QuantConv2d(2, 4, 1, act_grid='asymmetric').input_quantizer
+    assert (quantizer.grid.lo, quantizer.grid.hi) == (0, 255)
+    assert quantizer.zero.shape == ()
+    quantizer = QuantConv2d(2, 4, 1, act_per_channel=True).input_quantizer
+    assert quantizer.clip.shape == (1, 2, 1, 1)
+    assert quantizer.zero == 0
+
+
+def test_steps_of_channels_that_are_refused():
+    with pytest.raises(UserError, match='^act_per_channel=True .* 2 groups'):
+        QuantConv2d(4, 4, 1, groups=2, act_per_channel=True)
+    with pytest.raises(UserError, match='^act_per_channel=True of a QuantLin'):
+        QuantLinear(4, 4, act_per_channel=True)
+
+
+def test_gradients_reach_weights_through_the_ratio():
+    layer = by_channels()
+    layer(torch.rand(1, 2, 3, 5)).square().sum().backward()
+    for parameter in layer.parameters():
+        assert torch.isfinite(parameter.grad).all()
+        assert parameter.grad.abs().sum() > 0

@@ -7,7 +7,9 @@ from aqd_mmdet.program.bounds import prove
 from aqd_mmdet.program.fixed_point import Multipliers
 
 
-def program(channels: int, code: int, m: int = 1, b: int = 0) -> ir.Program:
+def program(
+    channels: int, code: int, m: int = 1, b: int = 0, zero: int = 0
+) -> ir.Program:
     codes = np.full((1, channels, 1, 1), code, np.int16)
     one = (1, 1)
     table = Multipliers(
@@ -17,8 +19,18 @@ def program(channels: int, code: int, m: int = 1, b: int = 0) -> ir.Program:
         (
             ir.Image('p', ('image',), channels, ir.Grid(-255, 255), (0,)),
             ir.Convolution(
-                'a', ('p',), 1, ir.INT32, one, one, (0, 0), one, 'w', 1
-            ),
+                'a',
+                ('p',),
+                1,
+                ir.INT32,
+                one,
+                one,
+                (0, 0),
+                one,
+                'w',
+                1,
+                (zero,),
+            ),  # fmt: skip
             ir.Requantize('q', ('a',), 1, ir.Grid(0, 3), table),
         ),
         {'w': ir.Weights.of(codes, 8)},
@@ -46,3 +58,12 @@ def test_an_accumulator_that_could_overflow_is_refused():
 def test_a_product_that_could_overflow_is_refused():
     with pytest.raises(UserError, match=r'^operator q: .* 63 bits'):
         prove(program(60000, 127, m=2**31 - 1, b=2**62 + 2**61))
+
+
+def test_a_zero_point_adds_to_the_largest_code():
+    bounds = prove(program(2, 127, zero=-100))
+    assert bounds[0].largest == 2 * 127 * 355
+    # 47631 * 127 * 355 is just below 2^31, one more channel is above.
+    assert prove(program(47631, 127, zero=100))
+    with pytest.raises(UserError, match=r'^operator a: .* 31 bits, found'):
+        prove(program(47632, 127, zero=100))

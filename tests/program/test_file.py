@@ -1,5 +1,6 @@
 """Files: what is written is read back; what is damaged is refused."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import file
+from aqd_mmdet.program import ops as ir
+from tests.damage import of_version_3, sections
 from tests.factories import detector, table
 
 
@@ -74,3 +77,55 @@ def test_a_program_that_could_overflow_is_refused():
     content = file.to_bytes(replace(whole, program=program))
     with pytest.raises(UserError, match='operator box: .* 63 bits'):
         file.from_bytes(content)
+
+
+def with_ops(*ops: ir.Op) -> bytes:
+    """The content of a file whose network has operators more."""
+    whole = detector()
+    program = replace(whole.program, ops=(*whole.program.ops, *ops))
+    return file.to_bytes(replace(whole, program=program))
+
+
+def lookup(name: str, codes: np.ndarray, *rows: int) -> ir.Lookup:
+    """A table for the image's codes."""
+    grid = ir.Grid(-(2**15), 2**15 - 1)
+    return ir.Lookup(name, ('p',), 3, grid, codes, -255, rows)
+
+
+ROW = np.arange(511, dtype=np.int16)
+
+
+def test_zero_points_and_rows_are_read_back():
+    ops = list(detector().program.ops)
+    conv = replace(ops[1], output='z', zero=(1, -2, 255))
+    table = lookup('l', np.tile(ROW, 2), 1, 0, 1)
+    found = file.from_bytes(with_ops(conv, table)).program.ops[-2:]
+    assert found[0] == conv
+    assert found[1].rows == (1, 0, 1)
+    assert found[1].table.dtype == np.int16
+    assert np.array_equal(found[1].table, table.table)
+
+
+def test_arrays_of_the_same_content_are_stored_once():
+    other = ROW[::-1].copy()
+    names = [('q', ROW), ('r', other), ('s', ROW.copy()), ('t', other)]
+    content = with_ops(*(lookup(*each, 0) for each in names))
+    text, data = sections(content)
+    ops = json.loads(text)['program']['ops'][-4:]
+    places = [op['table']['at'] for op in ops]
+    # 511 numbers of 16 bits, up to a multiple of 8.
+    assert places == [places[0], places[0] + 1024] * 2
+    one = sections(with_ops(lookup('q', ROW, 0)))[1]
+    assert len(data) == len(one) + 1024
+    for op, (_, table) in zip(
+        file.from_bytes(content).program.ops[-4:], names, strict=True
+    ):
+        assert np.array_equal(op.table, table)
+
+
+def test_a_file_of_version_3_is_read():
+    content = with_ops(lookup('l', ROW.astype(np.int32), 0))
+    old = of_version_3(content)
+    assert b'"zero"' not in old and b'"rows"' not in old
+    # What is read is what version 4 has.
+    assert file.to_bytes(file.from_bytes(old)) == content

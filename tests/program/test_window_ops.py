@@ -42,6 +42,30 @@ def test_convolution_of_groups_with_a_border_of_0():
     assert found.dtype == np.int32
 
 
+def test_the_border_has_the_zero_points():
+    x = np.array([[[[1, 2, 3]], [[4, 5, 6]]]], np.int16)
+    op = replace(CONV, zero=(1, 6))
+    # Windows (0, 0) and (1, 2), of the second map (0, -2), (-1, 0).
+    found = run_op(op, [x], ir.Program((), WEIGHTS, (), 1))
+    assert found.tolist() == [[[[0, 7]], [[-2, 1]]]]
+    # One for all: (0, -5) and (-4, -3); (0, -2), (-1, 0).
+    found = run_op(
+        replace(CONV, zero=(6,)), [x], ir.Program((), WEIGHTS, (), 1)
+    )
+    assert found.tolist() == [[[[-15, -13]], [[-2, 1]]]]
+
+
+def test_zero_points_may_be_the_ends_of_the_grid():
+    for zero in ((2, 5), (5,), (2,)):
+        replace(CONV, zero=zero).check([source(2, 5, 2)], WEIGHTS)
+
+
+def test_a_zero_point_adds_to_the_bound():
+    op = replace(CONV, zero=(-1, -3))
+    magnitude, _ = op.bound([np.array([5], object)], WEIGHTS)
+    assert magnitude.tolist() == [4 * 8, 2 * 8]
+
+
 def test_convolution_is_bounded_by_its_weights():
     magnitude, bits = CONV.bound([np.array([5], object)], WEIGHTS)
     assert (magnitude.tolist(), bits) == ([20, 10], 31)
@@ -58,7 +82,11 @@ def test_convolution_is_bounded_by_its_weights():
             r'weights of shape \(2, 1, 2, 2\), found \(2, 1, 1, 2\)',
         ),
         (dict(grid=ir.Grid(0, 3)), (0, 3), 'the range -.*found 0..3'),
-        ({}, (1, 3), 'the code 0, which the border is, found 1..3'),
+        ({}, (1, 3), 'the zero points 0..0, which the border is, found 1..3'),
+        (dict(zero=(1, 4)), (0, 3), 'the zero points 1..4, which .* 0..3'),
+        (dict(zero=(-1,)), (0, 3), 'the zero points -1..-1, which'),
+        (dict(zero=(1, 1, 1)), (0, 3), 'of each of 2 channels, .*, found 3'),
+        (dict(zero=()), (0, 3), 'of each of 2 channels, .*, found 0'),
         ({}, (0, 2**15 + 1), 'operator y: expected'),
     ],
 )

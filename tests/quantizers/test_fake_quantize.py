@@ -65,10 +65,10 @@ def test_quantising_twice_changes_nothing(xs, clip, grid):
     assert torch.equal(quantize(once, -v, grid), quantize(once, v, grid))
 
 
-def gradients(x, clip, grid):
+def gradients(x, clip, grid, zero=0):
     x = torch.tensor([x], requires_grad=True)
     clip = torch.tensor(clip, requires_grad=True)
-    fake_quantize(x, clip, grid).sum().backward()
+    fake_quantize(x, clip, grid, zero).sum().backward()
     return round(x.grad.item(), 6), round(clip.grad.item(), 6)
 
 
@@ -124,3 +124,46 @@ def test_bf16_values_get_float32_codes():
 def test_zero_clip_is_finite():
     y = fake_quantize(torch.ones(3), torch.tensor(0.0), weight_grid(2))
     assert torch.isfinite(y).all()
+
+
+def test_literal_codes_with_a_zero_point():
+    # Codes 0..3 stand for -1..2 with step 1; the ties -0.5, 0.5 and 1.5 go up.
+    x = torch.tensor([-9.0, -1.0, -0.6, -0.5, 0.0, 0.4, 0.5, 1.5, 2.0, 9.0])
+    grid, clip, zero = build_grid('unsigned', 2), torch.tensor(2.0), 1
+    for point in (torch.tensor(1.0), zero):
+        codes = quantize(x, clip, grid, point)
+        assert codes.tolist() == [0, 0, 0, 1, 1, 1, 2, 3, 3, 3]
+        values = fake_quantize(x, clip, grid, point)
+        assert values.tolist() == [-1, -1, -1, 0, 0, 0, 1, 2, 2, 2]
+
+
+def test_literal_codes_with_zero_points_of_channels():
+    # Steps of 1 and 2: -1..2 and -4..2.
+    clip = torch.tensor([[2.0], [2.0]])
+    zero = torch.tensor([[1.0], [2.0]])
+    x = torch.tensor([[-2.0, 0.6, 9.0], [-5.0, 0.6, 9.0]])
+    grid = build_grid('unsigned', 2)
+    assert quantize(x, clip, grid, zero).tolist() == [[0, 2, 3], [0, 2, 3]]
+    values = fake_quantize(x, clip, grid, zero)
+    assert values.tolist() == [[-1, 1, 2], [-4, 0, 2]]
+
+
+def test_literal_gradients_with_a_zero_point():
+    grid, zero = build_grid('unsigned', 2), torch.tensor(1.0)
+    # Codes stand for -1..2. Inside: (y - x) / clip, outside: y / clip.
+    assert gradients(0.3, 2.0, grid, zero) == (1.0, -0.15)
+    assert gradients(-1.0, 2.0, grid, zero) == (1.0, 0.0)
+    assert gradients(2.0, 2.0, grid, zero) == (1.0, 0.0)
+    assert gradients(-3.0, 2.0, grid, zero) == (0.0, -0.5)
+    assert gradients(2.5, 2.0, grid, zero) == (0.0, 1.0)
+    # A negative clip value acts through its absolute value.
+    assert gradients(-3.0, -2.0, grid, zero) == (0.0, 0.5)
+
+
+def test_gradient_of_clips_with_zero_points_of_channels():
+    x = torch.tensor([[-5.0, 5.0, 0.3], [-5.0, 5.0, 0.3]])
+    clip = torch.tensor([[2.0], [3.0]], requires_grad=True)
+    zero = torch.tensor([[1.0], [0.0]])
+    fake_quantize(x, clip, build_grid('unsigned', 2), zero).sum().backward()
+    expected = torch.tensor([[-0.5 + 1 - 0.15], [0 + 1 - 0.1]])
+    torch.testing.assert_close(clip.grad, expected)

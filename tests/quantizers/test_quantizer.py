@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.quantizers import (
+    Grid,
     ImageQuantizer,
     Quantizer,
     TensorQuantizer,
@@ -55,36 +56,40 @@ def test_a_copied_buffer_is_a_start():
     q(torch.rand(3))
 
 
+# Grid, whether weights were normalised, whether there is a zero point.
 FORMATS = [
-    (build_grid(name, bits), normalized)
+    (build_grid(name, bits), normalized, asymmetric)
     for name in ('unsigned', 'signed', 'leaky', 'odd')
     for bits in range(2, 9)
-    for normalized in (False, True)
+    for normalized, asymmetric in (
+        (False, False),
+        (True, False),
+        (False, True),
+    )
 ]
+
+
+def of_format(grid: Grid, normalized: bool, asymmetric: bool) -> Quantizer:
+    return TensorQuantizer(grid, (), normalized, asymmetric)
 
 
 def test_formats_tell_grids_apart():
     kept = {}
-    for grid, normalized in FORMATS:
-        numbers = tuple(TensorQuantizer(grid, (), normalized).format.tolist())
-        assert kept.setdefault(numbers, (grid, normalized)) == (
-            grid,
-            normalized,
-        )
+    for each in FORMATS:
+        numbers = tuple(of_format(*each).format.tolist())
+        assert kept.setdefault(numbers, each) == each
     assert len(kept) == len(FORMATS)
 
 
 @given(st.sampled_from(FORMATS), st.sampled_from(FORMATS))
 def test_a_clip_value_of_another_format_is_not_taken_over(one, other):
-    source = TensorQuantizer(one[0], (), one[1])
+    source, target = of_format(*one), of_format(*other)
     source.start(torch.tensor(1.7))
-    target = TensorQuantizer(other[0], (), other[1])
     target.load_state_dict(source.state_dict())
     assert bool(target.started) == (one == other)
     assert (target.clip.item() == source.clip.item()) == (one == other)
     # It is still its own.
-    fresh = TensorQuantizer(other[0], (), other[1])
-    assert torch.equal(target.format, fresh.format)
+    assert torch.equal(target.format, of_format(*other).format)
 
 
 def test_deepcopy_is_independent():
@@ -141,3 +146,58 @@ def test_image_pixels_are_codes():
     q = ImageQuantizer()
     x = torch.tensor([-123.0, 0.4, 0.5, 131.0, 999.0])
     assert q(x).tolist() == [-123.0, 0.0, 1.0, 131.0, 255.0]
+
+
+def asymmetric(clip: float = 2.0, zero: float = 1.0) -> Quantizer:
+    """Codes 0..3 that stand for -1..2."""
+    result = TensorQuantizer(build_grid('unsigned', 2), asymmetric=True)
+    result.start(torch.tensor(clip), torch.tensor(zero))
+    return result
+
+
+def test_a_zero_point_moves_codes_and_not_values():
+    q, seen = asymmetric(), []
+    x = torch.tensor([-9.0, -0.6, 0.0, 1.4, 9.0])
+    assert q.step == 1
+    assert q.codes(x).tolist() == [0, 0, 1, 2, 3]
+    assert q(x).tolist() == [-1, -1, 0, 1, 2]
+
+    def hook(x, rounding):
+        seen.append(rounding.values(rounding.codes(x)).tolist())
+        return rounding(x)
+
+    q.hook = hook
+    assert q(x).tolist() == [-1, -1, 0, 1, 2]
+    assert seen == [[-1, -1, 0, 1, 2]]
+
+
+def test_values_of_pixels_are_their_codes():
+    q, seen = ImageQuantizer(), []
+    q.hook = lambda x, rounding: seen.append(rounding.values(x)) or x
+    q(torch.tensor([-7.0, 9.0]))
+    assert seen[0].tolist() == [-7, 9]
+
+
+def test_state_dict_carries_the_zero_point():
+    other = TensorQuantizer(build_grid('unsigned', 2), asymmetric=True)
+    other.load_state_dict(asymmetric(1.7, 2.0).state_dict())
+    assert other.started
+    assert other.zero.item() == 2
+    assert other.clip.item() == torch.tensor(1.7).item()
+
+
+def test_a_zero_point_of_another_format_is_not_taken_over():
+    other = TensorQuantizer(build_grid('unsigned', 3), asymmetric=True)
+    other.load_state_dict(asymmetric(1.7, 2.0).state_dict())
+    assert not other.started
+    assert (other.zero.item(), other.clip.item()) == (0, 1)
+
+
+def test_a_zero_point_of_another_format_has_another_shape():
+    # Of a layer that had one number for each channel.
+    source = TensorQuantizer(
+        build_grid('unsigned', 3), (1, 4, 1, 1), False, True
+    )
+    target = TensorQuantizer(build_grid('unsigned', 2), asymmetric=True)
+    target.load_state_dict(source.state_dict())
+    assert target.zero.shape == target.clip.shape == ()

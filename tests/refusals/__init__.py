@@ -5,7 +5,9 @@ one of these files, or refuses the good one, does not follow it.
 """
 
 from tests.refusals.changes import (
+    OPS,
     Refusal,
+    as_version_3,
     setting,
     with_text,
 )
@@ -29,6 +31,10 @@ REFUSALS = [
 # Changes that leave the file good.
 ACCEPTED = [
     Refusal('nothing', lambda c: c, ''),
+    Refusal('version 3', as_version_3(), ''),
+    Refusal(
+        'zero points of channels', setting(f'{OPS}.1.zero', [-255, 0, 255]), ''
+    ),
     Refusal('spaces', with_text(lambda t: t + b' \n\t\r'), ''),
     Refusal('escapes', setting('labels.0', '\u2028"\\/'), ''),
     Refusal('a real that is whole', setting('program.outputs.0.scale', 1), ''),

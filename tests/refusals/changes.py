@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.damage import sections, signed
+from tests.damage import of_version_3, sections, signed
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,17 @@ def without(path: str) -> Callable[[bytes], bytes]:
         del tree[key]
 
     return with_tree(change)
+
+
+def as_version_3(
+    change: Callable[[bytes], bytes] = lambda content: content,
+) -> Callable[[bytes], bytes]:
+    """Change the file as earlier releases wrote it."""
+
+    def apply(content: bytes) -> bytes:
+        return signed(*sections(change(of_version_3(content))), 3)
+
+    return apply
 
 
 def with_ops(*ops: dict) -> Callable[[bytes], bytes]:

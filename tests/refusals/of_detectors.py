@@ -5,6 +5,7 @@ from tests.refusals.changes import (
     OPS,
     POST,
     Refusal,
+    as_version_3,
     operator,
     setting,
     with_ops,
@@ -15,6 +16,14 @@ WINDOW = dict(kernel=[3, 3], stride=[1, 1], padding=[1, 1], dilation=[1, 1])
 # What `cls`, of all int32 codes, becomes small by: a slice of the image.
 PIXELS = operator('Slice', 'p', lo=-255, first=0, offset=[0, 0], step=[1, 1])
 LOOKUP = dict(dtype='int32', shape=[1], at=0)
+
+
+def lookup(table: dict, rows: list[int], first: int = -255) -> dict:
+    return operator('Lookup', 'Slice', table=table, first=first, rows=rows)
+
+
+def without_rows(op: dict) -> dict:
+    return {key: value for key, value in op.items() if key != 'rows'}
 
 
 PROGRAM = [
@@ -138,6 +147,44 @@ OPERATORS = [
     ),
     Refusal('no groups', setting(f'{OPS}.1.groups', 0), 'found 0'),
     Refusal(
+        'zero points of other channels',
+        setting(f'{OPS}.1.zero', [0, 0]),
+        'operator c: expected a zero point of each of 3 channels, or one, '
+        'found 2',
+    ),
+    Refusal(
+        'no zero points',
+        setting(f'{OPS}.1.zero', []),
+        'a zero point of each of 3 channels, or one, found 0',
+    ),
+    Refusal(
+        'a zero point above its input',
+        setting(f'{OPS}.1.zero', [256]),
+        'operator c: expected an input that has the zero points 256..256, '
+        'which the border is, found -255..255',
+    ),
+    Refusal(
+        'a zero point below its input',
+        setting(f'{OPS}.1.zero', [0, -256, 3]),
+        'an input that has the zero points -256..3, .*, found -255..255',
+    ),
+    Refusal(
+        'a huge zero point',
+        setting(f'{OPS}.1.zero', [2**62]),
+        'an input that has the zero points 4611686018427387904',
+    ),
+    Refusal(
+        'a zero point that is no number',
+        setting(f'{OPS}.1.zero', [None]),
+        'ops.1.zero.0: expected type int, found null',
+    ),
+    Refusal(
+        'a zero point that is no list',
+        setting(f'{OPS}.1.zero', 0),
+        'ops.1.zero: expected a list, found 0',
+    ),
+    Refusal('no key of zero points', without(f'{OPS}.1.zero'), "'zero' missi"),
+    Refusal(
         'sums of fewer bits',
         setting(f'{OPS}.1.grid.hi', 127),
         'operator c: expected the range -2147483647..2147483647',
@@ -230,15 +277,60 @@ OPERATORS = [
     ),
     Refusal(
         'a table of other codes',
-        with_ops(PIXELS, operator('Lookup', 'Slice', table=LOOKUP, first=0)),
+        with_ops(PIXELS, lookup(LOOKUP, [0], 0)),
         'a table from -255, the lowest code of its input, found 0',
     ),
     Refusal(
         'a table of one code',
-        with_ops(
-            PIXELS, operator('Lookup', 'Slice', table=LOOKUP, first=-255)
+        with_ops(PIXELS, lookup(LOOKUP, [0])),
+        r'a table of int16 or int32, 1 x 511 numbers for the codes -255..255 '
+        r'of its input, found int32 \(1,\)',
+    ),
+    Refusal(
+        'a table of bytes',
+        with_ops(PIXELS, lookup(LOOKUP | dict(dtype='uint8'), [0])),
+        r'a table of int16 or int32, .*, found uint8 \(1,\)',
+    ),
+    Refusal(
+        'a table of int16 in version 3',
+        as_version_3(
+            with_ops(
+                PIXELS,
+                without_rows(lookup(LOOKUP | dict(dtype='int16'), [0])),
+            )
         ),
-        r'a table of int32 for the codes -255..255 .*, found int32 \(1,\)',
+        'table.dtype: expected uint8, int32, int64, found "int16"',
+    ),
+    Refusal(
+        'rows in version 3',
+        as_version_3(with_ops(PIXELS, lookup(LOOKUP, [0]))),
+        "found 'rows' besides",
+    ),
+    Refusal(
+        'a table of rows that are too few',
+        with_ops(PIXELS, lookup(LOOKUP, [0, 1])),
+        r'2 x 511 numbers for the codes -255..255 .*, found int32 \(1,\)',
+    ),
+    Refusal(
+        'many rows',
+        with_ops(PIXELS, lookup(LOOKUP, [2**62])),
+        r'4611686018427387905 x 511 numbers|rows: expected 0 to',
+    ),
+    Refusal(
+        'a negative row',
+        with_ops(PIXELS, lookup(LOOKUP, [0, -1])),
+        'operator Lookup: expected a row for each of its 2 channels, or one, '
+        'found 2, from -1',
+    ),
+    Refusal(
+        'rows of other channels',
+        with_ops(PIXELS, lookup(LOOKUP, [0, 0, 0])),
+        'a row for each of its 2 channels, or one, found 3, from 0',
+    ),
+    Refusal(
+        'no rows',
+        with_ops(PIXELS, lookup(LOOKUP, [])),
+        'a row for each of its 2 channels, or one, found 0',
     ),
     Refusal(
         'larger maps of other channels',

@@ -37,7 +37,17 @@ CONTAINER = [
     Refusal(
         'version',
         lambda c: c[:8] + NUMBER.pack(9) + c[12:],
-        'expected 3, which this release reads, found 9: compile it again',
+        'expected 3 to 4, which this release reads, found 9: compile it again',
+    ),
+    Refusal(
+        'an earlier version',
+        lambda c: c[:8] + NUMBER.pack(2) + c[12:],
+        'expected 3 to 4, which this release reads, found 2: compile it again',
+    ),
+    Refusal(
+        'zero points in version 3',
+        lambda c: c[:8] + NUMBER.pack(3) + c[12:],
+        "found 'zero' besides",
     ),
     Refusal(
         'number of sections',
@@ -196,12 +206,12 @@ ARRAYS = [
     Refusal(
         'float64',
         setting(f'{BOX}.multipliers.m.dtype', 'float64'),
-        'dtype: expected uint8, int32, int64, found "float64"',
+        'dtype: expected uint8, int16, int32, int64, found "float64"',
     ),
     Refusal(
         'int16',
         setting(f'{BOX}.multipliers.m.dtype', 'int16'),
-        'dtype: expect',
+        'm: expected int32 of 4 channels or one, found int16',
     ),
     Refusal(
         'another type',

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, Node
 from torch.fx.node import map_arg
 
-from aqd_mmdet.compiler.builder import Builder
+from aqd_mmdet.compiler.builder import Builder, Scale
 from aqd_mmdet.compiler.graph import LAYER, LayerCall
 from aqd_mmdet.compiler.lowering import LAYER_RULES, OPERATOR_RULES
 from aqd_mmdet.compiler.values import Affine, TracedSize, Value
@@ -81,7 +81,11 @@ class OneNode:
     def codes_of(self, value: Value) -> ir.Op:
         """Return the operator that makes a value's codes on the grid of the
         inputs."""
-        return self.builder.op(self.builder.quantize(value, 1.0, CODES, 'y'))
+        return self.codes_on(value, Scale.uniform(1.0, CODES))
+
+    def codes_on(self, value: Value, scale: Scale) -> ir.Op:
+        """Return the operator that makes a value's codes of a scale."""
+        return self.builder.op(self.builder.quantize(value, scale, 'y'))
 
 
 def start(module: nn.Module, clip: float) -> None:

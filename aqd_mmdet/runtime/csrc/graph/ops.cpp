@@ -244,7 +244,8 @@ Params read_lookup(const OpSource &from, const Op &op) {
   Lookup lookup;
   expect_channels_of_inputs(from, op);
   const Value table = from.value["table"];
-  if (table["dtype"].string() == "int16") {
+  const bool may_be_short = from.reader.version() > 3;
+  if (may_be_short && table["dtype"].string() == "int16") {
     const auto shorts = table.array("int16", 1).copy<int16_t>();
     lookup.table.assign(shorts.begin(), shorts.end());
   } else {

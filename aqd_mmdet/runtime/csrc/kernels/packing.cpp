@@ -31,6 +31,14 @@ struct Task {
                           static_cast<std::ptrdiff_t>(zeros.size());
     return are_none ? std::vector<int32_t>() : zeros;
   }
+  // Whether the border, which has the zero points, is of codes that are read.
+  // An image's zero points and means may exceed its bytes.
+  bool has_border_codes() const {
+    const std::vector<int32_t> zeros = zero_points();
+    return std::all_of(zeros.begin(), zeros.end(), [&](int32_t zero) {
+      return codes().holds(zero, zero);
+    });
+  }
   // Of an image its bytes are read.
   Grid codes() const { return x.is<ImageOp>() ? Grid{0, UINT8_MAX} : x.grid; }
 
@@ -179,7 +187,7 @@ const PackedConv *pack_lut(const Task &task) {
 // if it is left to portable kernels.
 const PackedConv *pack_conv(const Task &task) {
   const Type type = task.codes().type();
-  if (type == Type::kI32) return nullptr;
+  if (type == Type::kI32 || !task.has_border_codes()) return nullptr;
   const bool is_image = task.x.is<ImageOp>();
   const bool is_plain = !is_image && !task.node.is_pooled();
   if (task.conv().groups != 1) {
