@@ -57,7 +57,7 @@ def test_what_is_shown_may_be_replaced():
 
 def test_levels_share_weights_in_a_type_that_is_exact():
     executor = Executor(program(127))
-    (first,), (second,) = executor.constants['c'], executor.constants['d']
+    first, second = (executor.constants[name][0] for name in 'cd')
     assert first is second
     # 3 x 127 x 255 is below 2^24.
     assert first.dtype == torch.float32

@@ -36,7 +36,9 @@ def test_tables_are_clamped_by_their_values():
 
 
 def test_what_is_moved_is_clamped_before():
-    moved = Movement((Affine('x', SIZE, ONE, ONE),), lambda codes: codes[0])
+    moved = Movement(
+        (Affine('x', SIZE, ONE, ONE),), lambda codes: codes[0], lambda x: [x]
+    )
     (inner,) = clamped(moved, 0.0, 6.0).values
     assert (inner.source, inner.low, inner.high) == ('x', 0.0, 6.0)
 

@@ -117,10 +117,10 @@ def test_arrays_of_the_same_content_are_stored_once():
     assert places == [places[0], places[0] + 1024] * 2
     one = sections(with_ops(lookup('q', ROW, 0)))[1]
     assert len(data) == len(one) + 1024
-    for op, (_, table) in zip(
+    for op, (_, row) in zip(
         file.from_bytes(content).program.ops[-4:], names, strict=True
     ):
-        assert np.array_equal(op.table, table)
+        assert np.array_equal(op.table, row)
 
 
 def test_a_file_of_version_3_is_read():
