@@ -30,7 +30,7 @@ def program(
                 'w',
                 1,
                 (zero,),
-            ),  # fmt: skip
+            ),
             ir.Requantize('q', ('a',), 1, ir.Grid(0, 3), table),
         ),
         {'w': ir.Weights.of(codes, 8)},
