@@ -22,7 +22,7 @@ from aqd_mmdet.engine.checkpoint import (
 from aqd_mmdet.engine.compiled_model import use_compiled
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.models.quantized_detector import quantized_layers
-from aqd_mmdet.post_training.quantize import EFFORTS, STEPS, quantize
+from aqd_mmdet.post_training.quantize import EFFORTS, quantize
 from aqd_mmdet.post_training.recipe import find_recipe
 from aqd_mmdet.post_training.stems import find_stems, fold_preprocessor
 from aqd_mmdet.program import file
@@ -67,11 +67,8 @@ def main() -> None:
     parser.add_argument(
         '--effort',
         choices=EFFORTS,
-        default='reconstruct',
+        default=EFFORTS[-1],
         help='how much is done for accuracy, and how long it takes',
-    )
-    parser.add_argument(
-        '--steps', type=int, default=STEPS, help='steps of distillation'
     )
     parser.add_argument(
         '--recipe',
@@ -114,9 +111,7 @@ def convert(args: argparse.Namespace) -> None:
         print(f'    {rule}')
     pictures = read_pictures(paths, detector, cfg)
     before = evaluate_float(cfg, args.checkpoint) if args.evaluate else {}
-    quantized = quantize(
-        detector, recipe, pictures, args.effort, args.steps, say
-    )
+    quantized = quantize(detector, recipe, pictures, args.effort, say)
     print_ranges(quantized.ranges)
     compilation = compile_detector(quantized.detector, cfg, say)
     file.save(compilation.compiled, args.out)

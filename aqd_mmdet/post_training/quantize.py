@@ -12,14 +12,10 @@ from ..models.quantized_detector import quantize_detector
 from ..progress import progress
 from .calibration import RangeReport, calibrate
 from .correction import correct
-from .distillation import distill
 from .reconstruction import reconstruct
 
 # What is done, each after those before it.
-EFFORTS = ('calibrate', 'correct', 'reconstruct', 'distill')
-# Of distillation, unless told otherwise: for a small detector they take
-# minutes on two cores.
-STEPS = 200
+EFFORTS = ('calibrate', 'correct', 'reconstruct')
 
 
 @dataclass(frozen=True)
@@ -39,8 +35,7 @@ def quantize(
     detector: nn.Module,
     recipe: Sequence[dict[str, Any]],
     pictures: Sequence[Tensor],
-    effort: str = 'reconstruct',
-    steps: int = STEPS,
+    effort: str = EFFORTS[-1],
     say: Callable[[str], None] = print,
 ) -> Quantized:
     """Quantise a trained float detector.
@@ -52,7 +47,6 @@ def quantize(
             convolutions name their widths.
         pictures: As the preprocessor makes them, float (1, 3, H, W) each.
         effort: One of :data:`EFFORTS`.
-        steps: Of distillation.
         say: Told what is being done.
 
     Raises:
@@ -79,10 +73,4 @@ def quantize(
         say('correcting biases')
         bar = progress(pictures, desc='correcting', unit='picture')
         correct(student, detector, bar)
-    if level >= EFFORTS.index('distill'):
-        say(f'distilling by {steps} steps')
-        losses = distill(student, detector, pictures, steps)
-        with progress(losses, steps, desc='distilling') as steps_bar:
-            for loss in steps_bar:
-                steps_bar.set_postfix(loss=f'{loss:.4f}')
     return Quantized(student, ranges)

@@ -1,0 +1,70 @@
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+
+from aqd_mmdet.errors import UserError
+from aqd_mmdet.models.quantized_detector import (
+    quantize_detector,
+    quantized_layers,
+)
+from aqd_mmdet.post_training.quantize import EFFORTS, quantize
+from aqd_mmdet.post_training.recipe import find_recipe
+from aqd_mmdet.post_training.stems import find_stems
+from tests.post_training.small import pictures, small
+
+
+def quantised(weight_bits: int = 8) -> Any:
+    """A small detector with quantisers that are not started."""
+    detector = small()
+    recipe = find_recipe(detector, find_stems(detector), weight_bits, 8)
+    quantize_detector(detector, recipe, 8)
+    return detector.eval()
+
+
+@pytest.mark.parametrize('effort', EFFORTS)
+def test_the_float_detector_stays_as_it_is(effort):
+    detector = small()
+    recipe = find_recipe(detector, find_stems(detector), 4, 8)
+    state = deepcopy(detector.state_dict())
+    result = quantize(detector, recipe, pictures(2), effort, lambda text: None)
+    assert list(quantized_layers(result.detector)) == [
+        'stem',
+        'depthwise',
+        'bbox_head.output',
+    ]
+    assert not quantized_layers(detector)
+    for name, value in detector.state_dict().items():
+        assert torch.equal(value, state[name])
+    exact = detector(pictures(3)[2])[0]
+    rounded = result.detector(pictures(3)[2])[0]
+    assert (rounded - exact).var() < 0.1 * exact.var()
+
+
+def test_more_effort_is_nearer():
+    detector = small()
+    recipe = find_recipe(detector, find_stems(detector), 3, 8)
+    exact = detector(pictures(5)[4])[0]
+    errors = [
+        (
+            quantize(
+                detector, recipe, pictures(4), effort, lambda text: None
+            ).detector(pictures(5)[4])[0]
+            - exact
+        )
+        .square()
+        .mean()
+        .item()
+        for effort in ('calibrate', 'correct')
+    ]
+    assert errors[1] < errors[0]
+
+
+def test_mistakes_are_told():
+    detector = small()
+    recipe = find_recipe(detector, find_stems(detector), 8, 8)
+    with pytest.raises(UserError, match="effort='much'"):
+        quantize(detector, recipe, pictures(1), 'much')
+    with pytest.raises(UserError, match='no pictures'):
+        quantize(detector, recipe, [])
