@@ -59,7 +59,8 @@ def program_of(
         info = np.iinfo(x.dtype)
         grid = codes or ir.Grid(max(info.min, ir.INT32.lo), info.max)
         if isinstance(op, ir.Lookup):
-            grid = ir.Grid(op.first, op.first + len(op.table) - 1)
+            count = len(op.table) // (max(op.rows) + 1)
+            grid = ir.Grid(op.first, op.first + count - 1)
         ops += [
             ir.Slice(
                 f'{name}.part', ('region',), channels, ir.INT32, first, offset,

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from aqd_mmdet.errors import UserError
+from aqd_mmdet.program import file
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import Multipliers
 from aqd_mmdet.runtime import reference
+from aqd_mmdet.runtime.engine import Engine
 from tests import kernels
+from tests.damage import of_version_3
 from tests.factories import detector, engine_of, narrow_program
 
 
@@ -201,3 +204,45 @@ def test_additions_of_other_sizes_are_refused():
     runner = engine_of(replace(small, program=program))
     with pytest.raises(UserError, match='does not take'):
         runner.run(program, np.zeros((1, 3, 8, 8), np.uint8))
+
+
+@pytest.mark.parametrize('isa', kernels.names())
+@pytest.mark.parametrize(
+    'zero', [(0,), (100,), (200,), (-200,), (5, -100, 255), (-255, 0, 3)]
+)
+def test_zero_points_of_pixels(isa, zero, monkeypatch):
+    """Means of 104 to 124 and zero points, which may exceed a byte."""
+    monkeypatch.setenv('AQD_ISA', isa)
+    whole = detector()
+    program = whole.program
+    ops = list(program.ops)
+    ops[1] = replace(ops[1], kernel=(3, 3), padding=(1, 1), zero=zero)
+    rng = np.random.default_rng(0)
+    codes = rng.choice([-3, -1, 1, 3], (2, 3, 3, 3)).astype(np.int8)
+    weights = {**program.weights, 'c': ir.Weights.of(codes, 2)}
+    program = replace(program, ops=tuple(ops), weights=weights)
+    image = rng.integers(0, 256, (1, 3, 16, 24), np.uint8)
+    found = engine_of(replace(whole, program=program)).run(program, image)
+    expected = reference.run(program, image)
+    assert np.array_equal(found['cls'], expected['cls'])
+
+
+def test_a_file_of_version_3_runs_as_its_version_4():
+    whole = detector()
+    image, conv, *others = whole.program.ops
+    table = np.arange(255, -256, -1, dtype=np.int32)
+    turned = ir.Lookup('l', ('p',), 3, image.grid, table, -255)
+    ops = (image, turned, replace(conv, inputs=('l',)), *others)
+    program = replace(whole.program, ops=ops)
+    whole = replace(whole, program=program)
+    content = of_version_3(file.to_bytes(whole))
+    pixels = np.random.default_rng(0).integers(
+        0, 256, (1, 3, 16, 24), np.uint8
+    )
+    expected = reference.run(program, pixels)
+    again = reference.run(file.from_bytes(content).program, pixels)
+    found = Engine(whole, content, 1).run(program, pixels)
+    for name in ('cls', 'box'):
+        assert len(np.unique(expected[name])) > 9
+        assert np.array_equal(again[name], expected[name])
+        assert np.array_equal(found[name], expected[name])

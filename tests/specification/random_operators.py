@@ -154,10 +154,19 @@ def group_norm(rng: Rng) -> Made:
 
 def lookup(rng: Rng) -> Made:
     count, first = int(rng.integers(1, 200)), int(rng.integers(-128, 128))
-    x = numbers(rng, (2, 3, *pair(rng, 1, 5)), first, first + count - 1)
-    codes = grid(rng)
-    table = numbers(rng, (count,), codes.lo, codes.hi).astype(np.int32)
-    op = ir.Lookup('y', ('x',), 3, codes, table, first)
+    channels, parts = int(rng.integers(1, 5)), int(rng.integers(1, 4))
+    x = numbers(rng, (2, channels, *pair(rng, 1, 5)), first, first + count - 1)
+    rows = rng.integers(0, parts, rng.choice([1, channels]))
+    # The last row is one that is used.
+    rows[rng.integers(len(rows))] = parts - 1
+    short = rng.random() < 0.5
+    codes = ir.Grid(-(2**15), 2**15 - 1) if short else grid(rng)
+    table = numbers(rng, (parts * count,), codes.lo, codes.hi)
+    op = ir.Lookup(
+        'y', ('x',), channels, codes,
+        table.astype(np.int16 if short else np.int32), first,
+        tuple(rows.tolist()),
+    )  # fmt: skip
     return op, [x.astype(np.int16)], {}
 
 

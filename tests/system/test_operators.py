@@ -77,6 +77,30 @@ def test_convolution(data, kernel, stride, padding):
     check(op, [x], {'w': ir.Weights.of(codes, 8)})
 
 
+@given(
+    data=st.data(),
+    kernel=pairs,
+    padding=pairs,
+    channels=st.integers(1, 40),
+    dtype=st.sampled_from([np.uint8, np.int8, np.int16]),
+)
+@settings(max_examples=40)
+def test_channels_alone_with_zero_points(
+    data, kernel, padding, channels, dtype
+):
+    info = np.iinfo(dtype)
+    low, high = max(info.min, -1024), min(info.max, 1024)
+    x = integers(data, (1, channels, kernel[0], 5), low, high, dtype)
+    codes = integers(data, (channels, 1, *kernel), -127, 127, np.int8)
+    count = data.draw(st.sampled_from([1, channels]))
+    zero = integers(data, (count,), low, high, int)
+    op = ir.Convolution(
+        'y', ('x',), channels, ir.INT32, kernel, (1, 1), padding, (1, 1), 'w',
+        channels, tuple(zero.tolist()),
+    )  # fmt: skip
+    check(op, [x], {'w': ir.Weights.of(codes, 8)})
+
+
 def test_convolution_of_sums_that_float32_cannot_hold():
     # Sums that are odd, one below 2^24 and one above.
     x = np.full((1, 80, 1, 1), 1024, np.int16)
@@ -255,6 +279,15 @@ def test_lookup(data):
     x = integers(data, (1, 2, 3, 2), -7, 7, np.int8)
     table = integers(data, (15,), 0, 255, np.int32)
     check(ir.Lookup('y', ('x',), 2, ir.Grid(0, 255), table, -7), [x], {})
+
+
+@given(data=st.data(), dtype=st.sampled_from([np.int16, np.int32]))
+def test_lookup_by_rows(data, dtype):
+    x = integers(data, (2, 3, 3, 2), -7, 7, np.int8)
+    table = integers(data, (2 * 15,), -(2**15), 2**15 - 1, dtype)
+    rows = data.draw(st.sampled_from([(1,), (0, 1, 0), (1, 1, 0)]))
+    grid = ir.Grid(-(2**15), 2**15 - 1)
+    check(ir.Lookup('y', ('x',), 3, grid, table, -7, rows), [x], {})
 
 
 @given(
