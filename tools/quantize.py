@@ -93,6 +93,11 @@ def convert(args: argparse.Namespace) -> None:
             f'--out {args.out}: give a name that ends in .aqd, in a folder '
             'that exists'
         )
+    if args.max_images < 1:
+        raise UserError(
+            f'--max-images {args.max_images}: give the number of pictures, at '
+            'least 1'
+        )
     cfg = launch.read_config(args)
     if args.evaluate:
         preflight.check_data(cfg, ['test'])

@@ -46,7 +46,8 @@ class RangeReport:
     Attributes:
         name: Of the layer.
         bits: Of its codes.
-        signal_to_noise: Of the rounded values, in decibels.
+        signal_to_noise: Of the rounded values, in decibels; of an activation
+            those of its function.
         clipped: Share of values beyond the range.
     """
 
@@ -161,8 +162,12 @@ def _report(
     if isinstance(zero, Tensor):
         zero = zero.reshape(-1, 1).cpu()
     step = step_size(clip, grid, zero)
-    noise = (fake_quantize(rows, clip, grid, zero) - rows).square() * weights
-    signal = rows.square() * weights
+    rounded, exact = fake_quantize(rows, clip, grid, zero), rows
+    if isinstance(quantizer, FixedPointActivation):
+        # What it cuts off where the function is flat is no noise.
+        rounded, exact = (quantizer.function(x) for x in (rounded, exact))
+    noise = (rounded - exact).square() * weights
+    signal = exact.square() * weights
     codes = rows / step + zero
     outside = (codes < grid.lo - 0.5) | (codes > grid.hi + 0.5)
     share = (outside * weights).sum() / (weights.sum() * len(rows))
