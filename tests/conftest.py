@@ -27,6 +27,7 @@ LONG = (
     'runtime/test_threads.py',
     'runtime/test_library.py',
     'runtime/test_sanitizers.py',
+    'tools/test_quantize.py',
 )
 
 

@@ -164,15 +164,16 @@ def compare(
     """Compare the program's codes with the float simulation on images."""
     compiled, program = compilation.compiled, compilation.compiled.program
     agreements = verify.new_agreements()
-    image = program.ops[0]
-    assert isinstance(image, ir.Image)
+    first = program.ops[0]
+    assert isinstance(first, ir.Image)
+    mean = torch.tensor(first.mean).float()[:, None, None]
     for path in progress(
         images, desc='comparing', unit='image', disable=not images
     ):
         image = read_image(path, compiled.preprocess.oriented)
         array, size = prepare(image, compiled.preprocess, program.stride)
         pixels = torch.from_numpy(array)
-        normalised = pixels - torch.tensor(image.mean).float()[:, None, None]
+        normalised = pixels - mean
         verify.compare(
             compilation.trace,
             compilation.folded,
