@@ -99,6 +99,7 @@ def convert(args: argparse.Namespace) -> None:
             'least 1'
         )
     cfg = launch.read_config(args)
+    use_ssd_head(cfg)
     if args.evaluate:
         preflight.check_data(cfg, ['test'])
     paths = find_pictures(cfg, args.images, args.max_images)
@@ -127,6 +128,16 @@ def convert(args: argparse.Namespace) -> None:
         after = launch.build_runner(cfg).test()
         for name, value in after.items():
             print(f'{name}: float {before.get(name)}, integers {value}')
+
+
+def use_ssd_head(cfg: Config) -> None:
+    """Let a config have an SSDHead that can predict; mmdet's own cannot."""
+    head = cfg.model.get('bbox_head')
+    if isinstance(head, dict) and head.get('type') in (
+        'SSDHead',
+        'mmdet.SSDHead',
+    ):
+        head['type'] = 'aqd_mmdet.SSDHead'
 
 
 def load_float(cfg: Config, checkpoint: str) -> nn.Module:

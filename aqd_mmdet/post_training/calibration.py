@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 
 from ..errors import UserError
@@ -130,7 +131,7 @@ def calibrate(
     """
     with observed(detector, count) as observers:
         for picture in pictures:
-            detector(picture, mode='tensor')
+            run(detector, picture)
     unseen = [name for name, (_, o) in observers.items() if not o.parts]
     if unseen:
         raise UserError(
@@ -178,6 +179,22 @@ def _report(
         10 * float(ratio.clamp_min(1e-30).log10()),
         float(share),
     )
+
+
+def run(detector: Any, picture: Tensor) -> None:
+    """Run a detector on a picture, second stages included.
+
+    Args:
+        detector: Any detector of mmdet.
+        picture: As of :func:`calibrate`.
+    """
+    size = tuple(picture.shape[2:])
+    sample = DetDataSample(
+        metainfo=dict(
+            img_shape=size, batch_input_shape=size, scale_factor=(1.0, 1.0)
+        )
+    )
+    detector(picture, [sample], mode='tensor')
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..layers.weighted import QuantConv2d, QuantizedLayer
 from ..models.quantized_detector import quantized_layers
+from .calibration import run
 
 
 class _Difference:
@@ -57,7 +58,7 @@ def correct(student: Any, teacher: Any, pictures: Iterable[Tensor]) -> None:
             handle = module.register_forward_hook(difference)
             stack.callback(handle.remove)
         for picture in pictures:
-            teacher(picture, mode='tensor')
+            run(teacher, picture)
     for difference in differences.values():
         if not difference.count:
             continue

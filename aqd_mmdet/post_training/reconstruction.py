@@ -15,7 +15,7 @@ from torch import Tensor
 from ..layers.weighted import QuantConv2d, QuantizedLayer
 from ..models.quantized_detector import quantized_layers
 from ..quantizers.fake_quantize import fake_quantize
-from .calibration import every_rounding, unchanged
+from .calibration import every_rounding, run, unchanged
 
 # Windows of a picture from which a layer's covariance is made.
 WINDOWS = 2**11
@@ -93,7 +93,7 @@ def reconstruct(detector: Any, pictures: Iterable[Tensor]) -> None:
             handle = layer.register_forward_pre_hook(statistic)
             stack.callback(handle.remove)
         for picture in pictures:
-            detector(picture, mode='tensor')
+            run(detector, picture)
     for layer, statistic in zip(layers, statistics, strict=True):
         if statistic.count:
             _round_together(layer, statistic)

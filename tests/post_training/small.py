@@ -38,7 +38,9 @@ class SmallDetector(nn.Module):
         x = self.act(self.norm(self.stem(x)))
         return (self.relu(self.depthwise(x)),)
 
-    def forward(self, x: Tensor, mode: str = 'tensor') -> Any:
+    def forward(
+        self, x: Tensor, samples: Any = None, mode: str = 'tensor'
+    ) -> Any:
         return self.bbox_head(self.extract_feat(x))
 
 

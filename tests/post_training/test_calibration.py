@@ -104,6 +104,6 @@ def test_all_quantisers_are_started_and_told_of():
 
 def test_a_layer_that_sees_nothing_is_named():
     detector = quantised()
-    detector.forward = lambda x, mode: x
+    detector.forward = lambda x, samples, mode: x
     with pytest.raises(UserError, match='3 layers were given no values'):
         calibrate(detector, pictures(2), 2)
