@@ -12,6 +12,7 @@ from mmengine.registry import DATASETS, MODELS
 from torch import Tensor, nn
 
 from aqd_mmdet.compiler.compile import compile_detector, read_test_preprocess
+from aqd_mmdet.compiler.images import image_mean
 from aqd_mmdet.config import datasets_of, labels_of
 from aqd_mmdet.engine import launch, preflight
 from aqd_mmdet.engine.checkpoint import (
@@ -21,6 +22,7 @@ from aqd_mmdet.engine.checkpoint import (
 )
 from aqd_mmdet.engine.compiled_model import use_compiled
 from aqd_mmdet.errors import UserError, one_line
+from aqd_mmdet.files import write_whole
 from aqd_mmdet.models.quantized_detector import quantized_layers
 from aqd_mmdet.post_training.quantize import EFFORTS, quantize
 from aqd_mmdet.post_training.recipe import find_recipe
@@ -112,7 +114,8 @@ def convert(args: argparse.Namespace) -> None:
         else find_recipe(detector, stems, args.bits, args.act_bits)
     )
     if args.write_recipe:
-        args.write_recipe.write_text(json.dumps(recipe, indent=1))
+        content = f'{json.dumps(recipe, indent=1)}\n'
+        write_whole(args.write_recipe, content.encode())
     for rule in recipe:
         print(f'    {rule}')
     pictures = read_pictures(paths, detector, cfg)
@@ -151,6 +154,7 @@ def load_float(cfg: Config, checkpoint: str) -> nn.Module:
         )
     labels = labels_of(cfg, 'test')
     check_checkpoint(checkpoint, detector, for_training=False, labels=labels)
+    preflight.check_label_order(cfg, 'test')
     detector.load_state_dict(state_dict_of(read_checkpoint(checkpoint)))
     return detector
 
@@ -196,9 +200,7 @@ def read_pictures(
     """Return pictures as the network is given them, float (1, 3, H, W)."""
     pre = read_test_preprocess(detector.data_preprocessor, cfg)
     stride = int(detector.data_preprocessor.pad_size_divisor)
-    mean = torch.zeros(3, 1, 1)
-    if getattr(detector.data_preprocessor, '_enable_normalize', False):
-        mean = detector.data_preprocessor.mean.cpu()
+    mean = torch.tensor(image_mean(detector.data_preprocessor))[:, None, None]
     pictures = []
     for path in progress(paths, desc='reading', unit='picture'):
         image = read_image(path, pre.oriented)

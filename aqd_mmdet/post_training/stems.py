@@ -68,7 +68,8 @@ def fold_preprocessor(detector: Any, stems: dict[str, nn.Conv2d]) -> None:
         stems: Of :func:`find_stems`.
 
     Raises:
-        UserError: If a stem reads something else than three channels.
+        UserError: If a stem reads something else than three channels, or the
+            border is none of zeros.
     """
     pre = detector.data_preprocessor
     if not getattr(pre, '_enable_normalize', False):
@@ -77,6 +78,11 @@ def fold_preprocessor(detector: Any, stems: dict[str, nn.Conv2d]) -> None:
     whole = torch.floor(mean + 0.5)
     if torch.equal(mean, whole) and (std == 1).all():
         return
+    if pre.pad_value != 0:
+        raise UserError(
+            f'data_preprocessor.pad_value={pre.pad_value}: it is in '
+            'deviations, which are folded into the stem; expected 0'
+        )
     for name, conv in stems.items():
         if conv.weight.shape[1] != len(mean) or conv.groups != 1:
             raise UserError(

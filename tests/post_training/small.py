@@ -25,6 +25,7 @@ class SmallDetector(nn.Module):
         self.bbox_head = Head()
         self.data_preprocessor = SimpleNamespace(
             _enable_normalize=True,
+            pad_value=0,
             mean=torch.tensor([123.7, 116.3, 103.5]).view(3, 1, 1),
             std=torch.tensor([58.0, 57.0, 57.4]).view(3, 1, 1),
         )

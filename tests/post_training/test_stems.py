@@ -48,6 +48,13 @@ def test_whole_means_change_nothing():
     assert torch.equal(detector.stem.weight, weight)
 
 
+def test_a_border_in_deviations_is_refused():
+    detector = small()
+    detector.data_preprocessor.pad_value = 1
+    with pytest.raises(UserError, match='pad_value=1'):
+        fold_preprocessor(detector, find_stems(detector))
+
+
 def test_deviations_of_slices_are_refused():
     detector = small(focus=True)
     with pytest.raises(UserError, match='stem: expected a convolution of 3'):

@@ -1,0 +1,112 @@
+"""tools/quantize.py as a user calls it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import MODELS
+from PIL import Image
+
+from aqd_mmdet.runtime import Detector
+from tests.factories import digits_config, error_line, narrow, run_tool
+
+TOOL = 'tools/quantize.py'
+
+
+@pytest.fixture(scope='module')
+def float_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a float config, its checkpoint and three pictures."""
+    folder = tmp_path_factory.mktemp('float')
+    cfg = digits_config('fp')
+    cfg.model = narrow(18, 2, 'retinanet')
+    cfg.model.bits = 'float'
+    cfg.dump(folder / 'config.py')
+    torch.manual_seed(0)
+    state = MODELS.build(cfg.model).state_dict()
+    torch.save(dict(state_dict=state), folder / 'float.pth')
+    rng = np.random.default_rng(0)
+    folder.joinpath('pictures/more').mkdir(parents=True)
+    for name in ('a.png', 'b.jpg', 'more/c.png'):
+        pixels = rng.integers(0, 256, (60, 80, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / 'pictures' / name)
+    return folder
+
+
+def quantize(folder: Path, *options: object):
+    return run_tool(
+        TOOL,
+        folder / 'config.py',
+        folder / 'float.pth',
+        '--images',
+        folder / 'pictures',
+        '--out',
+        folder / 'model.aqd',
+        *options,
+    )
+
+
+def test_a_checkpoint_and_pictures_become_a_program(float_detector):
+    recipe = float_detector / 'recipe.json'
+    result = quantize(float_detector, '--bits', 6, '--write-recipe', recipe)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert '3 pictures' in result.stdout
+    content = (float_detector / 'model.aqd').read_bytes()
+    detect = Detector(float_detector / 'model.aqd')
+    weights = detect.compiled.program.weights
+    # The stem keeps 8 bits.
+    assert {w.bits for w in weights.values()} == {6, 8}
+    boxes, labels, scores = detect(np.zeros((60, 80, 3), np.uint8))
+    assert len(boxes) == len(labels) == len(scores)
+    # The recipe that was found gives the same file.
+    again = quantize(float_detector, '--recipe', recipe)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert (float_detector / 'model.aqd').read_bytes() == content
+
+
+def test_mistakes_are_one_line(float_detector, tmp_path):
+    empty, text = tmp_path / 'empty', tmp_path / 'text'
+    empty.mkdir()
+    text.mkdir()
+    text.joinpath('a.jpg').write_text('no picture')
+    bad = tmp_path / 'recipe.json'
+    bad.write_text('{')
+    torch.save(dict(state_dict={'a': torch.ones(1)}), tmp_path / 'other.pth')
+    config, checkpoint = (
+        float_detector / name for name in ('config.py', 'float.pth')
+    )
+    pictures = float_detector / 'pictures'
+    out = tmp_path / 'kept.aqd'
+    out.write_bytes(b'earlier')
+    for arguments, line in (
+        ((config, checkpoint, '--images', empty), 'no picture in it'),
+        ((config, checkpoint, '--images', tmp_path / 'n'), 'no such folder'),
+        ((config, checkpoint, '--images', text), 'a.jpg'),
+        ((config, tmp_path / 'other.pth', '--images', pictures), 'other.pth'),
+        (
+            (config, checkpoint, '--images', pictures, '--recipe', bad),
+            '--recipe',
+        ),
+        (
+            (config, checkpoint, '--images', pictures, '--max-images', 0),
+            '--max-images 0',
+        ),
+        (
+            (config, checkpoint, '--images', pictures, '--bits', 9),
+            'weight_bits=9',
+        ),
+    ):
+        result = run_tool(TOOL, *arguments, '--out', out)
+        assert line in error_line(result)
+        assert out.read_bytes() == b'earlier'
+
+
+def test_a_quantised_config_is_refused(float_detector):
+    result = run_tool(
+        TOOL,
+        'configs/digits/retinanet_digits_2bit.py',
+        float_detector / 'float.pth',
+        '--images',
+        float_detector / 'pictures',
+    )
+    assert 'the config is of a quantised detector' in error_line(result)
