@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from .errors import UserError
+
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file. An earlier one stays until the new one is complete.
@@ -17,3 +19,23 @@ def write_whole(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def check_output(option: str, path: Path, suffix: str) -> None:
+    """Refuse a file that could not be written, before the work is done.
+
+    Args:
+        option: That named the file.
+        path: File to write.
+        suffix: Of its name.
+
+    Raises:
+        UserError: If its name has another suffix, or its folder is missing.
+    """
+    if path.suffix != suffix:
+        raise UserError(f'{option} {path}: give a name that ends in {suffix}')
+    if not path.parent.is_dir():
+        raise UserError(
+            f'{option} {path}: there is no folder {path.parent}; create it or '
+            f'choose another {option}'
+        )

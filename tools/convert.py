@@ -6,22 +6,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS
-from torch import nn
 
 from aqd_mmdet.compiler import report, verify
 from aqd_mmdet.compiler.compile import Compilation, compile_detector
-from aqd_mmdet.config import labels_of
 from aqd_mmdet.engine import launch, preflight
-from aqd_mmdet.engine.checkpoint import (
-    check_checkpoint,
-    read_checkpoint,
-    state_dict_of,
-)
 from aqd_mmdet.engine.compiled_model import use_compiled
 from aqd_mmdet.errors import UserError, one_line
-from aqd_mmdet.files import write_whole
+from aqd_mmdet.files import check_output, write_whole
 from aqd_mmdet.models.quantized_detector import fixed_point_of
 from aqd_mmdet.program import file
 from aqd_mmdet.program import ops as ir
@@ -68,14 +59,16 @@ def main() -> None:
 def convert(args: argparse.Namespace) -> None:
     """Compile a detector, verify and evaluate it, write program and report."""
     report_path = args.out.with_suffix('.json')
-    check_outputs(args.out, report_path)
+    check_output('--out', args.out, '.aqd')
+    check_report(report_path)
     cfg = launch.read_config(args)
     if args.evaluate:
         preflight.check_data(cfg, ['test'])
     # Compiling takes minutes, so unreadable images are refused before it.
     for path in args.verify:
         check_image(read_image(path), f'image {path}')
-    detector = load_detector(cfg, args.checkpoint)
+    say('building the detector')
+    detector = launch.load_detector(cfg, args.checkpoint)
     compilation = compile_detector(
         detector, cfg, say, fixed_point_of(detector)
     )
@@ -104,30 +97,6 @@ def convert(args: argparse.Namespace) -> None:
     print(f'{args.out}\n{report_path}')
 
 
-def check_outputs(out: Path, report_path: Path) -> None:
-    """Raise if the program or its report cannot or must not be written.
-
-    Args:
-        out: File of the program.
-        report_path: File of the report.
-
-    Raises:
-        UserError: If the suffix is wrong, the folder is missing or another
-            file would be replaced by the report.
-    """
-    if out.suffix != '.aqd':
-        raise UserError(
-            f'--out {out}: give a name that ends in .aqd; the report gets '
-            'the same name with .json'
-        )
-    check_report(report_path)
-    if not out.parent.is_dir():
-        raise UserError(
-            f'--out {out}: there is no folder {out.parent}; create it or '
-            'choose another --out'
-        )
-
-
 def check_report(path: Path) -> None:
     """Raise if the report would replace a file of another kind.
 
@@ -145,17 +114,6 @@ def check_report(path: Path) -> None:
             f'{path} exists and is no report of this tool, which would '
             'replace it: move it or choose another --out'
         )
-
-
-def load_detector(cfg: Config, checkpoint: str) -> nn.Module:
-    """Return the detector of a config with the weights of a checkpoint."""
-    say('building the detector')
-    detector = MODELS.build(cfg.model).eval()
-    labels = labels_of(cfg, 'test')
-    check_checkpoint(checkpoint, detector, for_training=False, labels=labels)
-    preflight.check_label_order(cfg, 'test')
-    detector.load_state_dict(state_dict_of(read_checkpoint(checkpoint)))
-    return detector
 
 
 def compare(

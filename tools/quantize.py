@@ -1,6 +1,7 @@
 """Quantise a trained float detector: CONFIG CHECKPOINT --images FOLDER"""
 
 import argparse
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,30 +9,31 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
 from aqd_mmdet.compiler.compile import compile_detector, read_test_preprocess
 from aqd_mmdet.compiler.images import image_mean
-from aqd_mmdet.config import datasets_of, labels_of
+from aqd_mmdet.config import datasets_of, read_config
 from aqd_mmdet.engine import launch, preflight
-from aqd_mmdet.engine.checkpoint import (
-    check_checkpoint,
-    read_checkpoint,
-    state_dict_of,
-)
 from aqd_mmdet.engine.compiled_model import use_compiled
 from aqd_mmdet.errors import UserError, one_line
-from aqd_mmdet.files import write_whole
+from aqd_mmdet.files import check_output, write_whole
 from aqd_mmdet.models.quantized_detector import quantized_layers
 from aqd_mmdet.post_training.quantize import EFFORTS, quantize
 from aqd_mmdet.post_training.recipe import find_recipe
 from aqd_mmdet.post_training.stems import find_stems, fold_preprocessor
+from aqd_mmdet.post_training.training_start import (
+    training_config,
+    training_state,
+)
 from aqd_mmdet.program import file
 from aqd_mmdet.progress import progress
 from aqd_mmdet.runtime.images import read_image
 from aqd_mmdet.runtime.preprocess import check_image, prepare
 
+ROOT = Path(__file__).parent.parent
+HOOKS = ROOT / 'configs/_base_/aqd_hooks.py'
 # Enough to place ranges; more teach more.
 MAX_PICTURES = 200
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
@@ -81,6 +83,12 @@ def main() -> None:
         '--write-recipe', type=Path, help='file for the recipe that is found'
     )
     parser.add_argument(
+        '--write-config',
+        type=Path,
+        help='file for a config that trains the quantised detector on; its '
+        'weights get the same name with .pth',
+    )
+    parser.add_argument(
         '--evaluate',
         action='store_true',
         help="evaluate before and after on the config's test dataset",
@@ -90,11 +98,11 @@ def main() -> None:
 
 def convert(args: argparse.Namespace) -> None:
     """Quantise, compile and write a detector; evaluate it if asked."""
-    if args.out.suffix != '.aqd' or not args.out.parent.is_dir():
-        raise UserError(
-            f'--out {args.out}: give a name that ends in .aqd, in a folder '
-            'that exists'
-        )
+    check_output('--out', args.out, '.aqd')
+    if args.write_recipe:
+        check_output('--write-recipe', args.write_recipe, '.json')
+    if args.write_config:
+        check_output('--write-config', args.write_config, '.py')
     if args.max_images < 1:
         raise UserError(
             f'--max-images {args.max_images}: give the number of pictures, at '
@@ -124,6 +132,8 @@ def convert(args: argparse.Namespace) -> None:
     print_ranges(quantized.ranges)
     compilation = compile_detector(quantized.detector, cfg, say)
     file.save(compilation.compiled, args.out)
+    if args.write_config:
+        write_training(args, quantized.detector, recipe)
     size = args.out.stat().st_size
     say(f'{args.out}: {size / 2**20:.2f} MiB')
     if args.evaluate:
@@ -146,17 +156,38 @@ def use_ssd_head(cfg: Config) -> None:
 def load_float(cfg: Config, checkpoint: str) -> nn.Module:
     """Return the float detector of a config with a checkpoint's weights."""
     say('building the detector')
-    detector = MODELS.build(cfg.model).eval()
+    detector = launch.load_detector(cfg, checkpoint)
     if quantized_layers(detector):
         raise UserError(
             'the config is of a quantised detector: tools/convert.py compiles '
             'it; give the config of the float one'
         )
-    labels = labels_of(cfg, 'test')
-    check_checkpoint(checkpoint, detector, for_training=False, labels=labels)
-    preflight.check_label_order(cfg, 'test')
-    detector.load_state_dict(state_dict_of(read_checkpoint(checkpoint)))
     return detector
+
+
+def write_training(
+    args: argparse.Namespace, student: nn.Module, recipe: list[dict[str, Any]]
+) -> None:
+    """Write a config and a checkpoint that the student is trained on from."""
+    path = args.write_config
+    checkpoint = path.with_suffix('.pth')
+    # Anew: that of this tool is adapted to this machine.
+    cfg = read_config(args.config, args.cfg_options)
+    use_ssd_head(cfg)
+    hooks = Config.fromfile(HOOKS)
+    config = training_config(cfg, hooks, student, recipe)
+    state, left_out = training_state(student, config)
+    if left_out:
+        say(
+            f'{len(left_out)} layers have a correction but neither bias nor '
+            f'batch norm; training starts without it: {", ".join(left_out)}'
+        )
+    content = io.BytesIO()
+    torch.save(dict(state_dict=state, meta={}), content)
+    write_whole(checkpoint, content.getvalue())
+    config.load_from = str(checkpoint.resolve())
+    write_whole(path, config.pretty_text.encode())
+    say(f'{path}, {checkpoint}: to train on')
 
 
 def find_pictures(cfg: Config, folder: Path | None, most: int) -> list[Path]:

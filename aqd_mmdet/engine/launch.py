@@ -1,4 +1,4 @@
-"""From a command line to a runner: what tools/train.py and test.py share."""
+"""From a command line to a runner or a detector: what the tools share."""
 
 import argparse
 import atexit
@@ -13,16 +13,22 @@ import torch.distributed
 from mmdet.utils import register_all_modules
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.dist import is_main_process
-from mmengine.registry import RUNNERS, init_default_scope
+from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
+from torch import nn
 
-from ..config import datasets_of
+from ..config import datasets_of, labels_of
 from ..config import read_config as read_config_file
 from ..errors import UserError, nearest
 from ..models.quantized_detector import detector_of, quantized_layers
 from . import preflight
 from .calibration import CalibrationHook
-from .checkpoint import use_safe_loader
+from .checkpoint import (
+    check_checkpoint,
+    read_checkpoint,
+    state_dict_of,
+    use_safe_loader,
+)
 from .integer_aware import IntegerAwareHook
 
 
@@ -271,6 +277,25 @@ def use_tta(cfg: Config) -> None:
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
     for dataset in datasets:
         dataset.pipeline = cfg.tta_pipeline
+
+
+def load_detector(cfg: Config, checkpoint: str) -> nn.Module:
+    """Return a config's detector, in evaluation mode, with given weights.
+
+    Args:
+        cfg: The whole config.
+        checkpoint: File of the weights.
+
+    Raises:
+        UserError: If the checkpoint is of another detector, or its classes
+            are not the config's.
+    """
+    detector = MODELS.build(cfg.model).eval()
+    labels = labels_of(cfg, 'test')
+    check_checkpoint(checkpoint, detector, for_training=False, labels=labels)
+    preflight.check_label_order(cfg, 'test')
+    detector.load_state_dict(state_dict_of(read_checkpoint(checkpoint)))
+    return detector
 
 
 def build_runner(cfg: Config) -> Runner:

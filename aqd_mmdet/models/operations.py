@@ -29,6 +29,9 @@ OPERATIONS = {
     kind.child: kind for kind in KINDS if isinstance(kind, Operation)
 }
 CHILDREN = {kind.sign: kind.child for kind in OPERATIONS.values()}
+# Side of the blank image of `run_once`; it is the coarsest stride of mmdet's
+# pyramids, so that no level is empty.
+PROBE_SIZE = 128
 # Of a module, for each child that holds layers, the positions of the signs
 # among their kind.
 Sites = dict[str, set[int]]
@@ -252,19 +255,18 @@ def replace_operations(
         module.add_module(child, layers)
 
 
-def run_once(detector: nn.Module, size: int) -> None:
+def run_once(detector: nn.Module) -> None:
     """Run a detector's feature extractor and dense heads on a blank image.
 
     Args:
         detector: An mmdet detector, or any model with ``extract_feat``.
-        size: Side of the image in pixels; all strides must divide it.
     """
     training = detector.training
     detector.eval()
     try:
         with torch.no_grad():
             weight = next(detector.parameters())
-            image = weight.new_zeros(1, 3, size, size)
+            image = weight.new_zeros(1, 3, PROBE_SIZE, PROBE_SIZE)
             features = cast(Any, detector).extract_feat(image)
             for name in ('bbox_head', 'rpn_head'):
                 if hasattr(detector, name):

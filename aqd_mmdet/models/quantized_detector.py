@@ -30,10 +30,6 @@ from .operations import (
 )
 from .recipe import FLOAT, OPTIONS, Rule, choose, read_recipe
 
-# One pass over a blank image finds the operations and counts the levels; 128
-# is the coarsest stride of mmdet's pyramids, so that no level is empty.
-PROBE_SIZE = 128
-
 Norm = (_NormBase, nn.GroupNorm, MultiLevelBN)
 
 
@@ -233,7 +229,7 @@ def _count_levels(model: nn.Module) -> dict[str, int]:
 
         handles.append(child.register_forward_pre_hook(count))
     try:
-        run_once(model, PROBE_SIZE)
+        run_once(model)
     except Exception as error:  # of the detector's, of any kind
         raise UserError(
             f'{type(model).__name__} cannot be run as backbone, neck and '

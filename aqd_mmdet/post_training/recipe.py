@@ -7,7 +7,6 @@ from torch import nn
 from ..layers.weighted import CONV, LINEAR
 from ..models.operations import find_operations, run_once
 from ..models.quantized_detector import candidates
-from .stems import PROBE_SIZE
 
 # Sums and the inputs of group norms have 16 bits: their readers round again.
 WIDE_BITS = 16
@@ -78,7 +77,7 @@ def find_recipe(
         )
     )
     with find_operations(detector) as sites:
-        run_once(detector, PROBE_SIZE)
+        run_once(detector)
     chosen = candidates(named, sites)
     rules += [
         {'modules': '*', rule: options}

@@ -5,13 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import UserError
-
-# Side of the image that stems are looked for with; it is the coarsest stride
-# of mmdet's pyramids.
-PROBE_SIZE = 128
+from ..models.operations import PROBE_SIZE
+from .offsets import norms_behind
 
 
 def find_stems(detector: Any) -> dict[str, nn.Conv2d]:
@@ -83,6 +80,7 @@ def fold_preprocessor(detector: Any, stems: dict[str, nn.Conv2d]) -> None:
             f'data_preprocessor.pad_value={pre.pad_value}: it is in '
             'deviations, which are folded into the stem; expected 0'
         )
+    norms = norms_behind(detector, stems.values())
     for name, conv in stems.items():
         if conv.weight.shape[1] != len(mean) or conv.groups != 1:
             raise UserError(
@@ -93,42 +91,13 @@ def fold_preprocessor(detector: Any, stems: dict[str, nn.Conv2d]) -> None:
         weight = conv.weight.double() / std[:, None, None]
         offset = (weight.sum((2, 3)) * (whole - mean)).sum(1)
         conv.weight.copy_(weight)
-        _add_offset(detector, conv, offset.to(conv.weight))
+        offset = offset.to(conv.weight)
+        if conv.bias is not None:
+            conv.bias += offset
+        elif norms[conv]:
+            for norm in norms[conv]:
+                norm.running_mean -= offset
+        else:
+            conv.bias = nn.Parameter(offset)
     pre.mean.copy_(whole.view_as(pre.mean))
     pre.std.fill_(1)
-
-
-def _add_offset(detector: Any, conv: nn.Conv2d, offset: Tensor) -> None:
-    """Add numbers to the output of a convolution."""
-    if conv.bias is not None:
-        conv.bias += offset
-        return
-    norm = _norm_behind(detector, conv)
-    if norm is None or norm.running_mean is None:
-        conv.bias = nn.Parameter(offset)
-    else:
-        norm.running_mean -= offset
-
-
-def _norm_behind(detector: Any, conv: nn.Conv2d) -> _BatchNorm | None:
-    """Return the batch norm that reads what a convolution makes."""
-    outputs: list[Tensor] = []
-    norms: list[_BatchNorm] = []
-    with ExitStack() as stack:
-        handle = conv.register_forward_hook(
-            lambda module, args, output: outputs.append(output)
-        )
-        stack.callback(handle.remove)
-        for module in detector.modules():
-            if isinstance(module, _BatchNorm):
-                handle = module.register_forward_pre_hook(
-                    lambda norm, args: (
-                        norms.append(norm)
-                        if outputs and args[0] is outputs[0]
-                        else None
-                    )
-                )
-                stack.callback(handle.remove)
-        image = conv.weight.new_zeros(1, 3, PROBE_SIZE, PROBE_SIZE)
-        detector.extract_feat(image)
-    return norms[0] if norms else None

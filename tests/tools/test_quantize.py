@@ -9,7 +9,13 @@ from mmengine.registry import MODELS
 from PIL import Image
 
 from aqd_mmdet.runtime import Detector
-from tests.factories import digits_config, error_line, narrow, run_tool
+from tests.factories import (
+    data_options,
+    digits_config,
+    error_line,
+    narrow,
+    run_tool,
+)
 
 TOOL = 'tools/quantize.py'
 
@@ -62,6 +68,65 @@ def test_a_checkpoint_and_pictures_become_a_program(float_detector):
     again = quantize(float_detector, '--recipe', recipe)
     assert again.returncode == 0, again.stderr[-2000:]
     assert (float_detector / 'model.aqd').read_bytes() == content
+
+
+def test_a_training_can_start_from_the_result(tmp_path, digits):
+    cfg = digits_config('fp')
+    cfg.model = narrow(18, 2, 'retinanet')
+    # As a user's config: mmdet's detector, deviations of ImageNet.
+    cfg.model.type = cfg.model.pop('detector')
+    for key in ('recipe', 'bits', 'integer'):
+        cfg.model.pop(key, None)
+    cfg.model.data_preprocessor.std = [58.4, 57.1, 57.4]
+    cfg.custom_imports = dict(imports=['json'], allow_failed_imports=False)
+    cfg.dump(tmp_path / 'config.py')
+    torch.manual_seed(0)
+    detector = MODELS.build(cfg.model)
+    torch.save(dict(state_dict=detector.state_dict()), tmp_path / 'float.pth')
+    result = run_tool(
+        TOOL,
+        tmp_path / 'config.py',
+        tmp_path / 'float.pth',
+        '--images',
+        digits,
+        '--max-images',
+        2,
+        '--bits',
+        4,
+        '--out',
+        tmp_path / 'model.aqd',
+        '--write-config',
+        tmp_path / 'start.py',
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    # Compiled as it is, the start gives the boxes of the result.
+    result = run_tool(
+        'tools/convert.py',
+        tmp_path / 'start.py',
+        tmp_path / 'start.pth',
+        '--out',
+        tmp_path / 'again.aqd',
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    detectors = [
+        Detector(tmp_path / f'{name}.aqd') for name in ('model', 'again')
+    ]
+    image = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+    (boxes, _, scores), (others, _, near) = (d(image) for d in detectors)
+    assert len(boxes) == len(others) > 0
+    assert np.abs(scores - near).max() < 2**24 / 100
+    # Training leaves the quantisers as they were started.
+    result = run_tool(
+        'tools/train.py',
+        tmp_path / 'start.py',
+        '--work-dir',
+        tmp_path / 'run',
+        '--cfg-options',
+        'train_cfg.max_epochs=1',
+        *data_options(digits),
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert 'calibrating' not in result.stdout
 
 
 def test_mistakes_are_one_line(float_detector, tmp_path):
