@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..compiler.executor import Executor
-from ..compiler.fold import Folded, fold
+from ..compiler.fold import BOX_CODES, Folded, fold
 from ..compiler.graph import LayerCall
 from ..compiler.images import image_mean
 from ..compiler.regions import (
@@ -119,11 +119,14 @@ class IntegerNetwork:
         )
 
     def _real(self, outputs: dict[str, Tensor]) -> tuple[list[Tensor], ...]:
-        return tuple(
+        maps = [
             # In double precision first: a logit has up to 31 bits.
-            [(outputs[n].double() * out.scale).float() for n in out.tensors]
+            [outputs[n].double() * out.scale for n in out.tensors]
             for out in self.folded.program.outputs
-        )
+        ]
+        if self.folded.boxes_are_exponents:
+            maps[BOX_CODES] = [x.exp() for x in maps[BOX_CODES]]
+        return tuple([x.float() for x in levels] for levels in maps)
 
 
 class IntegerRegions:
