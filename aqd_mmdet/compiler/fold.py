@@ -121,8 +121,8 @@ def _fold(
                 builder.values[node.args[0]] = lowered
     for node, e in exponentials.items():
         # A factor of an exponential is an addend of the exponent.
-        value = builder.values[e.exponent]
-        builder.values[node] = _plus(value, log(e.factor))
+        exponent = builder.values[e.exponent]
+        builder.values[node] = _plus(exponent, log(e.factor))
     outputs = tuple(
         builder.output(group, number)
         for number, group in enumerate(trace.outputs)

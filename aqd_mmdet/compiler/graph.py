@@ -74,16 +74,17 @@ class Exponential:
 def exponential(output: Node) -> Exponential | None:
     """Return the exponential that an output is, None if it is another."""
     node, nodes, factor = output, [output], 1.0
-    while len(node.users) == 1:
+    while len(node.users) == 1 and len(node.all_input_nodes) == 1:
+        (operand,) = node.all_input_nodes
         if node.target is torch.ops.aten.exp.default:
-            (exponent,) = node.all_input_nodes
-            return Exponential(tuple(nodes), exponent, factor)
-        if node.target is not torch.ops.aten.mul.Tensor:
-            break
-        node, by = node.args
-        if not isinstance(by, (int, float)) or by <= 0:
+            return Exponential(tuple(nodes), operand, factor)
+        by = node.args[-1]
+        if node.target is not torch.ops.aten.mul.Tensor or (
+            not isinstance(by, (int, float)) or by <= 0
+        ):
             break
         factor *= by
+        node = operand
         nodes.append(node)
     return None
 
