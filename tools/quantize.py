@@ -26,7 +26,11 @@ from aqd_mmdet.files import write_whole
 from aqd_mmdet.models.quantized_detector import quantized_layers
 from aqd_mmdet.post_training.quantize import EFFORTS, quantize
 from aqd_mmdet.post_training.recipe import find_recipe
-from aqd_mmdet.post_training.stems import find_stems, fold_preprocessor
+from aqd_mmdet.post_training.stems import (
+    find_stems,
+    fold_preprocessor,
+    use_folded_preprocessor,
+)
 from aqd_mmdet.program import file
 from aqd_mmdet.progress import progress
 from aqd_mmdet.runtime.images import read_image
@@ -127,6 +131,7 @@ def convert(args: argparse.Namespace) -> None:
     size = args.out.stat().st_size
     say(f'{args.out}: {size / 2**20:.2f} MiB')
     if args.evaluate:
+        use_folded_preprocessor(cfg, detector)
         use_compiled(cfg, args.out)
         after = launch.build_runner(cfg).test()
         for name, value in after.items():
