@@ -8,6 +8,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 
+from aqd_mmdet.compiler.fold import Folded
 from aqd_mmdet.compiler.heads import read_postprocess
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import FixedPoint
@@ -59,11 +60,13 @@ class Case:
         kinds: For each output: channels, mean and deviation, and the least
             value.
         test: Changes of the test config.
+        exponents: Whether the head gives the exponentials of its box codes.
     """
 
     cfg: dict
     kinds: list[tuple[int, float, float, float]]
     test: dict = field(default_factory=dict)
+    exponents: bool = False
 
 
 LOW = -np.inf
@@ -88,6 +91,11 @@ CASES = {
     'FCOSHead': Case(
         dict(strides=STRIDES, norm_cfg=None),
         [LOGITS, (4, 12, 9, 0), (1, 0, 2, LOW)],
+    ),
+    'FCOSHead of exponents': Case(
+        dict(type='FCOSHead', strides=STRIDES, norm_cfg=None),
+        [LOGITS, (4, 2.5, 0.7, LOW), (1, 0, 2, LOW)],
+        exponents=True,
     ),
     'ATSSHead': Case(
         dict(
@@ -183,7 +191,7 @@ def head_and_post_of(name: str):
     case = CASES[name]
     # Of mmdet's own, mmdet 3.3 cannot predict.
     kind = 'aqd_mmdet.SSDHead' if name == 'SSDHead' else name
-    cfg = {**SMALL, **case.cfg, 'type': kind}
+    cfg = {**SMALL, 'type': kind, **case.cfg}
     cfg['test_cfg'] = ConfigDict(**TEST | case.test)
     head = MODELS.build(ConfigDict(cfg)).eval()
     tensors = tuple(f'{i}' for i in range(4))
@@ -200,8 +208,9 @@ def head_and_post_of(name: str):
         ),
         32,
     )
+    folded = Folded(program, {}, boxes_are_exponents=case.exponents)
     program, post = read_postprocess(
-        SimpleNamespace(bbox_head=head), program, FixedPoint()
+        SimpleNamespace(bbox_head=head), folded, FixedPoint()
     )
     return head, post, program
 
@@ -249,10 +258,12 @@ def selected(program: ir.Program, codes):
     return outputs
 
 
-def mmdets(head, codes):
+def mmdets(name: str, head, codes):
     real = [
         [torch.from_numpy(x * scale).float()[None] for x in level]
         for level, scale in zip(codes, SCALES, strict=False)
     ]
+    if CASES[name].exponents:
+        real[1] = [x.exp() for x in real[1]]
     meta = dict(img_shape=SIZE, ori_shape=SIZE, scale_factor=(1.0, 1.0))
     return head.predict_by_feat(*real, batch_img_metas=[meta], rescale=True)[0]

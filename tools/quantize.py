@@ -22,7 +22,11 @@ from aqd_mmdet.files import check_output, write_whole
 from aqd_mmdet.models.quantized_detector import quantized_layers
 from aqd_mmdet.post_training.quantize import EFFORTS, quantize
 from aqd_mmdet.post_training.recipe import find_recipe
-from aqd_mmdet.post_training.stems import find_stems, fold_preprocessor
+from aqd_mmdet.post_training.stems import (
+    find_stems,
+    fold_preprocessor,
+    use_folded_preprocessor,
+)
 from aqd_mmdet.post_training.training_start import (
     training_config,
     training_state,
@@ -137,6 +141,7 @@ def convert(args: argparse.Namespace) -> None:
     size = args.out.stat().st_size
     say(f'{args.out}: {size / 2**20:.2f} MiB')
     if args.evaluate:
+        use_folded_preprocessor(cfg, detector)
         use_compiled(cfg, args.out)
         after = launch.build_runner(cfg).test()
         for name, value in after.items():

@@ -157,10 +157,12 @@ def _compare(model: nn.Module) -> None:
     aware = network.evaluate(pixels - mean)
     program = network.folded.program
     expected = reference.run(program, pixels.numpy())
-    for out, maps in zip(program.outputs, aware, strict=True):
-        for name, values in zip(out.tensors, maps, strict=True):
-            exact = torch.from_numpy(expected[name]).double() * out.scale
-            if not torch.equal(values, exact.float()):
+    exact = network.real_maps(
+        {name: torch.from_numpy(codes) for name, codes in expected.items()}
+    )
+    for out, maps, others in zip(program.outputs, aware, exact, strict=True):
+        for name, values, other in zip(out.tensors, maps, others, strict=True):
+            if not torch.equal(values, other):
                 raise UserError(
                     f'{name}: program and integer-aware mode differ'
                 )

@@ -13,6 +13,7 @@ from ..program.detector import (
     AnchorLevel,
     Anchors,
     Decoder,
+    Exponents,
     PointLevel,
     Points,
 )
@@ -20,6 +21,9 @@ from ..program.fixed_point import FixedPoint, Multipliers, real_multipliers
 from .curves import ONE, exponential
 from .select_outputs import select_outputs
 
+# Of a distance's logarithm: 8103 pixels. Two such distances are as long as the
+# longest image, 16384.
+MAX_LOG_DISTANCE = 9 * ONE
 # A program, which may be given other outputs, and what decodes them.
 Coded = tuple[ir.Program, Decoder]
 
@@ -92,6 +96,36 @@ CODERS: dict[str, Callable[..., Coded]] = {
     'DistancePointBBoxCoder': _distance_points,
     'TBLRBBoxCoder': _tblr_anchors,
 }
+
+
+def exponents(
+    head: Any, decoder: Decoder, scale: float, fixed_point: FixedPoint
+) -> Exponents:
+    """Return what decodes box codes whose exponentials a head decodes.
+
+    Args:
+        head: The head.
+        decoder: What would decode the exponentials.
+        scale: Real value of one unit of the box codes.
+        fixed_point: Width of multipliers.
+
+    Raises:
+        UserError: If the exponentials are no distances in pixels.
+    """
+    coder = type(head.bbox_coder).__name__
+    if not isinstance(decoder, Points) or coder != 'DistancePointBBoxCoder':
+        raise UserError(
+            f'the box codes of {type(head).__name__} are exponentials, coded '
+            f'by {coder}: a program has exponentials as distances from '
+            'points (DistancePointBBoxCoder)'
+        )
+    return Exponents(
+        decoder.levels,
+        (1 << GEOMETRY_BITS,) * len(decoder.levels),  # exp(0) is one pixel
+        to_q16(scale, fixed_point),
+        MAX_LOG_DISTANCE,
+        exponential(MAX_LOG_DISTANCE),
+    )
 
 
 def _stride(stride: Any) -> tuple[int, int]:

@@ -75,9 +75,7 @@ def compile_detector(
         say('roi_head.mask_head stays float: the program has boxes, no masks')
     say('pre- and post-processing')
     labels = _test_labels(cfg)
-    program, postprocess = read_postprocess(
-        detector, folded.program, fixed_point
-    )
+    program, postprocess = read_postprocess(detector, folded, fixed_point)
     compiled = CompiledDetector(
         program,
         read_test_preprocess(pre, cfg),

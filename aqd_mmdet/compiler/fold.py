@@ -1,6 +1,8 @@
 """From the graph of a network to a program of integers."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import log
 
 import numpy as np
 from torch import Tensor
@@ -11,9 +13,12 @@ from ..program import ops as ir
 from ..program.fixed_point import FixedPoint
 from ..quantizers.quantizer import ImageQuantizer, Quantizer
 from .builder import Builder, program_grid, source_of
-from .graph import Trace, layer_call
+from .graph import Exponential, Trace, exponential, layer_call
 from .lowering import LAYER_RULES, OPERATOR_RULES
 from .values import Affine, TracedSize, Value
+
+# Index of the network's output that holds them.
+BOX_CODES = 1
 
 
 @dataclass(frozen=True)
@@ -24,10 +29,14 @@ class Folded:
         program: The program.
         codes: For each call of a layer in the graph, the tensors of codes
             that it reads.
+        boxes_are_exponents: Whether the network ends with the exponentials
+            of its box codes. The program ends with the codes; their
+            exponentials belong to the decoder of boxes.
     """
 
     program: ir.Program
     codes: dict[Node, tuple[str, ...]]
+    boxes_are_exponents: bool
 
 
 def fold(
@@ -48,7 +57,8 @@ def fold(
     """
     grid = program_grid(ImageQuantizer.grid)
     image = ir.Image('pixels', ('image',), len(mean), grid, mean)
-    return _fold(trace, image, 1.0, fixed_point, stride)
+    exponentials = _exponential_boxes(trace)
+    return _fold(trace, image, 1.0, fixed_point, stride, exponentials)
 
 
 def fold_regions(
@@ -68,7 +78,16 @@ def fold_regions(
     grid = program_grid(maps.grid).scaled(2**ir.MEAN_BITS)
     region = ir.Region('region', ('image',), channels, grid)
     step = float(maps.step) / 2**ir.MEAN_BITS
-    return _fold(trace, region, step, fixed_point, 1)
+    return _fold(trace, region, step, fixed_point, 1, {})
+
+
+def _exponential_boxes(trace: Trace) -> dict[Node, Exponential]:
+    """Return the box codes as exponentials; none unless all levels are."""
+    maps = trace.outputs[BOX_CODES : BOX_CODES + 1]
+    nodes = [node for levels in maps for node in levels]
+    found = {node: exponential(node) for node in nodes}
+    exponentials = {node: e for node, e in found.items() if e is not None}
+    return exponentials if len(exponentials) == len(found) else {}
 
 
 def _fold(
@@ -77,11 +96,16 @@ def _fold(
     step: float,
     fixed_point: FixedPoint,
     stride: int,
+    exponentials: Mapping[Node, Exponential],
 ) -> Folded:
     """Walk over a graph, whose placeholder ``first`` reads in units of
-    ``step``."""
+    ``step``. Of outputs that are exponentials the exponents leave the
+    program."""
     builder = Builder(trace, fixed_point)
+    behind = {node for e in exponentials.values() for node in e.nodes}
     for node in trace.module.graph.nodes:
+        if node in behind:
+            continue
         if node.op == 'placeholder':
             size = TracedSize.of(node)
             name = builder.emit(first, size)
@@ -95,12 +119,27 @@ def _fold(
             if schema is not None and schema.name.endswith('_'):
                 # In place: whoever reads the operand reads the result.
                 builder.values[node.args[0]] = lowered
+    for node, e in exponentials.items():
+        # A factor of an exponential is an addend of the exponent.
+        exponent = builder.values[e.exponent]
+        builder.values[node] = _plus(exponent, log(e.factor))
     outputs = tuple(
         builder.output(group, number)
         for number, group in enumerate(trace.outputs)
     )
     program = ir.Program(builder.ops, builder.weights, outputs, stride)
-    return Folded(program, builder.codes)
+    return Folded(program, builder.codes, bool(exponentials))
+
+
+def _plus(value: Value, addend: float) -> Value:
+    if not isinstance(value, Affine):
+        return value  # which no output is
+    return replace(
+        value,
+        offset=value.offset + addend,
+        low=value.low + addend,
+        high=value.high + addend,
+    )
 
 
 def _lower(builder: Builder, node: Node) -> Value:

@@ -56,6 +56,40 @@ def layer_call(node: Node) -> LayerCall | None:
 
 
 @dataclass(frozen=True)
+class Exponential:
+    """An output of a network, ``exp(exponent) * factor``.
+
+    Attributes:
+        nodes: The operators that make it of its exponent; nobody else reads
+            what they make.
+        exponent: What it is the exponential of.
+        factor: Above 0.
+    """
+
+    nodes: tuple[Node, ...]
+    exponent: Node
+    factor: float
+
+
+def exponential(output: Node) -> Exponential | None:
+    """Return the exponential that an output is, None if it is another."""
+    node, nodes, factor = output, [output], 1.0
+    while len(node.users) == 1 and len(node.all_input_nodes) == 1:
+        (operand,) = node.all_input_nodes
+        if node.target is torch.ops.aten.exp.default:
+            return Exponential(tuple(nodes), operand, factor)
+        by = node.args[-1]
+        if node.target is not torch.ops.aten.mul.Tensor or (
+            not isinstance(by, (int, float)) or by <= 0
+        ):
+            break
+        factor *= by
+        node = operand
+        nodes.append(node)
+    return None
+
+
+@dataclass(frozen=True)
 class Trace:
     """A captured network.
 

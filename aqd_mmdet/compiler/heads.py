@@ -33,7 +33,14 @@ from ..program.detector import (
     Softmax,
 )
 from ..program.fixed_point import FixedPoint, Multipliers, real_multipliers
-from .box_coders import CODERS, anchors, delta_anchors, points, to_q16
+from .box_coders import (
+    CODERS,
+    anchors,
+    delta_anchors,
+    exponents,
+    points,
+    to_q16,
+)
 from .box_selection import (
     ALL,
     NO_FACTOR,
@@ -43,6 +50,7 @@ from .box_selection import (
     read_test_cfg,
 )
 from .curves import ONE, exponential, exponential_below_zero, sigmoid
+from .fold import BOX_CODES, Folded
 from .select_outputs import select_outputs
 from .trace import dense_head
 
@@ -113,13 +121,13 @@ class Head:
 
 
 def read_postprocess(
-    detector: nn.Module, program: ir.Program, fixed_point: FixedPoint
+    detector: nn.Module, folded: Folded, fixed_point: FixedPoint
 ) -> tuple[ir.Program, PostProcess]:
     """Return a dense head's decoding and suppression.
 
     Args:
         detector: A detector with a dense head.
-        program: Its network.
+        folded: Its network.
         fixed_point: Width of multipliers.
 
     Returns:
@@ -140,10 +148,14 @@ def read_postprocess(
     cfg = read_test_cfg(
         head.test_cfg, module.test_cfg, scored=head.scored, known=head.keys
     )
-    decoding = head.read(module, program, fixed_point)
+    decoding = head.read(module, folded.program, fixed_point)
+    decoder = decoding.decoder
+    if folded.boxes_are_exponents:
+        scale = folded.program.outputs[BOX_CODES].scale
+        decoder = exponents(module, decoder, scale, fixed_point)
     counts = head.counts(cfg)
     return decoding.program, PostProcess(
-        decoder=decoding.decoder,
+        decoder=decoder,
         scores=decoding.scores,
         threshold=least_rank(decoding.scores, cfg.least, decoding.program),
         candidates=counts.level,

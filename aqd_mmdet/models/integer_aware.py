@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..compiler.executor import Executor
-from ..compiler.fold import Folded, fold
+from ..compiler.fold import BOX_CODES, Folded, fold
 from ..compiler.graph import LayerCall
 from ..compiler.images import image_mean
 from ..compiler.regions import (
@@ -90,7 +90,7 @@ class IntegerNetwork:
 
     def evaluate(self, image: Tensor) -> tuple[list[Tensor], ...]:
         """Return the program's outputs as real numbers, float32."""
-        return self._real(self.executor.run(self.pixels(image)))
+        return self.real_maps(self.executor.run(self.pixels(image)))
 
     def train(self, image: Tensor) -> tuple[list[Tensor], ...]:
         """Return the same, with gradients to the detector's parameters."""
@@ -102,7 +102,7 @@ class IntegerNetwork:
             if op.output in read_codes:
                 codes[op.output] = values
 
-        exact = self._real(self.executor.run(self.pixels(image), keep))
+        exact = self.real_maps(self.executor.run(self.pixels(image), keep))
 
         def replace(
             call: LayerCall, operand: int, x: Tensor, rounding: Rounding
@@ -118,12 +118,18 @@ class IntegerNetwork:
             for maps, integers in zip(simulated, exact, strict=True)
         )
 
-    def _real(self, outputs: dict[str, Tensor]) -> tuple[list[Tensor], ...]:
-        return tuple(
+    def real_maps(
+        self, outputs: dict[str, Tensor]
+    ) -> tuple[list[Tensor], ...]:
+        """Return what the head is given for a program's outputs, float32."""
+        maps = [
             # In double precision first: a logit has up to 31 bits.
-            [(outputs[n].double() * out.scale).float() for n in out.tensors]
+            [outputs[n].double() * out.scale for n in out.tensors]
             for out in self.folded.program.outputs
-        )
+        ]
+        if self.folded.boxes_are_exponents:
+            maps[BOX_CODES] = [x.exp() for x in maps[BOX_CODES]]
+        return tuple([x.float() for x in levels] for levels in maps)
 
 
 class IntegerRegions:

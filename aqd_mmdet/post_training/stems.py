@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from torch import Tensor, nn
 
 from ..errors import UserError
@@ -101,3 +102,16 @@ def fold_preprocessor(detector: Any, stems: dict[str, nn.Conv2d]) -> None:
             conv.bias = nn.Parameter(offset)
     pre.mean.copy_(whole.view_as(pre.mean))
     pre.std.fill_(1)
+
+
+def use_folded_preprocessor(cfg: Config, detector: Any) -> None:
+    """Let a config have the preprocessor that :func:`fold_preprocessor` left.
+
+    Args:
+        cfg: The whole config of the detector, changed in place.
+        detector: The detector.
+    """
+    pre = detector.data_preprocessor
+    if getattr(pre, '_enable_normalize', False):
+        mean, std = (x.flatten().tolist() for x in (pre.mean, pre.std))
+        cfg.model.data_preprocessor.update(mean=mean, std=std)

@@ -12,6 +12,7 @@ from ..config import type_name
 from ..errors import UserError
 from ..models.quantized_detector import quantized_layers
 from .offsets import norms_behind
+from .stems import use_folded_preprocessor
 
 
 def training_config(
@@ -35,13 +36,6 @@ def training_config(
             'and train it; --write-config is for configs that have none'
         )
     kind = model.pop('type')
-    pre = student.data_preprocessor
-    if getattr(pre, '_enable_normalize', False):
-        model['data_preprocessor'] = dict(
-            model.get('data_preprocessor', cfg.get('data_preprocessor')),
-            mean=pre.mean.flatten().tolist(),
-            std=pre.std.flatten().tolist(),
-        )
     result = cfg.copy()
     result.model = dict(
         type='aqd_mmdet.QuantizedDetector',
@@ -50,6 +44,7 @@ def training_config(
         recipe=list(recipe),
         **model,
     )
+    use_folded_preprocessor(result, student)
     result.merge_from_dict(dict(default_hooks=hooks.aqd_hooks.to_dict()))
     imports = list(cfg.get('custom_imports', {}).get('imports', ()))
     result.custom_imports = dict(

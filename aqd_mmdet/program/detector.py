@@ -136,7 +136,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Exponents:
-    """Distances that are exponentials of the codes (FoveaBox).
+    """Distances that are exponentials of the codes (FoveaBox, FCOS).
 
     Attributes:
         levels: From the finest to the coarsest.

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from mmdet.models.task_modules.prior_generators import (
     AnchorGenerator,
@@ -12,11 +13,14 @@ from aqd_mmdet.compiler.box_coders import (
     CODERS,
     anchors,
     check_deltas,
+    exponents,
     points,
     to_q16,
 )
 from aqd_mmdet.errors import UserError
+from aqd_mmdet.program.detector import Bins, Decoder, PointLevel, Points
 from aqd_mmdet.program.fixed_point import FixedPoint
+from aqd_mmdet.runtime.boxes import corners
 
 
 def test_anchors_are_centres_and_sizes():
@@ -73,3 +77,42 @@ def test_coders_that_are_refused(name, clip_border, priors, message):
     )
     with pytest.raises(UserError, match=f'^bbox_coder: .*{message}'):
         CODERS[name](head, None, FixedPoint())
+
+
+LEVELS = (PointLevel((8, 8), (2**14, 2**14)),)
+
+
+def head_of(coder: str) -> SimpleNamespace:
+    return SimpleNamespace(bbox_coder=type(coder, (), {})())
+
+
+def test_distances_that_are_exponentials():
+    decoder = exponents(
+        head_of('DistancePointBBoxCoder'),
+        Points(LEVELS, ()),
+        2.0**-16,
+        FixedPoint(),
+    )
+    # exp(0) and exp(log(2)) are one and two pixels; exponents end at 9.
+    codes = np.array(
+        [[0, 45426, 9 << 16, 2**31 - 1], [-(9 << 16), -(2**31), 0, 0]]
+    )
+    zero = np.zeros(2, np.int64)
+    edges = corners(decoder, 0, codes, zero, zero, zero)
+    x0, y0, x1, y1 = (edges[0] - 2**14).tolist()
+    assert (x0, y0) == (-(2**12), -(2**13))
+    assert x1 == y1 == pytest.approx(8103.08 * 2**12, rel=3e-6)
+    # An eighth of a thousandth of a pixel is half a unit, and rounds upwards.
+    assert (edges[1] - 2**14).tolist() == [-1, -1, 2**12, 2**12]
+
+
+@pytest.mark.parametrize(
+    'coder, decoder',
+    [
+        ('TBLRBBoxCoder', Points(LEVELS, ())),
+        ('DistancePointBBoxCoder', Bins(LEVELS, 17, None, None)),
+    ],
+)
+def test_other_exponentials_are_refused(coder: str, decoder: Decoder):
+    with pytest.raises(UserError, match=f'are exponentials, coded by {coder}'):
+        exponents(head_of(coder), decoder, 1.0, FixedPoint())

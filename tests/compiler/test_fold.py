@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from mmdet.models.dense_heads.anchor_free_head import AnchorFreeHead
 from torch import nn
 
 from aqd_mmdet.compiler.fold import fold
@@ -10,6 +11,7 @@ from aqd_mmdet.compiler.trace import trace
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import FixedPoint
+from aqd_mmdet.runtime import reference
 from tests.factories import (
     MEAN,
     digits_config,
@@ -76,6 +78,118 @@ def break_addition(model: nn.Module) -> None:
     block = model.backbone.layer2[1]
     del block.adds
     block.__class__ = type(block).__mro__[1]
+
+
+@pytest.fixture
+def fcos(build) -> nn.Module:
+    model = started(build(2, 'fcos'))
+    model.bbox_head.norm_on_bbox = False
+    with torch.no_grad():
+        for level, scale in enumerate(model.bbox_head.scales):
+            scale.scale.fill_(level + 1)
+    return model
+
+
+def test_exponentials_at_the_end_are_left_to_the_decoder(fcos):
+    image = pixels(1, 3, 64, 64)
+    folded = fold(trace(fcos), MEAN, 32, FixedPoint())
+    assert folded.boxes_are_exponents
+    output = folded.program.outputs[1]
+    # Levels have one scale, the smallest of their own.
+    ops = folded.program.by_output
+    ratios = [
+        op.multipliers.m / 2.0**op.multipliers.s
+        for op in map(ops.__getitem__, output.tensors)
+    ]
+    assert [float(x[0]) for x in ratios] == pytest.approx([1, 2, 3, 4])
+    # The program is that of a head that ends with the exponents.
+    head = fcos.bbox_head
+
+    def exponents(x, scale, stride):
+        scores, boxes, _, features = AnchorFreeHead.forward_single(head, x)
+        return scores, scale(boxes), head.conv_centerness(features)
+
+    head.forward_single = exponents
+    other = fold(trace(fcos), MEAN, 32, FixedPoint())
+    assert not other.boxes_are_exponents
+    assert other.program.outputs == folded.program.outputs
+    found, expected = (
+        reference.run(each.program, image.numpy()) for each in (folded, other)
+    )
+    for name, values in expected.items():
+        assert np.array_equal(found[name], values), name
+
+
+def test_factors_of_exponentials_are_addends_of_exponents(fcos):
+    plain = fold(trace(fcos), MEAN, 32, FixedPoint()).program
+    forward = fcos.bbox_head.forward_single
+
+    def in_strides(x, scale, stride):
+        scores, boxes, centers = forward(x, scale, stride)
+        return scores, boxes * stride, centers
+
+    fcos.bbox_head.forward_single = in_strides
+    folded = fold(trace(fcos), MEAN, 32, FixedPoint())
+    assert folded.boxes_are_exponents
+    image = pixels(1, 3, 64, 64).numpy()
+    found, before = (
+        reference.run(program, image) for program in (folded.program, plain)
+    )
+    scale = folded.program.outputs[1].scale
+    for level, stride in enumerate((8, 16, 32, 64)):
+        name = f'output1.{level}'
+        addends = (found[name] - before[name]) * scale
+        assert addends == pytest.approx(np.log(stride), abs=scale)
+
+
+def exponentials_of_scores(head: nn.Module) -> None:
+    head.conv_cls = nn.Sequential(head.conv_cls, Exp())
+
+
+def exponentials_inside(head: nn.Module) -> None:
+    head.conv_reg = nn.Sequential(Exp(), head.conv_reg)
+
+
+def exponentials_that_are_clamped(head: nn.Module) -> None:
+    forward = head.forward_single
+
+    def limited(x, scale, stride):
+        scores, boxes, centers = forward(x, scale, stride)
+        return scores, boxes.clamp(max=100), centers
+
+    head.forward_single = limited
+
+
+def exponentials_of_one_level(head: nn.Module) -> None:
+    forward = head.forward_single
+
+    def mixed(x, scale, stride):
+        head.norm_on_bbox = stride > 8
+        return forward(x, scale, stride)
+
+    head.forward_single = mixed
+
+
+class Exp(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.exp()
+
+
+@pytest.mark.parametrize(
+    'spoil',
+    [
+        exponentials_of_scores,
+        exponentials_inside,
+        exponentials_that_are_clamped,
+        exponentials_of_one_level,
+    ],
+)
+def test_other_exponentials_stay_float(fcos, spoil):
+    spoil(fcos.bbox_head)
+    with pytest.raises(
+        UserError, match=r': aten\.exp\.default .* stays float'
+    ):
+        fold(trace(fcos), MEAN, 32, FixedPoint())
 
 
 @pytest.mark.parametrize(

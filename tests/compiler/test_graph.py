@@ -1,13 +1,16 @@
 """Layers in a captured graph, each one operator."""
 
+import pytest
 import torch
 from torch import nn
-from torch.fx import Graph, GraphModule
+from torch.fx import Graph, GraphModule, Node
 
 from aqd_mmdet.compiler.graph import (
     LAYER,
+    Exponential,
     LayerCall,
     Trace,
+    exponential,
     layer_call,
     layer_operator,
 )
@@ -35,3 +38,57 @@ def test_parameters_and_layers_are_found_by_name():
     trace = Trace(GraphModule(detector, graph), ((node,),), detector)
     assert torch.equal(trace.tensor(node), detector[0].weight)
     assert trace.layers['0'] is detector[0]
+
+
+EXP, MUL = torch.ops.aten.exp.default, torch.ops.aten.mul.Tensor
+
+
+def graph_of(*calls: tuple) -> tuple[Graph, list[Node]]:
+    """A graph of calls, each of the one before it and of numbers."""
+    graph = Graph()
+    nodes = [graph.placeholder('x')]
+    for operator, *numbers in calls:
+        nodes.append(graph.call_function(operator, (nodes[-1], *numbers)))
+    return graph, nodes
+
+
+def test_an_output_that_is_an_exponential():
+    graph, (x, exp) = graph_of((EXP,))
+    graph.output((exp,))
+    assert exponential(exp) == Exponential((exp,), x, 1.0)
+
+
+def test_factors_of_an_exponential():
+    graph, (x, exp, twice, more) = graph_of((EXP,), (MUL, 2), (MUL, 1.5))
+    graph.output((more,))
+    assert exponential(more) == Exponential((more, twice, exp), x, 3.0)
+
+
+@pytest.mark.parametrize(
+    'calls',
+    [
+        [(EXP,), (MUL, -2)],
+        [(EXP,), (MUL, 0)],
+        [(EXP,), (torch.ops.aten.relu.default,)],
+        [(MUL, 2)],
+        [(EXP,), (torch.ops.aten.add.Tensor, 1)],
+    ],
+)
+def test_outputs_that_are_others(calls):
+    graph, nodes = graph_of(*calls)
+    graph.output((nodes[-1],))
+    assert exponential(nodes[-1]) is None
+
+
+@pytest.mark.parametrize('read_again', [1, 2])
+def test_an_exponential_that_something_else_reads(read_again):
+    graph, nodes = graph_of((EXP,), (MUL, 2))
+    other = graph.call_function(EXP, (nodes[read_again],))
+    graph.output((nodes[-1], other))
+    assert exponential(nodes[-1]) is None
+
+
+def test_an_exponential_of_a_factor_is_no_factor_of_an_exponential():
+    graph, (_, twice, exp) = graph_of((MUL, 2), (EXP,))
+    graph.output((exp,))
+    assert exponential(exp) == Exponential((exp,), twice, 1.0)

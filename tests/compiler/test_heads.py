@@ -22,7 +22,7 @@ def test_boxes_are_mmdets(name, seed):
     head, post, program = head_and_post_of(name)
     codes = maps(name, seed)
     found = postprocess.detect(post, selected(program, codes), SIZE)
-    expected = mmdets(head, codes)
+    expected = mmdets(name, head, codes)
     scores = shown(post.scores, found.ranks) / 2**24
     assert len(expected.labels) >= 20
     # PAA's way keeps boxes without an area.

@@ -10,6 +10,7 @@ from aqd_mmdet.errors import UserError
 from aqd_mmdet.models.integer_aware import IntegerNetwork, integer_aware
 from aqd_mmdet.models.quantized_detector import read_integer
 from aqd_mmdet.quantizers.start import mse_clip
+from aqd_mmdet.runtime import reference
 from tests.factories import normalised, pixels
 
 
@@ -93,6 +94,31 @@ def test_fcos_is_trained_on_maps_without_strides(build):
     for a, b, stride in zip(boxes, for_losses, (8, 16, 32, 64), strict=True):
         # Rounded to units before strides and behind them.
         assert torch.allclose(a, b * stride, rtol=1e-6, atol=unit * stride)
+
+
+def test_boxes_that_are_exponentials(build):
+    model = build(2, 'fcos').eval()
+    model.bbox_head.norm_on_bbox = False
+    calibrate(model, [dict(inputs=normalised(pixels(2, 3, 96, 96)))], mse_clip)
+    pixel = pixels(1, 3, 64, 64)
+    image = normalised(pixel)
+    network = IntegerNetwork(model)
+    program = network.folded.program
+    codes = reference.run(program, pixel.numpy())
+    with integer_aware(network), torch.no_grad():
+        boxes = model(image, mode='tensor')[1]
+    output = program.outputs[1]
+    for name, values in zip(output.tensors, boxes, strict=True):
+        exponents = torch.from_numpy(codes[name]).double() * output.scale
+        assert torch.equal(values, exponents.exp().float())
+    # Losses are given the same.
+    with integer_aware(IntegerNetwork(model, training=True)):
+        for_losses = model(image, mode='tensor')[1]
+    for a, b in zip(boxes, for_losses, strict=True):
+        assert torch.allclose(a, b, rtol=1e-6)
+    sum(x.square().mean() for x in for_losses).backward()
+    gradient = model.bbox_head.conv_reg.weight.grad
+    assert gradient.abs().sum() > 0
 
 
 def test_a_step_changes_the_program(model):

@@ -1,9 +1,14 @@
 import pytest
 import torch
+from mmengine.config import Config
 from torch import nn
 
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.post_training.stems import find_stems, fold_preprocessor
+from aqd_mmdet.post_training.stems import (
+    find_stems,
+    fold_preprocessor,
+    use_folded_preprocessor,
+)
 from tests.post_training.small import small
 
 
@@ -46,6 +51,22 @@ def test_whole_means_change_nothing():
     weight = detector.stem.weight.clone()
     fold_preprocessor(detector, find_stems(detector))
     assert torch.equal(detector.stem.weight, weight)
+
+
+def test_a_config_has_what_is_left_of_the_preprocessor():
+    detector = small()
+    fold_preprocessor(detector, find_stems(detector))
+    written = dict(mean=[123.7, 116.3, 103.5], std=[58.0, 57.0, 57.4])
+    cfg = Config(dict(model=dict(data_preprocessor=written)))
+    use_folded_preprocessor(cfg, detector)
+    assert cfg.model.data_preprocessor == dict(
+        mean=[124, 116, 104], std=[1, 1, 1]
+    )
+    # Pixels as they are have no mean.
+    detector.data_preprocessor._enable_normalize = False
+    cfg = Config(dict(model=dict(data_preprocessor={})))
+    use_folded_preprocessor(cfg, detector)
+    assert cfg.model.data_preprocessor == {}
 
 
 def test_a_border_in_deviations_is_refused():

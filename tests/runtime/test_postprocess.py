@@ -7,6 +7,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 
+from aqd_mmdet.compiler.fold import Folded
 from aqd_mmdet.compiler.heads import read_postprocess
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import FixedPoint
@@ -78,7 +79,7 @@ def test_proposals_are_mmdets():
     )
     _, post = read_postprocess(
         SimpleNamespace(rpn_head=head, roi_head=None),
-        ir.Program((), {}, outputs, 64),
+        Folded(ir.Program((), {}, outputs, 64), {}, False),
         FixedPoint(),
     )
     found = postprocess.propose(post, codes, SIZE) / 256

@@ -1,14 +1,17 @@
 """tools/quantize.py as a user calls it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 from PIL import Image
 
-from aqd_mmdet.runtime import Detector
+from aqd_mmdet.program.detector import Exponents
+from aqd_mmdet.runtime import Detector, reference
 from tests.factories import (
     data_options,
     digits_config,
@@ -24,8 +27,14 @@ TOOL = 'tools/quantize.py'
 def float_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a float config, its checkpoint and three pictures."""
     folder = tmp_path_factory.mktemp('float')
+    write_detector(folder, narrow(18, 2, 'retinanet'))
+    return folder
+
+
+def write_detector(folder: Path, model: ConfigDict) -> None:
+    """Write a float config, its checkpoint and three pictures."""
     cfg = digits_config('fp')
-    cfg.model = narrow(18, 2, 'retinanet')
+    cfg.model = model
     cfg.model.bits = 'float'
     cfg.dump(folder / 'config.py')
     torch.manual_seed(0)
@@ -36,7 +45,6 @@ def float_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ('a.png', 'b.jpg', 'more/c.png'):
         pixels = rng.integers(0, 256, (60, 80, 3), np.uint8)
         Image.fromarray(pixels).save(folder / 'pictures' / name)
-    return folder
 
 
 def quantize(folder: Path, *options: object):
@@ -127,6 +135,30 @@ def test_a_training_can_start_from_the_result(tmp_path, digits):
     )
     assert result.returncode == 0, result.stderr[-2000:]
     assert 'calibrating' not in result.stdout
+
+
+def test_an_fcos_of_the_zoo(tmp_path):
+    model = narrow(18, 2, 'fcos')
+    model.bbox_head.update(
+        norm_cfg=dict(type='GN', num_groups=4),
+        norm_on_bbox=False,
+        centerness_on_reg=False,
+    )
+    write_detector(tmp_path, model)
+    result = quantize(tmp_path, '--effort', 'calibrate')
+    assert result.returncode == 0, result.stderr[-2000:]
+    path = tmp_path / 'model.aqd'
+    compiled = Detector(path).compiled
+    assert isinstance(compiled.postprocess.decoder, Exponents)
+    # Untrained scores are low, so that they all count.
+    post = replace(compiled.postprocess, threshold=-(2**31))
+    compiled = replace(compiled, postprocess=post)
+    image = np.random.default_rng(1).integers(0, 256, (60, 80, 3), np.uint8)
+    found = Detector(compiled)(image)
+    expected = Detector(compiled, run=reference.run)(image)
+    assert len(found.boxes) == post.keep
+    for a, b in zip(found, expected, strict=True):
+        assert np.array_equal(a, b)
 
 
 def test_mistakes_are_one_line(float_detector, tmp_path):
