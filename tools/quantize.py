@@ -102,6 +102,10 @@ def convert(args: argparse.Namespace) -> None:
             f'--out {args.out}: give a name that ends in .aqd, in a folder '
             'that exists'
         )
+    if args.write_recipe and not args.write_recipe.parent.is_dir():
+        raise UserError(
+            f'--write-recipe {args.write_recipe}: its folder does not exist'
+        )
     if args.max_images < 1:
         raise UserError(
             f'--max-images {args.max_images}: give the number of pictures, at '

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from math import ceil
 from time import thread_time
 from typing import Any
@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from ..compiler.compile import compile_detector
 from ..errors import UserError
+from ..layers.weighted import ConvOptions
 from ..program import file
 from ..program.detector import CompiledDetector
+from ..progress import progress
 from ..runtime import Detector
 from ..runtime.engine import library
 from .calibration import run
@@ -27,8 +29,8 @@ from .sensitivity import output_noise
 from .widths import (
     Option,
     choose_widths,
+    options_of_layers,
     total_cost,
-    weighted_layers,
     with_widths,
 )
 
@@ -101,10 +103,14 @@ class Job:
     cfg: Config
     image: np.ndarray
 
-    @property
-    def layers(self) -> dict[str, Any]:
-        """The layers whose weights are quantised, float, by name."""
-        return weighted_layers(self.detector, self.recipe)
+    @cached_property
+    def layers(self) -> dict[str, ConvOptions]:
+        """How the layers that have weights are quantised, by name."""
+        return options_of_layers(self.detector, self.recipe)
+
+    def layer(self, name: str) -> Any:
+        """Return one of these layers, float."""
+        return self.detector.get_submodule(name)
 
     def trial(self, bits: int) -> nn.Module:
         """Return the detector with one width for all weights, quantised by
@@ -206,10 +212,10 @@ def _options(job: Job, trial: Trial, costs: Costs) -> dict[str, list[Option]]:
     """Return the widths of all layers, with the noise that each makes."""
     noise = {}
     for bits in WIDTHS:
-        job.say(f'measuring the noise of {bits} bits')
-        noise[bits] = output_noise(
-            trial(bits), job.detector, job.pictures[-NOISE_PICTURES:]
-        )
+        student = trial(bits)
+        pictures = job.pictures[-NOISE_PICTURES:]
+        bar = progress(pictures, desc='measuring noise', unit='picture')
+        noise[bits] = output_noise(student, job.detector, bar)
     return {
         name: [
             Option(bits, noise[bits][name], cost)
@@ -224,9 +230,10 @@ def _options(job: Job, trial: Trial, costs: Costs) -> dict[str, list[Option]]:
 
 def _sizes(job: Job, trial: Trial) -> tuple[Costs, float]:
     """Return the bytes of packed weights, and of the rest of the file."""
+    weights = {n: job.layer(n).weight.numel() for n in job.layers}
     costs = {
-        name: {bits: packed_bytes(x.weight.numel(), bits) for bits in WIDTHS}
-        for name, x in job.layers.items()
+        name: {bits: packed_bytes(count, bits) for bits in WIDTHS}
+        for name, count in weights.items()
     }
     size = len(file.to_bytes(job.compile(trial(WIDTHS[0]))))
     return costs, size - sum(each[WIDTHS[0]] for each in costs.values())
@@ -306,15 +313,14 @@ def milliseconds(
 @torch.no_grad()
 def _macs(job: Job) -> dict[str, int]:
     """Return the multiplications of each layer for a picture."""
-    layers = job.layers
-    counts = dict.fromkeys(layers, 0)
+    counts = dict.fromkeys(job.layers, 0)
 
     def count(name: str, module: Any, output: Tensor) -> None:
         counts[name] += output.numel() * module.weight[0].numel()
 
     with ExitStack() as stack:
-        for name, module in layers.items():
-            handle = module.register_forward_hook(
+        for name in counts:
+            handle = job.layer(name).register_forward_hook(
                 lambda module, args, output, name=name: count(
                     name, module, output
                 )

@@ -69,10 +69,11 @@ def choose_widths(
     return chosen
 
 
-def weighted_layers(
+def options_of_layers(
     detector: nn.Module, recipe: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    """Return a float detector's layers whose weights a recipe quantises.
+) -> dict[str, ConvOptions]:
+    """Return how a recipe quantises the layers of a float detector that have
+    weights, by name.
 
     Args:
         detector: The float detector.
@@ -84,30 +85,26 @@ def weighted_layers(
         if CONV.applies(module) or LINEAR.applies(module)
     }
     chosen = choose(read_recipe(recipe), CONV.rule, named)
-    return {name: named[name] for name in chosen}
+    return {n: o for n, o in chosen.items() if isinstance(o, ConvOptions)}
 
 
 def with_widths(
     recipe: Sequence[dict[str, Any]],
-    layers: Mapping[str, Any],
+    layers: Mapping[str, ConvOptions],
     widths: Mapping[str, int],
 ) -> list[dict[str, Any]]:
-    """Return a recipe whose rules name a width for each layer's weights.
+    """Return a recipe that names a width for the weights of each layer.
 
     Args:
         recipe: The rules that say all but the widths.
-        layers: Of :func:`weighted_layers`.
+        layers: Of :func:`options_of_layers`.
         widths: By their names.
     """
     groups: dict[ConvOptions, list[str]] = {}
-    for name, options in choose(
-        read_recipe(recipe), CONV.rule, dict(layers)
-    ).items():
-        assert isinstance(options, ConvOptions)
+    for name, options in layers.items():
         chosen = replace(options, weight_bits=widths[name])
         groups.setdefault(chosen, []).append(name)
-    convs: list[dict[str, Any]] = [
+    return [rule for rule in recipe if CONV.rule not in rule] + [
         {'modules': names, CONV.rule: asdict(options)}
         for options, names in groups.items()
     ]
-    return convs + [rule for rule in recipe if CONV.rule not in rule]
