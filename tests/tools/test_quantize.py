@@ -84,7 +84,10 @@ def test_a_size_is_kept_by_widths_for_each_layer(float_detector, six_bits):
     recipe, limit = float_detector / 'mixed.json', len(six_bits)
     result = quantize(
         float_detector,
-        *('--budget', f'{limit / 1e3}kB', '--write-recipe', recipe),
+        '--budget',
+        f'{limit / 1e3}kB',
+        '--write-recipe',
+        recipe,
     )
     assert result.returncode == 0, result.stderr[-2000:]
     path = float_detector / 'model.aqd'
