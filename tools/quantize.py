@@ -20,6 +20,7 @@ from aqd_mmdet.engine.compiled_model import use_compiled
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import check_output, write_whole
 from aqd_mmdet.models.quantized_detector import quantized_layers
+from aqd_mmdet.post_training.budget import Job, fit, read_budget
 from aqd_mmdet.post_training.quantize import EFFORTS, quantize
 from aqd_mmdet.post_training.recipe import find_recipe
 from aqd_mmdet.post_training.stems import (
@@ -66,8 +67,19 @@ def main() -> None:
     parser.add_argument(
         '--out', type=Path, default=Path('model.aqd'), help='file to write'
     )
-    parser.add_argument(
+    widths = parser.add_mutually_exclusive_group()
+    widths.add_argument(
         '--bits', type=int, default=8, help='width of weights, 2 to 8'
+    )
+    widths.add_argument(
+        '--budget',
+        help='size of the file (500kB, 1.5MB), or time of the engine on one '
+        'thread (20ms), that a width for each layer is chosen for',
+    )
+    widths.add_argument(
+        '--recipe',
+        type=Path,
+        help='file of a recipe to follow, as --write-recipe writes it',
     )
     parser.add_argument(
         '--act-bits', type=int, default=8, help='width of activations, 2 to 8'
@@ -77,11 +89,6 @@ def main() -> None:
         choices=EFFORTS,
         default=EFFORTS[-1],
         help='how much is done for accuracy, and how long it takes',
-    )
-    parser.add_argument(
-        '--recipe',
-        type=Path,
-        help='file of a recipe to follow, as --write-recipe writes it',
     )
     parser.add_argument(
         '--write-recipe', type=Path, help='file for the recipe that is found'
@@ -112,6 +119,7 @@ def convert(args: argparse.Namespace) -> None:
             f'--max-images {args.max_images}: give the number of pictures, at '
             'least 1'
         )
+    budget = read_budget(args.budget) if args.budget else None
     cfg = launch.read_config(args)
     use_ssd_head(cfg)
     if args.evaluate:
@@ -125,27 +133,42 @@ def convert(args: argparse.Namespace) -> None:
         if args.recipe
         else find_recipe(detector, stems, args.bits, args.act_bits)
     )
-    if args.write_recipe:
-        content = f'{json.dumps(recipe, indent=1)}\n'
-        write_whole(args.write_recipe, content.encode())
-    for rule in recipe:
-        print(f'    {rule}')
     pictures = read_pictures(paths, detector, cfg)
     before = evaluate_float(cfg, args.checkpoint) if args.evaluate else {}
-    quantized = quantize(detector, recipe, pictures, args.effort, say)
+    if budget is None:
+        write_recipe(recipe, args.write_recipe)
+        quantized = quantize(detector, recipe, pictures, args.effort, say)
+        compiled = compile_detector(quantized.detector, cfg, say).compiled
+    else:
+        pre = read_test_preprocess(detector.data_preprocessor, cfg)
+        image = read_image(paths[0], pre.oriented)
+        fitted = fit(
+            Job(detector, recipe, pictures, args.effort, say, cfg, image),
+            budget,
+        )
+        recipe = fitted.recipe
+        write_recipe(recipe, args.write_recipe)
+        quantized, compiled = fitted.quantized, fitted.compiled
     print_ranges(quantized.ranges)
-    compilation = compile_detector(quantized.detector, cfg, say)
-    file.save(compilation.compiled, args.out)
+    file.save(compiled, args.out)
     if args.write_config:
         write_training(args, quantized.detector, recipe)
     size = args.out.stat().st_size
-    say(f'{args.out}: {size / 2**20:.2f} MiB')
+    say(f'{args.out}: {size / 1e6:.3f} MB')
     if args.evaluate:
         use_folded_preprocessor(cfg, detector)
         use_compiled(cfg, args.out)
         after = launch.build_runner(cfg).test()
         for name, value in after.items():
             print(f'{name}: float {before.get(name)}, integers {value}')
+
+
+def write_recipe(recipe: list[dict[str, Any]], path: Path | None) -> None:
+    """Print a recipe, and write it to a file if there is one."""
+    for rule in recipe:
+        print(f'    {rule}')
+    if path:
+        write_whole(path, f'{json.dumps(recipe, indent=1)}\n'.encode())
 
 
 def use_ssd_head(cfg: Config) -> None:

@@ -181,12 +181,15 @@ def _report(
     )
 
 
-def run(detector: Any, picture: Tensor) -> None:
+def run(detector: Any, picture: Tensor) -> Any:
     """Run a detector on a picture, second stages included.
 
     Args:
         detector: Any detector of mmdet.
         picture: As of :func:`calibrate`.
+
+    Returns:
+        Its maps, as the detector nests them.
     """
     size = tuple(picture.shape[2:])
     sample = DetDataSample(
@@ -194,7 +197,7 @@ def run(detector: Any, picture: Tensor) -> None:
             img_shape=size, batch_input_shape=size, scale_factor=(1.0, 1.0)
         )
     )
-    detector(picture, [sample], mode='tensor')
+    return detector(picture, [sample], mode='tensor')
 
 
 @contextmanager

@@ -60,22 +60,54 @@ def quantize(folder: Path, *options: object):
     )
 
 
-def test_a_checkpoint_and_pictures_become_a_program(float_detector):
+@pytest.fixture(scope='module')
+def six_bits(float_detector: Path) -> bytes:
+    """The file of weights of 6 bits; its recipe is beside it."""
     recipe = float_detector / 'recipe.json'
     result = quantize(float_detector, '--bits', 6, '--write-recipe', recipe)
     assert result.returncode == 0, result.stderr[-2000:]
     assert '3 pictures' in result.stdout
-    content = (float_detector / 'model.aqd').read_bytes()
-    detect = Detector(float_detector / 'model.aqd')
-    weights = detect.compiled.program.weights
-    # The stem keeps 8 bits.
-    assert {w.bits for w in weights.values()} == {6, 8}
-    boxes, labels, scores = detect(np.zeros((60, 80, 3), np.uint8))
-    assert len(boxes) == len(labels) == len(scores)
-    # The recipe that was found gives the same file.
-    again = quantize(float_detector, '--recipe', recipe)
+    return (float_detector / 'model.aqd').read_bytes()
+
+
+def widths(path: Path) -> set[int]:
+    """The widths of a program's weights."""
+    weights = Detector(path).compiled.program.weights.values()
+    return {w.bits for w in weights}
+
+
+def check_recipe(folder: Path, recipe: Path) -> None:
+    """A recipe that was written gives the same file."""
+    content = (folder / 'model.aqd').read_bytes()
+    again = quantize(folder, '--recipe', recipe)
     assert again.returncode == 0, again.stderr[-2000:]
-    assert (float_detector / 'model.aqd').read_bytes() == content
+    assert (folder / 'model.aqd').read_bytes() == content
+
+
+def test_a_checkpoint_and_pictures_become_a_program(float_detector, six_bits):
+    path = float_detector / 'model.aqd'
+    path.write_bytes(six_bits)
+    # The stem keeps 8 bits.
+    assert widths(path) == {6, 8}
+    boxes, labels, scores = Detector(path)(np.zeros((60, 80, 3), np.uint8))
+    assert len(boxes) == len(labels) == len(scores)
+    check_recipe(float_detector, float_detector / 'recipe.json')
+
+
+def test_a_size_is_kept_by_widths_for_each_layer(float_detector, six_bits):
+    recipe, limit = float_detector / 'mixed.json', len(six_bits)
+    result = quantize(
+        float_detector,
+        '--budget',
+        f'{limit / 1e3}kB',
+        '--write-recipe',
+        recipe,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    path = float_detector / 'model.aqd'
+    assert 0.95 * limit < path.stat().st_size <= limit
+    assert len(widths(path)) > 1
+    check_recipe(float_detector, recipe)
 
 
 def test_a_training_can_start_from_the_result(tmp_path, digits):
@@ -192,10 +224,39 @@ def test_mistakes_are_one_line(float_detector, tmp_path):
             (config, checkpoint, '--images', pictures, '--bits', 9),
             'weight_bits=9',
         ),
+        (
+            (config, checkpoint, '--images', pictures, '--budget', '1GB'),
+            '--budget 1GB: expected a number above 0 and one of kB, MB, ms',
+        ),
+        (
+            (config, checkpoint, '--images', pictures, '--budget', '1kB'),
+            '--budget 0.001MB: widths of weights cannot meet it; the least',
+        ),
+        (
+            (
+                *(config, checkpoint, '--images', pictures),
+                *('--write-recipe', tmp_path / 'n' / 'recipe.json'),
+            ),
+            'its folder does not exist',
+        ),
     ):
         result = run_tool(TOOL, *arguments, '--out', out)
         assert line in error_line(result)
         assert out.read_bytes() == b'earlier'
+
+
+def test_times_that_cannot_be_met_are_refused(float_detector):
+    result = quantize(
+        float_detector, '--effort', 'calibrate', '--budget', '0.01ms'
+    )
+    assert '--budget 0.01ms: widths of weights cannot' in error_line(result)
+    assert 'weights of 2 bits: ' in result.stdout
+
+
+def test_widths_come_from_one_option(float_detector):
+    result = quantize(float_detector, '--bits', 4, '--budget', '1MB')
+    assert result.returncode == 2
+    assert '--budget: not allowed with argument --bits' in result.stderr
 
 
 def test_a_quantised_config_is_refused(float_detector):
