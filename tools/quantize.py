@@ -23,6 +23,7 @@ from aqd_mmdet.engine.checkpoint import (
 from aqd_mmdet.engine.compiled_model import use_compiled
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import write_whole
+from aqd_mmdet.models.heads import use_own_heads
 from aqd_mmdet.models.quantized_detector import quantized_layers
 from aqd_mmdet.post_training.quantize import EFFORTS, quantize
 from aqd_mmdet.post_training.recipe import find_recipe
@@ -101,7 +102,7 @@ def convert(args: argparse.Namespace) -> None:
             'least 1'
         )
     cfg = launch.read_config(args)
-    use_ssd_head(cfg)
+    use_own_heads(cfg)
     if args.evaluate:
         preflight.check_data(cfg, ['test'])
     paths = find_pictures(cfg, args.images, args.max_images)
@@ -131,16 +132,6 @@ def convert(args: argparse.Namespace) -> None:
         after = launch.build_runner(cfg).test()
         for name, value in after.items():
             print(f'{name}: float {before.get(name)}, integers {value}')
-
-
-def use_ssd_head(cfg: Config) -> None:
-    """Let a config have an SSDHead that can predict; mmdet's own cannot."""
-    head = cfg.model.get('bbox_head')
-    if isinstance(head, dict) and head.get('type') in (
-        'SSDHead',
-        'mmdet.SSDHead',
-    ):
-        head['type'] = 'aqd_mmdet.SSDHead'
 
 
 def load_float(cfg: Config, checkpoint: str) -> nn.Module:
