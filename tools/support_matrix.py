@@ -2,7 +2,7 @@
 
 Each config is built at each bit width, trained for one step, evaluated,
 traced and compiled. Then its program is compared with integer-aware mode, and
-the engine with the reference. MMDetection's own config, unchanged, is quantised
+the engine with the reference. The config of MMDetection is quantised as it is,
 after training.
 """
 
@@ -13,6 +13,7 @@ import site
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,38 +61,23 @@ REGION_SIDE = 7  # bins of a region in a second stage
 ZOO_BITS, ZOO_SIDE, ZOO_PICTURES = 8, 128, 2
 
 
-@dataclass(frozen=True)
-class Foreign:
-    """A config of MMDetection for which configs/mix has none.
-
-    Attributes:
-        path: In MMDetection's folder of configs.
-        detector: Its ``type``.
-        rules: Of its recipe, beyond those of convolutions and sums.
-    """
-
-    path: str
-    detector: str
-    rules: tuple[dict[str, Any], ...] = ()
-
-
-GATES = (
+# Configs of MMDetection for which configs/mix has none, and the rules of their
+# recipes beyond those of convolutions and sums.
+GATES = [
     dict(modules='neck.*', pool=dict(grid='signed')),
     dict(modules='neck.*', act=dict()),
     dict(modules='neck.*', mul=dict()),
-)
-FOREIGN = (
-    Foreign('yolof/yolof_r50-c5_8xb8-1x_coco.py', 'YOLOF'),
-    Foreign(
-        'nas_fpn/retinanet_r50_nasfpn_crop640-50e_coco.py', 'RetinaNet', GATES
-    ),
-    Foreign('tood/tood_r50_fpn_1x_coco.py', 'TOOD'),
-    Foreign('ddod/ddod_r50_fpn_1x_coco.py', 'DDOD'),
-    Foreign('swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py', 'MaskRCNN'),
-    Foreign('pvt/retinanet_pvt-t_fpn_1x_coco.py', 'RetinaNet'),
-    Foreign('detr/detr_r50_8xb2-150e_coco.py', 'DETR'),
-    Foreign('solo/solo_r50_fpn_1x_coco.py', 'SOLO'),
-)
+]
+FOREIGN: dict[str, list[dict[str, Any]]] = {
+    'yolof/yolof_r50-c5_8xb8-1x_coco.py': [],
+    'nas_fpn/retinanet_r50_nasfpn_crop640-50e_coco.py': GATES,
+    'tood/tood_r50_fpn_1x_coco.py': [],
+    'ddod/ddod_r50_fpn_1x_coco.py': [],
+    'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py': [],
+    'pvt/retinanet_pvt-t_fpn_1x_coco.py': [],
+    'detr/detr_r50_8xb2-150e_coco.py': [],
+    'solo/solo_r50_fpn_1x_coco.py': [],
+}
 # Quantised after training alone.
 ZOO_ONLY = (
     'retinanet/retinanet_r18_fpn_1x_coco.py',
@@ -283,16 +269,16 @@ def tasks() -> list[Task]:
     readers: dict[str, Callable[[], Config]] = {}
     originals: dict[str, str] = {}
     for path in sorted(ROOT.glob('configs/aqd/*_r18_fpn_bn_1x_coco.py')):
-        readers[path.stem] = lambda path=path: Config.fromfile(path)
+        readers[path.stem] = partial(Config.fromfile, path)
     for path in sorted(ROOT.glob('configs/mix/*.py')):
-        readers[path.stem] = lambda path=path: Config.fromfile(path)
+        readers[path.stem] = partial(Config.fromfile, path)
         (originals[path.stem],) = re.findall(
             r"'mmdet::(.*)'", path.read_text()
         )
-    for each in FOREIGN:
-        name = Path(each.path).stem
-        readers[name] = lambda each=each: _quantised_config(each)
-        originals[name] = each.path
+    for each, rules in FOREIGN.items():
+        name = Path(each).stem
+        readers[name] = partial(_quantised_config, each, rules)
+        originals[name] = each
     originals.update((Path(path).stem, path) for path in ZOO_ONLY)
     result: list[Task] = [
         (Row(name, bits), read)
@@ -301,7 +287,7 @@ def tasks() -> list[Task]:
     ]
     for name, original in originals.items():
         row = Row(name, ZOO_BITS, Path(original).stem)
-        result.append((row, lambda path=original: _zoo_config(path)))
+        result.append((row, partial(_zoo_config, original)))
     return result
 
 
@@ -312,17 +298,17 @@ def _zoo_config(path: str) -> Config:
     return cfg
 
 
-def _quantised_config(foreign: Foreign) -> Config:
+def _quantised_config(path: str, rules: list[dict[str, Any]]) -> Config:
     """Return a config of mmdet, quantised as in configs/mix."""
     recipe = [
         dict(modules='*', conv=dict(act_grid='signed')),
         dict(modules='*', add=dict(signed=True)),
-        *foreign.rules,
+        *rules,
     ]
     text = (
-        f"_base_ = ['mmdet::{foreign.path}', '{BASES}/aqd_single_stage.py']\n"
+        f"_base_ = ['mmdet::{path}', '{BASES}/aqd_single_stage.py']\n"
         f"model = dict(type='aqd_mmdet.QuantizedDetector', "
-        f"detector='{foreign.detector}', recipe={recipe})\n"
+        f"detector='{_zoo_config(path).model.type}', recipe={recipe})\n"
     )
     cfg = Config.fromstring(text, '.py')
     use_own_heads(cfg)

@@ -216,9 +216,7 @@ def _need_any_size(trace: Trace) -> None:
             continue
         for count in SIDES:
             side = count * stride
-            if guard.subs(
-                dict.fromkeys((s.expr for s in sides), side)
-            ) is not (sympy.true):
+            if not _holds(guard, dict.fromkeys((s.expr for s in sides), side)):
                 raise UserError(
                     f'{type(detector).__name__}: its forward computes other '
                     f'numbers for an image of {side} x {side} than for one of '
@@ -226,6 +224,13 @@ def _need_any_size(trace: Trace) -> None:
                     'data_preprocessor.pad_size_divisor, which is '
                     f'{stride}, a multiple of the coarsest stride'
                 )
+
+
+def _holds(guard: sympy.Eq, values: dict[sympy.Symbol, int]) -> bool:
+    try:
+        return guard.subs(values) is sympy.true
+    except ZeroDivisionError:  # of the forward itself
+        return False
 
 
 def _need_quantised_extractors(detector: nn.Module) -> None:
