@@ -63,6 +63,9 @@ def test_a_step_that_fails_gives_the_reason(monkeypatch):
     assert found.reason == 'RuntimeError: first line'
 
 
+DASH = ' \u2013 |'
+
+
 def test_the_document():
     reason = 'backbone: a transformer'
     lines = document(
@@ -79,7 +82,7 @@ def test_the_document():
     start = lines.index(f'| config | {" | ".join(STEPS)} |')
     assert lines[start + 2 : start + 6] == [
         '| a | 8 4 | 8 | 8 | 8 | 8 | 8 | 8 | 8 |',
-        f'| c |{" \u2013 |" * 7} 8 |',
+        f'| c |{DASH * 7} 8 |',
         '| d | 8 |  |  |  |  |  |  | \u2013 |',
         '',
     ]
