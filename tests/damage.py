@@ -41,7 +41,8 @@ def of_version_3(content: bytes) -> bytes:
     """The file as earlier releases wrote it; it must have no more in it."""
     text, data = sections(content)
     tree = json.loads(text)
-    stages = (tree['regions'] or {}).get('stages', [])
+    # A copy: a change may put something else in a stage's place.
+    stages = [*(tree['regions'] or {}).get('stages', [])]
     for program in (tree['program'], *(each['program'] for each in stages)):
         for op in program['ops']:
             for key in ('zero', 'rows'):
@@ -105,7 +106,8 @@ def load(content: bytes) -> tuple[int, str]:
 
 # Of all decoders and scores, and of two stages.
 EXAMPLES = [
-    random_detector(1, *pair) for pair in zip(DECODERS, SCORES, strict=True)
+    random_detector(1, *pair)
+    for pair in zip((*DECODERS, Anchors), SCORES, strict=True)
 ] + [random_detector(2, Anchors, Sigmoid, 2)]
 
 
@@ -115,7 +117,8 @@ def in_the_open(content: bytes, seed: int) -> bytes:
     text, data = sections(content)
     tree = json.loads(text)
     program = tree.pop('program')
-    stages = (tree['regions'] or {}).get('stages', [])
+    # A copy: a change may put something else in a stage's place.
+    stages = [*(tree['regions'] or {}).get('stages', [])]
     programs = [stage.pop('program') for stage in stages]
     for _ in range(rng.integers(1, 4)):
         change(tree, rng)

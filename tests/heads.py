@@ -5,11 +5,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
 from aqd_mmdet.compiler.fold import Folded
 from aqd_mmdet.compiler.heads import read_postprocess
+from aqd_mmdet.models.heads import use_own_heads
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import FixedPoint
 
@@ -116,6 +117,22 @@ CASES = {
         [LOGITS, (4, 0, 3, LOW), (1, 0, 2, LOW)],
         dict(max_per_img=10**5),
     ),
+    'YOLOFHead': Case(
+        dict(
+            anchor_generator=dict(
+                type='AnchorGenerator',
+                ratios=[1.0],
+                scales=[1, 2],
+                strides=STRIDES,
+            ),
+            bbox_coder=dict(
+                **DELTAS, add_ctr_clamp=True, ctr_clamp=12, clip_border=True
+            ),
+            reg_decoded_bbox=True,
+            loss_bbox=dict(type='GIoULoss'),
+        ),
+        [(2 * CLASSES, -1, 1.5, LOW), (8, 0, 6, LOW), (2, -2, 2, LOW)],
+    ),
     'GFLHead': Case(dict(anchor_generator=SQUARES), [LOGITS, (68, 0, 3, LOW)]),
     'FoveaHead': Case(
         dict(strides=STRIDES, base_edge_list=[16, 32, 64, 128]),
@@ -189,11 +206,11 @@ CASES = {
 
 def head_and_post_of(name: str):
     case = CASES[name]
-    # Of mmdet's own, mmdet 3.3 cannot predict.
-    kind = 'aqd_mmdet.SSDHead' if name == 'SSDHead' else name
-    cfg = {**SMALL, 'type': kind, **case.cfg}
+    cfg = {**SMALL, **case.cfg, 'type': name}
     cfg['test_cfg'] = ConfigDict(**TEST | case.test)
-    head = MODELS.build(ConfigDict(cfg)).eval()
+    whole = Config(dict(model=dict(bbox_head=cfg)))
+    use_own_heads(whole)
+    head = MODELS.build(whole.model.bbox_head).eval()
     tensors = tuple(f'{i}' for i in range(4))
     channels = case.kinds[0][0]
     ops = [
@@ -234,27 +251,19 @@ def maps(name: str, seed: int):
 
 def selected(program: ir.Program, codes):
     """Run what the head's way added to a program."""
+    ops = {op.output: op for op in program.ops}
+
+    def run(tensor: str, levels):
+        if tensor.isdigit():
+            return levels[int(tensor)].astype(np.int64)[None]
+        op = ops[tensor]
+        inputs = [run(x, levels) for x in op.inputs]
+        return op.run(inputs, op.constants(program.weights))
+
     outputs = []
     for out in program.outputs:
-        levels = []
-        for number, tensor in enumerate(out.tensors):
-            if tensor.isdigit():
-                kind = SCALES.index(out.scale)
-                levels.append(codes[kind][number])
-                continue
-            ops = {op.output: op for op in program.ops}
-            parts = [ops[x] for x in ops[tensor].inputs]
-            levels.append(
-                np.concatenate(
-                    [
-                        codes[SCALES.index(out.scale)][number][
-                            part.first : part.first + part.channels
-                        ]
-                        for part in parts
-                    ]
-                )
-            )
-        outputs.append(levels)
+        levels = codes[SCALES.index(out.scale)]
+        outputs.append([run(x, levels)[0] for x in out.tensors])
     return outputs
 
 

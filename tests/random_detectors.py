@@ -20,6 +20,7 @@ from aqd_mmdet.program.detector import (
     Decoder,
     Exponents,
     GeometricMean,
+    Joint,
     PointLevel,
     Points,
     PostProcess,
@@ -34,7 +35,7 @@ from aqd_mmdet.program.detector import (
 from aqd_mmdet.program.fixed_point import Multipliers
 
 DECODERS = (Anchors, Cells, Points, Exponents, Bins)
-SCORES = (Sigmoid, Product, BestClass, GeometricMean, Softmax)
+SCORES = (Sigmoid, Product, BestClass, GeometricMean, Softmax, Joint)
 ONE = (1, 1)
 PIXELS = ir.Grid(-255, 255)
 BYTES = ir.Grid(-127, 127)

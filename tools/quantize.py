@@ -19,6 +19,7 @@ from aqd_mmdet.engine import launch, preflight
 from aqd_mmdet.engine.compiled_model import use_compiled
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import check_output, write_whole
+from aqd_mmdet.models.heads import use_own_heads
 from aqd_mmdet.models.quantized_detector import quantized_layers
 from aqd_mmdet.post_training.budget import Job, fit, read_budget
 from aqd_mmdet.post_training.quantize import EFFORTS, quantize
@@ -121,7 +122,7 @@ def convert(args: argparse.Namespace) -> None:
         )
     budget = read_budget(args.budget) if args.budget else None
     cfg = launch.read_config(args)
-    use_ssd_head(cfg)
+    use_own_heads(cfg)
     if args.evaluate:
         preflight.check_data(cfg, ['test'])
     paths = find_pictures(cfg, args.images, args.max_images)
@@ -171,16 +172,6 @@ def write_recipe(recipe: list[dict[str, Any]], path: Path | None) -> None:
         write_whole(path, f'{json.dumps(recipe, indent=1)}\n'.encode())
 
 
-def use_ssd_head(cfg: Config) -> None:
-    """Let a config have an SSDHead that can predict; mmdet's own cannot."""
-    head = cfg.model.get('bbox_head')
-    if isinstance(head, dict) and head.get('type') in (
-        'SSDHead',
-        'mmdet.SSDHead',
-    ):
-        head['type'] = 'aqd_mmdet.SSDHead'
-
-
 def load_float(cfg: Config, checkpoint: str) -> nn.Module:
     """Return the float detector of a config with a checkpoint's weights."""
     say('building the detector')
@@ -201,7 +192,7 @@ def write_training(
     checkpoint = path.with_suffix('.pth')
     # Anew: that of this tool is adapted to this machine.
     cfg = read_config(args.config, args.cfg_options)
-    use_ssd_head(cfg)
+    use_own_heads(cfg)
     hooks = Config.fromfile(HOOKS)
     config = training_config(cfg, hooks, student, recipe)
     state, left_out = training_state(student, config)

@@ -2,11 +2,13 @@
 
 Each config is built at each bit width, trained for one step, evaluated,
 traced and compiled. Then its program is compared with integer-aware mode, and
-the engine with the reference.
+the engine with the reference. The config of MMDetection is quantised as it is,
+after training.
 """
 
 import argparse
 import json
+import re
 import site
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,15 +25,21 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.registry import MODELS
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from aqd_mmdet.compiler.compile import compile_detector
+from aqd_mmdet.compiler.images import image_mean
 from aqd_mmdet.compiler.trace import trace
 from aqd_mmdet.engine.calibration import calibrate
 from aqd_mmdet.engine.launch import replace_sync_bn
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import write_whole
+from aqd_mmdet.models.heads import use_own_heads
 from aqd_mmdet.models.integer_aware import IntegerNetwork, IntegerRegions
 from aqd_mmdet.models.quantized_detector import fixed_point_of
+from aqd_mmdet.post_training.quantize import quantize
+from aqd_mmdet.post_training.recipe import find_recipe
+from aqd_mmdet.post_training.stems import find_stems, fold_preprocessor
 from aqd_mmdet.program import file
 from aqd_mmdet.program.detector import CompiledDetector
 from aqd_mmdet.program.ops import Image
@@ -49,17 +57,34 @@ TRAIN_SIDE = 256
 # Side of the images in comparisons, which are slow in the reference.
 COMPARE_SIDE = 64
 REGION_SIDE = 7  # bins of a region in a second stage
-# Detectors that must be refused; the matrix gives the reason.
-REFUSED = {
-    'tood/tood_r50_fpn_1x_coco.py': 'TOOD',
-    'ddod/ddod_r50_fpn_1x_coco.py': 'DDOD',
-    'yolof/yolof_r50-c5_8xb8-1x_coco.py': 'YOLOF',
-    'nas_fpn/retinanet_r50_nasfpn_crop640-50e_coco.py': 'RetinaNet',
-    'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py': 'MaskRCNN',
-    'pvt/retinanet_pvt-t_fpn_1x_coco.py': 'RetinaNet',
-    'detr/detr_r50_8xb2-150e_coco.py': 'DETR',
-    'solo/solo_r50_fpn_1x_coco.py': 'SOLO',
+# Width of weights and activations after training, and side of the pictures.
+ZOO_BITS, ZOO_SIDE, ZOO_PICTURES = 8, 128, 2
+
+
+# Configs of MMDetection for which configs/mix has none, and the rules of their
+# recipes beyond those of convolutions and sums.
+GATES = [
+    dict(modules='neck.*', pool=dict(grid='signed')),
+    dict(modules='neck.*', act=dict()),
+    dict(modules='neck.*', mul=dict()),
+]
+FOREIGN: dict[str, list[dict[str, Any]]] = {
+    'yolof/yolof_r50-c5_8xb8-1x_coco.py': [],
+    'nas_fpn/retinanet_r50_nasfpn_crop640-50e_coco.py': GATES,
+    'tood/tood_r50_fpn_1x_coco.py': [],
+    'ddod/ddod_r50_fpn_1x_coco.py': [],
+    'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py': [],
+    'pvt/retinanet_pvt-t_fpn_1x_coco.py': [],
+    'detr/detr_r50_8xb2-150e_coco.py': [],
+    'solo/solo_r50_fpn_1x_coco.py': [],
 }
+# Quantised after training alone.
+ZOO_ONLY = (
+    'retinanet/retinanet_r18_fpn_1x_coco.py',
+    'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
+    'yolox/yolox_nano_8xb8-300e_coco.py',
+    'yolox/yolox_tiny_8xb8-300e_coco.py',
+)
 
 
 @dataclass
@@ -69,12 +94,14 @@ class Row:
     Attributes:
         name: Name of the config.
         bits: Bit width.
+        zoo: Name of MMDetection's config, if that was quantised.
         done: Steps that the detector passed.
         reason: Why it failed the next step; empty if it passed all steps.
     """
 
     name: str
     bits: int
+    zoo: str = ''
     done: list[str] = field(default_factory=list)
     reason: str = ''
 
@@ -86,16 +113,20 @@ def step(row: Row, name: str) -> Iterator[None]:
     row.done.append(name)
 
 
-def check(row: Row, cfg: Config) -> Row:
+def check(row: Row, read: Callable[[], Config]) -> Row:
     """Run all steps on a detector and return its completed row.
 
     Args:
         row: Name and bit width; the result is written into it.
-        cfg: The whole config; its ``model.bits`` is overwritten.
+        read: Reads the config.
     """
     torch.manual_seed(0)
+    # YOLOX's augmentation and TOOD's assignment read these counters, which
+    # only mmengine's training loops set.
+    for counter in ('iter', 'epoch'):
+        MessageHub.get_current_instance().update_info(counter, 0)
     try:
-        _steps(row, cfg)
+        (_zoo_steps if row.zoo else _steps)(row, read())
     except UserError as error:
         row.reason = str(error)
     except Exception as error:  # mmdet raises errors of any kind
@@ -106,10 +137,6 @@ def check(row: Row, cfg: Config) -> Row:
 
 
 def _steps(row: Row, cfg: Config) -> None:
-    # YOLOX's augmentation and TOOD's assignment read these counters, which
-    # only mmengine's training loops set.
-    for counter in ('iter', 'epoch'):
-        MessageHub.get_current_instance().update_info(counter, 0)
     cfg.model.bits = row.bits
     cfg.model.backbone.init_cfg = None
     replace_sync_bn(cfg.model)
@@ -140,13 +167,38 @@ def _steps(row: Row, cfg: Config) -> None:
         trace(model)
     with step(row, 'compiles'):
         compiled = compile_detector(
-            model, cfg, lambda text: None, fixed_point_of(model)
+            model, cfg, silent, fixed_point_of(model)
         ).compiled
         file.from_bytes(file.to_bytes(compiled))
     with step(row, 'equal'):
         _compare(model)
     with step(row, 'engine'):
         _compare_engine(compiled)
+
+
+def _zoo_steps(row: Row, cfg: Config) -> None:
+    with step(row, 'zoo'):
+        model = MODELS.build(cfg.model).eval()
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                module.running_var.uniform_(0.5, 1.5)
+        stems = find_stems(model)
+        fold_preprocessor(model, stems)
+        recipe = find_recipe(model, stems, row.bits, row.bits)
+        pre = model.data_preprocessor
+        mean = torch.tensor(image_mean(pre)).float()[:, None, None]
+        side = max(ZOO_SIDE, pre.pad_size_divisor)
+        pictures = [
+            torch.randint(0, 256, (1, 3, side, side)) - mean
+            for _ in range(ZOO_PICTURES)
+        ]
+        quantised = quantize(model, recipe, pictures, 'calibrate', silent)
+        compilation = compile_detector(quantised.detector, cfg, silent)
+        _compare_engine(compilation.compiled)
+
+
+def silent(text: str) -> None:
+    """Say nothing of what is being done."""
 
 
 def _compare(model: nn.Module) -> None:
@@ -206,33 +258,62 @@ def _compare_engine(compiled: CompiledDetector) -> None:
 
 STEPS = (
     *('builds', 'trains', 'evaluates', 'traces', 'compiles', 'equal'),
-    'engine',
+    *('engine', 'zoo'),
 )
 
 
-def configurations() -> dict[str, Callable[[], Config]]:
-    """Return the name of each config and a function that reads it."""
-    paths = [
-        *sorted(ROOT.glob('configs/aqd/*_r18_fpn_bn_1x_coco.py')),
-        *sorted(ROOT.glob('configs/mix/*.py')),
+# A row to fill, and what reads its config.
+Task = tuple[Row, Callable[[], Config]]
+
+
+def tasks() -> list[Task]:
+    """Return the rows of all configs, and those of their originals."""
+    readers: dict[str, Callable[[], Config]] = {}
+    originals: dict[str, str] = {}
+    for path in sorted(ROOT.glob('configs/aqd/*_r18_fpn_bn_1x_coco.py')):
+        readers[path.stem] = partial(Config.fromfile, path)
+    for path in sorted(ROOT.glob('configs/mix/*.py')):
+        readers[path.stem] = partial(Config.fromfile, path)
+        (originals[path.stem],) = re.findall(
+            r"'mmdet::(.*)'", path.read_text()
+        )
+    for each, rules in FOREIGN.items():
+        name = Path(each).stem
+        readers[name] = partial(_quantised_config, each, rules)
+        originals[name] = each
+    originals.update((Path(path).stem, path) for path in ZOO_ONLY)
+    result: list[Task] = [
+        (Row(name, bits), read)
+        for name, read in readers.items()
+        for bits in WIDTHS
     ]
-    readers: dict[str, Callable[[], Config]] = {
-        path.stem: lambda path=path: Config.fromfile(path) for path in paths
-    }
-    for path, detector in REFUSED.items():
-        readers[Path(path).stem] = partial(_quantised_config, path, detector)
-    return readers
+    for name, original in originals.items():
+        row = Row(name, ZOO_BITS, Path(original).stem)
+        result.append((row, partial(_zoo_config, original)))
+    return result
 
 
-def _quantised_config(path: str, detector: str) -> Config:
+def _zoo_config(path: str) -> Config:
+    """Return a config of mmdet as tools/quantize.py reads it."""
+    cfg = Config.fromstring(f"_base_ = 'mmdet::{path}'", '.py')
+    use_own_heads(cfg)
+    return cfg
+
+
+def _quantised_config(path: str, rules: list[dict[str, Any]]) -> Config:
     """Return a config of mmdet, quantised as in configs/mix."""
+    recipe = [
+        dict(modules='*', conv=dict(act_grid='signed')),
+        dict(modules='*', add=dict(signed=True)),
+        *rules,
+    ]
     text = (
         f"_base_ = ['mmdet::{path}', '{BASES}/aqd_single_stage.py']\n"
         f"model = dict(type='aqd_mmdet.QuantizedDetector', "
-        f"detector='{detector}', recipe=[dict(modules='*', conv=dict("
-        "act_grid='signed')), dict(modules='*', add=dict(signed=True))])\n"
+        f"detector='{_zoo_config(path).model.type}', recipe={recipe})\n"
     )
     cfg = Config.fromstring(text, '.py')
+    use_own_heads(cfg)
     base = Config.fromfile(BASES / 'aqd_resnet_fpn.py').aqd
     cfg.model.data_preprocessor.update(base.data_preprocessor)
     if cfg.model.backbone.type == 'ResNet':
@@ -248,7 +329,8 @@ def main() -> None:
         '--cache',
         type=Path,
         default=Path('work_dirs/support_matrix.json'),
-        help='file of the finished rows; remove it to start anew',
+        help='file of the finished rows; those that it lacks are run, so '
+        'remove from it what shall run again',
     )
     args = parser.parse_args()
     register_all_modules()
@@ -256,17 +338,13 @@ def main() -> None:
     rows: dict[str, Any] = (
         json.loads(args.cache.read_text()) if args.cache.exists() else {}
     )
-    tasks = [
-        (name, bits, read)
-        for name, read in configurations().items()
-        for bits in WIDTHS
-    ]
-    for name, bits, read in progress(tasks, desc='detectors', unit='row'):
-        key = f'{name} {bits}'
+    results = []
+    for row, read in progress(tasks(), desc='detectors', unit='row'):
+        key = f'{row.name} {"zoo" if row.zoo else row.bits}'
         if key not in rows:
-            rows[key] = asdict(check(Row(name, bits), read()))
+            rows[key] = asdict(check(row, read))
             write_whole(args.cache, json.dumps(rows, indent=1).encode())
-    results = [Row(**rows[f'{name} {bits}']) for name, bits, _ in tasks]
+        results.append(Row(**rows[key]))
     write_whole(args.out, document(results).encode())
     print(args.out)
 
@@ -275,7 +353,7 @@ def document(rows: list[Row]) -> str:
     """Return the matrix as Markdown.
 
     Args:
-        rows: Results, with all bit widths of a config in sequence.
+        rows: Results.
     """
     lines = [
         '# Detectors',
@@ -286,25 +364,37 @@ def document(rows: list[Row]) -> str:
         'and integer-aware',
         'mode agree in every integer of every output. *engine*: the engine '
         'in C++ and the',
-        'reference do.',
+        'reference do. *zoo*: the config of MMDetection that it inherits, '
+        'unchanged and with',
+        'random weights, is quantised after training as by '
+        '`tools/quantize.py --effort calibrate`,',
+        'and engine and reference are equal. A dash: there is nothing to run.',
         '',
         f'| config | {" | ".join(STEPS)} |',
         f'|---|{"---|" * len(STEPS)}',
     ]
-    names = list(dict.fromkeys(row.name for row in rows))
     failures: list[str] = []
-    for name in names:
-        config_rows = [row for row in rows if row.name == name]
-        cells = [
-            ' '.join(str(x.bits) for x in config_rows if stage in x.done)
-            for stage in STEPS
-        ]
-        if any(cells):
-            lines.append(f'| {name} | {" | ".join(cells)} |')
-        reasons = dict.fromkeys(x.reason for x in config_rows if x.reason)
-        failures += [f'- **{name}**: {reason}' for reason in reasons]
+    for name in dict.fromkeys(row.name for row in rows):
+        own = [row for row in rows if row.name == name]
+        if any(row.done for row in own):
+            cells = ' | '.join(_cell(own, stage) for stage in STEPS)
+            lines.append(f'| {name} | {cells} |')
+        failures += dict.fromkeys(
+            f'- **{row.zoo or name}**: {row.reason}'
+            for row in own
+            if row.reason
+        )
+    failures = list(dict.fromkeys(failures))
     lines += ['', 'Why the others failed:', '', *failures, '']
     return '\n'.join(lines)
+
+
+def _cell(rows: list[Row], stage: str) -> str:
+    """Return the widths at which one of a config's rows passed a step."""
+    run = [row for row in rows if bool(row.zoo) == (stage == 'zoo')]
+    if not run:
+        return '\u2013'
+    return ' '.join(str(row.bits) for row in run if stage in row.done)
 
 
 if __name__ == '__main__':

@@ -19,11 +19,16 @@ from ..program.detector import (
 )
 from ..program.fixed_point import FixedPoint, Multipliers, real_multipliers
 from .curves import ONE, exponential
-from .select_outputs import select_outputs
+from .select_outputs import limit_output, select_outputs
 
 # Of a distance's logarithm: 8103 pixels. Two such distances are as long as the
 # longest image, 16384.
 MAX_LOG_DISTANCE = 9 * ONE
+# How far mmdet lets the logarithm of an anchor's side change.
+MAX_LOG_RATIO = -log(16 / 1000)
+# Of a size's logarithm where mmdet has no limit: 3000 strides, more than any
+# image has, and the exponential still fits 31 bits.
+MAX_LOG_SIZE = 8 * ONE
 # A program, which may be given other outputs, and what decodes them.
 Coded = tuple[ir.Program, Decoder]
 
@@ -32,8 +37,12 @@ def delta_anchors(
     head: Any, program: ir.Program, fixed_point: FixedPoint
 ) -> Coded:
     coder = head.bbox_coder
-    check_deltas(coder)
-    limit = round(abs(log(16 / 1000)) * ONE)
+    if not coder.clip_border:
+        raise UserError('bbox_coder: a program has clip_border')
+    limit = round(MAX_LOG_RATIO * ONE)
+    if coder.add_ctr_clamp:
+        program = _limit_centres(head, program)
+        limit = MAX_LOG_SIZE  # of small sizes; large ones are limited now
     out = program.outputs[1]
     decoder = Anchors(
         tuple(
@@ -48,6 +57,24 @@ def delta_anchors(
         exponential(limit),
     )
     return program, decoder
+
+
+def _limit_centres(head: Any, program: ir.Program) -> ir.Program:
+    """Limit box codes to pixels from the centres of anchors (YOLOF)."""
+    coder, out = head.bbox_coder, program.outputs[1]
+    levels = []
+    for number in range(len(out.tensors)):
+        sides = anchors(head.prior_generator, number).base[:, 2:]
+        moves = coder.ctr_clamp * 2**GEOMETRY_BITS / sides  # (A, 2)
+        high = np.pad(moves, ((0, 0), (0, 2)), constant_values=MAX_LOG_RATIO)
+        low = np.pad(-moves, ((0, 0), (0, 2)), constant_values=-np.inf)
+        levels.append(
+            [
+                ((ends - coder.means) / coder.stds / out.scale).ravel()
+                for ends in (low, high)
+            ]
+        )
+    return limit_output(program, 1, 'limited', levels)
 
 
 def _distance_points(

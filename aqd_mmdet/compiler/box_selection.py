@@ -17,6 +17,7 @@ from ..program.detector import (
     BestClass,
     CompiledDetector,
     GeometricMean,
+    Joint,
     Product,
     Scores,
     Sigmoid,
@@ -149,6 +150,8 @@ def least_rank(
             return floor(logit / program.outputs[0].scale) + 1
         case BestClass():  # which takes the threshold itself, too
             return ceil(least * 2 ** (2 * SCORE_BITS))
+        case Joint():
+            return floor(least * 2 ** (2 * SCORE_BITS)) + 1
         case GeometricMean():
             return floor(least**2 * 2 ** (2 * SCORE_BITS)) + 1
         case Softmax():

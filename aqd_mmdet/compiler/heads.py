@@ -25,6 +25,7 @@ from ..program.detector import (
     Decoder,
     Exponents,
     GeometricMean,
+    Joint,
     PointLevel,
     PostProcess,
     Product,
@@ -35,6 +36,7 @@ from ..program.detector import (
 from ..program.fixed_point import FixedPoint, Multipliers, real_multipliers
 from .box_coders import (
     CODERS,
+    MAX_LOG_SIZE,
     anchors,
     delta_anchors,
     exponents,
@@ -54,9 +56,6 @@ from .fold import BOX_CODES, Folded
 from .select_outputs import select_outputs
 from .trace import dense_head
 
-# Of a size's logarithm where mmdet has no limit: 3000 strides, more than any
-# image has, and the exponential still fits 31 bits.
-MAX_LOG_SIZE = 8 * ONE
 # More pixels than an image has: boxes are not limited to it.
 UNLIMITED = 2**14
 # Methods of a head that find boxes.
@@ -209,7 +208,7 @@ def _rpn_head(
             'rpn_head: the program has proposals by DeltaXYWHBBoxCoder with '
             'a sigmoid'
         )
-    _, decoder = delta_anchors(head, program, fixed_point)
+    program, decoder = delta_anchors(head, program, fixed_point)
     logits = to_q16(program.outputs[0].scale, fixed_point)
     return Decoding(program, decoder, Sigmoid(logits, sigmoid(2**SCORE_BITS)))
 
@@ -224,6 +223,13 @@ def _paa_head(
     program, decoder = delta_anchors(head, program, fixed_point)
     scores = GeometricMean(*_factored(program, fixed_point))
     return Decoding(program, decoder, scores)
+
+
+def _yolof_head(
+    head: Any, program: ir.Program, fixed_point: FixedPoint
+) -> Decoding:
+    program, decoder = delta_anchors(head, program, fixed_point)
+    return Decoding(program, decoder, Joint(*_factored(program, fixed_point)))
 
 
 def _gfl_head(
@@ -332,6 +338,7 @@ _HEADS: dict[str, Head] = {
     'RPNHead': Head(_rpn_head, test_cfg='model.test_cfg.rpn', scored=False),
     # It counts places, each with all its classes.
     'PAAHead': Head(_paa_head, counts=lambda cfg: Counts(ALL, ALL, cfg.keep)),
+    'YOLOFHead': Head(_yolof_head),
     'GFLHead': Head(_gfl_head),
     'FoveaHead': Head(_fovea_head),
     # It keeps all that suppression leaves, whatever it is told.

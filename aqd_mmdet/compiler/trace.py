@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+import sympy
 import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.wrap import wrap_with_autocast
@@ -25,6 +26,8 @@ from .lowering import LAYER_RULES
 # At least twice the coarsest stride of mmdet's pyramids, 128. The exporter
 # takes a size of one for a constant, so no level may have a side of one.
 TRACE_SIZE = (256, 384)
+# Sides of images, in strides, for which the numbers of a graph are compared.
+SIDES = range(1, 9)
 
 
 class _Network(nn.Module):
@@ -90,7 +93,8 @@ def trace(detector: nn.Module, for_training: bool = False) -> Trace:
     Raises:
         UserError: If the exporter cannot follow its forward.
     """
-    _need_capturable(detector)
+    need_compilable(detector)
+    _need_quantised_extractors(detector)
     network = _Network(detector)
     device = next(detector.parameters()).device
     image = torch.zeros(1, 3, *TRACE_SIZE, device=device)
@@ -99,10 +103,12 @@ def trace(detector: nn.Module, for_training: bool = False) -> Trace:
     detector.eval()
     dense_head(detector).training = for_training
     try:
-        return _capture(network, image, sizes, detector)
+        trace = _capture(network, image, sizes, detector)
     finally:
         for module, mode in modes.items():
             module.training = mode
+    _need_any_size(trace)
+    return trace
 
 
 def trace_regions(detector: nn.Module, head: nn.Module, shape: Any) -> Trace:
@@ -149,28 +155,86 @@ def _capture(
     return Trace(module, groups, detector)
 
 
-def _need_capturable(detector: nn.Module) -> None:
-    """Raise if a detector is of a kind that no program can be."""
-    kind = type(detector).__name__
-    if dense_head(detector) is None:
-        raise UserError(
-            f'{kind} has neither a dense head (bbox_head) nor proposals and '
-            'regions (rpn_head, roi_head): only such detectors are compiled'
-        )
+def need_compilable(detector: nn.Module) -> None:
+    """Raise if a detector is of a kind that no program can be.
+
+    Args:
+        detector: Of any kind, quantised or float.
+
+    Raises:
+        UserError: Naming what has no integers.
+    """
     for name, module in detector.named_modules():
         if name.startswith('roi_head.mask_'):
             continue  # masks are no part of a program
-        layer = type(module).__name__
-        if 'Deform' in layer:
-            raise UserError(
-                f'{name}: {layer} reads its input between pixels, where no '
-                'integer operator does'
-            )
-        if isinstance(module, (nn.LayerNorm, nn.MultiheadAttention)):
-            raise UserError(
-                f'{name}: {layer} is part of a transformer, for which there '
-                'are no integer operators'
-            )
+        for cls in type(module).__mro__:
+            reason = _WITHOUT_INTEGERS.get(cls.__name__)
+            if reason is not None:
+                raise UserError(f'{name}: {type(module).__name__} {reason}')
+    if dense_head(detector) is None:
+        raise UserError(
+            f'{type(detector).__name__} has neither a dense head (bbox_head) '
+            'nor proposals and regions (rpn_head, roi_head): only such '
+            'detectors are compiled'
+        )
+
+
+_BETWEEN_PIXELS = (
+    'reads its input between pixels, where no integer operator does'
+)
+_TRANSFORMER = (
+    'is part of a transformer, for which there are no integer operators'
+)
+# By the class of a layer, why no program can have it.
+_WITHOUT_INTEGERS = {
+    'DeformConv2d': _BETWEEN_PIXELS,
+    'ModulatedDeformConv2d': _BETWEEN_PIXELS,
+    'DeformRoIPool': _BETWEEN_PIXELS,
+    'LayerNorm': _TRANSFORMER,
+    'MultiheadAttention': _TRANSFORMER,
+    'TOODHead': 'moves its boxes between pixels and makes weights of a '
+    'convolution for each image: no integer operator does either',
+}
+
+
+def _need_any_size(trace: Trace) -> None:
+    """Raise if the numbers of a graph hold only for some sizes of images.
+
+    The exporter takes what a forward computes of sizes for constants.
+    """
+    detector: Any = trace.detector
+    stride = int(detector.data_preprocessor.pad_size_divisor)
+    (image,) = trace.module.graph.find_nodes(op='placeholder')
+    sides = [
+        side.node
+        for side in image.meta['val'].shape[2:]
+        if isinstance(side, torch.SymInt)
+    ]
+    guards = {guard.expr for side in sides for guard in side.shape_env.guards}
+    for guard in guards:
+        if not isinstance(guard, sympy.Eq) or not guard.rhs.is_Integer:
+            continue
+        for count in SIDES:
+            side = count * stride
+            if not _holds(guard, dict.fromkeys((s.expr for s in sides), side)):
+                raise UserError(
+                    f'{type(detector).__name__}: its forward computes other '
+                    f'numbers for an image of {side} x {side} than for one of '
+                    f'{TRACE_SIZE[0]} x {TRACE_SIZE[1]} ({guard}); give '
+                    'data_preprocessor.pad_size_divisor, which is '
+                    f'{stride}, a multiple of the coarsest stride'
+                )
+
+
+def _holds(guard: sympy.Eq, values: dict[sympy.Symbol, int]) -> bool:
+    try:
+        return guard.subs(values) is sympy.true
+    except ZeroDivisionError:  # of the forward itself
+        return False
+
+
+def _need_quantised_extractors(detector: nn.Module) -> None:
+    """Raise if a second stage would read its regions in float."""
     for extractor in region_extractors(detector):
         if not isinstance(extractor, QuantRoIExtractor):
             raise UserError(

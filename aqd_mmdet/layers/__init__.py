@@ -1,4 +1,9 @@
-from .activation import ACTIVATION, FixedPointActivation, QuantActivation
+from .activation import (
+    ACTIVATION,
+    SIGMOID,
+    FixedPointActivation,
+    QuantActivation,
+)
 from .add import ADD, QuantAdd
 from .conv_module import QuantConvModule
 from .group_norm import GROUP_NORM, QuantGroupNorm
@@ -16,6 +21,7 @@ KINDS: tuple[Kind, ...] = (
     ADD,
     MULTIPLY,
     ACTIVATION,
+    SIGMOID,
     AVG_POOL,
     MEAN,
     GROUP_NORM,

@@ -12,7 +12,7 @@ from ..quantizers.fake_quantize import MIN_CLIP, step_size
 from ..quantizers.grid import MAX_BITS, Grid, build_grid, check_bits
 from ..quantizers.quantizer import Rounding, TensorQuantizer
 from ..registry import MODELS
-from .kinds import Replacement
+from .kinds import Operation, Replacement
 
 # Functions of one number. A ReLU is a clamp, which costs nothing.
 FUNCTIONS: tuple[type, ...] = (
@@ -156,3 +156,13 @@ def _build(
 
 
 ACTIVATION = Replacement('act', ActivationOptions, _is_function, _build)
+# The gates of some attentions are calls, no modules.
+SIGMOID = Operation(
+    rule='act',
+    options=ActivationOptions,
+    child='acts',
+    sign='sigmoid',
+    functions=(torch.sigmoid, torch.sigmoid_),
+    applies=lambda x: True,
+    build=lambda options: _build(nn.Sigmoid(), options, options.bits),
+)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,18 @@ class Replacement(Kind):
 
 @dataclass(frozen=True)
 class Operation(Kind):
-    """A layer that stands for signs in the ``forward`` of modules.
+    """A layer that stands for signs in the methods of modules.
 
     Attributes:
         child: Name of a module's child that holds its layers.
-        sign: The sign.
+        sign: The sign, or the name of a function of one tensor.
         functions: What it computes, and what it computes in place.
-        applies: Whether the layer can take two operands, which are maps.
+        applies: Whether the layer can take operands, which are maps.
         build: Makes it from the options.
     """
 
     child: str
-    sign: type[ast.operator]
+    sign: type[ast.operator] | str
     functions: tuple[Callable, Callable]
-    applies: Callable[[Tensor, Tensor], bool]
+    applies: Callable[..., bool]
     build: Callable[[Any], nn.Module]

@@ -1,8 +1,8 @@
 from ..layers import MultiLevelBN, QuantConv2d  # registers the layers
+from .heads import SSDHead, YOLOFHead
 from .pretrained import PretrainedRawImage
 from .quantized_detector import QuantizedDetector, quantize_detector
 from .recipe import Rule, read_recipe
-from .ssd_head import SSDHead
 
 __all__ = [
     'MultiLevelBN',
@@ -11,6 +11,7 @@ __all__ = [
     'QuantizedDetector',
     'Rule',
     'SSDHead',
+    'YOLOFHead',
     'quantize_detector',
     'read_recipe',
 ]

@@ -1,17 +1,17 @@
-"""Finding the sums and products of maps in a detector, and giving them layers.
+"""Finding the operations on maps in a detector, and giving them layers.
 
 The adds of residuals and feature pyramids and the products of attention are
 ``+`` and ``*`` signs in the forward functions of other packages' classes, not
-modules. A module whose operations are quantised gets a subclass of its own
-class, in which each such sign is a call of a layer: exactly what one would
-write by hand, but for any model.
+modules; some gates are calls of ``sigmoid``. A module whose operations are
+quantised gets a subclass of its own class, in which each of them is a call of
+a layer: exactly what one would write by hand, but for any model.
 """
 
 import ast
 import inspect
 import textwrap
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from types import FunctionType, MethodType
@@ -32,16 +32,18 @@ CHILDREN = {kind.sign: kind.child for kind in OPERATIONS.values()}
 # Side of the blank image of `run_once`; it is the coarsest stride of mmdet's
 # pyramids, so that no level is empty.
 PROBE_SIZE = 128
+# What functions of tensors are called as, besides as methods of these.
+NAMESPACES = ('torch', 'F')
 # Of a module, for each child that holds layers, the positions of the signs
 # among their kind.
 Sites = dict[str, set[int]]
 # Makes the call from the child, the sign's position among all of its kind in
-# the function, whether it is in place, and its operands; None leaves the sign.
-Rewrite = Callable[[str, int, bool, ast.expr, ast.expr], ast.expr | None]
+# the class, whether it is in place, and its operands; None leaves the sign.
+Rewrite = Callable[[str, int, bool, Sequence[ast.expr]], ast.expr | None]
 
 
 class _Calls(ast.NodeTransformer):
-    """Replaces the signs of a function by calls.
+    """Replaces the signs of functions by calls.
 
     Args:
         call: Makes a call.
@@ -52,27 +54,40 @@ class _Calls(ast.NodeTransformer):
         self.counts = dict.fromkeys(OPERATIONS, 0)
 
     def _replace(
-        self, sign: ast.operator, in_place: bool, x: ast.expr, y: ast.expr
+        self, sign: Any, in_place: bool, *operands: ast.expr
     ) -> ast.expr | None:
-        child = CHILDREN.get(type(sign))
+        child = CHILDREN.get(sign)
         if child is None:
             return None
         self.counts[child] += 1
-        return self.call(child, self.counts[child] - 1, in_place, x, y)
+        return self.call(child, self.counts[child] - 1, in_place, operands)
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
-        call = self._replace(node.op, False, node.left, node.right)
+        call = self._replace(type(node.op), False, node.left, node.right)
         return node if call is None else ast.copy_location(call, node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
         self.generic_visit(node)
         # `out += x` reads its target too; the parser has it as a target only.
         read = ast.parse(ast.unparse(node.target), mode='eval').body
-        call = self._replace(node.op, True, read, node.value)
+        call = self._replace(type(node.op), True, read, node.value)
         if call is None:
             return node
         return ast.copy_location(ast.Assign([node.target], call), node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        function = node.func
+        if not isinstance(function, ast.Attribute) or node.keywords:
+            return node
+        owner = function.value
+        is_namespace = isinstance(owner, ast.Name) and owner.id in NAMESPACES
+        operands = node.args if is_namespace else [owner, *node.args]
+        if len(operands) != 1:
+            return node
+        call = self._replace(function.attr, False, *operands)
+        return node if call is None else ast.copy_location(call, node)
 
 
 def _recompile(
@@ -99,30 +114,65 @@ def _recompile(
     return space['make'](owner)
 
 
-def _owner(cls: type) -> type | None:
-    """Return the class that defines ``forward``, if it can be rewritten."""
-    for owner in cls.__mro__:
-        forward = vars(owner).get('forward')
-        if forward is None:
+def _rewritable(cls: type) -> dict[str, tuple[type, FunctionType]]:
+    """Return ``forward`` and the methods that it names, with their owners.
+
+    Those are left out that cannot be rewritten.
+    """
+    found: dict[str, tuple[type, FunctionType]] = {}
+    pending = ['forward']
+    for name in pending:
+        owner = next((c for c in cls.__mro__ if name in vars(c)), None)
+        method = None if owner is None else vars(owner)[name]
+        if (
+            owner is None
+            or owner.__module__.startswith('torch.')
+            or not isinstance(method, FunctionType)
+            or set(method.__code__.co_freevars) - {'__class__'}
+            or method.__code__.co_varnames[:1] != ('self',)
+        ):
             continue
-        if owner.__module__.startswith('torch.'):
-            return None
-        if not isinstance(forward, FunctionType):
-            return None
-        if set(forward.__code__.co_freevars) - {'__class__'}:
-            return None
-        return owner
-    return None
+        found[name] = owner, method
+        if name == 'forward':
+            names = dict.fromkeys(method.__code__.co_names)
+            pending += [each for each in names if each != name]
+    return found
 
 
-def _is_operation(kind: Operation, x: object, y: object) -> bool:
-    """Say whether two operands are maps that a layer shall take."""
-    if not (isinstance(x, Tensor) and isinstance(y, Tensor)):
-        return False
-    if isinstance(x, nn.Parameter) or isinstance(y, nn.Parameter):
-        return False
-    maps = x.ndim == y.ndim == 4 and x.is_floating_point()
-    return maps and kind.applies(x, y)
+def _rewritten(
+    cls: type, call: Rewrite, names: dict[str, Any]
+) -> dict[str, FunctionType]:
+    """Return the methods of a class that have signs, these replaced.
+
+    Args:
+        cls: The class.
+        call: Makes calls.
+        names: What these may name.
+    """
+    transformer = _Calls(call)
+    result = {}
+    for name, (owner, method) in _rewritable(cls).items():
+        before = dict(transformer.counts)
+        try:
+            new = _recompile(method, owner, transformer, names)
+        except (OSError, SyntaxError):
+            continue
+        if transformer.counts != before:
+            result[name] = new
+    return result
+
+
+def _is_operation(kind: Operation, operands: Sequence[object]) -> bool:
+    """Say whether operands are maps that a layer shall take."""
+    maps = [
+        x
+        for x in operands
+        if isinstance(x, Tensor)
+        and not isinstance(x, nn.Parameter)
+        and x.ndim == 4
+        and x.is_floating_point()
+    ]
+    return len(maps) == len(operands) and kind.applies(*maps)
 
 
 def _call(function: str, *args: ast.expr) -> ast.Call:
@@ -130,47 +180,17 @@ def _call(function: str, *args: ast.expr) -> ast.Call:
     return ast.Call(target, list(args), [])
 
 
-# Given a module, the child, the sign's position, whether it is in place and
-# its operands, returns its value.
-Probe = Callable[[nn.Module, str, int, bool, Any, Any], Any]
-
-
-def _probed_forward(cls: type, probe: Probe) -> FunctionType | None:
-    """Return a class's ``forward`` whose signs call a probe, if it has any."""
-    owner = _owner(cls)
-    if owner is None:
-        return None
-
-    def call(
-        child: str, site: int, in_place: bool, x: ast.expr, y: ast.expr
-    ) -> ast.expr:
-        constants = (ast.Constant(c) for c in (child, site, in_place))
-        return _call(
-            '_aqd_probe', ast.Name('self', ast.Load()), *constants, x, y
-        )
-
-    transformer = _Calls(call)
-    forward: Any = vars(owner)['forward']
-    if forward.__code__.co_varnames[:1] != ('self',):
-        return None
-    try:
-        new = _recompile(forward, owner, transformer, {'_aqd_probe': probe})
-    except (OSError, SyntaxError):
-        return None
-    return new if any(transformer.counts.values()) else None
-
-
 @contextmanager
 def find_operations(model: nn.Module) -> Iterator[dict[nn.Module, Sites]]:
-    """Watch which signs of a model add or multiply maps.
+    """Watch which signs of a model add or multiply maps, or gate by them.
 
     Args:
         model: Any model; it is run, in tensor mode, inside the context.
 
     Yields:
         dict: Filled while the model runs: for each module and each child, the
-        positions of the signs in its ``forward`` that had two maps as
-        operands.
+        positions of the signs in its ``forward``, and in the methods that this
+        names, whose operands were maps.
     """
     sites: dict[nn.Module, Sites] = defaultdict(dict)
 
@@ -179,24 +199,32 @@ def find_operations(model: nn.Module) -> Iterator[dict[nn.Module, Sites]]:
         child: str,
         site: int,
         in_place: bool,
-        x: Any,
-        y: Any,
+        *operands: Any,
     ) -> Any:
         kind = OPERATIONS[child]
-        if _is_operation(kind, x, y):
+        if _is_operation(kind, operands):
             sites[module].setdefault(child, set()).add(site)
-        return kind.functions[in_place](x, y)
+        return kind.functions[in_place](*operands)
 
-    forwards = {
-        cls: _probed_forward(cls, probe)
+    def call(
+        child: str, site: int, in_place: bool, operands: Sequence[ast.expr]
+    ) -> ast.expr:
+        constants = (ast.Constant(c) for c in (child, site, in_place))
+        return _call(
+            '_aqd_probe', ast.Name('self', ast.Load()), *constants, *operands
+        )
+
+    methods = {
+        cls: _rewritten(cls, call, {'_aqd_probe': probe})
         for cls in {type(module) for module in model.modules()}
     }
     with ExitStack() as stack:
         for module in model.modules():
-            forward = forwards[type(module)]
-            if forward is not None:
-                bound = MethodType(forward, module)
-                stack.enter_context(patched(module, forward=bound))
+            bound = {
+                name: MethodType(method, module)
+                for name, method in methods[type(module)].items()
+            }
+            stack.enter_context(patched(module, **bound))
         yield sites
 
 
@@ -205,25 +233,24 @@ def _calling_class(
     cls: Any, sites: tuple[tuple[str, tuple[int, ...]], ...]
 ) -> type:
     """Return a subclass whose signs at ``sites`` are calls of layers."""
-    owner = _owner(cls)
-    assert owner is not None
     sites_by_child = dict(sites)
 
     def call(
-        child: str, site: int, in_place: bool, x: ast.expr, y: ast.expr
+        child: str, site: int, in_place: bool, operands: Sequence[ast.expr]
     ) -> ast.expr | None:
         if site not in sites_by_child.get(child, ()):
             return None
-        return _call(
-            f'self.{child}[{sites_by_child[child].index(site)}]', x, y
-        )
+        place = sites_by_child[child].index(site)
+        return _call(f'self.{child}[{place}]', *operands)
 
-    forward: Any = vars(owner)['forward']
-    new = _recompile(forward, owner, _Calls(call), {})
     return type(
         cls.__name__,
         (cls,),
-        {'forward': new, '__module__': cls.__module__, '__doc__': cls.__doc__},
+        {
+            **_rewritten(cls, call, {}),
+            '__module__': cls.__module__,
+            '__doc__': cls.__doc__,
+        },
     )
 
 

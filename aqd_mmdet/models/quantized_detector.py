@@ -10,6 +10,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from ..compiler.trace import need_compilable
 from ..errors import UserError
 from ..layers import KINDS
 from ..layers.batch_norm import guard_batch_norms
@@ -120,6 +121,7 @@ def quantize_detector(
     # that a float detector does not follow: one recipe serves all widths.
     chosen = _choose(rules, named, sites)
     for name in sorted(bypassed & chosen[CONV.rule].keys()):
+        need_compilable(model)  # which has a better reason
         raise UserError(
             f'{name} is never called: its owner computes with its weights '
             'by itself, so that nothing would be quantised there; leave '
@@ -211,7 +213,7 @@ def _replace_operations(
     for name, module in named.items():
         make: dict[str, Callable[[], nn.Module]] = {}
         for child, kind in OPERATIONS.items():
-            if name in chosen[kind.rule]:
+            if child in sites.get(module, ()) and name in chosen[kind.rule]:
                 make[child] = partial(kind.build, chosen[kind.rule][name])
         if make:
             replace_operations(module, sites[module], make)
@@ -231,6 +233,7 @@ def _count_levels(model: nn.Module) -> dict[str, int]:
     try:
         run_once(model)
     except Exception as error:  # of the detector's, of any kind
+        need_compilable(model)  # which has a better reason
         raise UserError(
             f'{type(model).__name__} cannot be run as backbone, neck and '
             f'dense head, and is not supported ({type(error).__name__}: '

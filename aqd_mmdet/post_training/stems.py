@@ -7,6 +7,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from ..compiler.trace import need_compilable
 from ..errors import UserError
 from ..models.operations import PROBE_SIZE
 from .offsets import norms_behind
@@ -22,8 +23,10 @@ def find_stems(detector: Any) -> dict[str, nn.Conv2d]:
         detector: A float detector.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is none, or the detector is of a kind that no
+            program can be.
     """
+    need_compilable(detector)
     generator = torch.Generator().manual_seed(0)
     weight = next(detector.parameters())
     # Numbers that no layer makes by chance.

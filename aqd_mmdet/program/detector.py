@@ -215,6 +215,11 @@ class BestClass(Factored):
 
 
 @dataclass(frozen=True)
+class Joint(Factored):
+    """Chosen by the product (YOLOF)."""
+
+
+@dataclass(frozen=True)
 class GeometricMean(Factored):
     """Chosen by the square root of the product (PAA)."""
 
@@ -282,7 +287,7 @@ class Regions:
 
 
 Decoder = Anchors | Cells | Points | Exponents | Bins
-Scores = Sigmoid | Product | BestClass | GeometricMean | Softmax
+Scores = Sigmoid | Product | BestClass | Joint | GeometricMean | Softmax
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from ..program.detector import (
     Curve,
     Factored,
     GeometricMean,
+    Joint,
     Product,
     Scores,
     Sigmoid,
@@ -57,7 +58,7 @@ def first_ranks(
             product = _product(how, chosen, factors[:, None])
             np.put_along_axis(ranks, best, product, 1)
             return ranks
-        case GeometricMean():
+        case Joint() | GeometricMean():
             return _product(how, logits, factors[:, None])
         case Softmax():
             x = fixed(logits, how.logits, -(2**30), 2**30)
@@ -84,7 +85,7 @@ def shown(how: Scores, ranks: np.ndarray) -> np.ndarray:
     match how:
         case Sigmoid():
             return sigmoid(ranks, how.logits, how.curve)
-        case Product() | BestClass():
+        case Product() | BestClass() | Joint():
             return rounded(ranks, SCORE_BITS)
         case GeometricMean():
             return square_root(ranks)

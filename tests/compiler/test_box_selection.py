@@ -12,9 +12,11 @@ from aqd_mmdet.compiler.box_selection import (
     BoxSelection,
     check_selection,
     least_factor,
+    least_rank,
     read_test_cfg,
 )
 from aqd_mmdet.errors import UserError
+from aqd_mmdet.program.detector import BestClass, GeometricMean, Joint
 from tests.factories import detector
 
 CFG = dict(
@@ -135,3 +137,17 @@ def test_a_compiled_detector_keeps_what_the_config_says():
     ):
         with pytest.raises(UserError, match=f'another model.test_cfg.{name}'):
             check_selection(Model(**{**cfg, **changes}), compiled)
+
+
+@pytest.mark.parametrize(
+    'kind, score, expected',
+    [
+        # Of YOLOX's way a score may be the threshold.
+        (BestClass, 0.25, 2**46),
+        (Joint, 0.25, 2**46 + 1),
+        (GeometricMean, 0.5, 2**46 + 1),
+        (Joint, 0, 1),
+    ],
+)
+def test_least_products(kind, score, expected):
+    assert least_rank(kind(None, None, None), score, None) == expected

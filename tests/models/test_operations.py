@@ -149,3 +149,43 @@ class Product(Record):
     def forward(self, x, y):
         self.calls += 1
         return x * y
+
+
+class Cell(nn.Module):
+    """Its operations are in a method, and in one that nothing calls."""
+
+    def forward(self, x):
+        return self.merged(x, x.flip(2))
+
+    def merged(self, x, y):
+        gate = torch.sigmoid(x.mean((2, 3), keepdim=True))
+        return gate * x + y.sigmoid() + self.sigmoid(x)
+
+    def sigmoid(self, x):
+        return x * x
+
+    def unused(self, x):
+        return x + x
+
+
+def test_methods_that_forward_names_and_calls_of_sigmoid():
+    net = Cell()
+    image = torch.rand(2, 3, 4, 5)
+    before = net(image)
+    with find_operations(net) as found:
+        assert torch.equal(net(image), before)
+    # A method of the module's own has two operands, no tensor alone.
+    assert found[net] == {'acts': {0, 1}, 'muls': {0}, 'adds': {0, 1}}
+    replace_operations(net, found[net], {'acts': Gate, 'adds': Record})
+    after = net(image)
+    assert [m.calls for m in (*net.acts, *net.adds)] == [1, 1, 1, 1]
+    gate = torch.full_like(image, 0.5)
+    expected = gate * image + gate + image * image + 200
+    assert torch.allclose(after, expected)
+    assert not hasattr(Cell, 'acts')
+
+
+class Gate(Record):
+    def forward(self, x):
+        self.calls += 1
+        return torch.full_like(x, 0.5)

@@ -161,7 +161,7 @@ def shown_scores(scores: of.Scores, rank: Integers) -> Integers:
     match scores:
         case of.Sigmoid():
             return sigmoid(rank, scores.logits, scores.curve)
-        case of.Product() | of.BestClass():
+        case of.Product() | of.BestClass() | of.Joint():
             return rounded(rank, 24)
         case of.GeometricMean():
             return np.array([isqrt(int(each)) for each in rank], np.int64)

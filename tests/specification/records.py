@@ -229,6 +229,11 @@ class BestClass(WithFactors):
 
 
 @dataclass(frozen=True)
+class Joint(WithFactors):
+    pass
+
+
+@dataclass(frozen=True)
 class GeometricMean(WithFactors):
     pass
 

@@ -53,9 +53,12 @@ class TinyBackbone(BaseModule):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.stem(x)
-        x = x * self.gate(self.whole(x)) + self.deep(x)
+        x = self.merged(x * self.gate(self.whole(x)), self.deep(x))
         x = self.down(torch.cat([self.average(y) for y in x.split(4, 1)], 1))
         return x, self.pool(x)
+
+    def merged(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + self.whole(y).sigmoid() * y
 
 
 @MMDET_MODELS.register_module(force=True)
@@ -155,7 +158,10 @@ def test_its_layers_are_exchanged(model):
     assert isinstance(model.backbone.stem[0], QuantConv2d)
     assert isinstance(model.backbone.stem[2], QuantActivation)
     assert isinstance(model.backbone.adds[0], QuantAdd)
+    assert len(model.backbone.muls) == 2
     assert isinstance(model.backbone.muls[0], QuantMultiply)
+    (sigmoid,) = model.backbone.acts
+    assert isinstance(sigmoid, QuantActivation)
     assert isinstance(model.backbone.average, QuantAvgPool)
     assert isinstance(model.backbone.whole, QuantMean)
     assert isinstance(model.bbox_head.conv_cls, QuantConv2d)

@@ -74,7 +74,7 @@ struct Decoder {
 };
 
 enum class ScoreKind : uint8_t {
-  kSigmoid, kProduct, kBestClass, kGeometricMean, kSoftmax
+  kSigmoid, kProduct, kBestClass, kJoint, kGeometricMean, kSoftmax
 };
 
 struct Scores {

@@ -107,7 +107,7 @@ void offer_candidates(const PostProcess &post, const int32_t *logits,
     if (kind == ScoreKind::kBestClass) {
       const int64_t label = std::max_element(own, own + classes) - own;
       best->offer(product(scores, own[label], factors[prior]), start + label);
-    } else if (kind == ScoreKind::kGeometricMean) {
+    } else if (kind != ScoreKind::kSoftmax) {
       const int64_t factor = sigmoid(scores, scores.factors, factors[prior]);
       for (int64_t c = 0; c < classes; ++c) {
         best->offer(sigmoid(scores, scores.logits, own[c]) * factor, start + c);

@@ -17,6 +17,7 @@ constexpr std::pair<const char *, ScoreKind> kScoreKinds[] = {
     {"Sigmoid", ScoreKind::kSigmoid},
     {"Product", ScoreKind::kProduct},
     {"BestClass", ScoreKind::kBestClass},
+    {"Joint", ScoreKind::kJoint},
     {"GeometricMean", ScoreKind::kGeometricMean},
     {"Softmax", ScoreKind::kSoftmax},
 };
