@@ -10,19 +10,13 @@ namespace {
 
 constexpr char kMagic[] = "\x89"
                           "AQD\r\n\x1a\n";
-constexpr uint32_t kVersion = 4;
+constexpr uint32_t kVersion = 5;
 constexpr size_t kHeader = 16;
 constexpr size_t kSection = 16;
 constexpr size_t kSections = 2;
+// A byte of a compressed text stands for at most so many of it.
+constexpr size_t kMaxRatio = 32;
 constexpr const char *kTags[kSections] = {"JSON", "DATA"};
-
-uint32_t u32_at(const uint8_t *at) {
-  return at[0] | at[1] << 8 | at[2] << 16 | static_cast<uint32_t>(at[3]) << 24;
-}
-
-uint64_t u64_at(const uint8_t *at) {
-  return u32_at(at) | static_cast<uint64_t>(u32_at(at + 4)) << 32;
-}
 
 uint32_t crc32(const uint8_t *data, size_t length) {
   uint32_t table[256];
@@ -49,7 +43,7 @@ struct Section {
 bool read_section(const uint8_t *entry, const char *tag, Section rest,
                   Reader *reader, Section *section) {
   reader->at(std::string("section ") + tag);
-  const uint64_t length = u64_at(entry + 8);
+  const uint64_t length = number_at(entry + 8, 8);
   if (!reader->expect(std::memcmp(entry, tag, 4) == 0, "another tag", tag) ||
       !reader->expect(length <= rest.length,
                       text(rest.length) + ": the file is cut off", "% bytes",
@@ -61,7 +55,7 @@ bool read_section(const uint8_t *entry, const char *tag, Section rest,
   return true;
 #else
   const uint32_t found = crc32(section->content, section->length);
-  const uint32_t expected = u32_at(entry + 4);
+  const uint32_t expected = static_cast<uint32_t>(number_at(entry + 4, 4));
   return reader->expect(found == expected,
                         text(found) + ": the file is damaged",
                         "the checksum %", expected);
@@ -80,12 +74,12 @@ bool read_sections(const Section &file, Reader *reader,
                       "a header of % bytes", kTable)) {
     return false;
   }
-  const uint32_t version = u32_at(file.content + 8);
-  const uint32_t count = u32_at(file.content + 12);
+  const uint32_t version = static_cast<uint32_t>(number_at(file.content + 8, 4));
+  const uint32_t count = static_cast<uint32_t>(number_at(file.content + 12, 4));
   reader->set_version(version);
-  if (!reader->expect(version == kVersion || version == 3,
+  if (!reader->expect(version >= 3 && version <= kVersion,
                       text(version) + ": compile the detector again",
-                      "version 3 or %, which this engine reads", kVersion) ||
+                      "version 3 to %, which this engine reads", kVersion) ||
       !reader->expect(count == kSections, count, "% sections", kSections)) {
     return false;
   }
@@ -101,6 +95,36 @@ bool read_sections(const Section &file, Reader *reader,
   reader->at("the file");
   return reader->expect(rest.length == 0, text(rest.length) + " bytes more",
                         "its end behind its sections");
+}
+
+// Makes the text of a block of LZ4. It has literals, which are copied, and parts
+// to copy from the text before them. Returns false if it is none.
+bool decompress(std::string_view block, std::string *text) {
+  const auto next = [&]() -> size_t {  // 0 behind the end
+    const size_t byte = block.empty() ? 0 : static_cast<uint8_t>(block[0]);
+    block.remove_prefix(block.empty() ? 0 : 1);
+    return byte;
+  };
+  // A length is 4 bits of a token and, if these are 15, all bytes up to one
+  // that is not 255.
+  const auto length = [&](size_t bits) {
+    size_t more = bits == 15 ? 255 : 0;
+    for (; more == 255; bits += more) more = next();
+    return bits;
+  };
+  const size_t most = kMaxRatio * block.size();
+  while (!block.empty()) {
+    const size_t token = next(), literals = length(token >> 4);
+    if (literals > block.size()) return false;
+    text->append(block.substr(0, literals));
+    block.remove_prefix(literals);
+    if (block.empty()) return true;
+    const size_t low = next(), distance = next() << 8 | low;
+    const size_t end = text->size() + length(token & 15) + 4;
+    if (distance == 0 || distance > text->size() || end > most) return false;
+    while (text->size() < end) text->push_back((*text)[text->size() - distance]);
+  }
+  return false;
 }
 
 // Reads the network and the programs of second stages.
@@ -126,8 +150,16 @@ bool load_model(const uint8_t *content, size_t length, Model *model,
   Reader reader(message);
   Section sections[kSections];
   if (!read_sections({content, length}, &reader, sections)) return false;
-  const std::string_view json(
-      reinterpret_cast<const char *>(sections[0].content), sections[0].length);
+  std::string_view json(reinterpret_cast<const char *>(sections[0].content),
+                        sections[0].length);
+  std::string text;
+  reader.at("section JSON");
+  if (reader.version() > 4) {
+    if (!reader.expect(decompress(json, &text), "none", "a block of LZ4")) {
+      return false;
+    }
+    json = text;
+  }
   if (!reader.open(json, sections[1].content, sections[1].length)) return false;
   read_programs(reader.root(), &model->programs);
   if (!reader.ok()) return false;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <map>
+#include <set>
 
 #include "format/model.h"
 #include "format/reader.h"
@@ -65,17 +66,17 @@ Weights read_weights(const Value &value) {
   made.name = value.key();
   reader.at("weights " + std::string(made.name));
   const int bits = value["bits"].int32(kWeightsBits);
-  const auto sides = value["shape"].items();
-  if (!reader.expect(sides.size() == 4, sides.size(), "shape: 4 axes")) {
+  made.shape = value["shape"].integers(kWeightsShape);
+  if (!reader.expect(made.shape.size() == 4, made.shape.size(),
+                     "shape: 4 axes")) {
     return made;
   }
-  for (const Value &side : sides) {
-    made.shape.push_back(side.integer(kWeightsShape));
-  }
-  const Array packed = value["packed"].array("uint8", 1);
+  const Array packed = value["packed"].array(1);
   value.done();
   const uint64_t all_bits = count_of(made.shape) * static_cast<uint64_t>(bits);
-  if (reader.expect(packed.count == (all_bits + 7) / 8,
+  if (reader.expect(packed.width == 1 && !packed.is_signed,
+                    "other numbers", "packed: uint8") &&
+      reader.expect(packed.count == (all_bits + 7) / 8,
                     text(packed.count) + " bytes",
                     "packed: the bytes of its shape and bits")) {
     reader.expect(unpack(packed.data, bits, &made), 255,
@@ -85,17 +86,12 @@ Weights read_weights(const Value &value) {
 }
 
 void read_all_weights(const Value &value, std::vector<Weights> *made) {
-  const auto all = value.items(JsonType::kObject);
-  std::vector<std::string_view> names;
-  for (const Value &each : all) names.push_back(each.key());
-  std::sort(names.begin(), names.end());
-  const auto twice = std::adjacent_find(names.begin(), names.end());
-  if (twice != names.end()) {
-    value.reader().expect(false, quoted(*twice) + " twice", "each key once");
-  }
-  for (const Value &each : all) {
-    if (!value.reader().ok()) return;
-    made->push_back(read_weights(each));
+  std::set<std::string_view> names;
+  for (const Value &each : value.items(JsonType::kObject)) {
+    const bool is_new = names.insert(each.key()).second;
+    value.reader().expect(is_new, quoted(each.key()) + " twice",
+                          "each key once");
+    if (value.reader().ok()) made->push_back(read_weights(each));
   }
 }
 

@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include <cstring>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -34,6 +34,9 @@ std::string refusal(const std::string &where, const std::string &expected,
 
 // The product of the sides of an array, or 2^60 if it is more.
 uint64_t count_of(const std::vector<int64_t> &shape);
+
+// A little-endian number of so many bytes.
+uint64_t number_at(const uint8_t *place, size_t width);
 
 class Value;
 
@@ -82,18 +85,20 @@ class Reader {
   size_t length_ = 0;
 };
 
-// Numbers in DATA.
+// What a type holds.
+template <typename T>
+constexpr Limits kAll = {std::numeric_limits<T>::min(),
+                         std::numeric_limits<T>::max()};
+
+// Numbers in DATA, of 1 to 8 bytes.
 struct Array {
   const uint8_t *data = nullptr;
+  size_t width = 0;  // bytes of a number
+  bool is_signed = false;
   std::vector<int64_t> shape;
   size_t count = 0;
 
-  template <typename T>
-  std::vector<T> copy() const {
-    std::vector<T> numbers(count);
-    if (count > 0) std::memcpy(numbers.data(), data, count * sizeof(T));
-    return numbers;
-  }
+  int64_t operator[](size_t index) const;
 };
 
 // A value of the structure. After a mistake, what is read is empty.
@@ -104,6 +109,7 @@ class Value {
   Reader &reader() const { return *reader_; }
   std::string_view key() const { return node_->key; }
   bool is_null() const { return node_->type == JsonType::kNull; }
+  bool is_list() const { return node_->type == JsonType::kArray; }
   // As that of the reader, but names this value.
   template <typename... Told>
   bool expect(bool ok, const Told &...told) const {
@@ -126,8 +132,17 @@ class Value {
   std::vector<Value> items(JsonType type = JsonType::kArray) const;
   Size pair(const Limits &limits) const;
   Grid grid() const;
-  Array array(const char *dtype, size_t axes) const;
-  Multipliers multipliers(int32_t channels) const;
+  Array array(size_t axes) const;
+  // Those of an array, or of a list in place of one with one axis.
+  std::vector<int64_t> integers(const Limits &limits, size_t axes = 1) const;
+  template <typename T>
+  std::vector<T> numbers(const Limits &limits = kAll<T>, size_t axes = 1) const {
+    const std::vector<int64_t> found = integers(limits, axes);
+    return std::vector<T>(found.begin(), found.end());
+  }
+  // Those of channels, or one for all; biases within limits.
+  Multipliers multipliers(int32_t channels,
+                          const Limits &biases = kMultipliersB) const;
 
  private:
   friend std::string text(const Value &value);

@@ -62,9 +62,7 @@ Size size_of_x(const Op &, const std::vector<Size> &inputs) {
 
 Params read_image(const OpSource &from, const Op &op) {
   ImageOp image;
-  for (const Value &mean : from.value["mean"].items()) {
-    image.means.push_back(mean.int32(kImageMean));
-  }
+  image.means = from.value["mean"].numbers<int32_t>(kImageMean);
   const int64_t count = static_cast<int64_t>(image.means.size());
   from.reader.expect(count == op.channels, count,
                      "a mean of each of % channels", op.channels);
@@ -101,15 +99,14 @@ std::vector<int32_t> read_of_channels(const OpSource &from, const char *key,
                                       int32_t channels, const Limits &limits) {
   const size_t count = static_cast<size_t>(channels);
   if (from.reader.version() == 3) return std::vector<int32_t>(count, 0);
-  const Value list = from.value[key];
-  const std::vector<Value> items = list.items();
-  if (!list.expect(items.size() == 1 || items.size() == count, items.size(),
-                   "a number for each of % channels, or one", channels)) {
+  const Value value = from.value[key];
+  auto numbers = value.numbers<int32_t>(limits);
+  if (!value.expect(numbers.size() == 1 || numbers.size() == count,
+                    numbers.size(), "a number for each of % channels, or one",
+                    channels)) {
     return {};
   }
-  std::vector<int32_t> numbers;
-  for (const Value &each : items) numbers.push_back(each.int32(limits));
-  if (numbers.size() < count) numbers.resize(count, numbers[0]);
+  numbers.resize(count, numbers[0]);
   return numbers;
 }
 
@@ -167,7 +164,7 @@ Params read_requantize(const OpSource &from, const Op &op) {
   expect_channels_of_inputs(from, op);
   Requantize made;
   const Multipliers &table = made.multipliers =
-      from.value["multipliers"].multipliers(op.channels);
+      from.value["multipliers"].multipliers(op.channels, kAll<int64_t>);
   if (!from.reader.ok()) return {};
   for (size_t c = 0; c < static_cast<size_t>(op.channels); ++c) {
     const size_t k = table.m.size() > 1 ? c : 0;
@@ -243,13 +240,13 @@ Params read_lookup(const OpSource &from, const Op &op) {
   const Grid &x = from.x().grid;
   Lookup lookup;
   expect_channels_of_inputs(from, op);
+  // Earlier versions have all rows in one array.
   const Value table = from.value["table"];
-  const bool may_be_short = from.reader.version() > 3;
-  if (may_be_short && table["dtype"].string() == "int16") {
-    const auto shorts = table.array("int16", 1).copy<int16_t>();
-    lookup.table.assign(shorts.begin(), shorts.end());
-  } else {
-    lookup.table = table.array("int32", 1).copy<int32_t>();
+  const std::vector<Value> rows_of_table =
+      table.is_list() ? table.items() : std::vector<Value>{table};
+  for (const Value &row : rows_of_table) {
+    const auto codes = row.integers(kAll<int32_t>);
+    lookup.table.insert(lookup.table.end(), codes.begin(), codes.end());
   }
   from.value["first"].int32({x.low, x.low});
   lookup.starts =
