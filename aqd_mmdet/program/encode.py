@@ -11,7 +11,7 @@ from . import ops as ir
 from .container import ALIGNMENT
 from .detector import CompiledDetector, Decoder, Scores
 from .fixed_point import Multipliers, whole_steps
-from .limits import OFFSETS
+from .limits import LIMITS
 
 # Classes that stand where an annotation names a base or a choice.
 KINDS = (*ir.OPERATORS, *get_args(Decoder), *get_args(Scores))
@@ -78,7 +78,8 @@ def _encode_multipliers(table: Multipliers, data: _Data) -> dict:
     """Biases of 40 bits that are offsets of a few bits are stored as these."""
     shift = table.s.astype(np.int64)
     offset = table.b >> shift
-    near = (offset >= OFFSETS.least) & (offset <= OFFSETS.most)
+    limit = LIMITS['Multipliers.offset']
+    near = (offset >= limit.least) & (offset <= limit.most)
     whole = bool((near & (whole_steps(offset, shift) == table.b)).all())
     return dict(
         m=data.add(table.m, *ANY_WIDTH),

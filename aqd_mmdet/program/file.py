@@ -23,7 +23,7 @@ from .container import ALIGNMENT, VERSION, join, split
 from .detector import CompiledDetector
 from .encode import encode
 from .fixed_point import Multipliers, whole_steps
-from .limits import LIMITS, MAX_INTEGER, OFFSETS, Limit, expect, expect_within
+from .limits import LIMITS, MAX_INTEGER, Limit, expect, expect_within
 
 # Which version 3 has not; all of them are [0] there.
 NEW_KEYS = {ir.Convolution: 'zero', ir.Lookup: 'rows'}
@@ -166,6 +166,7 @@ class _Reader:
         """Return the integers of a list, or of an array with one axis."""
         if type(node) is list:
             return self.items((int, ...), node, where)
+        expect(type(node) is dict, where, 'a list or an array', _shown(node))
         found = self.array(node, where)
         expect(found.ndim == 1, where, 'one axis', found.ndim)
         return tuple(found.tolist())
@@ -173,19 +174,17 @@ class _Reader:
     def numbers(self, hint: Any, node: Any, where: str) -> np.ndarray:
         """Return an array of a program."""
         dtype = get_args(hint)[1]
-        if type(node) is not list:
-            found = self.array(node, where)
-        elif hint == arrays.Rows:
-            rows = [
-                np.array(self.integers(row, f'{where}.{index}'), np.int64)
-                for index, row in enumerate(node)
-            ]
-            found = np.concatenate([np.zeros(0, np.int64), *rows])
-        else:
+        if hint == arrays.Rows and self.version == VERSION:
+            rows = self.items((arrays.Int32, ...), node, where)
+            for row in rows:
+                expect(row.ndim == 1, where, 'rows of one axis', row.ndim)
+            return np.concatenate([np.zeros(0, dtype), *rows])
+        if type(node) is list:
             found = np.array(self.integers(node, where), np.int64)
+        else:
+            found = self.array(node, where)
         info = np.iinfo(dtype)
-        low, high = int(found.min(initial=0)), int(found.max(initial=0))
-        expect_within(Limit(int(info.min), int(info.max)), where, low, high)
+        _expect_all(Limit(int(info.min), int(info.max)), where, found)
         return found.astype(dtype)
 
     def multipliers(self, node: Any, where: str) -> Multipliers:
@@ -199,10 +198,8 @@ class _Reader:
         offset, shift = table.b, table.s
         found = offset.shape, shift.shape
         expect(found[0] == found[1], where, 'as many of m, b and s', found)
-        shifts = LIMITS['Multipliers.s']
-        expect_within(shifts, f'{where}.s', 0, int(shift.max(initial=0)))
-        low, high = int(offset.min(initial=0)), int(offset.max(initial=0))
-        expect_within(OFFSETS, f'{where}.b', low, high)
+        _expect_all(LIMITS['Multipliers.s'], f'{where}.s', shift)
+        _expect_all(LIMITS['Multipliers.offset'], f'{where}.b', offset)
         return replace(table, b=whole_steps(offset, shift))
 
     def weights(self, node: Any, where: str) -> ir.Weights:
@@ -236,6 +233,12 @@ def _shown(node: Any) -> str:
         return f'{"an object" if isinstance(node, dict) else "a list"}'
     text = json.dumps(node)
     return text if len(text) <= 40 else f'{text[:37]}...'
+
+
+def _expect_all(limit: Limit, where: str, array: np.ndarray) -> None:
+    """Raise if a number of an array is beyond a limit."""
+    if array.size:
+        expect_within(limit, where, int(array.min()), int(array.max()))
 
 
 def _object(node: Any, names: set[str], where: str) -> dict:

@@ -23,8 +23,6 @@ MAX_BIAS = 2**62
 # At this shift a multiplier that has lost all its bits is wrong by less than
 # 2^-48, and 2^31 accumulated units by less than 2^-16 of a step.
 MAX_SHIFT = 47
-# Of a bias in whole steps: with its shift it is below 2^62.
-OFFSETS = Limit(-(2**14), 2**14)
 # Larger ones are mistakes, and would make sizes overflow.
 MAX_CHANNELS, MAX_STRIDE, MAX_WINDOW, MAX_SIDE = 2**16, 4096, 255, 2**14
 MAX_COUNT, MAX_BINS = 2**20, 64
@@ -48,6 +46,8 @@ LIMITS: Mapping[str, Limit] = {
     'Multipliers.s': Limit(0, MAX_SHIFT),
     # Except in Requantize, where prove() bounds it with the product.
     'Multipliers.b': Limit(-MAX_BIAS, MAX_BIAS),
+    # Of biases in whole steps: with their shifts they are below 2^62.
+    'Multipliers.offset': Limit(-(2**14), 2**14),
     'Curve.bits': Limit(0, 24),
     'Program.stride': _STRIDE,
     'Weights.bits': Limit(2, 8),

@@ -204,12 +204,10 @@ Array Value::array(size_t axes) const {
   for (size_t i = 0; i < (version < 5 ? version : std::size(kTypes)); ++i) {
     if (type == kTypes[i].first) made.width = kTypes[i].second;
   }
+  if (!expect(made.width > 0, quoted(type), "a type of numbers")) return {};
   made.shape = (*this)["shape"].integers(kArrayShape);
   const size_t sides = made.shape.size();
-  if (!expect(made.width > 0, quoted(type), "a type of numbers") ||
-      !expect(sides == axes, sides, "% axes", axes)) {
-    return {};
-  }
+  if (!expect(sides == axes, sides, "% axes", axes)) return {};
   const int64_t at = (*this)["at"].integer({0, INT64_MAX});
   done();
   const uint64_t start = static_cast<uint64_t>(at), length = reader_->length_;
@@ -228,7 +226,7 @@ Array Value::array(size_t axes) const {
 
 std::vector<int64_t> Value::integers(const Limits &limits, size_t axes) const {
   std::vector<int64_t> found;
-  if (is_list()) {
+  if (node_->type == JsonType::kArray) {
     for (const Value &each : items()) found.push_back(each.integer(limits));
     return found;
   }

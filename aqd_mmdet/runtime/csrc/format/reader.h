@@ -109,7 +109,6 @@ class Value {
   Reader &reader() const { return *reader_; }
   std::string_view key() const { return node_->key; }
   bool is_null() const { return node_->type == JsonType::kNull; }
-  bool is_list() const { return node_->type == JsonType::kArray; }
   // As that of the reader, but names this value.
   template <typename... Told>
   bool expect(bool ok, const Told &...told) const {

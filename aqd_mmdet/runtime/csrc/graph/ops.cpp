@@ -240,12 +240,10 @@ Params read_lookup(const OpSource &from, const Op &op) {
   const Grid &x = from.x().grid;
   Lookup lookup;
   expect_channels_of_inputs(from, op);
-  // Earlier versions have all rows in one array.
   const Value table = from.value["table"];
-  const std::vector<Value> rows_of_table =
-      table.is_list() ? table.items() : std::vector<Value>{table};
-  for (const Value &row : rows_of_table) {
-    const auto codes = row.integers(kAll<int32_t>);
+  const bool is_list = from.reader.version() > 4;
+  for (const Value &part : is_list ? table.items() : std::vector{table}) {
+    const auto codes = part.integers(kAll<int32_t>);
     lookup.table.insert(lookup.table.end(), codes.begin(), codes.end());
   }
   from.value["first"].int32({x.low, x.low});
