@@ -129,10 +129,10 @@ def test_rows_of_the_same_content_are_stored_once():
     assert places == [[at], [at + 1024], [at + 1024, at]]
     one = sections(with_ops(lookup('q', ROW, 0)))[1]
     assert len(sections(content)[1]) == len(one) + 1024 + 8  # rows of 's'
-    for op, (_, table, *_) in zip(
+    for op, (_, codes, *_) in zip(
         file.from_bytes(content).program.ops[-3:], names, strict=True
     ):
-        assert np.array_equal(op.table, table)
+        assert np.array_equal(op.table, codes)
 
 
 def multipliers(b: list[int], s: list[int]) -> Multipliers:

@@ -53,20 +53,14 @@ BoxLevel read_level(const Value &value, bool has_anchors) {
   BoxLevel made;
   made.stride = value["stride"].pair(has_anchors ? kAnchorLevelStride
                                                  : kPointLevelStride);
-  if (!has_anchors) {
+  std::vector<int32_t> all;
+  if (has_anchors) {
+    all = value["base"].numbers<int32_t>(kAll<int32_t>, 4);
+  } else {
     made.offset = value["offset"].pair(kPointLevelOffset);
-    value.done();
-    return made;
   }
-  const Value base = value["base"];
-  const auto all = base.numbers<int32_t>(kAll<int32_t>, 2);
   value.done();
-  if (!value.reader().ok()) return made;
-  const auto shape = base["shape"].integers(kArrayShape);
-  if (!base.expect(!all.empty() && shape[1] == 4, shape,
-                   "anchors of four numbers")) {
-    return made;
-  }
+  value.reader().expect(has_anchors != all.empty(), "none", "base: an anchor");
   for (size_t i = 0; i < all.size(); i += 4) {
     made.anchors.push_back({all[i], all[i + 1], all[i + 2], all[i + 3]});
   }

@@ -12,8 +12,8 @@ constexpr size_t kShown = 40;
 // What there is in place of a child that is missing.
 const JsonNode kNothing;
 
-// Types of arrays, and bytes of a number. Version 3 has the first three of them,
-// version 4 has four.
+// Types of arrays, and bytes of a number. Version 3 has the first three of
+// them, version 4 has four.
 constexpr std::pair<std::string_view, size_t> kTypes[] = {
     {"uint8", 1}, {"int32", 4},  {"int64", 8}, {"int16", 2},
     {"int8", 1},  {"uint24", 3}, {"int40", 5}, {"int48", 6}};
@@ -80,14 +80,13 @@ uint64_t count_of(const std::vector<int64_t> &shape) {
   return count;
 }
 
-bool Reader::open(std::string_view json, const uint8_t *data, size_t length) {
+bool Reader::open(std::string_view json, std::string_view data) {
   size_t stop;
   const bool is_json = parse_json(json, &json_, &stop);
   at("section JSON");
   expect(is_json, "a mistake at byte " + text(stop), "JSON");
   at("JSON");
   data_ = data;
-  length_ = length;
   return is_json;
 }
 
@@ -184,34 +183,38 @@ Grid Value::grid() const {
   return grid;
 }
 
-uint64_t number_at(const uint8_t *place, size_t width) {
-  uint64_t bits = 0;
-  for (size_t i = 0; i < width; ++i) bits |= uint64_t{place[i]} << 8 * i;
-  return bits;
+uint64_t number_at(std::string_view bytes) {
+  uint64_t number = 0;
+  for (size_t i = bytes.size(); i > 0; --i) {
+    number = number << 8 | static_cast<uint8_t>(bytes[i - 1]);
+  }
+  return number;
 }
 
 int64_t Array::operator[](size_t index) const {
-  const uint64_t bits = number_at(data + index * width, width);
+  const uint64_t bits = number_at(bytes.substr(index * width, width));
   const size_t unused = is_signed ? 64 - 8 * width : 0;
   return static_cast<int64_t>(bits << unused) >> unused;
 }
 
-Array Value::array(size_t axes) const {
+Array Value::array(int64_t row) const {
   Array made;
   const std::string_view type = (*this)["dtype"].string();
   made.is_signed = type.substr(0, 1) == "i";
-  const uint32_t version = reader_->version();
+  const uint64_t version = reader_->version();
   for (size_t i = 0; i < (version < 5 ? version : std::size(kTypes)); ++i) {
     if (type == kTypes[i].first) made.width = kTypes[i].second;
   }
   if (!expect(made.width > 0, quoted(type), "a type of numbers")) return {};
-  made.shape = (*this)["shape"].integers(kArrayShape);
-  const size_t sides = made.shape.size();
-  if (!expect(sides == axes, sides, "% axes", axes)) return {};
+  const auto shape = (*this)["shape"].integers(kArrayShape);
+  const bool fits = row == 0 ? shape.size() == 1
+                             : shape.size() == 2 && shape[1] == row;
+  if (!expect(fits, shape, row == 0 ? "one axis" : "rows of %", row)) return {};
   const int64_t at = (*this)["at"].integer({0, INT64_MAX});
   done();
-  const uint64_t start = static_cast<uint64_t>(at), length = reader_->length_;
-  const uint64_t count = count_of(made.shape);
+  const uint64_t start = static_cast<uint64_t>(at);
+  const uint64_t length = reader_->data_.size();
+  const uint64_t count = count_of(shape);
   const bool is_inside = start % kAlignment == 0 && start <= length &&
                          count <= (length - start) / made.width;
   if (!expect(is_inside, "others, from " + text(at),
@@ -219,18 +222,18 @@ Array Value::array(size_t axes) const {
               length)) {
     return {};
   }
-  made.data = reader_->data_ + start;
+  made.bytes = reader_->data_.substr(static_cast<size_t>(start));
   made.count = static_cast<size_t>(count);
   return made;
 }
 
-std::vector<int64_t> Value::integers(const Limits &limits, size_t axes) const {
+std::vector<int64_t> Value::integers(const Limits &limits, int64_t row) const {
   std::vector<int64_t> found;
-  if (node_->type == JsonType::kArray) {
+  if (node_->type == JsonType::kArray && row == 0) {
     for (const Value &each : items()) found.push_back(each.integer(limits));
     return found;
   }
-  const Array from = array(axes);
+  const Array from = array(row);
   found.reserve(from.count);
   for (size_t i = 0; i < from.count && reader_->ok(); ++i) {
     found.push_back(from[i]);

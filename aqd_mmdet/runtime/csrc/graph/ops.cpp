@@ -35,12 +35,6 @@ void expect_channels(const OpSource &from, const Op &op, int64_t expected,
                      "the % channels of %", expected, whose);
 }
 
-void expect_channels_of_inputs(const OpSource &from, const Op &op) {
-  for (const Op *input : from.inputs) {
-    expect_channels(from, op, input->channels, "its input");
-  }
-}
-
 Window read_window(const Value &op) {
   return {op["kernel"].pair(kWindowKernel), op["stride"].pair(kWindowStride),
           op["padding"].pair(kWindowPadding),
@@ -146,7 +140,6 @@ Params read_max_pool(const OpSource &from, const Op &op) {
   };
   from.reader.expect(sees(&Size::height) && sees(&Size::width), w.padding,
                      "a padding of at most half the window");
-  expect_channels_of_inputs(from, op);
   expect_holds_input(from, op);
   return MaxPool{w};
 }
@@ -161,7 +154,6 @@ bool fits_int32(int64_t most, int shift) { return most >> shift <= INT32_MAX; }
 
 Params read_requantize(const OpSource &from, const Op &op) {
   const Op &x = from.x();
-  expect_channels_of_inputs(from, op);
   Requantize made;
   const Multipliers &table = made.multipliers =
       from.value["multipliers"].multipliers(op.channels, kAll<int64_t>);
@@ -184,7 +176,6 @@ Params read_requantize(const OpSource &from, const Op &op) {
 
 // The sum fits int32 before it is clamped.
 Params read_add(const OpSource &from, const Op &op) {
-  expect_channels_of_inputs(from, op);
   for (const Op *input : from.inputs) expect_small(from, *input, 1 << 30);
   return Add();
 }
@@ -194,7 +185,6 @@ Params read_multiply(const OpSource &from, const Op &op) {
   const Grid &y = from.y().grid;
   const auto [least, most] = std::minmax(
       {low * y.low, low * y.high, high * y.low, high * y.high});
-  expect_channels_of_inputs(from, op);
   expect_holds(from, op, {least, most});
   return Multiply();
 }
@@ -208,7 +198,6 @@ Size size_of_multiply(const Op &, const std::vector<Size> &inputs) {
 Params read_mean(const OpSource &from, const Op &op) {
   const Grid &x = from.x().grid;
   constexpr int64_t kUnit = 1 << kMeanBits;
-  expect_channels_of_inputs(from, op);
   // So that the sum of a map of 2^32 pixels fits 63 bits.
   expect_small(from, from.x(), 1 << 15);
   expect_holds(from, op, {x.low * kUnit, x.high * kUnit});
@@ -220,7 +209,6 @@ Size size_of_mean(const Op &, const std::vector<Size> &) { return {1, 1}; }
 Params read_group_norm(const OpSource &from, const Op &op) {
   constexpr Limits kEpsilon = {1, int64_t{1} << 48};
   GroupNorm norm;
-  expect_channels_of_inputs(from, op);
   norm.groups = from.value["groups"].int32({1, op.channels});
   norm.epsilon = from.value["epsilon"].integer(kEpsilon);
   from.reader.expect(op.channels % norm.groups == 0, norm.groups,
@@ -239,7 +227,6 @@ Size size_of_group_norm(const Op &op, const std::vector<Size> &inputs) {
 Params read_lookup(const OpSource &from, const Op &op) {
   const Grid &x = from.x().grid;
   Lookup lookup;
-  expect_channels_of_inputs(from, op);
   const Value table = from.value["table"];
   const bool is_list = from.reader.version() > 4;
   for (const Value &part : is_list ? table.items() : std::vector{table}) {
@@ -308,19 +295,20 @@ Size size_of_slice(const Op &op, const std::vector<Size> &inputs) {
 }
 
 constexpr OpInfo kOps[] = {
-    {"Image", 1, read_image, size_of_x, run_image},
-    {"Region", 1, read_region, size_of_x, run_region},
-    {"Convolution", 1, read_convolution, size_of_windows<Convolution>, nullptr},
-    {"MaxPool", 1, read_max_pool, size_of_windows<MaxPool>, run_max_pool},
-    {"Requantize", 1, read_requantize, size_of_x, nullptr},
-    {"Add", 2, read_add, size_of_x, nullptr},
-    {"Multiply", 2, read_multiply, size_of_multiply, run_multiply},
-    {"Mean", 1, read_mean, size_of_mean, run_mean},
-    {"GroupNorm", 1, read_group_norm, size_of_group_norm, run_group_norm},
-    {"Lookup", 1, read_lookup, size_of_x, run_lookup},
-    {"Upsample", 2, read_upsample, size_of_upsample, run_upsample},
-    {"Concatenate", 0, read_concatenate, size_of_x, run_concatenate},
-    {"Slice", 1, read_slice, size_of_slice, run_slice},
+    {"Image", 1, false, read_image, size_of_x, run_image},
+    {"Region", 1, false, read_region, size_of_x, run_region},
+    {"Convolution", 1, false, read_convolution, size_of_windows<Convolution>,
+     nullptr},
+    {"MaxPool", 1, true, read_max_pool, size_of_windows<MaxPool>, run_max_pool},
+    {"Requantize", 1, true, read_requantize, size_of_x, nullptr},
+    {"Add", 2, true, read_add, size_of_x, nullptr},
+    {"Multiply", 2, true, read_multiply, size_of_multiply, run_multiply},
+    {"Mean", 1, true, read_mean, size_of_mean, run_mean},
+    {"GroupNorm", 1, true, read_group_norm, size_of_group_norm, run_group_norm},
+    {"Lookup", 1, true, read_lookup, size_of_x, run_lookup},
+    {"Upsample", 2, false, read_upsample, size_of_upsample, run_upsample},
+    {"Concatenate", 0, false, read_concatenate, size_of_x, run_concatenate},
+    {"Slice", 1, false, read_slice, size_of_slice, run_slice},
 };
 
 }  // namespace
