@@ -2,52 +2,69 @@
 
 import ctypes
 import json
-import zlib
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 import numpy as np
 
-from aqd_mmdet.program import file
+from aqd_mmdet.program import container, file, lz4
 from aqd_mmdet.program.detector import (
     Anchors,
     Sigmoid,
 )
+from aqd_mmdet.program.encode import KINDS
 from aqd_mmdet.runtime import engine
 from tests.random_detectors import DECODERS, SCORES, random_detector
 
 
 def sections(content: bytes) -> tuple[bytes, bytes]:
-    at = file.HEADER.size
-    _, _, length = file.SECTION.unpack_from(content, at)
-    start = at + 2 * file.SECTION.size
-    return content[start : start + length], content[start + length :]
+    """The JSON of a file and its numbers, whatever its version."""
+    _, text, data = container.split(content)
+    return text, bytes(data)
 
 
-def signed(text: bytes, data: bytes, version: int = file.VERSION) -> bytes:
+def signed(
+    text: bytes, data: bytes, version: int = container.VERSION
+) -> bytes:
     """A file of two sections whose checksums are right."""
-    parts = (text, data)
-    return b''.join(
-        [
-            file.HEADER.pack(file.MAGIC, version, 2),
-            *(
-                file.SECTION.pack(tag, zlib.crc32(part), len(part))
-                for tag, part in zip(file.TAGS, parts, strict=True)
-            ),
-            *parts,
-        ]
-    )
+    if version == container.VERSION:
+        text = lz4.sequence(text)  # of literals alone, which is quick
+    return container.sealed(version, text, data)
 
 
-def of_version_3(content: bytes) -> bytes:
-    """The file as earlier releases wrote it; it must have no more in it."""
-    text, data = sections(content)
-    tree = json.loads(text)
+def of_version(version: int, content: bytes) -> bytes:
+    """The file as an earlier release wrote it; it must have no more in it."""
+    data = bytearray()
+    tree = as_earlier(file.from_bytes(content), data)
     # A copy: a change may put something else in a stage's place.
     stages = [*(tree['regions'] or {}).get('stages', [])]
     for program in (tree['program'], *(each['program'] for each in stages)):
         for op in program['ops']:
             for key in ('zero', 'rows'):
-                assert op.pop(key, [0]) == [0]
-    return signed(json.dumps(tree).encode(), data, 3)
+                if version == 3:
+                    assert op.pop(key, [0]) == [0]
+    return signed(json.dumps(tree).encode(), bytes(data), version)
+
+
+def as_earlier(value: Any, data: bytearray) -> Any:
+    """The structure of earlier versions: arrays are those of the program."""
+    if isinstance(value, np.ndarray):
+        at = len(data)
+        data += value.tobytes() + bytes(-value.nbytes % 8)
+        return dict(dtype=value.dtype.name, shape=list(value.shape), at=at)
+    if is_dataclass(value):
+        node = {
+            f.name: as_earlier(getattr(value, f.name), data)
+            for f in fields(value)
+        }
+        cls = type(value)
+        return {'kind': cls.__name__, **node} if cls in KINDS else node
+    if isinstance(value, Mapping):
+        return {key: as_earlier(child, data) for key, child in value.items()}
+    if isinstance(value, tuple):
+        return [as_earlier(child, data) for child in value]
+    return value
 
 
 NUMBERS = (0, 1, -1, 2, 3, 255, 2**16, 2**31 - 1, -(2**31), 2**62, 1.5, None)

@@ -6,8 +6,7 @@ sections 6 and 7, say what is done with it.
 
 from dataclasses import dataclass
 
-import numpy as np
-
+from .arrays import Int32
 from .fixed_point import Multipliers
 from .ops import Program
 
@@ -53,7 +52,7 @@ class Curve:
         bits: They are ``2^bits`` apart.
     """
 
-    table: np.ndarray
+    table: Int32
     first: int
     bits: int
 
@@ -69,7 +68,7 @@ class AnchorLevel:
     """
 
     stride: tuple[int, int]
-    base: np.ndarray
+    base: Int32
 
 
 @dataclass(frozen=True)

@@ -1,103 +1,46 @@
 """The file ``model.aqd``: docs/file_format.md.
 
-A structure in JSON, numbers in a block behind it, lengths and checksums of
-both before them. Reading one runs nothing and trusts nothing.
+A structure in JSON, and numbers in a block behind it. Reading one runs
+nothing and trusts nothing.
 """
 
 import json
-import struct
-import zlib
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from math import prod
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from ..errors import UserError
 from ..files import write_whole
+from . import arrays
 from . import ops as ir
 from .check import check_detector
-from .detector import CompiledDetector, Decoder, Scores
-from .limits import LIMITS, MAX_INTEGER, expect, expect_within
+from .container import ALIGNMENT, VERSION, join, split
+from .detector import CompiledDetector
+from .encode import encode
+from .fixed_point import Multipliers, whole_steps
+from .limits import LIMITS, MAX_INTEGER, Limit, expect, expect_within
 
-# As PNG's: a transfer that changes line ends or strips bit 8 is noticed.
-MAGIC = b'\x89AQD\r\n\x1a\n'
-VERSION = 4
 # Which version 3 has not; all of them are [0] there.
 NEW_KEYS = {ir.Convolution: 'zero', ir.Lookup: 'rows'}
-HEADER = struct.Struct('<8sII')
-SECTION = struct.Struct('<4sIQ')
-TAGS = (b'JSON', b'DATA')
-ALIGNMENT = 8
-# Classes that stand where an annotation names a base or a choice.
-KINDS = (*ir.OPERATORS, *get_args(Decoder), *get_args(Scores))
-# By versions that are read.
-DTYPES = {
+# Types of arrays in earlier versions.
+OLD_DTYPES = {
     3: ('uint8', 'int32', 'int64'),
-    VERSION: ('uint8', 'int16', 'int32', 'int64'),
+    4: ('uint8', 'int16', 'int32', 'int64'),
 }
 # Python refuses to read longer integers; of a real number they are infinite.
 MAX_DIGITS = 400
 
 
-class _Data:
-    """The block of numbers while it is written."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-        self.length = 0
-        # Where each content is: tables of one function are written once.
-        self.places: dict[bytes, int] = {}
-
-    def add(self, array: np.ndarray) -> dict:
-        little = np.ascontiguousarray(array, array.dtype.newbyteorder('<'))
-        content = little.tobytes()
-        at = self.places.setdefault(content, self.length)
-        if at == self.length:
-            gap = -len(content) % ALIGNMENT
-            self.parts.append(content + b'\0' * gap)
-            self.length += len(content) + gap
-        return dict(dtype=array.dtype.name, shape=list(array.shape), at=at)
-
-
-def _encode(value: Any, data: _Data) -> Any:
-    if isinstance(value, np.ndarray):
-        return data.add(value)
-    if is_dataclass(value):
-        node = {
-            f.name: _encode(getattr(value, f.name), data)
-            for f in fields(value)
-        }
-        cls = type(value)
-        return {'kind': cls.__name__, **node} if cls in KINDS else node
-    if isinstance(value, Mapping):
-        return {key: _encode(child, data) for key, child in value.items()}
-    if isinstance(value, tuple):
-        return [_encode(child, data) for child in value]
-    return value
-
-
 def to_bytes(detector: CompiledDetector) -> bytes:
     """Return a detector as the content of a file."""
-    data = _Data()
-    text = json.dumps(_encode(detector, data), separators=(',', ':'))
-    # Behind the text, so that the numbers are aligned in the file as well.
-    before = HEADER.size + len(TAGS) * SECTION.size
-    text += ' ' * (-(before + len(text)) % ALIGNMENT)
-    payloads = (text.encode(), b''.join(data.parts))
-    return b''.join(
-        [
-            HEADER.pack(MAGIC, VERSION, len(TAGS)),
-            *(
-                SECTION.pack(tag, zlib.crc32(payload), len(payload))
-                for tag, payload in zip(TAGS, payloads, strict=True)
-            ),
-            *payloads,
-        ]
-    )
+    tree, data = encode(detector)
+    text = json.dumps(tree, separators=(',', ':'))
+    return join(text.encode(), data)
 
 
 def save(detector: CompiledDetector, path: Path) -> None:
@@ -119,8 +62,10 @@ class _Reader:
 
     def read(self, hint: Any, node: Any, where: str) -> Any:
         origin = get_origin(hint)
-        if hint is np.ndarray:
-            return self.array(node, where)
+        if origin is Annotated:
+            return self.numbers(hint, node, where)
+        if hint is Multipliers:
+            return self.multipliers(node, where)
         if hint is ir.Weights:
             return self.weights(node, where)
         if hint is ir.Op:
@@ -133,6 +78,8 @@ class _Reader:
         if is_dataclass(hint):
             names = {f.name for f in fields(hint)}
             return self.record(hint, _object(node, names, where), where)
+        if hint == tuple[int, ...]:
+            return self.integers(node, where)
         if origin is tuple:
             return self.items(get_args(hint), node, where)
         if origin is Mapping:
@@ -145,7 +92,7 @@ class _Reader:
         return _plain(hint, node, where)
 
     def record(self, cls: Any, node: dict, where: str) -> Any:
-        hints = get_type_hints(cls)
+        hints = get_type_hints(cls, include_extras=True)
         return cls(
             **{
                 f.name: self.read(
@@ -167,7 +114,7 @@ class _Reader:
         )
         assert cls is not None
         names = {f.name for f in fields(cls)} | {'kind'}
-        if self.version < VERSION and cls in NEW_KEYS:
+        if self.version == 3 and cls in NEW_KEYS:
             new = NEW_KEYS[cls]
             node = {new: [0], **_object(node, names - {new}, where)}
         return self.record(cls, _object(node, names, where), where)
@@ -187,19 +134,25 @@ class _Reader:
         )
 
     def shape(self, node: Any, where: str, name: str) -> tuple[int, ...]:
-        shape = self.items((int, ...), node, where)
+        shape = self.integers(node, where)
         for side in shape:
             expect_within(LIMITS[name], where, side, side)
         return shape
 
     def array(self, node: Any, where: str) -> np.ndarray:
+        """Return the numbers of an array, int64."""
         _object(node, {'dtype', 'shape', 'at'}, where)
-        name, known = node['dtype'], DTYPES[self.version]
-        expect(name in known, f'{where}.dtype', ', '.join(known), _shown(name))
+        name = node['dtype']
+        known = OLD_DTYPES.get(self.version, tuple(arrays.DTYPES))
+        expect(
+            type(name) is str and name in known,
+            f'{where}.dtype',
+            ', '.join(known),
+            _shown(name),
+        )
         shape = self.shape(node['shape'], f'{where}.shape', 'Array.shape')
         at = _plain(int, node['at'], f'{where}.at')
-        dtype = np.dtype(name).newbyteorder('<')
-        end = at + prod(shape) * dtype.itemsize
+        end = at + prod(shape) * arrays.DTYPES[name][0]
         expect(
             0 <= at <= end <= len(self.data) and at % ALIGNMENT == 0,
             where,
@@ -207,8 +160,47 @@ class _Reader:
             f'multiple of {ALIGNMENT}',
             f'bytes {at} to {end}',
         )
-        content = np.frombuffer(self.data[at:end], dtype).reshape(shape)
-        return content.astype(name)
+        return arrays.from_bytes(self.data[at:end], name).reshape(shape)
+
+    def integers(self, node: Any, where: str) -> tuple[int, ...]:
+        """Return the integers of a list, or of an array with one axis."""
+        if type(node) is list:
+            return self.items((int, ...), node, where)
+        expect(type(node) is dict, where, 'a list or an array', _shown(node))
+        found = self.array(node, where)
+        expect(found.ndim == 1, where, 'one axis', found.ndim)
+        return tuple(found.tolist())
+
+    def numbers(self, hint: Any, node: Any, where: str) -> np.ndarray:
+        """Return an array of a program."""
+        dtype = get_args(hint)[1]
+        if hint == arrays.Rows and self.version == VERSION:
+            rows = self.items((arrays.Int32, ...), node, where)
+            for row in rows:
+                expect(row.ndim == 1, where, 'rows of one axis', row.ndim)
+            return np.concatenate([np.zeros(0, dtype), *rows])
+        if type(node) is list:
+            found = np.array(self.integers(node, where), np.int64)
+        else:
+            found = self.array(node, where)
+        info = np.iinfo(dtype)
+        _expect_all(Limit(int(info.min), int(info.max)), where, found)
+        return found.astype(dtype)
+
+    def multipliers(self, node: Any, where: str) -> Multipliers:
+        names = {f.name for f in fields(Multipliers)}
+        if self.version < VERSION:
+            return self.record(Multipliers, _object(node, names, where), where)
+        _object(node, {*names, 'whole'}, where)
+        table = self.record(Multipliers, node, where)
+        if not _plain(bool, node['whole'], f'{where}.whole'):
+            return table
+        offset, shift = table.b, table.s
+        found = offset.shape, shift.shape
+        expect(found[0] == found[1], where, 'as many of m, b and s', found)
+        _expect_all(LIMITS['Multipliers.s'], f'{where}.s', shift)
+        _expect_all(LIMITS['Multipliers.offset'], f'{where}.b', offset)
+        return replace(table, b=whole_steps(offset, shift))
 
     def weights(self, node: Any, where: str) -> ir.Weights:
         _object(node, {'bits', 'shape', 'packed'}, where)
@@ -216,17 +208,19 @@ class _Reader:
         expect_within(LIMITS['Weights.bits'], f'{where}.bits', bits, bits)
         shape = self.shape(node['shape'], f'{where}.shape', 'Weights.shape')
         expect(len(shape) == 4, f'{where}.shape', '4 axes', len(shape))
-        packed = self.array(node['packed'], f'{where}.packed')
+        place = f'{where}.packed'
+        packed = self.array(node['packed'], place).astype(np.uint8)
         size = -(-prod(shape) * bits // 8)
+        dtype = node['packed']['dtype']
         expect(
-            packed.dtype == np.uint8 and packed.shape == (size,),
-            f'{where}.packed',
+            dtype == 'uint8' and packed.shape == (size,),
+            place,
             f'uint8 ({size})',
-            f'{packed.dtype} {packed.shape}',
+            f'{dtype} {packed.shape}',
         )
         expect(
             bits < 8 or packed.max() < 255,
-            f'{where}.packed',
+            place,
             'levels of 8 bits up to 254',
             255,
         )
@@ -239,6 +233,12 @@ def _shown(node: Any) -> str:
         return f'{"an object" if isinstance(node, dict) else "a list"}'
     text = json.dumps(node)
     return text if len(text) <= 40 else f'{text[:37]}...'
+
+
+def _expect_all(limit: Limit, where: str, array: np.ndarray) -> None:
+    """Raise if a number of an array is beyond a limit."""
+    if array.size:
+        expect_within(limit, where, int(array.min()), int(array.max()))
 
 
 def _object(node: Any, names: set[str], where: str) -> dict:
@@ -302,64 +302,14 @@ def _parse(text: bytes) -> Any:
         ) from None
 
 
-def _sections(content: bytes) -> tuple[int, list[memoryview]]:
-    """Return a file's version and the contents of its sections.
-
-    Raises:
-        UserError: If it is no whole file of a known version.
-    """
-    whole = len(content) >= HEADER.size
-    magic, version, count = (
-        HEADER.unpack_from(content) if whole else (content[:8], VERSION, 0)
-    )
-    expect(magic == MAGIC, 'its first bytes', 'those of an .aqd file', magic)
-    expect(whole, 'its header', f'{HEADER.size} bytes', len(content))
-    expect(
-        version in DTYPES,
-        'its version',
-        f'{min(DTYPES)} to {VERSION}, which this release reads',
-        f'{version}: compile it again',
-    )
-    expect(count == len(TAGS), 'it', f'{len(TAGS)} sections', count)
-    at = HEADER.size + count * SECTION.size
-    expect(
-        len(content) >= at, 'its table of sections', f'{at} bytes',
-        len(content),
-    )  # fmt: skip
-    payloads = []
-    for number, expected in enumerate(TAGS):
-        tag, checksum, length = SECTION.unpack_from(
-            content, HEADER.size + number * SECTION.size
-        )
-        name = expected.decode()
-        expect(tag == expected, f'section {number}', name, tag)
-        rest = len(content) - at
-        expect(
-            length <= rest, f'section {name}', f'{length} bytes',
-            f'{rest}: the file is cut off',
-        )  # fmt: skip
-        payload = memoryview(content)[at : at + length]
-        found = zlib.crc32(payload)
-        expect(
-            found == checksum,
-            f'section {name}',
-            f'a checksum of {checksum:08x}',
-            f'{found:08x}: the file is damaged',
-        )
-        payloads.append(payload)
-        at += length
-    expect(at == len(content), 'its length', f'{at} bytes', len(content))
-    return version, payloads
-
-
 def from_bytes(content: bytes) -> CompiledDetector:
     """Return the detector in a file's content.
 
     Raises:
         UserError: If anything in it is not as docs/file_format.md says.
     """
-    version, (text, data) = _sections(content)
-    tree = _parse(bytes(text))
+    version, text, data = split(content)
+    tree = _parse(text)
     try:
         detector = _Reader(data, version).read(CompiledDetector, tree, '')
     except RecursionError:

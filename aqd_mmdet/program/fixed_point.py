@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import UserError
+from .arrays import Int32, Int64, UInt8
 from .limits import MAX_BIAS, MAX_SHIFT, expect
 
 
@@ -40,9 +41,9 @@ class Multipliers:
         s: Shifts, uint8 (C,).
     """
 
-    m: np.ndarray
-    b: np.ndarray
-    s: np.ndarray
+    m: Int32
+    b: Int64
+    s: UInt8
 
 
 def check_multipliers(table: Multipliers, channels: int, where: str) -> None:
@@ -66,6 +67,17 @@ def check_multipliers(table: Multipliers, channels: int, where: str) -> None:
         )
     lengths = (len(table.m), len(table.b), len(table.s))
     expect(len(set(lengths)) == 1, where, 'as many of m, b and s', lengths)
+
+
+def whole_steps(offset: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Return biases, int64, of offsets in whole steps of the target.
+
+    Args:
+        offset: The offsets, int64 (C,).
+        shift: Shifts of the multipliers, (C,).
+    """
+    step = np.int64(1) << shift.astype(np.int64)
+    return offset * step + (step >> 1)
 
 
 def real_multipliers(

@@ -46,6 +46,8 @@ LIMITS: Mapping[str, Limit] = {
     'Multipliers.s': Limit(0, MAX_SHIFT),
     # Except in Requantize, where prove() bounds it with the product.
     'Multipliers.b': Limit(-MAX_BIAS, MAX_BIAS),
+    # Of biases in whole steps: with their shifts they are below 2^62.
+    'Multipliers.offset': Limit(-(2**14), 2**14),
     'Curve.bits': Limit(0, 24),
     'Program.stride': _STRIDE,
     'Weights.bits': Limit(2, 8),

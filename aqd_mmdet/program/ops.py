@@ -10,6 +10,7 @@ from math import prod
 
 import numpy as np
 
+from .arrays import Rows
 from .fixed_point import Multipliers, check_multipliers
 from .movement_ops import Concatenate, Slice, Upsample
 from .op import (
@@ -291,7 +292,7 @@ class Lookup(Op):
     """Any function of one code.
 
     Attributes:
-        table: Codes, int16 or int32: one for each of the input's, from its
+        table: Codes, int32: one for each of the input's, from its
             lowest; then those of the next row.
         first: The input's lowest code.
         rows: Which part of the table serves each channel, or all.
@@ -299,7 +300,7 @@ class Lookup(Op):
 
     arithmetic = 'int64'
 
-    table: np.ndarray
+    table: Rows
     first: int
     rows: tuple[int, ...] = (0,)
 
@@ -318,9 +319,8 @@ class Lookup(Op):
         )
         count = max(self.rows) + 1
         self.expect(
-            table.dtype in (np.int16, np.int32)
-            and table.shape == (count * len(grid),),
-            f'a table of int16 or int32, {count} x {len(grid)} numbers for '
+            table.dtype == np.int32 and table.shape == (count * len(grid),),
+            f'a table of int32, {count} x {len(grid)} numbers for '
             f'the codes {grid} of its input',
             f'{table.dtype} {table.shape}',
         )
@@ -334,7 +334,7 @@ class Lookup(Op):
     def constants(self, weights: WeightsByName) -> Constants:
         count = len(self.table) // (max(self.rows) + 1)
         starts = np.array(self.rows, np.int64) * count - self.first
-        return self.table.astype(np.int32), starts[:, None, None]
+        return self.table, starts[:, None, None]
 
     def run(self, inputs: Arrays, constants: Arrays) -> Array:
         return constants[0][inputs[0] + constants[1]]

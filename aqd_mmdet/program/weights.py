@@ -6,6 +6,7 @@ from math import prod
 
 import numpy as np
 
+from .arrays import UInt8
 from .packing import first_and_stride, pack, unpack
 
 
@@ -24,7 +25,7 @@ class Weights:
 
     bits: int
     shape: tuple[int, ...]
-    packed: np.ndarray
+    packed: UInt8
 
     @classmethod
     def of(cls, codes: np.ndarray, bits: int) -> 'Weights':

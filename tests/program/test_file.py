@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.program import file
+from aqd_mmdet.program import container, file
 from aqd_mmdet.program import ops as ir
-from tests.damage import of_version_3, sections
+from aqd_mmdet.program.fixed_point import Multipliers
+from aqd_mmdet.runtime import reference
+from aqd_mmdet.runtime.engine import Engine
+from tests.damage import of_version, sections
 from tests.factories import detector, table
 
 
@@ -92,7 +96,7 @@ def lookup(name: str, codes: np.ndarray, *rows: int) -> ir.Lookup:
     return ir.Lookup(name, ('p',), 3, grid, codes, -255, rows)
 
 
-ROW = np.arange(511, dtype=np.int16)
+ROW = np.arange(511, dtype=np.int32)
 
 
 def test_zero_points_and_rows_are_read_back():
@@ -102,30 +106,123 @@ def test_zero_points_and_rows_are_read_back():
     found = file.from_bytes(with_ops(conv, table)).program.ops[-2:]
     assert found[0] == conv
     assert found[1].rows == (1, 0, 1)
-    assert found[1].table.dtype == np.int16
+    assert found[1].table.dtype == np.int32
     assert np.array_equal(found[1].table, table.table)
 
 
-def test_arrays_of_the_same_content_are_stored_once():
+def nodes_of(content: bytes, count: int) -> list[dict]:
+    """The structure's last operators."""
+    ops: list[dict] = json.loads(sections(content)[0])['program']['ops']
+    return ops[-count:]
+
+
+def test_rows_of_the_same_content_are_stored_once():
     other = ROW[::-1].copy()
-    names = [('q', ROW), ('r', other), ('s', ROW.copy()), ('t', other)]
-    content = with_ops(*(lookup(*each, 0) for each in names))
-    text, data = sections(content)
-    ops = json.loads(text)['program']['ops'][-4:]
-    places = [op['table']['at'] for op in ops]
+    both = np.concatenate([other, ROW])
+    names = [('q', ROW, 0), ('r', other, 0), ('s', both, 0, 1, 1)]
+    content = with_ops(*(lookup(*each) for each in names))
+    places = [
+        [row['at'] for row in op['table']] for op in nodes_of(content, 3)
+    ]
+    at = places[0][0]
     # 511 numbers of 16 bits, up to a multiple of 8.
-    assert places == [places[0], places[0] + 1024] * 2
+    assert places == [[at], [at + 1024], [at + 1024, at]]
     one = sections(with_ops(lookup('q', ROW, 0)))[1]
-    assert len(data) == len(one) + 1024
-    for op, (_, row) in zip(
-        file.from_bytes(content).program.ops[-4:], names, strict=True
+    assert len(sections(content)[1]) == len(one) + 1024 + 8  # rows of 's'
+    for op, (_, codes, *_) in zip(
+        file.from_bytes(content).program.ops[-3:], names, strict=True
     ):
-        assert np.array_equal(op.table, row)
+        assert np.array_equal(op.table, codes)
 
 
-def test_a_file_of_version_3_is_read():
-    content = with_ops(lookup('l', ROW.astype(np.int32), 0))
-    old = of_version_3(content)
-    assert b'"zero"' not in old and b'"rows"' not in old
-    # What is read is what version 4 has.
+def multipliers(b: list[int], s: list[int]) -> Multipliers:
+    return Multipliers(
+        np.array([2**23, -3, 2**31 - 1], np.int32),
+        np.array(b, np.int64),
+        np.array(s, np.uint8),
+    )
+
+
+@pytest.mark.parametrize(
+    ('b', 's', 'stored'),
+    [
+        # 3, -2 and 0 whole steps, and the half.
+        ([7 << 32, -3 << 32, 1 << 9], [33, 33, 10], ('int8', True)),
+        ([5, -5, 0], [0, 0, 0], ('int8', True)),
+        # As large as offsets may be, and the largest shift.
+        ([-(2**61) + 2**46, 2**61 + 2**46, 1], [47, 47, 1], ('int16', True)),
+        ([(2**14 + 1) << 1 | 1, 1, 1], [1, 1, 1], ('uint24', False)),
+        ([7 << 32, 1, 1], [33, 33, 10], ('int40', False)),
+        ([2**46, -1, 0], [3, 3, 3], ('int48', False)),
+        ([2**61 + 1, 0, 0], [3, 3, 3], ('int64', False)),
+    ],
+)
+def test_biases_are_read_back(b, s, stored):
+    table = multipliers(b, s)
+    op = ir.Requantize('q', ('p',), 3, ir.Grid(0, 255), table)
+    content = with_ops(op)
+    node = nodes_of(content, 1)[0]['multipliers']
+    assert (node['b']['dtype'], node['whole']) == stored
+    found = file.from_bytes(content).program.ops[-1].multipliers
+    for name, dtype in (('m', np.int32), ('b', np.int64), ('s', np.uint8)):
+        array = getattr(found, name)
+        assert array.dtype == dtype
+        assert array.tolist() == getattr(table, name).tolist()
+
+
+def test_offsets_share_the_content_of_zero_points():
+    zeros = (3, 0, 17)
+    offsets = np.array(zeros) << 33 | 1 << 32
+    table = multipliers(offsets.tolist(), [33] * 3)
+    op = ir.Requantize('q', ('p',), 3, ir.Grid(0, 255), table)
+    conv = replace(
+        detector().program.ops[1], output='z', inputs=('q',), zero=zeros
+    )
+    first, second = nodes_of(with_ops(op, conv), 2)
+    assert first['multipliers']['b'] == second['zero']
+
+
+def test_the_numbers_begin_at_a_multiple_of_8():
+    for length in range(8):
+        content = file.to_bytes(
+            replace(detector(), labels=('a', 'x' * length))
+        )
+        text = container.SECTION.unpack_from(content, 16)[2]
+        assert (48 + text) % 8 == 0
+        assert file.from_bytes(content).labels == ('a', 'x' * length)
+
+
+@pytest.mark.parametrize('version', [3, 4])
+def test_a_file_of_an_earlier_version_is_read(version):
+    content = with_ops(lookup('l', ROW, 0))
+    old = of_version(version, content)
+    assert (b'"zero"' in old) == (b'"rows"' in old) == (version == 4)
+    # What is read is what the newest version has.
     assert file.to_bytes(file.from_bytes(old)) == content
+
+
+@pytest.mark.parametrize(
+    ('version', 'zero', 'rows'),
+    [(3, (0,), (0,)), (4, (1, -2, 255), (1, 0, 1))],
+)
+def test_what_earlier_releases_wrote(version, zero, rows):
+    """Files that releases of these versions wrote, not this one."""
+    path = Path(__file__).parent / f'files/version_{version}.aqd'
+    old, content = file.load(path)
+    assert content[8] == version
+    conv, table = old.program.ops[1], old.program.ops[-1]
+    assert (conv.zero, table.rows) == (zero, rows)
+    first = np.arange(255, -256, -1)
+    parts = [first, first // 2][: len(set(rows))]
+    assert table.table.tolist() == np.concatenate(parts).tolist()
+    new = file.to_bytes(old)
+    assert len(new) < len(content)
+    assert file.to_bytes(file.from_bytes(new)) == new
+    pixels = np.random.default_rng(0).integers(
+        0, 256, (1, 3, 16, 24), np.uint8
+    )
+    expected = reference.run(old.program, pixels)
+    for each in (content, new):
+        found = Engine(old, each, 1).run(old.program, pixels)
+        for name, values in expected.items():
+            assert np.array_equal(found[name], values)

@@ -113,7 +113,7 @@ def test_lookup_starts_at_the_lowest_code():
 
 
 def test_lookup_by_rows():
-    table = np.array([7, 8, 9, 17, 18, 19], np.int16)
+    table = np.array([7, 8, 9, 17, 18, 19], np.int32)
     x = [[[1, -1]], [[0, 1]], [[-1, 1]]]
     op = ir.Lookup('y', ('x',), 3, BYTE, table, -1, (1, 0, 1))
     assert result(op, x) == [[[19, 17]], [[8, 9]], [[17, 19]]]
@@ -129,14 +129,14 @@ def test_lookup_by_rows():
         (dict(rows=(0, 1)), 'a row for each of its 3 .*, found 2, from 0'),
         (dict(rows=()), 'a row for each of its 3 .*, found 0, from 0'),
         (dict(rows=(0, -1, 1)), 'a row for each .*, found 3, from -1'),
-        (dict(rows=(0, 0, 0)), r'1 x 3 numbers .*, found int16 \(6,\)'),
-        (dict(rows=(2,)), r'3 x 3 numbers .*, found int16 \(6,\)'),
-        (dict(table=np.arange(6)), r'int16 or int32, .*, found int64 \(6,\)'),
-        (dict(table=np.arange(251, 257, dtype=np.int16)), '0..255'),
+        (dict(rows=(0, 0, 0)), r'1 x 3 numbers .*, found int32 \(6,\)'),
+        (dict(rows=(2,)), r'3 x 3 numbers .*, found int32 \(6,\)'),
+        (dict(table=np.arange(6)), r'of int32, .*, found int64 \(6,\)'),
+        (dict(table=np.arange(251, 257, dtype=np.int32)), '0..255'),
     ],
 )
 def test_rows_that_are_refused(changes, message):
-    table = np.array([7, 8, 9, 17, 18, 19], np.int16)
+    table = np.array([7, 8, 9, 17, 18, 19], np.int32)
     op = ir.Lookup('y', ('x',), 3, BYTE, table, -1, (1, 0, 1))
     with pytest.raises(UserError, match=message):
         replace(op, **changes).check([source(-1, 1, 3)], {})

@@ -7,17 +7,25 @@ one of these files, or refuses the good one, does not follow it.
 from tests.refusals.changes import (
     OPS,
     Refusal,
-    as_version_3,
+    as_version,
     setting,
     with_text,
 )
 from tests.refusals.of_detectors import DETECTOR, OPERATORS, PROGRAM
-from tests.refusals.of_files import ARRAYS, CONTAINER, JSON, STRUCTURE, WEIGHTS
+from tests.refusals.of_files import (
+    ARRAYS,
+    CONTAINER,
+    JSON,
+    LZ4,
+    STRUCTURE,
+    WEIGHTS,
+)
 
 REFUSALS = [
     refusal
     for group in (
         CONTAINER,
+        LZ4,
         JSON,
         STRUCTURE,
         ARRAYS,
@@ -31,7 +39,8 @@ REFUSALS = [
 # Changes that leave the file good.
 ACCEPTED = [
     Refusal('nothing', lambda c: c, ''),
-    Refusal('version 3', as_version_3(), ''),
+    Refusal('version 3', as_version(3), ''),
+    Refusal('version 4', as_version(4), ''),
     Refusal(
         'zero points of channels', setting(f'{OPS}.1.zero', [-255, 0, 255]), ''
     ),

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.damage import of_version_3, sections, signed
+from aqd_mmdet.program import container
+from tests.damage import of_version, sections, signed
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,39 @@ def without(path: str) -> Callable[[bytes], bytes]:
     return with_tree(change)
 
 
-def as_version_3(
+def as_version(
+    version: int,
     change: Callable[[bytes], bytes] = lambda content: content,
 ) -> Callable[[bytes], bytes]:
-    """Change the file as earlier releases wrote it."""
+    """Change the file as an earlier release wrote it."""
 
     def apply(content: bytes) -> bytes:
-        return signed(*sections(change(of_version_3(content))), 3)
+        changed = change(of_version(version, content))
+        return signed(*sections(changed), version)
+
+    return apply
+
+
+def with_block(block: bytes) -> Callable[[bytes], bytes]:
+    """Put other bytes in the place of the compressed text."""
+
+    def apply(content: bytes) -> bytes:
+        _, data = sections(content)
+        return container.sealed(container.VERSION, block, data)
+
+    return apply
+
+
+def with_numbers(
+    path: str, dtype: str, content: bytes, *shape: int
+) -> Callable[[bytes], bytes]:
+    """Set the array at a path to numbers of its own."""
+
+    def apply(whole: bytes) -> bytes:
+        text, data = sections(whole)
+        node = dict(dtype=dtype, shape=list(shape), at=len(data))
+        changed = setting(path, node)(signed(text, data))
+        return signed(sections(changed)[0], data + content)
 
     return apply
 

@@ -5,7 +5,7 @@ from tests.refusals.changes import (
     OPS,
     POST,
     Refusal,
-    as_version_3,
+    as_version,
     operator,
     setting,
     with_ops,
@@ -18,7 +18,7 @@ PIXELS = operator('Slice', 'p', lo=-255, first=0, offset=[0, 0], step=[1, 1])
 LOOKUP = dict(dtype='int32', shape=[1], at=0)
 
 
-def lookup(table: dict, rows: list[int], first: int = -255) -> dict:
+def lookup(table: dict | list, rows: list[int], first: int = -255) -> dict:
     return operator('Lookup', 'Slice', table=table, first=first, rows=rows)
 
 
@@ -181,7 +181,7 @@ OPERATORS = [
     Refusal(
         'a zero point that is no list',
         setting(f'{OPS}.1.zero', 0),
-        'ops.1.zero: expected a list, found 0',
+        'ops.1.zero: expected a list or an array, found 0',
     ),
     Refusal('no key of zero points', without(f'{OPS}.1.zero'), "'zero' missi"),
     Refusal(
@@ -277,59 +277,85 @@ OPERATORS = [
     ),
     Refusal(
         'a table of other codes',
-        with_ops(PIXELS, lookup(LOOKUP, [0], 0)),
+        with_ops(PIXELS, lookup([LOOKUP], [0], 0)),
         'a table from -255, the lowest code of its input, found 0',
     ),
     Refusal(
         'a table of one code',
-        with_ops(PIXELS, lookup(LOOKUP, [0])),
-        r'a table of int16 or int32, 1 x 511 numbers for the codes -255..255 '
+        with_ops(PIXELS, lookup([LOOKUP], [0])),
+        r'a table of int32, 1 x 511 numbers for the codes -255..255 '
         r'of its input, found int32 \(1,\)',
     ),
     Refusal(
-        'a table of bytes',
-        with_ops(PIXELS, lookup(LOOKUP | dict(dtype='uint8'), [0])),
-        r'a table of int16 or int32, .*, found uint8 \(1,\)',
+        'a table of one byte',
+        with_ops(PIXELS, lookup([LOOKUP | dict(dtype='uint8')], [0])),
+        r'a table of int32, 1 x 511 .*, found int32 \(1,\)',
+    ),
+    Refusal(
+        'a table that is no list',
+        with_ops(PIXELS, lookup(LOOKUP, [0])),
+        'table: expected a list, found an object',
+    ),
+    Refusal(
+        'rows of version 5 in version 4',
+        as_version(4, with_ops(PIXELS, lookup([LOOKUP], [0]))),
+        'table.0: expected type int, found an object',
+    ),
+    Refusal(
+        'a table of no rows',
+        with_ops(PIXELS, lookup([], [0])),
+        r'a table of int32, 1 x 511 .*, found int32 \(0,\)',
+    ),
+    Refusal(
+        'a row that is no array',
+        with_ops(PIXELS, lookup([1], [0])),
+        'table.0: expected an object, found 1',
+    ),
+    Refusal(
+        'a row of two axes',
+        with_ops(PIXELS, lookup([LOOKUP | dict(shape=[1, 1])], [0])),
+        'table: expected rows of one axis, found 2',
     ),
     Refusal(
         'a table of int16 in version 3',
-        as_version_3(
+        as_version(
+            3,
             with_ops(
                 PIXELS,
                 without_rows(lookup(LOOKUP | dict(dtype='int16'), [0])),
-            )
+            ),
         ),
         'table.dtype: expected uint8, int32, int64, found "int16"',
     ),
     Refusal(
         'rows in version 3',
-        as_version_3(with_ops(PIXELS, lookup(LOOKUP, [0]))),
+        as_version(3, with_ops(PIXELS, lookup(LOOKUP, [0]))),
         "found 'rows' besides",
     ),
     Refusal(
         'a table of rows that are too few',
-        with_ops(PIXELS, lookup(LOOKUP, [0, 1])),
+        with_ops(PIXELS, lookup([LOOKUP], [0, 1])),
         r'2 x 511 numbers for the codes -255..255 .*, found int32 \(1,\)',
     ),
     Refusal(
         'many rows',
-        with_ops(PIXELS, lookup(LOOKUP, [2**62])),
+        with_ops(PIXELS, lookup([LOOKUP], [2**62])),
         r'4611686018427387905 x 511 numbers|rows: expected 0 to',
     ),
     Refusal(
         'a negative row',
-        with_ops(PIXELS, lookup(LOOKUP, [0, -1])),
+        with_ops(PIXELS, lookup([LOOKUP], [0, -1])),
         'operator Lookup: expected a row for each of its 2 channels, or one, '
         'found 2, from -1',
     ),
     Refusal(
         'rows of other channels',
-        with_ops(PIXELS, lookup(LOOKUP, [0, 0, 0])),
+        with_ops(PIXELS, lookup([LOOKUP], [0, 0, 0])),
         'a row for each of its 2 channels, or one, found 3, from 0',
     ),
     Refusal(
         'no rows',
-        with_ops(PIXELS, lookup(LOOKUP, [])),
+        with_ops(PIXELS, lookup([LOOKUP], [])),
         'a row for each of its 2 channels, or one, found 0',
     ),
     Refusal(

@@ -4,12 +4,16 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from tests.damage import of_version, sections, signed
 from tests.refusals.changes import (
     BOX,
     OPS,
     POST,
     Refusal,
+    as_version,
     setting,
+    with_block,
+    with_numbers,
     with_text,
     with_tree,
     without,
@@ -30,6 +34,19 @@ def with_unused_weights(
     return with_tree(change)
 
 
+# Four numbers of 40 bits, one of them beyond int32.
+ABOVE = bytes(15) + (2**31).to_bytes(5, 'little')
+BELOW = bytes(15) + (-(2**31) - 1).to_bytes(5, 'little', signed=True)
+
+
+def with_offsets(offset: int, count: int) -> Callable[[bytes], bytes]:
+    """Give BOX offsets in whole steps."""
+    numbers = count * offset.to_bytes(4, 'little', signed=True)
+    change = with_numbers(f'{BOX}.multipliers.b', 'int32', numbers, count)
+    whole = setting(f'{BOX}.multipliers.whole', True)
+    return lambda content: whole(change(content))
+
+
 CONTAINER = [
     Refusal('magic', lambda c: b'PK' + c[2:], 'expected those of an .aqd'),
     Refusal('empty', lambda c: b'', 'expected those of an .aqd'),
@@ -37,17 +54,22 @@ CONTAINER = [
     Refusal(
         'version',
         lambda c: c[:8] + NUMBER.pack(9) + c[12:],
-        'expected 3 to 4, which this release reads, found 9: compile it again',
+        'expected 3 to 5, which this release reads, found 9: compile it again',
     ),
     Refusal(
         'an earlier version',
         lambda c: c[:8] + NUMBER.pack(2) + c[12:],
-        'expected 3 to 4, which this release reads, found 2: compile it again',
+        'expected 3 to 5, which this release reads, found 2: compile it again',
     ),
     Refusal(
         'zero points in version 3',
-        lambda c: c[:8] + NUMBER.pack(3) + c[12:],
+        lambda c: signed(*sections(of_version(4, c)), 3),
         "found 'zero' besides",
+    ),
+    Refusal(
+        'offsets in version 4',
+        lambda c: signed(*sections(c), 4),
+        "found 'whole' besides",
     ),
     Refusal(
         'number of sections',
@@ -64,6 +86,46 @@ CONTAINER = [
     ),
     Refusal('checksum', lambda c: c[:-1] + b'x', 'the file is damaged'),
     Refusal('bytes behind', lambda c: c + b'x', 'its length: expected'),
+]
+
+# Tokens have the number of literals, and of bytes to copy less 4.
+LZ4 = [
+    Refusal(
+        'an empty block', with_block(b''), 'JSON: expected a block of LZ4'
+    ),
+    Refusal('no literals', with_block(b'\x20{'), 'found that it ends early'),
+    Refusal('no length', with_block(b'\xf0'), 'found that it ends early'),
+    Refusal('half a length', with_block(b'\xf0\xff'), 'it ends early'),
+    Refusal('a huge length', with_block(b'\xf0' + b'\xff' * 999), 'early'),
+    Refusal('half a distance', with_block(b'\x10{\x01'), 'it ends early'),
+    Refusal(
+        'a copy at the end', with_block(b'\x10{\x01\x00'), 'it ends early'
+    ),
+    Refusal(
+        'half a length of a copy',
+        with_block(b'\x1f{\x01\x00\xff'),
+        'it ends early|bytes in all',
+    ),
+    Refusal(
+        'a distance of 0',
+        with_block(b'\x10{\x00\x00\x10}'),
+        'copies of text before them, .*, found 4 bytes from 0 before 1',
+    ),
+    Refusal(
+        'a copy from before the text',
+        with_block(b'\x10{\x02\x00\x10}'),
+        'copies of text before them, .*, found 4 bytes from 2 before 1',
+    ),
+    Refusal(
+        'too much text',
+        with_block(b'\x1f \x01\x00\xff\xff\xff\x00\x20[]'),
+        'of 352 bytes in all, found 784 bytes from 1 before 1',
+    ),
+    Refusal(
+        'text that is not compressed',
+        lambda c: with_block(sections(c)[0])(c),
+        'section JSON: expected ',
+    ),
 ]
 
 JSON = [
@@ -206,17 +268,78 @@ ARRAYS = [
     Refusal(
         'float64',
         setting(f'{BOX}.multipliers.m.dtype', 'float64'),
-        'dtype: expected uint8, int16, int32, int64, found "float64"',
+        'dtype: expected uint8, int8, int16, uint24, int32, int40, int48, '
+        'int64, found "float64"',
     ),
     Refusal(
-        'int16',
-        setting(f'{BOX}.multipliers.m.dtype', 'int16'),
-        'm: expected int32 of 4 channels or one, found int16',
+        'uint64',
+        setting(f'{BOX}.multipliers.m.dtype', 'uint64'),
+        'int48, int64, found "uint64"',
     ),
     Refusal(
-        'another type',
-        setting(f'{BOX}.multipliers.m.dtype', 'uint8'),
-        'm: expected int32 of 4 channels or one, found uint8',
+        'a type that is no text',
+        setting(f'{BOX}.multipliers.m.dtype', 32),
+        'int48, int64, found 32',
+    ),
+    Refusal(
+        'int8 in version 4',
+        as_version(4, setting(f'{BOX}.multipliers.s.dtype', 'int8')),
+        'dtype: expected uint8, int16, int32, int64, found "int8"',
+    ),
+    Refusal(
+        'uint24 in version 3',
+        as_version(3, setting(f'{BOX}.multipliers.m.dtype', 'uint24')),
+        'dtype: expected uint8, int32, int64, found "uint24"',
+    ),
+    Refusal(
+        'a multiplier above int32',
+        with_numbers(f'{BOX}.multipliers.m', 'int40', ABOVE, 4),
+        'multipliers.m: expected -2147483648 to 2147483647, found '
+        '0 to 2147483648',
+    ),
+    Refusal(
+        'a multiplier below int32',
+        with_numbers(f'{BOX}.multipliers.m', 'int40', BELOW, 4),
+        'multipliers.m: expected -2147483648 to 2147483647, found '
+        '-2147483649 to 0',
+    ),
+    Refusal(
+        'a negative shift',
+        with_numbers(f'{BOX}.multipliers.s', 'int8', b'\0\0\0\xff', 4),
+        'multipliers.s: expected 0 to 255, found -1 to 0',
+    ),
+    Refusal(
+        'a large value of a curve',
+        with_numbers(f'{POST}.scores.curve.table', 'int40', ABOVE, 4),
+        'table: expected -2147483648 to 2147483647, found 0 to 2147483648',
+    ),
+    Refusal(
+        'an offset that its shift makes too large',
+        with_offsets(2**14 + 1, 4),
+        'multipliers.b: expected -16384 to 16384, found 16385',
+    ),
+    Refusal(
+        'an offset below all',
+        with_offsets(-(2**14) - 1, 4),
+        'multipliers.b: expected -16384 to 16384, found -16385',
+    ),
+    Refusal(
+        'fewer offsets', with_offsets(0, 3), 'expected as many of m, b and s'
+    ),
+    Refusal(
+        'whole steps or not',
+        setting(f'{BOX}.multipliers.whole', 1),
+        'whole: expected type bool, found 1',
+    ),
+    Refusal(
+        'weights of another type',
+        setting('program.weights.c.packed.dtype', 'int8'),
+        r'packed: expected uint8 \(2\), found int8',
+    ),
+    Refusal(
+        'a shape that is itself an array',
+        setting(f'{BOX}.multipliers.m.shape', dict(dtype='uint8')),
+        "found 'at' missing",
     ),
     Refusal(
         'a key more',

@@ -15,7 +15,7 @@ from aqd_mmdet.program.fixed_point import Multipliers
 from aqd_mmdet.runtime import reference
 from aqd_mmdet.runtime.engine import Engine
 from tests import kernels
-from tests.damage import of_version_3
+from tests.damage import of_version
 from tests.factories import detector, engine_of, narrow_program
 
 
@@ -227,7 +227,8 @@ def test_zero_points_of_pixels(isa, zero, monkeypatch):
     assert np.array_equal(found['cls'], expected['cls'])
 
 
-def test_a_file_of_version_3_runs_as_its_version_4():
+@pytest.mark.parametrize('version', [3, 4])
+def test_a_file_of_an_earlier_version_runs_as_the_newest(version):
     whole = detector()
     image, conv, *others = whole.program.ops
     table = np.arange(255, -256, -1, dtype=np.int32)
@@ -235,7 +236,7 @@ def test_a_file_of_version_3_runs_as_its_version_4():
     ops = (image, turned, replace(conv, inputs=('l',)), *others)
     program = replace(whole.program, ops=ops)
     whole = replace(whole, program=program)
-    content = of_version_3(file.to_bytes(whole))
+    content = of_version(version, file.to_bytes(whole))
     pixels = np.random.default_rng(0).integers(
         0, 256, (1, 3, 16, 24), np.uint8
     )

@@ -20,6 +20,7 @@ from tests.random_detectors import random_detector
 # Rows of the format's table that are no fields, and the engine's names.
 OTHERS = {
     '`Multipliers.b`, except in `Requantize`': 'MultipliersB',
+    '`Multipliers.offset`, which is `b` if `whole`': 'MultipliersOffset',
     'length of `labels`': 'Labels',
     'sides of an image, in pixels': 'ImageSide',
     'longer side of an image, divided by the shorter': 'ImageRatio',

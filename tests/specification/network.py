@@ -17,7 +17,7 @@ def requantize(
     a: Integers, table: of.Multipliers, lo: int, hi: int
 ) -> Integers:
     """Section 2; the last axis of `a` are the channels."""
-    return np.clip((a * table.m + table.b) >> table.s, lo, hi)
+    return np.clip((a * table.m + table.biases) >> table.s, lo, hi)
 
 
 # Section 3: operators
@@ -89,8 +89,9 @@ def operate(
             ]
             return np.concatenate(parts)
         case of.Lookup():
-            n = len(op.table) // (max(op.rows) + 1)
-            return op.table[
+            table = np.concatenate(op.table)
+            n = len(table) // (max(op.rows) + 1)
+            return table[
                 np.array(op.rows).reshape(-1, 1, 1) * n + x - op.first
             ]
         case of.Upsample():

@@ -164,7 +164,7 @@ def lookup(rng: Rng) -> Made:
     table = numbers(rng, (parts * count,), codes.lo, codes.hi)
     op = ir.Lookup(
         'y', ('x',), channels, codes,
-        table.astype(np.int16 if short else np.int32), first,
+        table.astype(np.int32), first,
         tuple(rows.tolist()),
     )  # fmt: skip
     return op, [x.astype(np.int16)], {}

@@ -16,6 +16,11 @@ import numpy as np
 
 from tests.specification.records import ArrayOf, Detector, Integers, Kinds
 
+# Section 2: bytes of a number of each type.
+BYTES = dict(
+    uint8=1, int8=1, int16=2, uint24=3, int32=4, int40=5, int48=6, int64=8
+)  # fmt: skip
+
 
 def read(file: bytes) -> Detector:
     """Read a detector.
@@ -26,8 +31,8 @@ def read(file: bytes) -> Detector:
     Raises:
         ValueError: The bytes are not as sections 1 to 8 say.
     """
-    head = bytes.fromhex('89 41 51 44 0d 0a 1a 0a 04 00 00 00 02 00 00 00')
-    _demand(file[:16] == head, 'not an .aqd file of version 4')
+    head = bytes.fromhex('89 41 51 44 0d 0a 1a 0a 05 00 00 00 02 00 00 00')
+    _demand(file[:16] == head, 'not an .aqd file of version 5')
     at, contents = 48, []
     for entry, tag in ((16, b'JSON'), (32, b'DATA')):
         _demand(file[entry : entry + 4] == tag, f'the section {tag!r}')
@@ -37,7 +42,8 @@ def read(file: bytes) -> Detector:
         _demand(zlib.crc32(contents[-1]) == crc, f'the checksum of {tag!r}')
         at += length
     _demand(at == len(file), f'{len(file)} bytes instead of {at}')
-    tree = json.loads(contents[0].decode(), object_pairs_hook=_once)
+    text = _plain(contents[0]).decode()
+    tree = json.loads(text, object_pairs_hook=_once)
     detector: Detector = _build(Detector, tree, contents[1], 'detector')
     return detector
 
@@ -45,6 +51,35 @@ def read(file: bytes) -> Detector:
 def _demand(condition: bool, what: str) -> None:
     if not condition:
         raise ValueError(f'wrong: {what}')
+
+
+def _plain(block: bytes) -> bytes:
+    """The text that a block of LZ4 stands for."""
+    text, at = b'', 0
+
+    def length(bits: int) -> int:
+        nonlocal at
+        if bits < 15:
+            return bits
+        while block[at] == 255:
+            bits, at = bits + 255, at + 1
+        at += 1
+        return bits + block[at - 1]
+
+    while True:
+        token, at = block[at], at + 1
+        literals = length(token >> 4)
+        text += block[at : at + literals]
+        at += literals
+        _demand(at <= len(block), 'literals beyond the block')
+        if at == len(block):
+            return text
+        distance, at = int.from_bytes(block[at : at + 2], 'little'), at + 2
+        count = length(token & 15) + 4
+        _demand(0 < distance <= len(text), 'a distance')
+        _demand(len(text) + count <= 32 * len(block), 'the length of a text')
+        for _ in range(count):
+            text += text[-distance : len(text) - distance + 1]
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -100,13 +135,20 @@ def kinds(base: type) -> list[type]:
 
 
 def _array(of: ArrayOf, value: Any, data: bytes, where: str) -> Integers:
+    if type(value) is list:
+        _demand(of.axes == 1, f'{where}: no array')
+        return np.array(value, np.int64)
     _demand(set(value) == {'dtype', 'shape', 'at'}, f'{where}: no array')
-    shape, at = value['shape'], value['at']
-    _demand(value['dtype'] in of.dtypes, f'{where}.dtype')
+    shape, at, dtype = value['shape'], value['at'], value['dtype']
+    known = of.dtypes or BYTES
+    _demand(dtype in known, f'{where}.dtype')
     _demand(len(shape) == of.axes, f'{where} has other axes')
-    dtype = np.dtype(value['dtype']).newbyteorder('<')
-    end = at + dtype.itemsize * int(np.prod(shape, dtype=object))
+    width, count = BYTES[dtype], int(np.prod(shape, dtype=object))
+    end = at + width * count
     inside = 0 <= at <= end <= len(data) and at % 8 == 0
     _demand(inside, f'{where} is outside of DATA')
-    numbers = np.frombuffer(data[at:end], dtype)
-    return numbers.reshape(shape).astype(np.int64)
+    numbers = [
+        int.from_bytes(data[i : i + width], 'little', signed=dtype[0] == 'i')
+        for i in range(at, end, width)
+    ]
+    return np.array(numbers, np.int64).reshape(shape)

@@ -15,17 +15,15 @@ Pair = tuple[int, int]
 
 
 class ArrayOf(NamedTuple):
-    """What a field demands of its array."""
+    """What a field demands of its array: axes, and types if not any."""
 
-    dtypes: tuple[str, ...]
     axes: int
+    dtypes: tuple[str, ...] = ()
 
 
-UInt8 = Annotated[Integers, ArrayOf(('uint8',), 1)]
-Int32 = Annotated[Integers, ArrayOf(('int32',), 1)]
-Int64 = Annotated[Integers, ArrayOf(('int64',), 1)]
-Int16Or32 = Annotated[Integers, ArrayOf(('int16', 'int32'), 1)]
-Int32Rows = Annotated[Integers, ArrayOf(('int32',), 2)]
+Numbers = Annotated[Integers, ArrayOf(1)]
+Rows = Annotated[Integers, ArrayOf(2)]
+Bytes = Annotated[Integers, ArrayOf(1, ('uint8',))]
 
 
 class Kinds:
@@ -37,14 +35,22 @@ class Kinds:
 
 @dataclass(frozen=True)
 class Multipliers:
-    m: Int32
-    b: Int64
-    s: UInt8
+    m: Numbers
+    b: Numbers
+    s: Numbers
+    whole: bool
+
+    @property
+    def biases(self) -> Integers:
+        """What is added to products (section 4)."""
+        if not self.whole:
+            return self.b
+        return self.b * 2**self.s + 2**self.s // 2
 
 
 @dataclass(frozen=True)
 class Curve:
-    table: Int32
+    table: Numbers
     first: int
     bits: int
 
@@ -95,7 +101,7 @@ class Window(Op):
 class Convolution(Window):
     weights: str
     groups: int
-    zero: list[int]
+    zero: Numbers
 
 
 @dataclass(frozen=True)
@@ -131,9 +137,9 @@ class GroupNorm(Op):
 
 @dataclass(frozen=True)
 class Lookup(Op):
-    table: Int16Or32
+    table: list[Numbers]
     first: int
-    rows: list[int]
+    rows: Numbers
 
 
 @dataclass(frozen=True)
@@ -157,7 +163,7 @@ class Slice(Op):
 class Weights:
     bits: int
     shape: list[int]
-    packed: UInt8
+    packed: Bytes
 
     def codes(self) -> Integers:
         """The codes of the weights, int64[o, i, rows, columns]."""
@@ -246,7 +252,7 @@ class Softmax(Scores):
 @dataclass(frozen=True)
 class AnchorLevel:
     stride: Pair
-    base: Int32Rows
+    base: Rows
 
 
 @dataclass(frozen=True)

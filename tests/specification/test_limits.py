@@ -39,7 +39,7 @@ from tests.specification.documents import table
 LIMITS = {
     field: (least, most)
     for field, least, most in table('## 9. Limits', '| field |')
-    if '.' in field
+    if '.' in field and 'Multipliers.offset' not in field
 }
 # Ends that no file has whose other numbers stay as they are.
 BOUND = {
@@ -147,11 +147,8 @@ def nodes(tree: Any, outer: str = '') -> Iterator[tuple[set[str], Any]]:
         yield from nodes(value, kind.__name__ if kind else outer)
 
 
-def changed(content: bytes, field: str, value: int) -> Iterator[bytes | None]:
-    """The file with one of such fields set to a value, for each of them.
-
-    None stands for a value that the field's type does not hold.
-    """
+def changed(content: bytes, field: str, value: int) -> Iterator[bytes]:
+    """The file with one of such fields set to a value, for each of them."""
     text, data = sections(content)
     tree = json.loads(text)
     record, key, _, but = re.fullmatch(
@@ -160,23 +157,18 @@ def changed(content: bytes, field: str, value: int) -> Iterator[bytes | None]:
     for names, node in nodes(tree):
         if record not in names or key not in node or but in names:
             continue
-        old, behind = node[key], b''
+        old, behind, before = node[key], b'', dict(node)
+        if key == 'b':
+            node['whole'] = False
         if isinstance(old, dict):  # an array, whose numbers are in DATA
-            if not holds(old['dtype'], value):
-                yield None
-                continue
             behind = bytes(-len(data) % 8)
-            node[key] = {**old, 'at': len(data) + len(behind)}
-            behind += np.full(old['shape'], value, old['dtype']).tobytes()
+            at = len(data) + len(behind)
+            node[key] = {**old, 'dtype': 'int64', 'at': at}
+            behind += np.full(old['shape'], value, np.int64).tobytes()
         else:
             node[key] = [value] * len(old) if isinstance(old, list) else value
         yield signed(json.dumps(tree).encode(), data + behind)
-        node[key] = old
-
-
-def holds(dtype: str, value: int) -> bool:
-    info = np.iinfo(dtype)
-    return bool(info.min <= value <= info.max)
+        node.update(before)
 
 
 def verdict(content: bytes) -> bool:
@@ -211,7 +203,7 @@ def test_limits(field, end):
             assert not verdict(inside) and not verdict(outside)
         return
     for inside, outside in found:
-        assert outside is None or not verdict(outside)
+        assert not verdict(outside)
         if verdict(inside):
             return
     pytest.fail('no file has a number at this end')

@@ -281,10 +281,10 @@ def test_lookup(data):
     check(ir.Lookup('y', ('x',), 2, ir.Grid(0, 255), table, -7), [x], {})
 
 
-@given(data=st.data(), dtype=st.sampled_from([np.int16, np.int32]))
-def test_lookup_by_rows(data, dtype):
+@given(data=st.data())
+def test_lookup_by_rows(data):
     x = integers(data, (2, 3, 3, 2), -7, 7, np.int8)
-    table = integers(data, (2 * 15,), -(2**15), 2**15 - 1, dtype)
+    table = integers(data, (2 * 15,), -(2**15), 2**15 - 1, np.int32)
     rows = data.draw(st.sampled_from([(1,), (0, 1, 0), (1, 1, 0)]))
     grid = ir.Grid(-(2**15), 2**15 - 1)
     check(ir.Lookup('y', ('x',), 3, grid, table, -7, rows), [x], {})

@@ -47,7 +47,7 @@ def lower_fixed_point(
         (codes,),
         source.channels,
         grid,
-        np.clip(np.concatenate(tables), *grid.ends).astype(np.int16),
+        np.clip(np.concatenate(tables), *grid.ends).astype(np.int32),
         source.grid.lo,
         tuple(map(int, rows)),
     )

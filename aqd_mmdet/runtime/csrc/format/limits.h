@@ -21,6 +21,8 @@ constexpr Limits kGridLo = {-kInt32, kInt32};
 constexpr Limits kGridHi = {-kInt32, kInt32};
 constexpr Limits kMultipliersS = {0, 47};
 constexpr Limits kMultipliersB = {-(int64_t{1} << 62), int64_t{1} << 62};
+// Of biases in whole steps: with their shifts they are below 2^62.
+constexpr Limits kMultipliersOffset = {-(1 << 14), 1 << 14};
 constexpr Limits kCurveBits = {0, 24};
 constexpr Limits kProgramStride = {1, 4096};
 constexpr Limits kWeightsBits = {2, 8};

@@ -32,8 +32,6 @@ void read_detector(const Value &root, const std::vector<Program> &programs,
 // programs: the network, then those of the stages. labels: how many.
 void read_regions(const Value &value, const std::vector<Program> &programs,
                   size_t labels, Regions *regions);
-// Multipliers of numbers of 31 bits: sums fit 63 bits.
-Multipliers read_multipliers(const Value &value, int32_t channels);
 // Values are not negative, up to the largest. Arguments are read in a range.
 Curve read_curve(const Value &value, const Limits &arguments, int64_t largest);
 // The exponential of Q16 numbers from -16 to 0, in 2^-24.

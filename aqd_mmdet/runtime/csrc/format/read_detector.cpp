@@ -12,41 +12,28 @@ constexpr int64_t kMaxReach = 46340;
 constexpr int64_t kOneScore = int64_t{1} << kScoreBits;
 constexpr int64_t kMaxExp = 1 << 30;
 
-// Kinds, by their names in the file.
-constexpr std::pair<const char *, ScoreKind> kScoreKinds[] = {
-    {"Sigmoid", ScoreKind::kSigmoid},
-    {"Product", ScoreKind::kProduct},
-    {"BestClass", ScoreKind::kBestClass},
-    {"Joint", ScoreKind::kJoint},
-    {"GeometricMean", ScoreKind::kGeometricMean},
-    {"Softmax", ScoreKind::kSoftmax},
-};
-
-constexpr std::pair<const char *, DecoderKind> kDecoderKinds[] = {
-    {"Anchors", DecoderKind::kAnchors},
-    {"Cells", DecoderKind::kCells},
-    {"Points", DecoderKind::kPoints},
-    {"Exponents", DecoderKind::kExponents},
-    {"Bins", DecoderKind::kBins},
-};
+// Names of kinds in the file, in the order of ScoreKind and DecoderKind.
+constexpr const char *kScoreKinds[] = {"Sigmoid", "Product", "BestClass",
+                                       "Joint",   "GeometricMean", "Softmax"};
+constexpr const char *kDecoderKinds[] = {"Anchors", "Cells", "Points",
+                                         "Exponents", "Bins"};
 
 template <typename Kind, size_t N>
-Kind read_kind(const Value &part,
-               const std::pair<const char *, Kind> (&kinds)[N]) {
+Kind read_kind(const Value &part, const char *const (&kinds)[N]) {
   const std::string_view word = part["kind"].string();
   std::string names;
-  for (const auto &[name, kind] : kinds) {
-    if (word == name) return kind;
-    names += (names.empty() ? "" : ", ") + std::string(name);
+  for (const char *const &kind : kinds) {
+    if (word == kind) return static_cast<Kind>(&kind - kinds);
+    names += (names.empty() ? "" : ", ") + std::string(kind);
   }
   part.reader().expect(false, quoted(word), "kind: one of %", names);
-  return kinds[0].second;
+  return {};
 }
 
 void read_scores(const Value &value, Scores *scores) {
   value.reader().at("scores");
-  scores->kind = read_kind(value, kScoreKinds);
-  scores->logits = read_multipliers(value["logits"], 1);
+  scores->kind = read_kind<ScoreKind>(value, kScoreKinds);
+  scores->logits = value["logits"].multipliers(1);
   if (scores->kind == ScoreKind::kSoftmax) {
     scores->curve = read_powers(value["exp"]);
   } else {
@@ -54,7 +41,7 @@ void read_scores(const Value &value, Scores *scores) {
         read_curve(value["curve"], {kLowestLogit, -kLowestLogit}, kOneScore);
   }
   if (scores->has_factors()) {
-    scores->factors = read_multipliers(value["factors"], 1);
+    scores->factors = value["factors"].multipliers(1);
   }
   if (scores->kind == ScoreKind::kProduct) {
     scores->least = value["least"].integer(kProductLeast);
@@ -66,38 +53,30 @@ BoxLevel read_level(const Value &value, bool has_anchors) {
   BoxLevel made;
   made.stride = value["stride"].pair(has_anchors ? kAnchorLevelStride
                                                  : kPointLevelStride);
-  Array base;
+  std::vector<int32_t> all;
   if (has_anchors) {
-    base = value["base"].array("int32", 2);
+    all = value["base"].numbers<int32_t>(kAll<int32_t>, 4);
   } else {
     made.offset = value["offset"].pair(kPointLevelOffset);
   }
   value.done();
-  const bool fits = !has_anchors || (base.count > 0 && base.shape[1] == 4);
-  if (!value.reader().expect(fits, base.shape,
-                             "base: anchors of four numbers")) {
-    return made;
-  }
-  const std::vector<int32_t> all = base.copy<int32_t>();
+  value.reader().expect(has_anchors != all.empty(), "none", "base: an anchor");
   for (size_t i = 0; i < all.size(); i += 4) {
     made.anchors.push_back({all[i], all[i + 1], all[i + 2], all[i + 3]});
   }
   return made;
 }
 
-// The items of a list with one for each level.
-std::vector<Value> per_level(const Value &list, const Decoder &decoder) {
-  auto found = list.items();
-  const size_t count = decoder.levels.size();
-  const bool fits = list.expect(found.size() == count, found.size(),
-                                "%, as there are levels", count);
-  return fits ? found : std::vector<Value>();
+// Expects that a list has an item for each level.
+bool is_per_level(const Value &list, size_t count, const Decoder &decoder) {
+  const size_t levels = decoder.levels.size();
+  return list.expect(count == levels, count, "%, as there are levels", levels);
 }
 
 void read_decoder(const Value &value, Decoder *decoder) {
   Reader &reader = value.reader();
   reader.at("decoder");
-  decoder->kind = read_kind(value, kDecoderKinds);
+  decoder->kind = read_kind<DecoderKind>(value, kDecoderKinds);
   const auto levels = value["levels"].items();
   reader.expect(!levels.empty(), "none", "one level or more");
   for (size_t i = 0; i < levels.size() && reader.ok(); ++i) {
@@ -107,33 +86,37 @@ void read_decoder(const Value &value, Decoder *decoder) {
   reader.at("decoder");
   switch (decoder->kind) {
     case DecoderKind::kAnchors:
-      decoder->tables = {read_multipliers(value["deltas"], 4)};
+      decoder->tables = {value["deltas"].multipliers(4)};
       read_exponents(value, kAnchorsLimit, &decoder->limit, &decoder->exp);
       break;
     case DecoderKind::kCells:
-      decoder->tables = {read_multipliers(value["codes"], 4)};
+      decoder->tables = {value["codes"].multipliers(4)};
       decoder->sigmoid =
           read_curve(value["sigmoid"], {kLowestLogit, -kLowestLogit},
                      int64_t{1} << kDeltaBits);
       read_exponents(value, kCellsLimit, &decoder->limit, &decoder->exp);
       break;
-    case DecoderKind::kPoints:
-      for (const Value &each : per_level(value["distances"], *decoder)) {
-        decoder->tables.push_back(read_multipliers(each, 4));
+    case DecoderKind::kPoints: {
+      const auto distances = value["distances"].items();
+      is_per_level(value["distances"], distances.size(), *decoder);
+      for (const Value &each : distances) {
+        decoder->tables.push_back(each.multipliers(4));
       }
       break;
+    }
     case DecoderKind::kExponents: {
-      auto level = decoder->levels.begin();
-      for (const Value &each : per_level(value["edges"], *decoder)) {
-        (level++)->edge = each.int32(kExponentsEdges);
+      const auto edges = value["edges"].numbers<int32_t>(kExponentsEdges);
+      if (!is_per_level(value["edges"], edges.size(), *decoder)) return;
+      for (size_t i = 0; i < edges.size(); ++i) {
+        decoder->levels[i].edge = edges[i];
       }
-      decoder->tables = {read_multipliers(value["codes"], 4)};
+      decoder->tables = {value["codes"].multipliers(4)};
       read_exponents(value, kExponentsLimit, &decoder->limit, &decoder->exp);
       break;
     }
     case DecoderKind::kBins:
       decoder->bins = value["bins"].int32(kBinsBins);
-      decoder->tables = {read_multipliers(value["codes"], 1)};
+      decoder->tables = {value["codes"].multipliers(1)};
       decoder->exp = read_powers(value["exp"]);
       break;
   }
@@ -206,7 +189,7 @@ void read_preprocess(const Value &value, int64_t margin, int32_t channels,
   pre->is_whole = value["whole"].truth();
   pre->is_stretched = value["stretch"].truth();
   value["oriented"].truth();  // for whoever reads files of images
-  const auto fill = value["fill"].items();
+  const auto fill = value["fill"].numbers<uint8_t>(kPreProcessFill);
   value.done();
   if (!reader.expect(fill.size() == kColours, fill.size(),
                      "fill: three colours") ||
@@ -214,9 +197,7 @@ void read_preprocess(const Value &value, int64_t margin, int32_t channels,
                      "a network of three colours")) {
     return;
   }
-  for (size_t c = 0; c < kColours; ++c) {
-    pre->fill[c] = static_cast<uint8_t>(fill[c].integer(kPreProcessFill));
-  }
+  std::copy(fill.begin(), fill.end(), pre->fill);
   const int64_t reach = pre->long_side + 2 * std::max<int64_t>(margin, 0);
   reader.expect(reach <= kMaxReach, reach,
                 "a long side and two margins of at most %", kMaxReach);
@@ -224,18 +205,10 @@ void read_preprocess(const Value &value, int64_t margin, int32_t channels,
 
 }  // namespace
 
-Multipliers read_multipliers(const Value &value, int32_t channels) {
-  Multipliers table = value.multipliers(channels);
-  for (const int64_t b : table.b) {
-    value.reader().expect(kMultipliersB.hold(b), b, "biases in -2^62..2^62");
-  }
-  return table;
-}
-
 Curve read_curve(const Value &value, const Limits &arguments, int64_t largest) {
   Curve curve;
   const std::vector<int32_t> &table = curve.table =
-      value["table"].array("int32", 1).copy<int32_t>();
+      value["table"].numbers<int32_t>();
   curve.bits = value["bits"].int32(kCurveBits);
   curve.first = value["first"].integer({-INT64_MAX, INT64_MAX});
   value.done();

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <map>
+#include <set>
 
 #include "format/model.h"
 #include "format/reader.h"
@@ -15,12 +16,13 @@ using Names = std::map<std::string_view, size_t>;
 // Makes codes and sums of weights of a shape; false if a code is too large.
 // Output channels, outermost in a file, become innermost, some at a time:
 // what they are read from and written to then stays in the cache.
-bool unpack(const uint8_t *packed, int bits, Weights *made) {
+bool unpack(std::string_view packed, int bits, Weights *made) {
   const int low = bits < 8 ? 1 - (1 << bits) : -127, step = bits < 8 ? 2 : 1;
   int buffer = 0, held = 0;  // bits of bytes that were begun
+  const char *from = packed.data();
   const auto next = [&] {
     if (held < bits) {
-      buffer |= *packed++ << held;
+      buffer |= static_cast<uint8_t>(*from++) << held;
       held += 8;
     }
     const int level = buffer & ((1 << bits) - 1);
@@ -65,37 +67,32 @@ Weights read_weights(const Value &value) {
   made.name = value.key();
   reader.at("weights " + std::string(made.name));
   const int bits = value["bits"].int32(kWeightsBits);
-  const auto sides = value["shape"].items();
-  if (!reader.expect(sides.size() == 4, sides.size(), "shape: 4 axes")) {
+  made.shape = value["shape"].integers(kWeightsShape);
+  if (!reader.expect(made.shape.size() == 4, made.shape.size(),
+                     "shape: 4 axes")) {
     return made;
   }
-  for (const Value &side : sides) {
-    made.shape.push_back(side.integer(kWeightsShape));
-  }
-  const Array packed = value["packed"].array("uint8", 1);
+  const Array packed = value["packed"].array();
   value.done();
   const uint64_t all_bits = count_of(made.shape) * static_cast<uint64_t>(bits);
-  if (reader.expect(packed.count == (all_bits + 7) / 8,
+  if (reader.expect(packed.width == 1 && !packed.is_signed,
+                    "other numbers", "packed: uint8") &&
+      reader.expect(packed.count == (all_bits + 7) / 8,
                     text(packed.count) + " bytes",
                     "packed: the bytes of its shape and bits")) {
-    reader.expect(unpack(packed.data, bits, &made), 255,
+    reader.expect(unpack(packed.bytes, bits, &made), 255,
                   "levels of 8 bits below 255");
   }
   return made;
 }
 
 void read_all_weights(const Value &value, std::vector<Weights> *made) {
-  const auto all = value.items(JsonType::kObject);
-  std::vector<std::string_view> names;
-  for (const Value &each : all) names.push_back(each.key());
-  std::sort(names.begin(), names.end());
-  const auto twice = std::adjacent_find(names.begin(), names.end());
-  if (twice != names.end()) {
-    value.reader().expect(false, quoted(*twice) + " twice", "each key once");
-  }
-  for (const Value &each : all) {
-    if (!value.reader().ok()) return;
-    made->push_back(read_weights(each));
+  std::set<std::string_view> names;
+  for (const Value &each : value.items(JsonType::kObject)) {
+    const bool is_new = names.insert(each.key()).second;
+    value.reader().expect(is_new, quoted(each.key()) + " twice",
+                          "each key once");
+    if (value.reader().ok()) made->push_back(read_weights(each));
   }
 }
 
@@ -151,6 +148,10 @@ void read_op(const Value &value, const char *first, Names *names,
       program->weights};
   op.channels = value["channels"].int32(kOpChannels);
   op.grid = value["grid"].grid();
+  for (const Op *x : source.inputs) {
+    reader.expect(!op.info->keeps || x->channels == op.channels, op.channels,
+                  "the % channels of its input", x->channels);
+  }
   if (reader.ok()) op.params = op.info->read(source, op);
   value.done();
   names->emplace(name, position);

@@ -75,14 +75,12 @@ RegionStage read_stage(const Value &value, const Program &network,
   const int64_t outputs = static_cast<int64_t>(network.levels.size());
   const size_t features =
       static_cast<size_t>(value["features"].integer({0, outputs - 1}));
-  for (const Value &stride : value["strides"].items()) {
-    made.strides.push_back(stride.int32(kRegionStageStrides));
-  }
+  made.strides = value["strides"].numbers<int32_t>(kRegionStageStrides);
   made.finest = value["finest"].integer(kRegionStageFinest);
   made.bins = value["bins"].int32(kRegionStageBins);
   made.samples = value["samples"].integer(kRegionStageSamples);
-  made.logits = read_multipliers(value["logits"], 1);
-  made.deltas = read_multipliers(value["deltas"], 4);
+  made.logits = value["logits"].multipliers(1);
+  made.deltas = value["deltas"].multipliers(4);
   static_cast<void>(value["program"]);  // which was read before
   value.done();
   if (!reader.ok()) return made;

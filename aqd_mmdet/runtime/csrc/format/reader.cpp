@@ -12,9 +12,11 @@ constexpr size_t kShown = 40;
 // What there is in place of a child that is missing.
 const JsonNode kNothing;
 
-size_t width_of(std::string_view dtype) {
-  return dtype == "int64" ? 8 : dtype == "int32" ? 4 : 1;
-}
+// Types of arrays, and bytes of a number. Version 3 has the first three of
+// them, version 4 has four.
+constexpr std::pair<std::string_view, size_t> kTypes[] = {
+    {"uint8", 1}, {"int32", 4},  {"int64", 8}, {"int16", 2},
+    {"int8", 1},  {"uint24", 3}, {"int40", 5}, {"int48", 6}};
 
 }  // namespace
 
@@ -78,14 +80,13 @@ uint64_t count_of(const std::vector<int64_t> &shape) {
   return count;
 }
 
-bool Reader::open(std::string_view json, const uint8_t *data, size_t length) {
+bool Reader::open(std::string_view json, std::string_view data) {
   size_t stop;
   const bool is_json = parse_json(json, &json_, &stop);
   at("section JSON");
   expect(is_json, "a mistake at byte " + text(stop), "JSON");
   at("JSON");
   data_ = data;
-  length_ = length;
   return is_json;
 }
 
@@ -182,36 +183,71 @@ Grid Value::grid() const {
   return grid;
 }
 
-Array Value::array(const char *dtype, size_t axes) const {
+uint64_t number_at(std::string_view bytes) {
+  uint64_t number = 0;
+  for (size_t i = bytes.size(); i > 0; --i) {
+    number = number << 8 | static_cast<uint8_t>(bytes[i - 1]);
+  }
+  return number;
+}
+
+int64_t Array::operator[](size_t index) const {
+  const uint64_t bits = number_at(bytes.substr(index * width, width));
+  const size_t unused = is_signed ? 64 - 8 * width : 0;
+  return static_cast<int64_t>(bits << unused) >> unused;
+}
+
+Array Value::array(int64_t row) const {
   Array made;
   const std::string_view type = (*this)["dtype"].string();
-  expect(type == dtype, quoted(type), "an array of %", dtype);
-  const auto sides = (*this)["shape"].items();
-  if (!expect(sides.size() == axes, sides.size(), "% axes", axes)) return {};
-  for (const Value &side : sides) {
-    made.shape.push_back(side.integer(kArrayShape));
+  made.is_signed = type.substr(0, 1) == "i";
+  const uint64_t version = reader_->version();
+  for (size_t i = 0; i < (version < 5 ? version : std::size(kTypes)); ++i) {
+    if (type == kTypes[i].first) made.width = kTypes[i].second;
   }
+  if (!expect(made.width > 0, quoted(type), "a type of numbers")) return {};
+  const auto shape = (*this)["shape"].integers(kArrayShape);
+  const bool fits = row == 0 ? shape.size() == 1
+                             : shape.size() == 2 && shape[1] == row;
+  if (!expect(fits, shape, row == 0 ? "one axis" : "rows of %", row)) return {};
   const int64_t at = (*this)["at"].integer({0, INT64_MAX});
   done();
-  const uint64_t start = static_cast<uint64_t>(at), length = reader_->length_;
-  const uint64_t count = count_of(made.shape);
+  const uint64_t start = static_cast<uint64_t>(at);
+  const uint64_t length = reader_->data_.size();
+  const uint64_t count = count_of(shape);
   const bool is_inside = start % kAlignment == 0 && start <= length &&
-                         count <= (length - start) / width_of(dtype);
+                         count <= (length - start) / made.width;
   if (!expect(is_inside, "others, from " + text(at),
               "numbers inside the % bytes of DATA, from a multiple of 8",
               length)) {
     return {};
   }
-  made.data = reader_->data_ + start;
+  made.bytes = reader_->data_.substr(static_cast<size_t>(start));
   made.count = static_cast<size_t>(count);
   return made;
 }
 
-Multipliers Value::multipliers(int32_t channels) const {
+std::vector<int64_t> Value::integers(const Limits &limits, int64_t row) const {
+  std::vector<int64_t> found;
+  if (node_->type == JsonType::kArray && row == 0) {
+    for (const Value &each : items()) found.push_back(each.integer(limits));
+    return found;
+  }
+  const Array from = array(row);
+  found.reserve(from.count);
+  for (size_t i = 0; i < from.count && reader_->ok(); ++i) {
+    found.push_back(from[i]);
+    expect(limits.hold(from[i]), from[i], "% to %", limits.least, limits.most);
+  }
+  return found;
+}
+
+Multipliers Value::multipliers(int32_t channels, const Limits &biases) const {
   Multipliers table;
-  table.m = (*this)["m"].array("int32", 1).copy<int32_t>();
-  table.b = (*this)["b"].array("int64", 1).copy<int64_t>();
-  table.s = (*this)["s"].array("uint8", 1).copy<uint8_t>();
+  table.m = (*this)["m"].numbers<int32_t>();
+  table.s = (*this)["s"].numbers<uint8_t>(kMultipliersS);
+  const bool is_whole = reader_->version() > 4 && (*this)["whole"].truth();
+  table.b = (*this)["b"].integers(is_whole ? kMultipliersOffset : biases);
   done();
   if (!reader_->ok()) return {};
   const size_t n = table.m.size();
@@ -223,9 +259,10 @@ Multipliers Value::multipliers(int32_t channels) const {
           "% multipliers, or one", channels)) {
     return {};
   }
-  const int largest = *std::max_element(table.s.begin(), table.s.end());
-  const int64_t most = kMultipliersS.most;
-  reader_->expect(largest <= most, largest, "shifts of at most %", most);
+  for (size_t k = 0; is_whole && k < n; ++k) {
+    const int64_t step = int64_t{1} << table.s[k];
+    table.b[k] = table.b[k] * step + step / 2;
+  }
   return table;
 }
 

@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include <cstring>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -35,6 +35,9 @@ std::string refusal(const std::string &where, const std::string &expected,
 // The product of the sides of an array, or 2^60 if it is more.
 uint64_t count_of(const std::vector<int64_t> &shape);
 
+// The little-endian number that bytes are.
+uint64_t number_at(std::string_view bytes);
+
 class Value;
 
 // A file that is read, and the first mistake in it.
@@ -43,12 +46,12 @@ class Reader {
   explicit Reader(std::string *message) : message_(message) {}
 
   // Gives it the content of the sections. Returns whether the first is JSON.
-  bool open(std::string_view json, const uint8_t *data, size_t length);
+  bool open(std::string_view json, std::string_view data);
   Value root();
 
   // Of the file's format.
-  void set_version(uint32_t version) { version_ = version; }
-  uint32_t version() const { return version_; }
+  void set_version(uint64_t version) { version_ = version; }
+  uint64_t version() const { return version_; }
   // Says where the first mistake is told from now on, and what is read.
   void set_message(std::string *message) { message_ = message; }
   void at(std::string where) { where_ = std::move(where); }
@@ -75,25 +78,25 @@ class Reader {
             const std::string &found);
 
   std::string *message_;
-  uint32_t version_ = 0;
+  uint64_t version_ = 0;
   std::string where_;
   Json json_;
-  const uint8_t *data_ = nullptr;
-  size_t length_ = 0;
+  std::string_view data_;
 };
 
-// Numbers in DATA.
+// What a type holds.
+template <typename T>
+constexpr Limits kAll = {std::numeric_limits<T>::min(),
+                         std::numeric_limits<T>::max()};
+
+// Numbers in DATA, of 1 to 8 bytes.
 struct Array {
-  const uint8_t *data = nullptr;
-  std::vector<int64_t> shape;
+  std::string_view bytes;
+  size_t width = 0;  // bytes of a number
+  bool is_signed = false;
   size_t count = 0;
 
-  template <typename T>
-  std::vector<T> copy() const {
-    std::vector<T> numbers(count);
-    if (count > 0) std::memcpy(numbers.data(), data, count * sizeof(T));
-    return numbers;
-  }
+  int64_t operator[](size_t index) const;
 };
 
 // A value of the structure. After a mistake, what is read is empty.
@@ -126,8 +129,19 @@ class Value {
   std::vector<Value> items(JsonType type = JsonType::kArray) const;
   Size pair(const Limits &limits) const;
   Grid grid() const;
-  Array array(const char *dtype, size_t axes) const;
-  Multipliers multipliers(int32_t channels) const;
+  // One with one axis, or with rows of so many numbers.
+  Array array(int64_t row = 0) const;
+  // Those of an array, or of a list in place of one with one axis.
+  std::vector<int64_t> integers(const Limits &limits, int64_t row = 0) const;
+  template <typename T>
+  std::vector<T> numbers(const Limits &limits = kAll<T>,
+                         int64_t row = 0) const {
+    const std::vector<int64_t> found = integers(limits, row);
+    return std::vector<T>(found.begin(), found.end());
+  }
+  // Those of channels, or one for all; biases within limits.
+  Multipliers multipliers(int32_t channels,
+                          const Limits &biases = kMultipliersB) const;
 
  private:
   friend std::string text(const Value &value);

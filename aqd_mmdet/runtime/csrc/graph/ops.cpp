@@ -35,12 +35,6 @@ void expect_channels(const OpSource &from, const Op &op, int64_t expected,
                      "the % channels of %", expected, whose);
 }
 
-void expect_channels_of_inputs(const OpSource &from, const Op &op) {
-  for (const Op *input : from.inputs) {
-    expect_channels(from, op, input->channels, "its input");
-  }
-}
-
 Window read_window(const Value &op) {
   return {op["kernel"].pair(kWindowKernel), op["stride"].pair(kWindowStride),
           op["padding"].pair(kWindowPadding),
@@ -62,9 +56,7 @@ Size size_of_x(const Op &, const std::vector<Size> &inputs) {
 
 Params read_image(const OpSource &from, const Op &op) {
   ImageOp image;
-  for (const Value &mean : from.value["mean"].items()) {
-    image.means.push_back(mean.int32(kImageMean));
-  }
+  image.means = from.value["mean"].numbers<int32_t>(kImageMean);
   const int64_t count = static_cast<int64_t>(image.means.size());
   from.reader.expect(count == op.channels, count,
                      "a mean of each of % channels", op.channels);
@@ -101,15 +93,14 @@ std::vector<int32_t> read_of_channels(const OpSource &from, const char *key,
                                       int32_t channels, const Limits &limits) {
   const size_t count = static_cast<size_t>(channels);
   if (from.reader.version() == 3) return std::vector<int32_t>(count, 0);
-  const Value list = from.value[key];
-  const std::vector<Value> items = list.items();
-  if (!list.expect(items.size() == 1 || items.size() == count, items.size(),
-                   "a number for each of % channels, or one", channels)) {
+  const Value value = from.value[key];
+  auto numbers = value.numbers<int32_t>(limits);
+  if (!value.expect(numbers.size() == 1 || numbers.size() == count,
+                    numbers.size(), "a number for each of % channels, or one",
+                    channels)) {
     return {};
   }
-  std::vector<int32_t> numbers;
-  for (const Value &each : items) numbers.push_back(each.int32(limits));
-  if (numbers.size() < count) numbers.resize(count, numbers[0]);
+  numbers.resize(count, numbers[0]);
   return numbers;
 }
 
@@ -149,7 +140,6 @@ Params read_max_pool(const OpSource &from, const Op &op) {
   };
   from.reader.expect(sees(&Size::height) && sees(&Size::width), w.padding,
                      "a padding of at most half the window");
-  expect_channels_of_inputs(from, op);
   expect_holds_input(from, op);
   return MaxPool{w};
 }
@@ -164,10 +154,9 @@ bool fits_int32(int64_t most, int shift) { return most >> shift <= INT32_MAX; }
 
 Params read_requantize(const OpSource &from, const Op &op) {
   const Op &x = from.x();
-  expect_channels_of_inputs(from, op);
   Requantize made;
   const Multipliers &table = made.multipliers =
-      from.value["multipliers"].multipliers(op.channels);
+      from.value["multipliers"].multipliers(op.channels, kAll<int64_t>);
   if (!from.reader.ok()) return {};
   for (size_t c = 0; c < static_cast<size_t>(op.channels); ++c) {
     const size_t k = table.m.size() > 1 ? c : 0;
@@ -187,7 +176,6 @@ Params read_requantize(const OpSource &from, const Op &op) {
 
 // The sum fits int32 before it is clamped.
 Params read_add(const OpSource &from, const Op &op) {
-  expect_channels_of_inputs(from, op);
   for (const Op *input : from.inputs) expect_small(from, *input, 1 << 30);
   return Add();
 }
@@ -197,7 +185,6 @@ Params read_multiply(const OpSource &from, const Op &op) {
   const Grid &y = from.y().grid;
   const auto [least, most] = std::minmax(
       {low * y.low, low * y.high, high * y.low, high * y.high});
-  expect_channels_of_inputs(from, op);
   expect_holds(from, op, {least, most});
   return Multiply();
 }
@@ -211,7 +198,6 @@ Size size_of_multiply(const Op &, const std::vector<Size> &inputs) {
 Params read_mean(const OpSource &from, const Op &op) {
   const Grid &x = from.x().grid;
   constexpr int64_t kUnit = 1 << kMeanBits;
-  expect_channels_of_inputs(from, op);
   // So that the sum of a map of 2^32 pixels fits 63 bits.
   expect_small(from, from.x(), 1 << 15);
   expect_holds(from, op, {x.low * kUnit, x.high * kUnit});
@@ -223,7 +209,6 @@ Size size_of_mean(const Op &, const std::vector<Size> &) { return {1, 1}; }
 Params read_group_norm(const OpSource &from, const Op &op) {
   constexpr Limits kEpsilon = {1, int64_t{1} << 48};
   GroupNorm norm;
-  expect_channels_of_inputs(from, op);
   norm.groups = from.value["groups"].int32({1, op.channels});
   norm.epsilon = from.value["epsilon"].integer(kEpsilon);
   from.reader.expect(op.channels % norm.groups == 0, norm.groups,
@@ -242,14 +227,11 @@ Size size_of_group_norm(const Op &op, const std::vector<Size> &inputs) {
 Params read_lookup(const OpSource &from, const Op &op) {
   const Grid &x = from.x().grid;
   Lookup lookup;
-  expect_channels_of_inputs(from, op);
   const Value table = from.value["table"];
-  const bool may_be_short = from.reader.version() > 3;
-  if (may_be_short && table["dtype"].string() == "int16") {
-    const auto shorts = table.array("int16", 1).copy<int16_t>();
-    lookup.table.assign(shorts.begin(), shorts.end());
-  } else {
-    lookup.table = table.array("int32", 1).copy<int32_t>();
+  const bool is_list = from.reader.version() > 4;
+  for (const Value &part : is_list ? table.items() : std::vector{table}) {
+    const auto codes = part.integers(kAll<int32_t>);
+    lookup.table.insert(lookup.table.end(), codes.begin(), codes.end());
   }
   from.value["first"].int32({x.low, x.low});
   lookup.starts =
@@ -313,19 +295,20 @@ Size size_of_slice(const Op &op, const std::vector<Size> &inputs) {
 }
 
 constexpr OpInfo kOps[] = {
-    {"Image", 1, read_image, size_of_x, run_image},
-    {"Region", 1, read_region, size_of_x, run_region},
-    {"Convolution", 1, read_convolution, size_of_windows<Convolution>, nullptr},
-    {"MaxPool", 1, read_max_pool, size_of_windows<MaxPool>, run_max_pool},
-    {"Requantize", 1, read_requantize, size_of_x, nullptr},
-    {"Add", 2, read_add, size_of_x, nullptr},
-    {"Multiply", 2, read_multiply, size_of_multiply, run_multiply},
-    {"Mean", 1, read_mean, size_of_mean, run_mean},
-    {"GroupNorm", 1, read_group_norm, size_of_group_norm, run_group_norm},
-    {"Lookup", 1, read_lookup, size_of_x, run_lookup},
-    {"Upsample", 2, read_upsample, size_of_upsample, run_upsample},
-    {"Concatenate", 0, read_concatenate, size_of_x, run_concatenate},
-    {"Slice", 1, read_slice, size_of_slice, run_slice},
+    {"Image", 1, false, read_image, size_of_x, run_image},
+    {"Region", 1, false, read_region, size_of_x, run_region},
+    {"Convolution", 1, false, read_convolution, size_of_windows<Convolution>,
+     nullptr},
+    {"MaxPool", 1, true, read_max_pool, size_of_windows<MaxPool>, run_max_pool},
+    {"Requantize", 1, true, read_requantize, size_of_x, nullptr},
+    {"Add", 2, true, read_add, size_of_x, nullptr},
+    {"Multiply", 2, true, read_multiply, size_of_multiply, run_multiply},
+    {"Mean", 1, true, read_mean, size_of_mean, run_mean},
+    {"GroupNorm", 1, true, read_group_norm, size_of_group_norm, run_group_norm},
+    {"Lookup", 1, true, read_lookup, size_of_x, run_lookup},
+    {"Upsample", 2, false, read_upsample, size_of_upsample, run_upsample},
+    {"Concatenate", 0, false, read_concatenate, size_of_x, run_concatenate},
+    {"Slice", 1, false, read_slice, size_of_slice, run_slice},
 };
 
 }  // namespace

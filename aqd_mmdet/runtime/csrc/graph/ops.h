@@ -193,6 +193,7 @@ RunOp run_image, run_region, run_max_pool, run_multiply, run_mean,
 struct OpInfo {
   const char *kind;  // in the file
   size_t inputs;     // how many; 0 for one or more
+  bool keeps;        // whether the output has the channels of each input
   // Reads the keys of the kind, and proves that nothing overflows.
   Params (*read)(const OpSource &source, const Op &op);
   // Size of the output for sizes of the inputs; without pixels if the operator
