@@ -6,35 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS
-from torch import Tensor, nn
 
-from aqd_mmdet.compiler.compile import compile_detector, read_test_preprocess
-from aqd_mmdet.compiler.images import image_mean
-from aqd_mmdet.config import datasets_of, labels_of
+from aqd_mmdet.compiler.compile import compile_detector
 from aqd_mmdet.engine import launch, preflight
-from aqd_mmdet.engine.checkpoint import (
-    check_checkpoint,
-    read_checkpoint,
-    state_dict_of,
-)
 from aqd_mmdet.engine.compiled_model import use_compiled
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import write_whole
-from aqd_mmdet.models.quantized_detector import quantized_layers
+from aqd_mmdet.post_training.inputs import (
+    MAX_PICTURES,
+    find_pictures,
+    load_float,
+    read_pictures,
+)
 from aqd_mmdet.post_training.quantize import EFFORTS, quantize
 from aqd_mmdet.post_training.recipe import find_recipe
 from aqd_mmdet.post_training.stems import find_stems, fold_preprocessor
 from aqd_mmdet.program import file
-from aqd_mmdet.progress import progress
-from aqd_mmdet.runtime.images import read_image
-from aqd_mmdet.runtime.preprocess import check_image, prepare
-
-# Enough to place ranges; more teach more.
-MAX_PICTURES = 200
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 
 
 def say(text: str) -> None:
@@ -95,16 +83,12 @@ def convert(args: argparse.Namespace) -> None:
             f'--out {args.out}: give a name that ends in .aqd, in a folder '
             'that exists'
         )
-    if args.max_images < 1:
-        raise UserError(
-            f'--max-images {args.max_images}: give the number of pictures, at '
-            'least 1'
-        )
     cfg = launch.read_config(args)
     use_ssd_head(cfg)
     if args.evaluate:
         preflight.check_data(cfg, ['test'])
     paths = find_pictures(cfg, args.images, args.max_images)
+    say('building the detector')
     detector = load_float(cfg, args.checkpoint)
     stems = find_stems(detector)
     fold_preprocessor(detector, stems)
@@ -141,73 +125,6 @@ def use_ssd_head(cfg: Config) -> None:
         'mmdet.SSDHead',
     ):
         head['type'] = 'aqd_mmdet.SSDHead'
-
-
-def load_float(cfg: Config, checkpoint: str) -> nn.Module:
-    """Return the float detector of a config with a checkpoint's weights."""
-    say('building the detector')
-    detector = MODELS.build(cfg.model).eval()
-    if quantized_layers(detector):
-        raise UserError(
-            'the config is of a quantised detector: tools/convert.py compiles '
-            'it; give the config of the float one'
-        )
-    labels = labels_of(cfg, 'test')
-    check_checkpoint(checkpoint, detector, for_training=False, labels=labels)
-    preflight.check_label_order(cfg, 'test')
-    detector.load_state_dict(state_dict_of(read_checkpoint(checkpoint)))
-    return detector
-
-
-def find_pictures(cfg: Config, folder: Path | None, most: int) -> list[Path]:
-    """Return the files of pictures to calibrate with, drawn at random."""
-    if folder is None:
-        paths = [
-            Path(dataset.get_data_info(index)['img_path'])
-            for dataset in training_datasets(cfg)
-            for index in range(len(dataset))
-        ]
-        where = "the config's training data"
-    elif folder.is_dir():
-        paths = sorted(
-            path
-            for path in folder.rglob('*')
-            if path.suffix.lower() in SUFFIXES
-        )
-        where = f'--images {folder}'
-    else:
-        raise UserError(f'--images {folder}: there is no such folder')
-    if not paths:
-        raise UserError(f'{where}: no picture in it ({", ".join(SUFFIXES)})')
-    generator = torch.Generator().manual_seed(0)
-    order = torch.randperm(len(paths), generator=generator)[:most]
-    return [paths[i] for i in order.tolist()]
-
-
-def training_datasets(cfg: Config) -> list[Any]:
-    """Build a config's training datasets without their pipelines."""
-    where = 'train_dataloader.dataset'
-    outer = cfg.train_dataloader.dataset
-    return [
-        DATASETS.build({**dataset, 'pipeline': []})
-        for _, dataset in datasets_of(outer, where)
-    ]
-
-
-def read_pictures(
-    paths: Sequence[Path], detector: Any, cfg: Config
-) -> list[Tensor]:
-    """Return pictures as the network is given them, float (1, 3, H, W)."""
-    pre = read_test_preprocess(detector.data_preprocessor, cfg)
-    stride = int(detector.data_preprocessor.pad_size_divisor)
-    mean = torch.tensor(image_mean(detector.data_preprocessor))[:, None, None]
-    pictures = []
-    for path in progress(paths, desc='reading', unit='picture'):
-        image = read_image(path, pre.oriented)
-        check_image(image, f'image {path}')
-        array, _ = prepare(image, pre, stride)
-        pictures.append(torch.from_numpy(array).float() - mean)
-    return pictures
 
 
 def read_recipe_file(path: Path) -> list[dict[str, Any]]:
