@@ -219,27 +219,21 @@ QUANTIZERS = (
         ('onnx', 'openvino'),
         None,
     ),
-    _ours('aqd-8', 'aqd 8 bits', 8, 'reconstruct'),
-    _ours('aqd-8-calibrate', 'aqd 8 bits, ranges alone', 8, 'calibrate'),
-    _ours('aqd-6', 'aqd 6 bits', 6, 'reconstruct'),
     _onnxruntime('minmax', 'MinMax', calibration='MinMax'),
     _onnxruntime('percentile', 'Percentile', calibration='Percentile'),
-    _onnxruntime('entropy', 'Entropy', calibration='Entropy'),
-    _onnxruntime(
-        'percentile-outputs',
-        'Percentile, outputs in float',
-        calibration='Percentile',
-        float_outputs=True,
-    ),
     _onnxruntime(
         'percentile-convolutions',
-        'Percentile, convolutions alone, outputs in float',
+        'Percentile, other operators and outputs in float',
         calibration='Percentile',
         only_convolutions=True,
         float_outputs=True,
     ),
+    _onnxruntime('entropy', 'Entropy', calibration='Entropy'),
     _nncf('fast', 'fast bias correction', True),
     _nncf('full', 'full bias correction', False),
+    _ours('aqd-8', 'aqd 8 bits', 8, 'reconstruct'),
+    _ours('aqd-8-calibrate', 'aqd 8 bits, ranges alone', 8, 'calibrate'),
+    _ours('aqd-6', 'aqd 6 bits', 6, 'reconstruct'),
 )
 
 
