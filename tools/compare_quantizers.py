@@ -21,12 +21,12 @@ from aqd_mmdet.benchmark.engines import instruction_sets, need
 from aqd_mmdet.benchmark.machine import describe
 from aqd_mmdet.benchmark.quantizers import QUANTIZERS, make_source
 from aqd_mmdet.engine import launch, preflight
-from aqd_mmdet.errors import UserError, one_line
-from aqd_mmdet.post_training.inputs import (
+from aqd_mmdet.engine.float_detector import (
     MAX_PICTURES,
     find_pictures,
     load_float,
 )
+from aqd_mmdet.errors import UserError, one_line
 
 
 @one_line

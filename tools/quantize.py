@@ -11,14 +11,14 @@ from mmengine.config import Config
 from aqd_mmdet.compiler.compile import compile_detector
 from aqd_mmdet.engine import launch, preflight
 from aqd_mmdet.engine.compiled_model import use_compiled
-from aqd_mmdet.errors import UserError, one_line
-from aqd_mmdet.files import write_whole
-from aqd_mmdet.post_training.inputs import (
+from aqd_mmdet.engine.float_detector import (
     MAX_PICTURES,
     find_pictures,
     load_float,
     read_pictures,
 )
+from aqd_mmdet.errors import UserError, one_line
+from aqd_mmdet.files import write_whole
 from aqd_mmdet.post_training.quantize import EFFORTS, quantize
 from aqd_mmdet.post_training.recipe import find_recipe
 from aqd_mmdet.post_training.stems import find_stems, fold_preprocessor

@@ -13,7 +13,7 @@ from mmengine.dataset import pseudo_collate
 from torch import Tensor
 
 from ..compiler.compile import compile_detector, read_test_preprocess
-from ..post_training.inputs import read_pictures
+from ..engine.float_detector import read_pictures
 from ..post_training.quantize import quantize
 from ..post_training.recipe import find_recipe
 from ..post_training.stems import find_stems, fold_preprocessor

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 
 SHAPE = (1, 3, 4, 6)
+SIDES = ['batch', 'channels', 'height', 'width']
 
 
 def network(*nodes, outputs):
@@ -26,7 +27,7 @@ def network(*nodes, outputs):
         'network',
         [helper.make_tensor_value_info('image', TensorProto.FLOAT, SHAPE)],
         [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, SIDES)
             for name in outputs
         ],
         [
@@ -61,7 +62,7 @@ def test_the_quantisation_is_removed_wherever_pixels_have_been_moved(moves):
     name = 'focus' if moves else 'image'
     model = network(*moves, *quantized(name), outputs=[f'{name}d'])
     model.graph.value_info.append(
-        helper.make_tensor_value_info('focus', TensorProto.FLOAT, None)
+        helper.make_tensor_value_info('focus', TensorProto.FLOAT, SIDES)
     )
     pixels = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
     (expected,) = ReferenceEvaluator(model).run(

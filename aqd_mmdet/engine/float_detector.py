@@ -12,17 +12,13 @@ from torch import Tensor, nn
 from ..compiler.compile import read_test_preprocess
 from ..compiler.images import image_mean
 from ..config import datasets_of, labels_of
-from ..engine import preflight
-from ..engine.checkpoint import (
-    check_checkpoint,
-    read_checkpoint,
-    state_dict_of,
-)
 from ..errors import UserError
 from ..models.quantized_detector import quantized_layers
 from ..progress import progress
 from ..runtime.images import read_image
 from ..runtime.preprocess import check_image, prepare
+from . import preflight
+from .checkpoint import check_checkpoint, read_checkpoint, state_dict_of
 
 # Enough to place ranges; more teach more.
 MAX_PICTURES = 200
