@@ -51,13 +51,7 @@ def quantize_onnxruntime(
         step: Called after each image.
     """
     import onnx
-    from onnxruntime.quantization import (
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize,
-    )
-    from onnxruntime.quantization.quantize import StaticQuantConfig
+    from onnxruntime.quantization import quantize
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     folded = path.with_suffix('.folded.onnx')
@@ -65,32 +59,45 @@ def quantize_onnxruntime(
         quant_pre_process(str(source), str(folded), skip_symbolic_shape=True)
         graph = onnx.load(folded).graph
         exclude = list(output_nodes(graph)) if settings.float_outputs else []
-        quantize(
-            str(folded),
-            str(path),
-            StaticQuantConfig(
-                _reader(graph.input[0].name, images, step),
-                calibrate_method=CalibrationMethod[settings.calibration],
-                quant_format=QuantFormat.QDQ,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                op_types_to_quantize=(
-                    ['Conv'] if settings.only_convolutions else None
-                ),
-                nodes_to_exclude=exclude,
-                per_channel=True,
-                extra_options=dict(
-                    # ONNX Runtime keeps the results of all layers for all
-                    # images that it is given at once.
-                    CalibStridedMinMax=1,
-                    CalibPercentile=PERCENTILE,
-                    # The default of Percentile is a symmetric range, which
-                    # wastes half of the codes behind a ReLU or SiLU.
-                    CalibTensorRangeSymmetric=False,
-                ),
-            ),
-        )
+        reader = _reader(graph.input[0].name, images, step)
+        quantize(str(folded), str(path), _config(reader, settings, exclude))
     folded.unlink()
+
+
+def _config(reader: Any, settings: OnnxSettings, exclude: list[str]) -> Any:
+    """Return ONNX Runtime's settings.
+
+    Args:
+        reader: Reader of the images.
+        settings: How to quantise.
+        exclude: Names of nodes that stay in float.
+    """
+    from onnxruntime.quantization import (
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+    )
+    from onnxruntime.quantization.quantize import StaticQuantConfig
+
+    return StaticQuantConfig(
+        reader,
+        calibrate_method=CalibrationMethod[settings.calibration],
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        op_types_to_quantize=['Conv'] if settings.only_convolutions else None,
+        nodes_to_exclude=exclude,
+        per_channel=True,
+        extra_options=dict(
+            # ONNX Runtime keeps the results of all layers for all images that
+            # it is given at once.
+            CalibStridedMinMax=1,
+            CalibPercentile=PERCENTILE,
+            # The default of Percentile is a symmetric range, which wastes
+            # half of the codes behind a ReLU or SiLU.
+            CalibTensorRangeSymmetric=False,
+        ),
+    )
 
 
 def _reader(
