@@ -28,6 +28,7 @@ LONG = (
     'runtime/test_library.py',
     'runtime/test_sanitizers.py',
     'tools/test_quantize.py',
+    'tools/test_compare_quantizers.py',
 )
 
 

@@ -85,7 +85,8 @@ def benchmark(args: argparse.Namespace) -> None:
             results += rows(
                 case,
                 engines,
-                models,
+                {e.model: models.files(case, e.model) for e in engines},
+                models.macs(case),
                 args.threads,
                 args.rounds,
                 log,

@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
+from mmengine.registry import MODELS
 
 from aqd_mmdet.compiler import report, verify
 from aqd_mmdet.compiler.compile import Compilation, compile_detector
@@ -68,7 +69,8 @@ def convert(args: argparse.Namespace) -> None:
     for path in args.verify:
         check_image(read_image(path), f'image {path}')
     say('building the detector')
-    detector = launch.load_detector(cfg, args.checkpoint)
+    detector = MODELS.build(cfg.model).eval()
+    launch.load_weights(detector, cfg, args.checkpoint)
     compilation = compile_detector(
         detector, cfg, say, fixed_point_of(detector)
     )

@@ -9,18 +9,21 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DATASETS
-from torch import Tensor, nn
+from torch import nn
 
 from aqd_mmdet.compiler.compile import compile_detector, read_test_preprocess
-from aqd_mmdet.compiler.images import image_mean
-from aqd_mmdet.config import datasets_of, read_config
+from aqd_mmdet.config import read_config
 from aqd_mmdet.engine import launch, preflight
 from aqd_mmdet.engine.compiled_model import use_compiled
+from aqd_mmdet.engine.float_detector import (
+    MAX_PICTURES,
+    find_pictures,
+    load_float,
+    read_pictures,
+)
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import check_output, write_whole
 from aqd_mmdet.models.heads import use_own_heads
-from aqd_mmdet.models.quantized_detector import quantized_layers
 from aqd_mmdet.post_training.budget import Job, fit, read_budget
 from aqd_mmdet.post_training.quantize import EFFORTS, quantize
 from aqd_mmdet.post_training.recipe import find_recipe
@@ -34,15 +37,10 @@ from aqd_mmdet.post_training.training_start import (
     training_state,
 )
 from aqd_mmdet.program import file
-from aqd_mmdet.progress import progress
 from aqd_mmdet.runtime.images import read_image
-from aqd_mmdet.runtime.preprocess import check_image, prepare
 
 ROOT = Path(__file__).parent.parent
 HOOKS = ROOT / 'configs/_base_/aqd_hooks.py'
-# Enough to place ranges; more teach more.
-MAX_PICTURES = 200
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 
 
 def say(text: str) -> None:
@@ -115,17 +113,13 @@ def convert(args: argparse.Namespace) -> None:
         check_output('--write-recipe', args.write_recipe, '.json')
     if args.write_config:
         check_output('--write-config', args.write_config, '.py')
-    if args.max_images < 1:
-        raise UserError(
-            f'--max-images {args.max_images}: give the number of pictures, at '
-            'least 1'
-        )
     budget = read_budget(args.budget) if args.budget else None
     cfg = launch.read_config(args)
     use_own_heads(cfg)
     if args.evaluate:
         preflight.check_data(cfg, ['test'])
     paths = find_pictures(cfg, args.images, args.max_images)
+    say('building the detector')
     detector = load_float(cfg, args.checkpoint)
     stems = find_stems(detector)
     fold_preprocessor(detector, stems)
@@ -172,18 +166,6 @@ def write_recipe(recipe: list[dict[str, Any]], path: Path | None) -> None:
         write_whole(path, f'{json.dumps(recipe, indent=1)}\n'.encode())
 
 
-def load_float(cfg: Config, checkpoint: str) -> nn.Module:
-    """Return the float detector of a config with a checkpoint's weights."""
-    say('building the detector')
-    detector = launch.load_detector(cfg, checkpoint)
-    if quantized_layers(detector):
-        raise UserError(
-            'the config is of a quantised detector: tools/convert.py compiles '
-            'it; give the config of the float one'
-        )
-    return detector
-
-
 def write_training(
     args: argparse.Namespace, student: nn.Module, recipe: list[dict[str, Any]]
 ) -> None:
@@ -207,57 +189,6 @@ def write_training(
     config.load_from = str(checkpoint.resolve())
     write_whole(path, config.pretty_text.encode())
     say(f'{path}, {checkpoint}: to train on')
-
-
-def find_pictures(cfg: Config, folder: Path | None, most: int) -> list[Path]:
-    """Return the files of pictures to calibrate with, drawn at random."""
-    if folder is None:
-        paths = [
-            Path(dataset.get_data_info(index)['img_path'])
-            for dataset in training_datasets(cfg)
-            for index in range(len(dataset))
-        ]
-        where = "the config's training data"
-    elif folder.is_dir():
-        paths = sorted(
-            path
-            for path in folder.rglob('*')
-            if path.suffix.lower() in SUFFIXES
-        )
-        where = f'--images {folder}'
-    else:
-        raise UserError(f'--images {folder}: there is no such folder')
-    if not paths:
-        raise UserError(f'{where}: no picture in it ({", ".join(SUFFIXES)})')
-    generator = torch.Generator().manual_seed(0)
-    order = torch.randperm(len(paths), generator=generator)[:most]
-    return [paths[i] for i in order.tolist()]
-
-
-def training_datasets(cfg: Config) -> list[Any]:
-    """Build a config's training datasets without their pipelines."""
-    where = 'train_dataloader.dataset'
-    outer = cfg.train_dataloader.dataset
-    return [
-        DATASETS.build({**dataset, 'pipeline': []})
-        for _, dataset in datasets_of(outer, where)
-    ]
-
-
-def read_pictures(
-    paths: Sequence[Path], detector: Any, cfg: Config
-) -> list[Tensor]:
-    """Return pictures as the network is given them, float (1, 3, H, W)."""
-    pre = read_test_preprocess(detector.data_preprocessor, cfg)
-    stride = int(detector.data_preprocessor.pad_size_divisor)
-    mean = torch.tensor(image_mean(detector.data_preprocessor))[:, None, None]
-    pictures = []
-    for path in progress(paths, desc='reading', unit='picture'):
-        image = read_image(path, pre.oriented)
-        check_image(image, f'image {path}')
-        array, _ = prepare(image, pre, stride)
-        pictures.append(torch.from_numpy(array).float() - mean)
-    return pictures
 
 
 def read_recipe_file(path: Path) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """The engines under measurement: ours at each bit width, and its peers."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
@@ -151,6 +151,19 @@ def need_packages(engines: list[EngineSpec], with_detectors: bool) -> None:
     packages = ['torch', 'mmdet'] if with_detectors else []
     for spec in engines:
         packages += PACKAGES[spec.library]
+    need(packages, 'choose other --engines and --cases')
+
+
+def need(packages: Iterable[str], otherwise: str) -> None:
+    """Raise if a package is missing.
+
+    Args:
+        packages: Names for ``import``.
+        otherwise: What a user can do instead of installing it.
+
+    Raises:
+        UserError: With the name of the first missing package.
+    """
     for package in packages:
         if find_spec(package) is None:
             command = (
@@ -159,6 +172,5 @@ def need_packages(engines: list[EngineSpec], with_detectors: bool) -> None:
                 else "pip install 'aqd_mmdet[benchmark]'"
             )
             raise UserError(
-                f'{package} is not installed: run {command}, or choose other '
-                '--engines and --cases'
+                f'{package} is not installed: run {command}, or {otherwise}'
             )

@@ -10,7 +10,7 @@ FLAGS = (
     'avx2', 'avx_vnni', 'avx512f', 'avx512_vnni', 'avx512vbmi', 'avx512_bf16',
     'amx_int8', 'amx_bf16', 'asimd', 'asimddp', 'i8mm', 'sve',
 )  # fmt: skip
-PACKAGES = ('torch', 'onnxruntime', 'openvino', 'numpy')
+PACKAGES = ('torch', 'onnxruntime', 'openvino', 'nncf', 'numpy')
 POWERCAP = Path('/sys/class/powercap')
 
 

@@ -16,7 +16,7 @@ from .cases import Case
 from .engines import EngineSpec
 from .layers import LONG, SHORT, Chain
 from .machine import Energy, busy_seconds
-from .prepare import Models, check_integer, openvino_float_convolutions
+from .prepare import check_integer, openvino_float_convolutions
 from .worker import Loaded, Turn, Worker
 
 # Duration of a turn. A run that takes longer is the only one of its turn.
@@ -232,7 +232,8 @@ def wait_for_quiet(threads: int) -> None:
 def rows(
     case: Case,
     engines: list[EngineSpec],
-    models: Models,
+    files: dict[str, list[Path]],
+    macs: int,
     threads: int,
     rounds: int,
     log: Path,
@@ -244,7 +245,8 @@ def rows(
     Args:
         case: The case.
         engines: Engines to measure.
-        models: Model files of the engines.
+        files: Model files by :attr:`EngineSpec.model`.
+        macs: Multiply-accumulates of a result.
         threads: Threads of each engine.
         rounds: Quiet turns of each engine.
         log: File for the output of the workers.
@@ -255,8 +257,6 @@ def rows(
     Raises:
         UserError: If an engine fails or runs a quantised layer in float.
     """
-    files = {e.model: models.files(case, e.model) for e in engines}
-    macs = models.macs(case)
     if any(e.library == 'openvino' and e.is_int8_peer for e in engines):
         for path in files['int8.onnx']:
             floats = list(openvino_float_convolutions(path))

@@ -16,6 +16,9 @@ from ..program import file
 from ..program import ops as ir
 from .cases import CONFIGS, Case
 from .layers import LONG, SHORT, Chain, chain_detector
+from .peers import OnnxSettings, quantize_onnxruntime
+from .runners import DYNAMIC_SIDES
+from .uint8_input import use_uint8_input
 
 # Side of the calibration images in pixels. It is large enough that the
 # coarsest level of the pyramid has several pixels, so its norm has statistics.
@@ -77,9 +80,9 @@ class Models:
             network = (
                 _chain_module(case, links)
                 if isinstance(case, Chain)
-                else _maps(self._detector(case.detector, 'float')[0])
+                else raw_maps(self._detector(case.detector, 'float')[0])
             )
-            _export(network, path, (1, 3, *case.size))
+            export(network, path, (1, 3, *case.size))
         return path
 
     def _detector(self, name: str, bits: Any) -> Any:
@@ -137,7 +140,7 @@ def _compile(detector: Any, cfg: Any) -> Any:
     ).compiled
 
 
-def _maps(detector: Any) -> Any:
+def raw_maps(detector: Any) -> Any:
     """Wrap a detector in a module that returns its output maps as one list."""
     from torch import Tensor, nn
 
@@ -167,10 +170,17 @@ def _chain_module(chain: Chain, links: int) -> Any:
     return nn.Sequential(*layers).eval()
 
 
-def _export(network: Any, path: Path, shape: tuple[int, ...]) -> None:
-    """Write a float network for one input size.
+def export(
+    network: Any, path: Path, shape: tuple[int, ...], dynamic: bool = False
+) -> None:
+    """Write a float network.
 
-    The peers optimise fixed sizes better than dynamic ones.
+    Args:
+        network: The network.
+        path: File to write, ``.pt2`` or ``.onnx``.
+        shape: Shape of the image.
+        dynamic: Whether an ONNX network accepts other heights and widths as
+            well. The peers optimise fixed sizes better.
     """
     import torch
 
@@ -186,6 +196,7 @@ def _export(network: Any, path: Path, shape: tuple[int, ...]) -> None:
             (image,),
             str(path),
             input_names=['image'],
+            dynamic_axes=dict(image=DYNAMIC_SIDES) if dynamic else None,
             opset_version=17,
             dynamo=False,
         )
@@ -195,38 +206,15 @@ def _quantize(source: Path, path: Path, shape: tuple[int, ...]) -> None:
     """Quantise an ONNX file with ONNX Runtime; its input becomes uint8."""
     import numpy as np
     import onnx
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize
-    from onnxruntime.quantization.calibrate import CalibrationDataReader
-    from onnxruntime.quantization.quantize import StaticQuantConfig
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            rng = np.random.default_rng(0)
-            self.images = iter(
-                rng.standard_normal((ONNX_IMAGES, *shape)).astype(np.float32)
-            )
-
-        def get_next(self) -> Any:
-            image = next(self.images, None)
-            return None if image is None else dict(image=image)
-
-    folded = path.with_suffix('.folded.onnx')
-    quant_pre_process(str(source), str(folded), skip_symbolic_shape=True)
-    quantize(
-        str(folded),
-        str(path),
-        StaticQuantConfig(
-            Reader(),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-        ),
-    )
-    folded.unlink()
+    rng = np.random.default_rng(0)
+    images = [
+        rng.standard_normal(shape).astype(np.float32)
+        for _ in range(ONNX_IMAGES)
+    ]
+    quantize_onnxruntime(source, path, images, OnnxSettings())
     model = onnx.load(path)
-    _use_uint8_input(model.graph)
+    use_uint8_input(model.graph)
     onnx.checker.check_model(model)
     onnx.save(model, path)
     check_integer('onnxruntime', path, list(float_convolutions(path)))
@@ -249,24 +237,6 @@ def check_integer(library: str, path: Path, floats: list[str]) -> None:
             f'float, for example {floats[0]}: expected none; compare its '
             'version with those in docs/benchmark.md'
         )
-
-
-def _use_uint8_input(graph: Any) -> None:
-    """Remove the quantisation of the input, so that the graph reads codes.
-
-    A compiled detector reads bytes, too.
-    """
-    import onnx
-
-    image = graph.input[0]
-    (quantize,) = (node for node in graph.node if image.name in node.input)
-    assert quantize.op_type == 'QuantizeLinear', quantize.op_type
-    for node in graph.node:
-        for index, name in enumerate(node.input):
-            if name == quantize.output[0]:
-                node.input[index] = image.name
-    graph.node.remove(quantize)
-    image.type.tensor_type.elem_type = onnx.TensorProto.UINT8
 
 
 def float_convolutions(path: Path) -> Iterator[str]:

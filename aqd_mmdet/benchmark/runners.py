@@ -12,6 +12,8 @@ import numpy as np
 from ..program import file
 
 Run = Callable[[], Any]
+# Axes of an image that an exported network leaves open, by their names.
+DYNAMIC_SIDES = {2: 'height', 3: 'width'}
 
 
 def _images(shape: tuple[int, ...], kind: Any) -> np.ndarray:
@@ -46,15 +48,7 @@ def load_aqd(path: Path, shape: tuple[int, ...], threads: int) -> Run:
 
 def load_onnxruntime(path: Path, shape: tuple[int, ...], threads: int) -> Run:
     """Load an ONNX file with ONNX Runtime."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        str(path), options, ['CPUExecutionProvider']
-    )
+    session = onnxruntime_session(path, threads, shape)
     (argument,) = session.get_inputs()
     is_uint8 = argument.type == 'tensor(uint8)'
     image = _images(shape, np.uint8 if is_uint8 else np.float32)
@@ -66,11 +60,35 @@ def load_onnxruntime(path: Path, shape: tuple[int, ...], threads: int) -> Run:
     return lambda: session.run_with_iobinding(binding)
 
 
+def onnxruntime_session(
+    path: Path, threads: int, shape: tuple[int, ...] | None = None
+) -> Any:
+    """Load an ONNX file for the latency of one image at a time.
+
+    Args:
+        path: The file.
+        threads: Number of threads.
+        shape: Shape of all images, for a network that accepts several.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    if shape is not None:
+        for name, side in zip(DYNAMIC_SIDES.values(), shape[2:], strict=True):
+            options.add_free_dimension_override_by_name(name, side)
+    return onnxruntime.InferenceSession(
+        str(path), options, ['CPUExecutionProvider']
+    )
+
+
 def load_openvino(path: Path, shape: tuple[int, ...], threads: int) -> Run:
-    """Load an ONNX file with OpenVINO."""
+    """Load an ONNX file, or OpenVINO's own, with OpenVINO."""
     import openvino
 
-    compiled = openvino_model(path, threads)
+    compiled = openvino_model(path, threads, shape)
     is_uint8 = compiled.input(0).element_type == openvino.Type.u8
     image = _images(shape, np.uint8 if is_uint8 else np.float32)
     request = compiled.create_infer_request()
@@ -79,12 +97,24 @@ def load_openvino(path: Path, shape: tuple[int, ...], threads: int) -> Run:
     return lambda: request.infer(share_outputs=True)
 
 
-def openvino_model(path: Path, threads: int) -> Any:
-    """Compile an ONNX file for the latency of one image at a time."""
+def openvino_model(
+    path: Path, threads: int, shape: tuple[int, ...] | None = None
+) -> Any:
+    """Compile a file for the latency of one image at a time.
+
+    Args:
+        path: An ONNX file, or OpenVINO's own.
+        threads: Number of threads.
+        shape: Shape of all images, for a network that accepts several.
+    """
     import openvino
 
-    return openvino.Core().compile_model(
-        str(path),
+    core = openvino.Core()
+    model = core.read_model(str(path))
+    if shape is not None:
+        model.reshape(list(shape))
+    return core.compile_model(
+        model,
         'CPU',
         {
             'PERFORMANCE_HINT': 'LATENCY',

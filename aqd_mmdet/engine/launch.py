@@ -13,7 +13,7 @@ import torch.distributed
 from mmdet.utils import register_all_modules
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.dist import is_main_process
-from mmengine.registry import MODELS, RUNNERS, init_default_scope
+from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
@@ -279,10 +279,11 @@ def use_tta(cfg: Config) -> None:
         dataset.pipeline = cfg.tta_pipeline
 
 
-def load_detector(cfg: Config, checkpoint: str) -> nn.Module:
-    """Return a config's detector, in evaluation mode, with given weights.
+def load_weights(detector: nn.Module, cfg: Config, checkpoint: str) -> None:
+    """Load a checkpoint into a detector.
 
     Args:
+        detector: The config's, as it was built.
         cfg: The whole config.
         checkpoint: File of the weights.
 
@@ -290,12 +291,10 @@ def load_detector(cfg: Config, checkpoint: str) -> nn.Module:
         UserError: If the checkpoint is of another detector, or its classes
             are not the config's.
     """
-    detector = MODELS.build(cfg.model).eval()
     labels = labels_of(cfg, 'test')
     check_checkpoint(checkpoint, detector, for_training=False, labels=labels)
     preflight.check_label_order(cfg, 'test')
     detector.load_state_dict(state_dict_of(read_checkpoint(checkpoint)))
-    return detector
 
 
 def build_runner(cfg: Config) -> Runner:

@@ -61,7 +61,8 @@ def run(tmp_path, engines, rounds=2):
     rows = measure.rows(
         TINY,
         engines,
-        models,
+        {e.model: models.files(TINY, e.model) for e in engines},
+        models.macs(TINY),
         1,
         rounds,
         tmp_path / 'log',
