@@ -25,7 +25,7 @@ from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import check_output, write_whole
 from aqd_mmdet.models.heads import use_own_heads
 from aqd_mmdet.post_training.budget import Job, fit, read_budget
-from aqd_mmdet.post_training.quantize import EFFORTS, quantize
+from aqd_mmdet.post_training.quantize import DEFAULT_EFFORT, EFFORTS, quantize
 from aqd_mmdet.post_training.recipe import find_recipe
 from aqd_mmdet.post_training.stems import (
     find_stems,
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument(
         '--effort',
         choices=EFFORTS,
-        default=EFFORTS[-1],
+        default=DEFAULT_EFFORT,
         help='how much is done for accuracy, and how long it takes',
     )
     parser.add_argument(

@@ -12,10 +12,13 @@ from ..models.quantized_detector import quantize_detector
 from ..progress import progress
 from .calibration import RangeReport, calibrate
 from .correction import correct
+from .distillation import STEPS, distill
 from .reconstruction import reconstruct
 
 # What is done, each after those before it.
-EFFORTS = ('calibrate', 'correct', 'reconstruct')
+EFFORTS = ('calibrate', 'correct', 'reconstruct', 'distill')
+# Distillation doubles the time.
+DEFAULT_EFFORT = 'reconstruct'
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ def quantize(
     detector: nn.Module,
     recipe: Sequence[dict[str, Any]],
     pictures: Sequence[Tensor],
-    effort: str = EFFORTS[-1],
+    effort: str = DEFAULT_EFFORT,
     say: Callable[[str], None] = print,
 ) -> Quantized:
     """Quantise a trained float detector.
@@ -73,4 +76,10 @@ def quantize(
         say('correcting biases')
         bar = progress(pictures, desc='correcting', unit='picture')
         correct(student, detector, bar)
+    if level >= EFFORTS.index('distill'):
+        say('distilling the float detector')
+        losses = distill(student, detector, pictures)
+        bar = progress(losses, desc='distilling', unit='step', total=STEPS)
+        for loss in bar:
+            bar.set_postfix_str(f'loss {loss:.4f}')
     return Quantized(student, ranges)

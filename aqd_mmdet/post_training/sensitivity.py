@@ -124,15 +124,16 @@ def real_maps(detector: Any, picture: Tensor) -> list[Tensor]:
             )
             stack.callback(handle.remove)
         outputs.append(run(detector, picture))
-    return list(_flat(outputs))
+    return list(flat_maps(outputs))
 
 
-def _flat(outputs: Any) -> Iterator[Tensor]:
+def flat_maps(outputs: Any) -> Iterator[Tensor]:
+    """Yield the maps of real numbers in what a detector returns, in order."""
     if isinstance(outputs, Tensor):
         if outputs.is_floating_point() and outputs.numel():
             yield outputs
     elif isinstance(outputs, dict):
-        yield from _flat(list(outputs.values()))
+        yield from flat_maps(list(outputs.values()))
     elif isinstance(outputs, (list, tuple)):
         for each in outputs:
-            yield from _flat(each)
+            yield from flat_maps(each)
