@@ -7,15 +7,16 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from aqd_mmdet.program import file
+from aqd_mmdet.program import container, file
 from aqd_mmdet.program.detector import (
     Anchors,
     Sigmoid,
 )
 from tests import kernels
-from tests.damage import EXAMPLES, changed_files, mutated
+from tests.damage import EXAMPLES, changed_files, mutated, sections
 from tests.factories import detector, narrow_program
 from tests.native import build_program
 from tests.random_detectors import DECODERS, SCORES, random_detector
@@ -67,6 +68,24 @@ def test_nothing_in_damaged_networks(
     monkeypatch.setenv('AQD_ISA', isa)
     loaded, ran, detected = replay(damaged_networks)
     assert 1 <= detected <= ran <= loaded < len(damaged_networks)
+
+
+def test_nothing_in_damaged_blocks(replay):
+    """Texts whose compressed bytes were changed or cut off."""
+    content = file.to_bytes(detector())
+    at = container.HEADER.size + 2 * container.SECTION.size
+    _, data = sections(content)
+    block = content[at : len(content) - len(data)]
+    rng = np.random.default_rng(0)
+    contents = [content]
+    for _ in range(1500):
+        changed = bytearray(block[: rng.integers(len(block) + 1)])
+        if changed and rng.random() < 0.8:
+            changed[rng.integers(len(changed))] = rng.integers(256)
+        contents.append(
+            container.sealed(container.VERSION, bytes(changed), data)
+        )
+    assert 1 <= replay(contents)[0] < len(contents)
 
 
 def test_nothing_in_random_programs(replay):

@@ -43,7 +43,7 @@ def test_a_row_for_each_step():
     value = graph.lower_layer(fixed_point(255.0, 63.75, 255.0))
     op = graph.builder.op('layer')
     assert isinstance(op, ir.Lookup)
-    assert (op.first, op.rows, op.table.dtype) == (-256, (1, 0, 1), np.int16)
+    assert (op.first, op.rows, op.table.dtype) == (-256, (1, 0, 1), np.int32)
     assert op.grid == ir.Grid(-(2**15), 2**15 - 1)
     # A step of the output is 2^-7 of one of the input, in both rows.
     row = [*range(-256 * 64, 0, 64), *range(0, 256 * 128, 128)]
