@@ -9,19 +9,63 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS
 from torch import Tensor, nn
 
-from ..compiler.compile import read_test_preprocess
+from ..compiler.compile import compile_detector, read_test_preprocess
 from ..compiler.images import image_mean
 from ..config import datasets_of
 from ..errors import UserError
+from ..models.heads import use_own_heads
 from ..models.quantized_detector import quantized_layers
+from ..post_training.quantize import DEFAULT_EFFORT, quantize
+from ..post_training.recipe import find_recipe
+from ..post_training.stems import find_stems, fold_preprocessor
+from ..program.detector import CompiledDetector
 from ..progress import progress
 from ..runtime.images import read_image
 from ..runtime.preprocess import check_image, prepare
-from .launch import load_weights
+from . import launch
 
 # Enough to place ranges; more teach more.
 MAX_PICTURES = 200
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
+
+
+def quantize_checkpoint(
+    config: str | Path,
+    checkpoint: str,
+    images: Path | None = None,
+    bits: int = 8,
+    act_bits: int = 8,
+    effort: str = DEFAULT_EFFORT,
+) -> CompiledDetector:
+    """Return the integer program of a float checkpoint.
+
+    It is ``tools/quantize.py`` in one call. The program detects by
+    ``aqd_mmdet.runtime.Detector(compiled)``, and is written to a file by
+    ``aqd_mmdet.program.file.save(compiled, path)``.
+
+    Args:
+        config: The float detector's config file.
+        checkpoint: File of its weights.
+        images: Folder of unlabelled pictures; None for the config's training
+            pictures.
+        bits: Width of weights, 2 to 8.
+        act_bits: Width of activations, 2 to 8.
+        effort: One of :data:`aqd_mmdet.post_training.quantize.EFFORTS`.
+
+    Raises:
+        UserError: If one of them cannot be read, or they do not fit.
+    """
+    args = launch.parser('').parse_args([str(config)])
+    cfg = launch.read_config(args)
+    use_own_heads(cfg)
+    paths = find_pictures(cfg, images, MAX_PICTURES)
+    detector = load_float(cfg, checkpoint)
+    stems = find_stems(detector)
+    fold_preprocessor(detector, stems)
+    recipe = find_recipe(detector, stems, bits, act_bits)
+    pictures = read_pictures(paths, detector, cfg)
+    student = quantize(detector, recipe, pictures, effort).detector
+    return compile_detector(student, cfg, print).compiled
 
 
 def load_float(cfg: Config, checkpoint: str) -> nn.Module:
@@ -41,7 +85,7 @@ def load_float(cfg: Config, checkpoint: str) -> nn.Module:
             'the config is of a quantised detector: tools/convert.py compiles '
             'it; give the config of the float one'
         )
-    load_weights(detector, cfg, checkpoint)
+    launch.load_weights(detector, cfg, checkpoint)
     return detector
 
 
