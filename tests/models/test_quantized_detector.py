@@ -11,7 +11,6 @@ from torch import nn
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.layers import (
     MultiLevelBN,
-    QuantActivation,
     QuantAdd,
     QuantConv2d,
 )
