@@ -174,16 +174,23 @@ def candidates(
     for name, module in named.items():
         if isinstance(module, Norm):
             result['norm'][name] = module
-        whole = [
-            kind.rule
-            for kind in KINDS
-            if isinstance(kind, Replacement) and kind.applies(module)
-        ]
         signs = [OPERATIONS[child].rule for child in sites.get(module, ())]
-        # Swish is a product of maps by its source, and one function.
-        for rule in whole or signs:
+        for rule in _rules_of_whole(module) or signs:
             result[rule][name] = module
     return result
+
+
+def _rules_of_whole(module: nn.Module) -> list[str]:
+    """Return the keys of rules by which a layer stands for a whole module.
+
+    Its signs are no operations then: Swish is a product of maps by its
+    source, and one function.
+    """
+    return [
+        kind.rule
+        for kind in KINDS
+        if isinstance(kind, Replacement) and kind.applies(module)
+    ]
 
 
 def _replace_modules(
@@ -211,6 +218,8 @@ def _replace_operations(
 ) -> None:
     """Put layers into the places of signs."""
     for name, module in named.items():
+        if _rules_of_whole(module):
+            continue
         make: dict[str, Callable[[], nn.Module]] = {}
         for child, kind in OPERATIONS.items():
             if child in sites.get(module, ()) and name in chosen[kind.rule]:

@@ -3,13 +3,21 @@ from copy import deepcopy
 
 import pytest
 import torch
+from mmcv.cnn.bricks import Swish
 from mmdet.models import RetinaNet
 from mmengine.registry import MODELS
 from torch import nn
 
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.layers import MultiLevelBN, QuantAdd, QuantConv2d
-from aqd_mmdet.models.quantized_detector import quantized_layers
+from aqd_mmdet.layers import (
+    MultiLevelBN,
+    QuantAdd,
+    QuantConv2d,
+)
+from aqd_mmdet.models.quantized_detector import (
+    quantize_detector,
+    quantized_layers,
+)
 from tests.factories import digits_config, started
 
 # Names that quantisers add to a state dict.
@@ -177,6 +185,14 @@ def test_adders_of_residuals_and_pyramid(build):
         f'backbone.layer{i}.{j}.adds.0' for i in (1, 2, 3, 4) for j in (0, 1)
     ]
     assert adders == [*blocks, 'neck.adds.0']
+
+
+def test_swish_is_one_function_and_its_signs_are_none(build):
+    model = build('float')
+    model.backbone.relu = Swish()
+    quantize_detector(model, [dict(modules='*', act=dict(bits=12))], 8)
+    assert type(model.backbone.relu.function) is Swish
+    assert not list(model.backbone.relu.function.children())
 
 
 def test_float_rule_leaves_parts_alone(build):
