@@ -17,8 +17,10 @@ from ..models.quantized_detector import quantized_layers
 from ..quantizers.fake_quantize import fake_quantize
 from .calibration import every_rounding, run, unchanged
 
-# Windows of a picture from which a layer's covariance is made.
-WINDOWS = 2**11
+# Windows of all pictures from which a layer's covariance is made, and those
+# of one map at least. The widest layers of a ResNet's pyramid read 2304
+# numbers; neighbouring windows say much the same.
+WINDOWS, MAP_WINDOWS = 2**16, 2**6
 # Share of the mean variance that is added to each: inputs that never change
 # would otherwise have any weight.
 DAMPING = 0.01
@@ -29,10 +31,12 @@ class _Covariance:
 
     Args:
         layer: The layer.
+        windows: How many are taken of each map.
     """
 
-    def __init__(self, layer: QuantizedLayer) -> None:
+    def __init__(self, layer: QuantizedLayer, windows: int) -> None:
         self.layer = layer
+        self.windows = windows
         self.groups = layer.groups if isinstance(layer, QuantConv2d) else 1
         width = layer.weight[0].numel()
         shape = (self.groups, width, width)
@@ -44,13 +48,13 @@ class _Covariance:
     def __call__(self, module: Any, args: tuple[Tensor, ...]) -> None:
         rows = self._windows(args[0].detach())  # (G, N, width)
         places = torch.randint(
-            max(rows.shape[1], 1), (WINDOWS,), generator=self.generator
+            max(rows.shape[1], 1), (self.windows,), generator=self.generator
         )
-        if rows.shape[1] > WINDOWS:
+        if rows.shape[1] > self.windows:
             rows = rows[:, places]
-        rows = rows.double().cpu()
+        rows = rows.cpu()
         self.products += rows.mT @ rows
-        self.sums += rows.sum(1)
+        self.sums += rows.double().sum(1)
         self.count += rows.shape[1]
 
     def _windows(self, x: Tensor) -> Tensor:
@@ -77,16 +81,17 @@ class _Covariance:
 
 
 @torch.no_grad()
-def reconstruct(detector: Any, pictures: Iterable[Tensor]) -> None:
+def reconstruct(detector: Any, pictures: Iterable[Tensor], count: int) -> None:
     """Round the weights of each layer for the least error of its outputs.
 
     Args:
         detector: The calibrated detector; its weights become their rounded
             values. Means are :func:`~.correction.correct`'s affair.
-        pictures: As of :func:`~.calibration.calibrate`.
+        pictures, count: As of :func:`~.calibration.calibrate`.
     """
     layers = quantized_layers(detector).values()
-    statistics = [_Covariance(layer) for layer in layers]
+    windows = max(MAP_WINDOWS, WINDOWS // count)
+    statistics = [_Covariance(layer, windows) for layer in layers]
     with ExitStack() as stack:
         stack.enter_context(every_rounding(detector, unchanged))
         for layer, statistic in zip(layers, statistics, strict=True):

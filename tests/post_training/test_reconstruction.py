@@ -35,7 +35,7 @@ def test_outputs_are_nearer_than_by_rounding_each_weight():
         return difference.var((0, 2, 3)).sum().item()
 
     before = {name: spread(name) for name in layers}
-    reconstruct(student, grey(4))
+    reconstruct(student, grey(4), 4)
     after = {name: spread(name) for name in layers}
     assert after['stem'] < 0.5 * before['stem']
 
@@ -43,6 +43,6 @@ def test_outputs_are_nearer_than_by_rounding_each_weight():
 def test_weights_become_their_rounded_values():
     student = quantised(weight_bits=3)
     calibrate(student, pictures(2), 2)
-    reconstruct(student, pictures(2))
+    reconstruct(student, pictures(2), 2)
     layer = student.bbox_head.output
     assert torch.allclose(layer.quantized_weight(), layer.weight, atol=1e-6)
