@@ -20,7 +20,7 @@ from .calibration import every_rounding, run, unchanged
 # Windows of all pictures from which a layer's covariance is made, and those
 # of one map at least. The widest layers of a ResNet's pyramid read 2304
 # numbers; neighbouring windows say much the same.
-WINDOWS, MAP_WINDOWS = 2**16, 2**6
+WINDOWS, MAP_WINDOWS = 2**14, 2**6
 # Share of the mean variance that is added to each: inputs that never change
 # would otherwise have any weight.
 DAMPING = 0.01
