@@ -61,27 +61,21 @@ REGION_SIDE = 7  # bins of a region in a second stage
 ZOO_BITS, ZOO_SIDE, ZOO_PICTURES = 8, 128, 2
 
 
-# Configs of MMDetection for which configs/mix has none, and the rules of their
-# recipes beyond those of convolutions and sums.
-GATES = [
-    dict(modules='neck.*', pool=dict(grid='signed')),
-    dict(modules='neck.*', act=dict()),
-    dict(modules='neck.*', mul=dict()),
-]
-FOREIGN: dict[str, list[dict[str, Any]]] = {
-    'yolof/yolof_r50-c5_8xb8-1x_coco.py': [],
-    'nas_fpn/retinanet_r50_nasfpn_crop640-50e_coco.py': GATES,
-    'tood/tood_r50_fpn_1x_coco.py': [],
-    'ddod/ddod_r50_fpn_1x_coco.py': [],
-    'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py': [],
-    'pvt/retinanet_pvt-t_fpn_1x_coco.py': [],
-    'detr/detr_r50_8xb2-150e_coco.py': [],
-    'solo/solo_r50_fpn_1x_coco.py': [],
-}
+# Configs of MMDetection for which configs/mix has none.
+FOREIGN = (
+    'yolof/yolof_r50-c5_8xb8-1x_coco.py',
+    'tood/tood_r50_fpn_1x_coco.py',
+    'ddod/ddod_r50_fpn_1x_coco.py',
+    'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py',
+    'pvt/retinanet_pvt-t_fpn_1x_coco.py',
+    'detr/detr_r50_8xb2-150e_coco.py',
+    'solo/solo_r50_fpn_1x_coco.py',
+)
 # Quantised after training alone.
 ZOO_ONLY = (
     'retinanet/retinanet_r18_fpn_1x_coco.py',
     'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
+    'nas_fpn/retinanet_r50_nasfpn_crop640-50e_coco.py',
     'yolox/yolox_nano_8xb8-300e_coco.py',
     'yolox/yolox_tiny_8xb8-300e_coco.py',
 )
@@ -277,9 +271,9 @@ def tasks() -> list[Task]:
         (originals[path.stem],) = re.findall(
             r"'mmdet::(.*)'", path.read_text()
         )
-    for each, rules in FOREIGN.items():
+    for each in FOREIGN:
         name = Path(each).stem
-        readers[name] = partial(_quantised_config, each, rules)
+        readers[name] = partial(_quantised_config, each)
         originals[name] = each
     originals.update((Path(path).stem, path) for path in ZOO_ONLY)
     result: list[Task] = [
@@ -300,12 +294,11 @@ def _zoo_config(path: str) -> Config:
     return cfg
 
 
-def _quantised_config(path: str, rules: list[dict[str, Any]]) -> Config:
+def _quantised_config(path: str) -> Config:
     """Return a config of mmdet, quantised as in configs/mix."""
     recipe = [
         dict(modules='*', conv=dict(act_grid='signed')),
         dict(modules='*', add=dict(signed=True)),
-        *rules,
     ]
     text = (
         f"_base_ = ['mmdet::{path}', '{BASES}/aqd_single_stage.py']\n"
