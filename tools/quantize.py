@@ -63,9 +63,6 @@ def main() -> None:
         default=MAX_PICTURES,
         help='how many of them are used',
     )
-    parser.add_argument(
-        '--out', type=Path, default=Path('model.aqd'), help='file to write'
-    )
     widths = parser.add_mutually_exclusive_group()
     widths.add_argument(
         '--bits', type=int, default=8, help='width of weights, 2 to 8'
@@ -89,6 +86,15 @@ def main() -> None:
         default=DEFAULT_EFFORT,
         help='how much is done for accuracy, and how long it takes',
     )
+    add_outputs(parser)
+    convert(parser.parse_args())
+
+
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what is written and measured."""
+    parser.add_argument(
+        '--out', type=Path, default=Path('model.aqd'), help='file to write'
+    )
     parser.add_argument(
         '--write-recipe', type=Path, help='file for the recipe that is found'
     )
@@ -103,7 +109,6 @@ def main() -> None:
         action='store_true',
         help="evaluate before and after on the config's test dataset",
     )
-    convert(parser.parse_args())
 
 
 def convert(args: argparse.Namespace) -> None:

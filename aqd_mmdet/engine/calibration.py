@@ -19,7 +19,8 @@ from ..errors import UserError
 from ..layers.weighted import QuantizedLayer
 from ..models.quantized_detector import detector_of, quantized_layers
 from ..patches import patched
-from ..post_training.calibration import Observer, range_of, unchanged
+from ..post_training.calibration import Observer, unchanged
+from ..post_training.ranges import range_of
 from ..quantizers.fake_quantize import round_half_up
 from ..quantizers.quantizer import (
     Quantizer,

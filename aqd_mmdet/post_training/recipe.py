@@ -1,5 +1,6 @@
 """The recipe of a float detector, found by looking at its layers."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -42,40 +43,7 @@ def find_recipe(
         act_bits: Of their inputs.
     """
     named = dict(detector.named_modules())
-    common = dict(per_channel=True, normalize=False)
-    options = dict(
-        act_bits=act_bits,
-        act_grid='asymmetric',
-        act_per_channel=True,
-        **common,
-    )
-    rules: list[dict[str, Any]] = [
-        dict(modules='*', conv=dict(weight_bits=weight_bits, **options))
-    ]
-    convs = {n: m for n, m in named.items() if CONV.applies(m)}
-    depthwise = [n for n, m in convs.items() if is_depthwise(m)]
-    if depthwise:
-        rules.append(
-            dict(modules=depthwise, conv=dict(weight_bits=8, **options))
-        )
-    # Linear layers, and groups of channels, have one step.
-    others = [
-        n
-        for n, m in named.items()
-        if LINEAR.applies(m)
-        or (n in convs and m.groups not in (1, m.in_channels))
-    ]
-    if others:
-        one = dict(options, act_per_channel=False)
-        rules.append(
-            dict(modules=others, conv=dict(weight_bits=weight_bits, **one))
-        )
-    rules.append(
-        dict(
-            modules=list(stems),
-            conv=dict(weight_bits=8, act_grid='image', **common),
-        )
-    )
+    rules = _rules_of_layers(named, stems, weight_bits, act_bits)
     with find_operations(detector) as sites:
         run_once(detector)
     chosen = candidates(named, sites)
@@ -87,6 +55,40 @@ def find_recipe(
     if any(name.startswith('roi_head.mask_') for name in named):
         rules.append(dict(modules='roi_head.mask_*', float=True))
     return rules
+
+
+def _rules_of_layers(
+    named: Mapping[str, nn.Module],
+    stems: Iterable[str],
+    weight_bits: int,
+    act_bits: int,
+) -> list[dict[str, Any]]:
+    """Return the rules of convolutions and linear layers."""
+    common = dict(per_channel=True, normalize=False)
+    options = dict(
+        act_bits=act_bits,
+        act_grid='asymmetric',
+        act_per_channel=True,
+        **common,
+    )
+    convs = {n: m for n, m in named.items() if CONV.applies(m)}
+    depthwise = [n for n, m in convs.items() if is_depthwise(m)]
+    # Linear layers, and groups of channels, have one step.
+    others = [
+        n
+        for n, m in named.items()
+        if LINEAR.applies(m)
+        or (n in convs and m.groups not in (1, m.in_channels))
+    ]
+    one = dict(options, act_per_channel=False)
+    image = dict(weight_bits=8, act_grid='image', **common)
+    choices: list[tuple[Any, dict[str, Any]]] = [
+        ('*', dict(weight_bits=weight_bits, **options)),
+        (depthwise, dict(weight_bits=8, **options)),
+        (others, dict(weight_bits=weight_bits, **one)),
+        (list(stems), image),
+    ]
+    return [dict(modules=m, conv=conv) for m, conv in choices if m]
 
 
 def is_depthwise(module: Any) -> bool:
