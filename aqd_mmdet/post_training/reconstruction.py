@@ -17,10 +17,10 @@ from ..models.quantized_detector import quantized_layers
 from ..quantizers.fake_quantize import fake_quantize
 from .calibration import every_rounding, run, unchanged
 
-# Windows of all pictures from which a layer's covariance is made, and those
-# of one map at least. The widest layers of a ResNet's pyramid read 2304
-# numbers; neighbouring windows say much the same.
-WINDOWS, MAP_WINDOWS = 2**14, 2**6
+# Numbers of a map from which a layer's covariance is made, and its windows at
+# least. Products take windows times the square of a window's size, which is 64
+# numbers in small detectors and 2304 in a ResNet's pyramid.
+MAP_NUMBERS, MIN_WINDOWS = 2**18, 2**6
 # Share of the mean variance that is added to each: inputs that never change
 # would otherwise have any weight.
 DAMPING = 0.01

@@ -237,7 +237,7 @@ def test_mistakes_are_one_line(float_detector, tmp_path):
                 *(config, checkpoint, '--images', pictures),
                 *('--write-recipe', tmp_path / 'n' / 'recipe.json'),
             ),
-            'its folder does not exist',
+            'there is no folder',
         ),
     ):
         result = run_tool(TOOL, *arguments, '--out', out)
