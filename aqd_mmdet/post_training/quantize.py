@@ -71,7 +71,7 @@ def quantize(
     if level >= EFFORTS.index('reconstruct'):
         say('rounding weights together')
         bar = progress(pictures, desc='reconstructing', unit='picture')
-        reconstruct(student, bar, len(pictures))
+        reconstruct(student, bar)
     if level >= EFFORTS.index('correct'):
         say('correcting biases')
         bar = progress(pictures, desc='correcting', unit='picture')

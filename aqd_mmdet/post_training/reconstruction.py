@@ -31,14 +31,13 @@ class _Covariance:
 
     Args:
         layer: The layer.
-        windows: How many are taken of each map.
     """
 
-    def __init__(self, layer: QuantizedLayer, windows: int) -> None:
+    def __init__(self, layer: QuantizedLayer) -> None:
         self.layer = layer
-        self.windows = windows
         self.groups = layer.groups if isinstance(layer, QuantConv2d) else 1
         width = layer.weight[0].numel()
+        self.windows = max(MIN_WINDOWS, MAP_NUMBERS // width)
         shape = (self.groups, width, width)
         self.products = torch.zeros(shape, dtype=torch.float64)
         self.sums = torch.zeros(shape[:2], dtype=torch.float64)
@@ -81,17 +80,16 @@ class _Covariance:
 
 
 @torch.no_grad()
-def reconstruct(detector: Any, pictures: Iterable[Tensor], count: int) -> None:
+def reconstruct(detector: Any, pictures: Iterable[Tensor]) -> None:
     """Round the weights of each layer for the least error of its outputs.
 
     Args:
         detector: The calibrated detector; its weights become their rounded
             values. Means are :func:`~.correction.correct`'s affair.
-        pictures, count: As of :func:`~.calibration.calibrate`.
+        pictures: As of :func:`~.calibration.calibrate`.
     """
     layers = quantized_layers(detector).values()
-    windows = max(MAP_WINDOWS, WINDOWS // count)
-    statistics = [_Covariance(layer, windows) for layer in layers]
+    statistics = [_Covariance(layer) for layer in layers]
     with ExitStack() as stack:
         stack.enter_context(every_rounding(detector, unchanged))
         for layer, statistic in zip(layers, statistics, strict=True):
