@@ -19,7 +19,7 @@ def grey(count: int) -> list[torch.Tensor]:
 
 def test_outputs_are_nearer_than_by_rounding_each_weight():
     teacher, student = small(), quantised()
-    calibrate(student, grey(4))
+    calibrate(student, grey(4), 4)
     layers = ('stem', 'depthwise', 'bbox_head.output')
     inputs: dict[str, torch.Tensor] = {}
     for name in layers:
@@ -42,7 +42,7 @@ def test_outputs_are_nearer_than_by_rounding_each_weight():
 
 def test_weights_become_their_rounded_values():
     student = quantised(weight_bits=3)
-    calibrate(student, pictures(2))
+    calibrate(student, pictures(2), 2)
     reconstruct(student, pictures(2))
     layer = student.bbox_head.output
     assert torch.allclose(layer.quantized_weight(), layer.weight, atol=1e-6)
