@@ -206,7 +206,7 @@ CASES = {
 
 def head_and_post_of(name: str):
     case = CASES[name]
-    cfg = {**SMALL, **case.cfg, 'type': name}
+    cfg = {**SMALL, 'type': name, **case.cfg}
     cfg['test_cfg'] = ConfigDict(**TEST | case.test)
     whole = Config(dict(model=dict(bbox_head=cfg)))
     use_own_heads(whole)

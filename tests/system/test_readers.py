@@ -30,7 +30,8 @@ def contents() -> dict[str, bytes]:
         'small': detector(),
         'regions': random_detector(2, Anchors, Softmax, 2),
     }
-    for decoder, scores in zip(DECODERS, SCORES, strict=True):
+    for index, scores in enumerate(SCORES):
+        decoder = DECODERS[index % len(DECODERS)]
         name = f'{decoder.__name__}-{scores.__name__}'
         detectors[name] = random_detector(1, decoder, scores)
     return {name: file.to_bytes(each) for name, each in detectors.items()}
