@@ -22,7 +22,7 @@ from aqd_mmdet.benchmark.machine import describe
 from aqd_mmdet.benchmark.quantizers import QUANTIZERS, make_source
 from aqd_mmdet.engine import launch, preflight
 from aqd_mmdet.engine.float_detector import (
-    MAX_PICTURES,
+    add_arguments,
     find_pictures,
     load_float,
 )
@@ -33,19 +33,7 @@ from aqd_mmdet.models.heads import use_own_heads
 @one_line
 def main() -> None:
     parser = launch.parser(__doc__)
-    parser.add_argument('checkpoint', help='checkpoint of the float detector')
-    parser.add_argument(
-        '--images',
-        type=Path,
-        help="folder of pictures, without annotations; default: the config's "
-        'training pictures',
-    )
-    parser.add_argument(
-        '--max-images',
-        type=int,
-        default=MAX_PICTURES,
-        help='how many of them are used',
-    )
+    add_arguments(parser)
     parser.add_argument(
         '--out', type=Path, default=Path('work_dirs/quantizers')
     )

@@ -16,7 +16,7 @@ from aqd_mmdet.config import read_config
 from aqd_mmdet.engine import launch, preflight
 from aqd_mmdet.engine.compiled_model import use_compiled
 from aqd_mmdet.engine.float_detector import (
-    MAX_PICTURES,
+    add_arguments,
     find_pictures,
     load_float,
     read_pictures,
@@ -50,19 +50,7 @@ def say(text: str) -> None:
 @one_line
 def main() -> None:
     parser = launch.parser(__doc__)
-    parser.add_argument('checkpoint', help='checkpoint of the float detector')
-    parser.add_argument(
-        '--images',
-        type=Path,
-        help="folder of pictures, without annotations; default: the config's "
-        'training pictures',
-    )
-    parser.add_argument(
-        '--max-images',
-        type=int,
-        default=MAX_PICTURES,
-        help='how many of them are used',
-    )
+    add_arguments(parser)
     widths = parser.add_mutually_exclusive_group()
     widths.add_argument(
         '--bits', type=int, default=8, help='width of weights, 2 to 8'

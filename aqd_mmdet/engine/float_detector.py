@@ -1,5 +1,6 @@
 """What quantisation after training starts from: a detector and pictures."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,23 @@ from . import launch
 # Enough to place ranges; more teach more.
 MAX_PICTURES = 200
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the checkpoint and the pictures to a tool's arguments."""
+    parser.add_argument('checkpoint', help='checkpoint of the float detector')
+    parser.add_argument(
+        '--images',
+        type=Path,
+        help="folder of pictures, without annotations; default: the config's "
+        'training pictures',
+    )
+    parser.add_argument(
+        '--max-images',
+        type=int,
+        default=MAX_PICTURES,
+        help='how many of them are used',
+    )
 
 
 def quantize_checkpoint(
