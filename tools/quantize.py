@@ -105,7 +105,7 @@ def convert(args: argparse.Namespace) -> None:
     if args.write_recipe:
         check_output('--write-recipe', args.write_recipe, '.json')
     if args.write_config:
-        check_output('--write-config', args.write_config, '.py')
+        check_training(args)
     budget = read_budget(args.budget) if args.budget else None
     cfg = launch.read_config(args)
     use_own_heads(cfg)
@@ -157,6 +157,21 @@ def write_recipe(recipe: list[dict[str, Any]], path: Path | None) -> None:
         print(f'    {rule}')
     if path:
         write_whole(path, f'{json.dumps(recipe, indent=1)}\n'.encode())
+
+
+def check_training(args: argparse.Namespace) -> None:
+    """Refuse to write a config and a checkpoint over those that were given."""
+    path = args.write_config
+    check_output('--write-config', path, '.py')
+    for new, old in (
+        (path, args.config),
+        (path.with_suffix('.pth'), args.checkpoint),
+    ):
+        if new.resolve() == Path(old).resolve():
+            raise UserError(
+                f'--write-config {path}: it would replace {old}, which is the '
+                "float detector's; choose another name"
+            )
 
 
 def write_training(

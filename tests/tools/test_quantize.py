@@ -239,6 +239,13 @@ def test_mistakes_are_one_line(float_detector, tmp_path):
             ),
             'there is no folder',
         ),
+        (
+            (
+                *(config, checkpoint, '--images', pictures),
+                *('--write-config', config.with_name('float.py')),
+            ),
+            'it would replace',
+        ),
     ):
         result = run_tool(TOOL, *arguments, '--out', out)
         assert line in error_line(result)
