@@ -33,6 +33,7 @@ from aqd_mmdet.post_training.stems import (
     use_folded_preprocessor,
 )
 from aqd_mmdet.post_training.training_start import (
+    check_is_plain,
     training_config,
     training_state,
 )
@@ -104,11 +105,11 @@ def convert(args: argparse.Namespace) -> None:
     check_output('--out', args.out, '.aqd')
     if args.write_recipe:
         check_output('--write-recipe', args.write_recipe, '.json')
-    if args.write_config:
-        check_training(args)
     budget = read_budget(args.budget) if args.budget else None
     cfg = launch.read_config(args)
     use_own_heads(cfg)
+    if args.write_config:
+        check_training(args, cfg)  # before the work
     if args.evaluate:
         preflight.check_data(cfg, ['test'])
     paths = find_pictures(cfg, args.images, args.max_images)
@@ -159,8 +160,8 @@ def write_recipe(recipe: list[dict[str, Any]], path: Path | None) -> None:
         write_whole(path, f'{json.dumps(recipe, indent=1)}\n'.encode())
 
 
-def check_training(args: argparse.Namespace) -> None:
-    """Refuse to write a config and a checkpoint over those that were given."""
+def check_training(args: argparse.Namespace, cfg: Config) -> None:
+    """Refuse a config to train from that cannot or must not be written."""
     path = args.write_config
     check_output('--write-config', path, '.py')
     for new, old in (
@@ -172,6 +173,7 @@ def check_training(args: argparse.Namespace) -> None:
                 f'--write-config {path}: it would replace {old}, which is the '
                 "float detector's; choose another name"
             )
+    check_is_plain(cfg)
 
 
 def write_training(

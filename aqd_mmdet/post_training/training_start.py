@@ -15,26 +15,34 @@ from .offsets import norms_behind
 from .stems import use_folded_preprocessor
 
 
+def check_is_plain(cfg: Config) -> None:
+    """Raise if a config has a recipe of its own.
+
+    Args:
+        cfg: The float detector's, whole.
+
+    Raises:
+        UserError: If its detector is a QuantizedDetector.
+    """
+    if type_name(cfg.model) == 'QuantizedDetector':
+        raise UserError(
+            'the config has a QuantizedDetector: give its model.bits a width '
+            'and train it; --write-config is for configs that have none'
+        )
+
+
 def training_config(
     cfg: Config, hooks: Config, student: Any, recipe: Sequence[dict[str, Any]]
 ) -> Config:
     """Return a config whose detector is quantised and can be trained on.
 
     Args:
-        cfg: The float detector's, whole.
+        cfg: The float detector's, whole, of :func:`check_is_plain`.
         hooks: ``configs/_base_/aqd_hooks.py``: imports and hooks.
         student: The quantised detector.
         recipe: By which it was quantised.
-
-    Raises:
-        UserError: If the config quantises already.
     """
     model = cfg.model.to_dict()
-    if type_name(model) == 'QuantizedDetector':
-        raise UserError(
-            'the config has a QuantizedDetector: give its model.bits a width '
-            'and train it; --write-config is for configs that have none'
-        )
     kind = model.pop('type')
     result = cfg.copy()
     result.model = dict(

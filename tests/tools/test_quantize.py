@@ -246,6 +246,13 @@ def test_mistakes_are_one_line(float_detector, tmp_path):
             ),
             'it would replace',
         ),
+        (
+            (
+                *(config, checkpoint, '--images', pictures),
+                *('--write-config', tmp_path / 'start.py'),
+            ),
+            'the config has a QuantizedDetector',
+        ),
     ):
         result = run_tool(TOOL, *arguments, '--out', out)
         assert line in error_line(result)
