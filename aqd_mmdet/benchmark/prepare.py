@@ -1,9 +1,4 @@
-"""Exports each benchmark network to the model files of all engines.
-
-Weights are random; clip values and norms are calibrated on random images. The
-speed does not depend on these values, and all codes are on the same grids as
-after training.
-"""
+"""Writes the model files of all engines for each benchmark case."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,20 +6,20 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import UserError
 from ..program import file
 from ..program import ops as ir
-from .cases import CONFIGS, Case
+from ..program.detector import CompiledDetector
+from .cases import Case, Network
 from .layers import LONG, SHORT, Chain, chain_detector
 from .peers import OnnxSettings, quantize_onnxruntime
 from .runners import DYNAMIC_SIDES
 from .uint8_input import use_uint8_input
 
-# Side of the calibration images in pixels. It is large enough that the
-# coarsest level of the pyramid has several pixels, so its norm has statistics.
-CALIBRATION_SIDE = 256
-# Number of random images from which ONNX Runtime computes activation ranges.
-ONNX_IMAGES = 2
+# Number of random images from which ONNX Runtime computes a chain's ranges.
+CHAIN_IMAGES = 2
 
 
 @dataclass
@@ -40,7 +35,7 @@ class Models:
     configs: Path
     folder: Path
     say: Callable[[str], None]
-    _detectors: dict[tuple[str, Any], Any] = field(default_factory=dict)
+    _floats: dict[Network, Any] = field(default_factory=dict)
 
     def files(self, case: Case, model: str) -> list[Path]:
         """Return the files of a case: one of a network, two of a chain.
@@ -67,32 +62,44 @@ class Models:
         self.say(f'writing {path.name}')
         if suffix:
             bits = int(model.removeprefix('aqd'))
-            if isinstance(case, Chain):
-                compiled = chain_detector(case, bits, links)
-            else:
-                detector, cfg = self._detector(case.detector, bits)
-                compiled = _compile(detector, cfg)
-            file.save(compiled, path)
+            file.save(self._compiled(case, bits, links), path)
         elif model == 'int8.onnx':
             source = self._file(name, case, 'float.onnx', links)
-            _quantize(source, path, (1, 3, *case.size))
+            _quantize(source, path, self._images(case))
         else:
             network = (
                 _chain_module(case, links)
                 if isinstance(case, Chain)
-                else raw_maps(self._detector(case.detector, 'float')[0])
+                else raw_maps(self._float(case).detector)
             )
             export(network, path, (1, 3, *case.size))
         return path
 
-    def _detector(self, name: str, bits: Any) -> Any:
-        """Return a calibrated detector and its config."""
-        if (name, bits) not in self._detectors:
+    def _compiled(self, case: Case, bits: int, links: int) -> CompiledDetector:
+        if isinstance(case, Chain):
+            return chain_detector(case, bits, links)
+        from .detectors import compile_at
+
+        floating = self._float(case) if case.source.is_zoo else None
+        return compile_at(case, self.configs, bits, floating)
+
+    def _images(self, case: Case) -> list[np.ndarray]:
+        """Return images from which ONNX Runtime computes activation ranges."""
+        if isinstance(case, Chain):
+            rng = np.random.default_rng(0)
+            shape = (CHAIN_IMAGES, 1, 3, *case.size)
+            return list(rng.standard_normal(shape).astype(np.float32))
+        return list(self._float(case).images[:, None].numpy())
+
+    def _float(self, network: Network) -> Any:
+        """Return a detector in float, and pictures for it."""
+        from .detectors import build_float
+
+        if network not in self._floats:
             # Keep only one detector, because they are large.
-            self._detectors.clear()
-            path = self.configs / CONFIGS[name]
-            self._detectors[name, bits] = _build(path, bits)
-        return self._detectors[name, bits]
+            self._floats.clear()
+            self._floats[network] = build_float(network, self.configs)
+        return self._floats[network]
 
     def macs(self, case: Case) -> int:
         """Return the multiply-accumulates of one result."""
@@ -109,35 +116,6 @@ class Models:
                     prod(program.weights[op.weights].shape) * height * width
                 )
         return total
-
-
-def _build(config: Path, bits: Any) -> Any:
-    import torch
-    from mmdet.utils import register_all_modules
-    from mmengine.config import Config
-    from mmengine.registry import MODELS
-
-    from ..engine.calibration import calibrate
-    from ..quantizers.start import mse_clip
-
-    register_all_modules()
-    torch.manual_seed(0)
-    cfg = Config.fromfile(config)
-    cfg.model.bits = bits
-    cfg.model.backbone.init_cfg = None
-    detector: Any = MODELS.build(cfg.model)
-    images = torch.randn(2, 3, CALIBRATION_SIDE, CALIBRATION_SIDE)
-    calibrate(detector, [dict(inputs=images)], mse_clip)
-    return detector.eval(), cfg
-
-
-def _compile(detector: Any, cfg: Any) -> Any:
-    from ..compiler.compile import compile_detector
-    from ..models.quantized_detector import fixed_point_of
-
-    return compile_detector(
-        detector, cfg, lambda text: None, fixed_point_of(detector)
-    ).compiled
 
 
 def raw_maps(detector: Any) -> Any:
@@ -202,16 +180,10 @@ def export(
         )
 
 
-def _quantize(source: Path, path: Path, shape: tuple[int, ...]) -> None:
+def _quantize(source: Path, path: Path, images: list[np.ndarray]) -> None:
     """Quantise an ONNX file with ONNX Runtime; its input becomes uint8."""
-    import numpy as np
     import onnx
 
-    rng = np.random.default_rng(0)
-    images = [
-        rng.standard_normal(shape).astype(np.float32)
-        for _ in range(ONNX_IMAGES)
-    ]
     quantize_onnxruntime(source, path, images, OnnxSettings())
     model = onnx.load(path)
     use_uint8_input(model.graph)
