@@ -1,4 +1,4 @@
-"""The benchmark cases: whole detectors, and single layers."""
+"""The benchmark cases: whole detectors, from bytes to boxes, and layers."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,8 @@ from .layers import Chain
 # MMDetection's usual 800x1333, padded to a multiple of the stride, and a small
 # size.
 SIZES = ((800, 1344), (320, 320))
+# Callers from bytes to boxes that ask one detector at the same time.
+CALLERS = (1, 2, 4)
 ZOO = 'mmdet::'
 
 
@@ -89,8 +91,34 @@ class Network:
         return f'{self.source.title}, {self.size[0]}x{self.size[1]}'
 
 
-Case = Network | Chain
-CASES: tuple[Case, ...] = (
+@dataclass(frozen=True)
+class Boxes:
+    """A detector of 80 classes, from pictures in memory to boxes.
+
+    Attributes:
+        network: Its network.
+        pictures: Files of the pictures, which callers take in turns.
+    """
+
+    network: Network
+    pictures: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f'{self.network.name}-boxes'
+
+    @property
+    def title(self) -> str:
+        return f'{self.network.title}, from bytes to boxes'
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the network's image in pixels."""
+        return self.network.size
+
+
+Case = Network | Boxes | Chain
+CASES: tuple[Network | Chain, ...] = (
     *(
         Network(detector, size)
         for detector, source in DETECTORS.items()

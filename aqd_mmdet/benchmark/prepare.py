@@ -1,5 +1,6 @@
 """Writes the model files of all engines for each benchmark case."""
 
+import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import prod
@@ -12,9 +13,10 @@ from ..errors import UserError
 from ..program import file
 from ..program import ops as ir
 from ..program.detector import CompiledDetector
-from .cases import Case, Network
+from .cases import Boxes, Case, Network
 from .layers import LONG, SHORT, Chain, chain_detector
 from .peers import OnnxSettings, quantize_onnxruntime
+from .pipeline import pipeline_file
 from .runners import DYNAMIC_SIDES
 from .uint8_input import use_uint8_input
 
@@ -42,6 +44,7 @@ class Models:
 
         Args:
             case: The case. A chain has a long and a short file, in this order.
+                Beside the network of a zoo's detector is what is around it.
             model: Kind of the file; see :attr:`EngineSpec.model`.
         """
         if isinstance(case, Chain):
@@ -49,12 +52,16 @@ class Models:
                 self._file(f'{case.name}-{links}', case, model, links)
                 for links in (LONG, SHORT)
             ]
+        if isinstance(case, Boxes):
+            return self.files(case.network, model)
         # A compiled detector accepts all sizes, an exported one a single size.
         is_ours = model.startswith('aqd')
         name = case.detector if is_ours else case.name
         return [self._file(name, case, model, 1)]
 
-    def _file(self, name: str, case: Case, model: str, links: int) -> Path:
+    def _file(
+        self, name: str, case: Network | Chain, model: str, links: int
+    ) -> Path:
         suffix = '.aqd' if model.startswith('aqd') else ''
         path = self.folder / f'{name}-{model}{suffix}'
         if path.exists():
@@ -65,7 +72,8 @@ class Models:
             file.save(self._compiled(case, bits, links), path)
         elif model == 'int8.onnx':
             source = self._file(name, case, 'float.onnx', links)
-            _quantize(source, path, self._images(case))
+            grid = _quantize(source, path, self._images(case))
+            self._write_pipeline(case, path, grid)
         else:
             network = (
                 _chain_module(case, links)
@@ -73,9 +81,29 @@ class Models:
                 else raw_maps(self._float(case).detector)
             )
             export(network, path, (1, 3, *case.size))
+            self._write_pipeline(case, path, None)
         return path
 
-    def _compiled(self, case: Case, bits: int, links: int) -> CompiledDetector:
+    def _write_pipeline(
+        self, case: Network | Chain, path: Path, grid: tuple[float, int] | None
+    ) -> None:
+        """Write what is around the network of a file, if it is of the zoo.
+
+        Args:
+            case: The case.
+            path: Of the network.
+            grid: Scale and zero point of the codes that the network reads.
+        """
+        if isinstance(case, Chain) or not case.source.is_zoo:
+            return
+        from .heads import read_pipeline
+
+        pipeline = read_pipeline(self._float(case), grid)
+        pipeline_file(path).write_bytes(pickle.dumps(pipeline))
+
+    def _compiled(
+        self, case: Network | Chain, bits: int, links: int
+    ) -> CompiledDetector:
         if isinstance(case, Chain):
             return chain_detector(case, bits, links)
         from .detectors import compile_at
@@ -83,7 +111,7 @@ class Models:
         floating = self._float(case) if case.source.is_zoo else None
         return compile_at(case, self.configs, bits, floating)
 
-    def _images(self, case: Case) -> list[np.ndarray]:
+    def _images(self, case: Network | Chain) -> list[np.ndarray]:
         """Return images from which ONNX Runtime computes activation ranges."""
         if isinstance(case, Chain):
             rng = np.random.default_rng(0)
@@ -94,11 +122,15 @@ class Models:
     def _float(self, network: Network) -> Any:
         """Return a detector in float, and pictures for it."""
         from .detectors import build_float
+        from .heads import set_candidates
 
         if network not in self._floats:
             # Keep only one detector, because they are large.
             self._floats.clear()
-            self._floats[network] = build_float(network, self.configs)
+            floating = build_float(network, self.configs)
+            if network.source.is_zoo:
+                set_candidates(floating.detector, floating.images)
+            self._floats[network] = floating
         return self._floats[network]
 
     def macs(self, case: Case) -> int:
@@ -180,16 +212,23 @@ def export(
         )
 
 
-def _quantize(source: Path, path: Path, images: list[np.ndarray]) -> None:
-    """Quantise an ONNX file with ONNX Runtime; its input becomes uint8."""
+def _quantize(
+    source: Path, path: Path, images: list[np.ndarray]
+) -> tuple[float, int]:
+    """Quantise an ONNX file with ONNX Runtime; its input becomes uint8.
+
+    Returns:
+        tuple: Scale and zero point of the input's codes.
+    """
     import onnx
 
     quantize_onnxruntime(source, path, images, OnnxSettings())
     model = onnx.load(path)
-    use_uint8_input(model.graph)
+    grid = use_uint8_input(model.graph)
     onnx.checker.check_model(model)
     onnx.save(model, path)
     check_integer('onnxruntime', path, list(float_convolutions(path)))
+    return grid
 
 
 def check_integer(library: str, path: Path, floats: list[str]) -> None:
