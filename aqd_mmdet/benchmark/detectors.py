@@ -34,8 +34,8 @@ CALIBRATION_SIDE = 256
 # Random pictures are rectangles on top of each other, with noise: they have
 # edges and areas as photographs do ("dead leaves"). Behind smooth pictures, or
 # fewer, norms of deep layers would see so small a variance that photographs
-# would make activations many times as large. Number of leaves of each picture; a leaf has
-# 1/64 to 1/2 of a side.
+# would make activations many times as large. These are the numbers of leaves,
+# each of which has 1/64 to 1/2 of a side.
 LEAVES = (12, 25, 50, 100, 200, 400, 800, 1600)
 SMALLEST, LARGEST = 1 / 64, 1 / 2
 NOISE = 8.0
