@@ -145,7 +145,7 @@ void read_op(const Value &value, const char *first, Names *names,
                 first);
   const OpSource source = {
       reader, value, read_inputs(value["inputs"], *names, *program, &op),
-      program->weights};
+      program->weights, program->table_rows};
   op.channels = value["channels"].int32(kOpChannels);
   op.grid = value["grid"].grid();
   for (const Op *x : source.inputs) {

@@ -226,32 +226,36 @@ Size size_of_group_norm(const Op &op, const std::vector<Size> &inputs) {
 
 Params read_lookup(const OpSource &from, const Op &op) {
   const Grid &x = from.x().grid;
-  Lookup lookup;
+  TableRow codes;
   const Value table = from.value["table"];
   const bool is_list = from.reader.version() > 4;
   for (const Value &part : is_list ? table.items() : std::vector{table}) {
-    const auto codes = part.integers(kAll<int32_t>);
-    lookup.table.insert(lookup.table.end(), codes.begin(), codes.end());
+    const auto some = part.integers(kAll<int32_t>);
+    codes.insert(codes.end(), some.begin(), some.end());
   }
-  from.value["first"].int32({x.low, x.low});
-  lookup.starts =
+  Lookup lookup;
+  lookup.first = from.value["first"].int32({x.low, x.low});
+  const std::vector<int32_t> rows =
       read_of_channels(from, "rows", op.channels, {0, kOpChannels.most - 1});
   if (!from.reader.ok()) return {};
-  const int64_t codes = int64_t{x.high} - x.low + 1;
-  const int64_t rows =
-      *std::max_element(lookup.starts.begin(), lookup.starts.end()) + 1;
-  const int64_t count = static_cast<int64_t>(lookup.table.size());
-  if (!from.reader.expect(count == rows * codes && count <= kInt32,
+  const int64_t each = int64_t{x.high} - x.low + 1;
+  const int64_t all = *std::max_element(rows.begin(), rows.end()) + 1;
+  const int64_t count = static_cast<int64_t>(codes.size());
+  if (!from.reader.expect(count == all * each && count <= kInt32,
                           text(count) + " values",
-                          "% x a value for each of the codes %", rows, x)) {
+                          "% x a value for each of the codes %", all, x)) {
     return {};
   }
-  for (int32_t &row : lookup.starts) {
-    row = static_cast<int32_t>(row * codes - x.low);
-  }
-  const auto [least, most] =
-      std::minmax_element(lookup.table.begin(), lookup.table.end());
+  const auto [least, most] = std::minmax_element(codes.begin(), codes.end());
   expect_holds(from, op, {*least, *most});
+  // Most operators read rows that others have as well.
+  std::vector<const TableRow *> made;
+  for (auto at = codes.begin(); at != codes.end(); at += each) {
+    made.push_back(&*from.table_rows.emplace(at, at + each).first);
+  }
+  for (const int32_t row : rows) {
+    lookup.rows.push_back(made[static_cast<size_t>(row)]);
+  }
   return lookup;
 }
 
@@ -305,7 +309,7 @@ constexpr OpInfo kOps[] = {
     {"Multiply", 2, true, read_multiply, size_of_multiply, run_multiply},
     {"Mean", 1, true, read_mean, size_of_mean, run_mean},
     {"GroupNorm", 1, true, read_group_norm, size_of_group_norm, run_group_norm},
-    {"Lookup", 1, true, read_lookup, size_of_x, run_lookup},
+    {"Lookup", 1, true, read_lookup, size_of_x, nullptr},
     {"Upsample", 2, false, read_upsample, size_of_upsample, run_upsample},
     {"Concatenate", 0, false, read_concatenate, size_of_x, run_concatenate},
     {"Slice", 1, false, read_slice, size_of_slice, run_slice},

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <set>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -122,10 +123,16 @@ struct GroupNorm {
   int64_t epsilon = 1;  // of the variance, in 2^-16 of a code squared
 };
 
-// Tables with a value for each code of its input.
+// A row of a table: a value for each code of the input, from its lowest.
+using TableRow = std::vector<int32_t>;
+
 struct Lookup {
-  std::vector<int32_t> table;
-  std::vector<int32_t> starts;  // of each channel, the place of the code 0
+  std::vector<const TableRow *> rows;  // of each channel
+  int32_t first = 0;                   // the code of a row's first value
+
+  int32_t value(size_t channel, int32_t code) const {
+    return (*rows[channel])[static_cast<size_t>(code - first)];
+  }
 };
 
 struct Upsample {};
@@ -176,6 +183,7 @@ struct OpSource {
   const Value &value;
   std::vector<const Op *> inputs;
   std::vector<Weights> &weights;
+  std::set<TableRow> &table_rows;
 
   const Op &x() const { return *inputs[0]; }
   const Op &y() const { return *inputs[1]; }
@@ -187,7 +195,7 @@ using RunOp = void(const Op &op, const Tensor *const *inputs,
 
 // Portable kernels of operators that can stand alone (kernels/reference.cpp).
 RunOp run_image, run_region, run_max_pool, run_multiply, run_mean,
-    run_group_norm, run_lookup, run_upsample, run_concatenate, run_slice;
+    run_group_norm, run_upsample, run_concatenate, run_slice;
 
 // All that is known of a kind of operators.
 struct OpInfo {

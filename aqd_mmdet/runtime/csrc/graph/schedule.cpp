@@ -9,6 +9,10 @@
 namespace aqd {
 namespace {
 
+bool works_code_by_code(const Op &op) {
+  return op.is<Requantize>() || op.is<Add>() || op.is<Lookup>();
+}
+
 // Positions of what reads each operator.
 std::vector<std::vector<size_t>> readers_of(const Program &program) {
   std::vector<std::vector<size_t>> readers(program.nodes.size());
@@ -279,7 +283,7 @@ class Fuser {
     // An upsampling reads at other places, of a tensor that was made before.
     const bool is_elementwise = each.is<Upsample>()
                                     ? nodes_[each.inputs[0]].root < root
-                                    : each.is<Requantize>() || each.is<Add>();
+                                    : works_code_by_code(each);
     const auto can_be_read = [&](size_t input) {
       return is_there(root, input) || is_private(root, input);
     };
@@ -354,7 +358,7 @@ class Fuser {
 }  // namespace
 
 bool can_be_root(const Op &op) {
-  return op.is<Convolution>() || op.is<Requantize>() || op.is<Add>();
+  return op.is<Convolution>() || works_code_by_code(op);
 }
 
 void schedule(Program *program) {

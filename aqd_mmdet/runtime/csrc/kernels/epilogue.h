@@ -143,6 +143,7 @@ class Epilogue {
     if (op.op().template is<Requantize>()) {
       return requantize(op, tile, span, x, to);
     }
+    if (op.op().template is<Lookup>()) return look_up(op, tile, span, x, to);
     add(op.op().grid, span.pixels, x, input(op.inputs[1], span, values), to);
   }
 
@@ -213,6 +214,18 @@ class Epilogue {
     for (int p = 0; p < span.pixels; ++p, from += kLanes, to += kLanes) {
       for (size_t i = 0; i < static_cast<size_t>(span.lanes); ++i) {
         to[i] = aqd::requantize(table, op.op().grid, first + i, from[i]);
+      }
+    }
+  }
+
+  static void look_up(const PostOp &op, const TileCoord &tile,
+                      const Span &span, const int32_t *from, int32_t *to) {
+    const Lookup &lookup = op.op().template as<Lookup>();
+    for (int lane = 0; lane < span.lanes; ++lane) {
+      const auto channel = static_cast<size_t>(tile.vector * kLanes + lane);
+      const int32_t *row = lookup.rows[channel]->data();
+      for (int64_t i = lane; i < span.pixels * kLanes; i += kLanes) {
+        to[i] = row[from[i] - lookup.first];
       }
     }
   }

@@ -212,7 +212,7 @@ void pack_node(const Isa &isa, Program *program, Node *node) {
   if (node->op.is<Requantize>()) {
     packed.requantize = pack_requantize(isa.shape, node->op);
     packed.has_kernel = true;
-  } else if (node->op.is<Add>()) {
+  } else if (node->op.is<Add>() || node->op.is<Lookup>()) {
     packed.has_kernel = true;
   } else if (node->op.is<Convolution>()) {
     const Op &x = program->nodes[node->op.inputs[0]].op;

@@ -122,6 +122,12 @@ class FusedPixel {
       }
       return;
     }
+    if (op.is<Lookup>()) {
+      for (size_t c = 0; c < channels_; ++c) {
+        to[c] = op.as<Lookup>().value(c, x[c]);
+      }
+      return;
+    }
     const int32_t *y = input(post_op, 1, row, column);
     for (size_t c = 0; c < channels_; ++c) {
       to[c] = std::clamp(x[c] + y[c], op.grid.low, op.grid.high);
@@ -326,21 +332,6 @@ void run_group_norm(const Op &op, const Tensor *const *inputs,
         }
       }
     });
-  });
-}
-
-void run_lookup(const Op &op, const Tensor *const *inputs, const Tensor &out,
-                ThreadPool *) {
-  const Lookup &lookup = op.as<Lookup>();
-  with_codes(*inputs[0], out, [&](const auto *from, auto *to) {
-    using To = std::remove_reference_t<decltype(*to)>;
-    const size_t channels = lookup.starts.size();
-    for (size_t i = 0; i < out.count(); i += channels) {
-      for (size_t c = 0; c < channels; ++c) {
-        const int32_t place = from[i + c] + lookup.starts[c];
-        to[i + c] = static_cast<To>(lookup.table[static_cast<size_t>(place)]);
-      }
-    }
   });
 }
 
