@@ -226,36 +226,36 @@ Size size_of_group_norm(const Op &op, const std::vector<Size> &inputs) {
 
 Params read_lookup(const OpSource &from, const Op &op) {
   const Grid &x = from.x().grid;
-  TableRow codes;
+  std::vector<int32_t> codes;
   const Value table = from.value["table"];
   const bool is_list = from.reader.version() > 4;
   for (const Value &part : is_list ? table.items() : std::vector{table}) {
     const auto some = part.integers(kAll<int32_t>);
     codes.insert(codes.end(), some.begin(), some.end());
   }
+  from.value["first"].int32({x.low, x.low});
   Lookup lookup;
-  lookup.first = from.value["first"].int32({x.low, x.low});
-  const std::vector<int32_t> rows =
+  lookup.starts =
       read_of_channels(from, "rows", op.channels, {0, kOpChannels.most - 1});
   if (!from.reader.ok()) return {};
   const int64_t each = int64_t{x.high} - x.low + 1;
-  const int64_t all = *std::max_element(rows.begin(), rows.end()) + 1;
+  const int64_t rows =
+      *std::max_element(lookup.starts.begin(), lookup.starts.end()) + 1;
   const int64_t count = static_cast<int64_t>(codes.size());
-  if (!from.reader.expect(count == all * each && count <= kInt32,
+  const int64_t all =
+      count + static_cast<int64_t>(from.tables.values.size());
+  if (!from.reader.expect(count == rows * each && all <= kInt32,
                           text(count) + " values",
-                          "% x a value for each of the codes %", all, x)) {
+                          "% x a value for each of the codes %", rows, x)) {
     return {};
   }
+  std::vector<int32_t> starts;
+  for (auto at = codes.begin(); at != codes.end(); at += each) {
+    starts.push_back(from.tables.start_of({at, at + each}) - x.low);
+  }
+  for (int32_t &row : lookup.starts) row = starts[static_cast<size_t>(row)];
   const auto [least, most] = std::minmax_element(codes.begin(), codes.end());
   expect_holds(from, op, {*least, *most});
-  // Most operators read rows that others have as well.
-  std::vector<const TableRow *> made;
-  for (auto at = codes.begin(); at != codes.end(); at += each) {
-    made.push_back(&*from.table_rows.emplace(at, at + each).first);
-  }
-  for (const int32_t row : rows) {
-    lookup.rows.push_back(made[static_cast<size_t>(row)]);
-  }
   return lookup;
 }
 
@@ -316,6 +316,13 @@ constexpr OpInfo kOps[] = {
 };
 
 }  // namespace
+
+int32_t Tables::start_of(const std::vector<int32_t> &row) {
+  const int32_t end = static_cast<int32_t>(values.size());
+  const auto [at, is_new] = starts.emplace(row, end);
+  if (is_new) values.insert(values.end(), row.begin(), row.end());
+  return at->second;
+}
 
 const OpInfo *find_op(std::string_view kind) {
   for (const OpInfo &each : kOps) {

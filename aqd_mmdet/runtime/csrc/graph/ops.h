@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <set>
+#include <map>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -123,15 +123,22 @@ struct GroupNorm {
   int64_t epsilon = 1;  // of the variance, in 2^-16 of a code squared
 };
 
-// A row of a table: a value for each code of the input, from its lowest.
-using TableRow = std::vector<int32_t>;
+// The rows of a program's tables, one behind the other. Each has a value for
+// each code of an input; most are read by several lookups.
+struct Tables {
+  std::vector<int32_t> values;
+  std::map<std::vector<int32_t>, int32_t> starts;  // of rows
+
+  // Where a row begins, which is added if it is new.
+  int32_t start_of(const std::vector<int32_t> &row);
+};
 
 struct Lookup {
-  std::vector<const TableRow *> rows;  // of each channel
-  int32_t first = 0;                   // the code of a row's first value
+  const int32_t *values = nullptr;  // of the program's tables
+  std::vector<int32_t> starts;  // of each channel, the place of the code 0
 
   int32_t value(size_t channel, int32_t code) const {
-    return (*rows[channel])[static_cast<size_t>(code - first)];
+    return values[code + starts[channel]];
   }
 };
 
@@ -183,7 +190,7 @@ struct OpSource {
   const Value &value;
   std::vector<const Op *> inputs;
   std::vector<Weights> &weights;
-  std::set<TableRow> &table_rows;
+  Tables &tables;
 
   const Op &x() const { return *inputs[0]; }
   const Op &y() const { return *inputs[1]; }

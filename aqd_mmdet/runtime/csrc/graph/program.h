@@ -36,7 +36,7 @@ struct Node {
 
 struct Program {
   std::vector<Weights> weights;
-  std::set<TableRow> table_rows;  // of lookups
+  std::vector<int32_t> tables;  // of lookups
   std::vector<Node> nodes;
   std::vector<size_t> outputs;  // positions
   std::vector<size_t> levels;   // how many of these each kind of output has

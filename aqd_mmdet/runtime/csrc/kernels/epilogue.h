@@ -143,7 +143,9 @@ class Epilogue {
     if (op.op().template is<Requantize>()) {
       return requantize(op, tile, span, x, to);
     }
-    if (op.op().template is<Lookup>()) return look_up(op, tile, span, x, to);
+    if (op.op().template is<Lookup>()) {
+      return look_up(op.op().template as<Lookup>(), tile, span, x, to);
+    }
     add(op.op().grid, span.pixels, x, input(op.inputs[1], span, values), to);
   }
 
@@ -218,15 +220,15 @@ class Epilogue {
     }
   }
 
-  static void look_up(const PostOp &op, const TileCoord &tile,
-                      const Span &span, const int32_t *from, int32_t *to) {
-    const Lookup &lookup = op.op().template as<Lookup>();
-    for (int lane = 0; lane < span.lanes; ++lane) {
-      const auto channel = static_cast<size_t>(tile.vector * kLanes + lane);
-      const int32_t *row = lookup.rows[channel]->data();
-      for (int64_t i = lane; i < span.pixels * kLanes; i += kLanes) {
-        to[i] = row[from[i] - lookup.first];
-      }
+  AQD_TARGET static void look_up(const Lookup &lookup, const TileCoord &tile,
+                                 const Span &span, const int32_t *from,
+                                 int32_t *to) {
+    const auto starts = Simd::load(
+        lookup.starts.data() + tile.vector * kLanes, span.lanes);
+    for (int p = 0; p < span.pixels; ++p, from += kLanes, to += kLanes) {
+      Simd::store(Simd::gather(lookup.values, Simd::load(from) + starts,
+                               span.lanes),
+                  to);
     }
   }
 

@@ -80,6 +80,16 @@ struct SimdBase {
     for (int i = 0; i < lanes; ++i) to[i] = static_cast<T>(x[i]);
   }
 
+  // Numbers at places of a table, of some lanes alone: others hold no place.
+  AQD_TARGET static Lanes gather(const int32_t *table, Lanes places,
+                                 int lanes) {
+    alignas(64) int32_t at[kLanes];
+    Lanes x = {};
+    store_as(places, at);
+    for (int i = 0; i < lanes; ++i) x[i] = table[at[i]];
+    return x;
+  }
+
   // Past the caches.
   AQD_TARGET static void stream(Lanes x, int32_t *to) { store(x, to); }
   static void prefetch(const uint8_t *) {}

@@ -77,6 +77,12 @@ struct Avx512 : SimdBase<Avx512, 16> {
     _mm512_mask_storeu_epi32(to, mask(lanes), __m512i(x));
   }
 
+  AQD_AVX512 static Lanes gather(const int32_t *table, Lanes places,
+                                 int lanes) {
+    return Lanes(_mm512_mask_i32gather_epi32(
+        _mm512_setzero_si512(), mask(lanes), __m512i(places), table, 4));
+  }
+
   AQD_AVX512 static void stream(Lanes x, int32_t *to) {
     _mm512_stream_si512(reinterpret_cast<__m512i *>(to), __m512i(x));
   }
