@@ -157,7 +157,8 @@ def _report(
     rounded, exact = fake_quantize(rows, clip, grid, zero), rows
     if isinstance(quantizer, FixedPointActivation):
         # What it cuts off where the function is flat is no noise.
-        rounded, exact = (quantizer.function(x) for x in (rounded, exact))
+        rounded = quantizer.look_up(rounded, step)
+        exact = quantizer.function(exact)
     noise = (rounded - exact).square() * weights
     signal = exact.square() * weights
     codes = rows / step + zero

@@ -130,7 +130,7 @@ def fixed_point_range(
         end = largest * 0.5**octave
         exact = torch.exp2((end / layer.grid.hi).log2().ceil())
         rounded = fake_quantize(rows, exact * layer.grid.hi, layer.grid)
-        error = (layer.function(rounded) - goal).square() * weights
+        error = (layer.look_up(rounded, exact) - goal).square() * weights
         error = error.sum(1, keepdim=True)
         clip = torch.where(error < best, end, clip)
         best = torch.minimum(error, best)

@@ -144,6 +144,12 @@ class Epilogue {
       return requantize(op, tile, span, x, to);
     }
     if (op.op().template is<Lookup>()) {
+      const PackedLookup &packed = op.node->packed.lookup;
+      if constexpr (Simd::kHasLines) {
+        if (!packed.rows.empty()) {
+          return Simd::look_up_lines(packed, tile.vector, span.pixels, x, to);
+        }
+      }
       return look_up(op.op().template as<Lookup>(), tile, span, x, to);
     }
     add(op.op().grid, span.pixels, x, input(op.inputs[1], span, values), to);

@@ -62,6 +62,10 @@ struct PackedConv {
       weights;
 };
 
+constexpr int kLines = 64;  // of a row of a table
+// So that codes of a line, counted from its first one, have 15 bits.
+constexpr int kMaxLineShift = 14;
+
 constexpr int kThresholds = 3;  // of four codes
 
 // 64-bit numbers, and 32-bit ones, that PackedRequantize has for a vector.
@@ -86,12 +90,30 @@ struct PackedRequantize {
   bool thresholds_fit_int16 = false;
 };
 
+// A lookup of tables that consist of straight lines, each of 2^shift codes:
+//
+//   value(x) = first + ((slope * (x - the line's first code) + half) >> shift)
+//
+// Registers hold the lines of a row, where they do not hold its values.
+struct PackedLookup {
+  // A row, and the lanes of a vector of channels that read it.
+  struct alignas(64) Row {
+    int32_t lines[kLines];  // the first value in 16 bits, below it the slope
+    uint32_t lanes;
+  };
+  int32_t first_code = 0;
+  int shift = 0;
+  std::vector<Row> rows;  // empty if some row is not of lines
+  std::vector<size_t> begins;  // of each vector, and the end
+};
+
 // Of a node.
 struct Packed {
   bool has_kernel = false;    // whether vector kernels run it, or portable ones
   bool reads_pixels = false;  // a convolution that reads an image's bytes
   const PackedConv *conv = nullptr;  // Program::packed has it
   PackedRequantize requantize;
+  PackedLookup lookup;
 };
 
 }  // namespace aqd

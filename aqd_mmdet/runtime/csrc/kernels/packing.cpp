@@ -212,7 +212,11 @@ void pack_node(const Isa &isa, Program *program, Node *node) {
   if (node->op.is<Requantize>()) {
     packed.requantize = pack_requantize(isa.shape, node->op);
     packed.has_kernel = true;
-  } else if (node->op.is<Add>() || node->op.is<Lookup>()) {
+  } else if (node->op.is<Lookup>()) {
+    const Op &x = program->nodes[node->op.inputs[0]].op;
+    if (isa.has_lines) packed.lookup = pack_lookup(isa.shape, node->op, x);
+    packed.has_kernel = true;
+  } else if (node->op.is<Add>()) {
     packed.has_kernel = true;
   } else if (node->op.is<Convolution>()) {
     const Op &x = program->nodes[node->op.inputs[0]].op;

@@ -90,6 +90,8 @@ struct SimdBase {
     return x;
   }
 
+  static constexpr bool kHasLines = false;
+
   // Past the caches.
   AQD_TARGET static void stream(Lanes x, int32_t *to) { store(x, to); }
   static void prefetch(const uint8_t *) {}

@@ -43,6 +43,7 @@ struct Avx512 : SimdBase<Avx512, 16> {
   static constexpr SimdShape kShape = {16, 4, true, 0, true, true};
   static constexpr int kMr = 6;  // 24 of 32 registers for accumulators
   static constexpr bool kHasInt16Thresholds = true;
+  static constexpr bool kHasLines = true;
 
   using ByteMac = Avx512ByteMac;
   using WordMac = Avx512WordMac;
@@ -82,6 +83,10 @@ struct Avx512 : SimdBase<Avx512, 16> {
     return Lanes(_mm512_mask_i32gather_epi32(
         _mm512_setzero_si512(), mask(lanes), __m512i(places), table, 4));
   }
+
+  // Of one vector of channels of some pixels (lookup_avx512.h).
+  static void look_up_lines(const PackedLookup &lookup, int64_t vector,
+                            int pixels, const int32_t *from, int32_t *to);
 
   AQD_AVX512 static void stream(Lanes x, int32_t *to) {
     _mm512_stream_si512(reinterpret_cast<__m512i *>(to), __m512i(x));
