@@ -19,8 +19,8 @@ from .layers import Chain, chain_detector
 
 # 1x1 convolutions whose input and weights lie in an L2 cache, and whose many
 # products outweigh all else.
-PRODUCTS = Chain('products', ((1024, 64), (64, 1024)), 1, (12, 24))
-# Codes of 16 bits. The sums of 1024 products with weights still fit.
+PRODUCTS = Chain('products', ((2048, 64), (64, 2048)), 1, (6, 12))
+# Codes of 16 bits. The sums of 2048 products with weights still fit.
 WIDE = ir.Grid(0, 1023)
 # Kernels that compute one product for each multiply-accumulate.
 DENSE = ('direct', 'amx', 'portable')

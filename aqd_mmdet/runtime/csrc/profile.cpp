@@ -51,7 +51,9 @@ class ConvProfiler {
   }
   void operator()(const PackedWinograd &packed) const {
     const WinogradTile &tile = packed.tile;
-    const auto tiles = [](int64_t side, int of) { return (side + of - 1) / of; };
+    const auto tiles = [](int64_t side, int length) {
+      return (side + length - 1) / length;
+    };
     const std::vector<int64_t> &shape = fused_.conv().weights->shape;
     made_.kind = "winograd";
     made_.operand_bits = tile.is_bytes ? 8 : 16;
@@ -65,7 +67,7 @@ class ConvProfiler {
     made_.operand_bits = 8;  // a lookup is one product of bytes
     made_.products = made_.macs / packed.scheme->per_index;
     made_.bytes += bytes_of(packed.offsets) + bytes_of(packed.runs) +
-                   bytes_of(packed.acc_init) + kLutTables * kLutEntries;
+                   bytes_of(packed.acc_init) + int64_t{kLutTables} * kLutEntries;
   }
   // By the portable kernel.
   void operator()() const {
