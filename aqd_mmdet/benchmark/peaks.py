@@ -25,7 +25,7 @@ WIDE = ir.Grid(0, 1023)
 # Kernels that compute one product for each multiply-accumulate.
 DENSE = ('direct', 'amx', 'portable')
 # Bytes that a copy reads and writes: from an L1 cache to main memory.
-BLOCKS = tuple(2**n for n in range(15, 27, 2))
+BLOCKS = tuple(2**n for n in range(15, 27))
 ROUNDS = 30
 
 
