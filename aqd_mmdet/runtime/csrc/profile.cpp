@@ -67,7 +67,8 @@ class ConvProfiler {
     made_.operand_bits = 8;  // a lookup is one product of bytes
     made_.products = made_.macs / packed.scheme->per_index;
     made_.bytes += bytes_of(packed.offsets) + bytes_of(packed.runs) +
-                   bytes_of(packed.acc_init) + int64_t{kLutTables} * kLutEntries;
+                   bytes_of(packed.acc_init) +
+                   int64_t{kLutTables} * kLutEntries;
   }
   // By the portable kernel.
   void operator()() const {
