@@ -133,6 +133,7 @@ void read_op(const Value &value, const char *first, Names *names,
                 "a new name");
   const std::string_view kind = value["kind"].string();
   Op op;
+  op.name = name;
   op.info = find_op(kind);
   if (!reader.expect(op.info != nullptr, quoted(kind),
                      "a kind of the format")) {

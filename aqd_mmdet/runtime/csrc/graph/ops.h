@@ -73,6 +73,8 @@ struct Weights {
   std::vector<int64_t> shape;  // out x in x kernel height x kernel width
   std::vector<int8_t> codes;   // kernel height x kernel width x in x out
   std::vector<int64_t> sums;   // of magnitudes, for each output channel
+
+  int64_t count() const { return shape[0] * shape[1] * shape[2] * shape[3]; }
 };
 
 struct Window {
@@ -158,6 +160,7 @@ struct OpInfo;
 
 // An operator as the file has it.
 struct Op {
+  std::string name;              // of what it makes, in the file
   const OpInfo *info = nullptr;  // null as well once it was hoisted
   std::vector<size_t> inputs;  // positions of the operators that make them
   int32_t channels = 0;
