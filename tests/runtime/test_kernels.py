@@ -153,3 +153,39 @@ def test_shifted_numbers_at_the_edge_of_32_bits(beyond, shift, grid):
         found = run_program(program, region)
         expected = reference.run(program, region)
         assert np.array_equal(found['z'], expected['z'])
+
+
+@given(seed=st.integers(0, 9999))
+@settings(max_examples=80, deadline=None)
+def test_tables_of_lines(seed):
+    """Tables that registers may hold as lines, and such as are nearly so."""
+    rng = np.random.default_rng(seed)
+    channels = int(rng.integers(1, 70))
+    codes = int(rng.integers(1, 1500))
+    low = -int(rng.integers(0, codes))
+    rows = int(rng.integers(1, 8))
+    shift = max(0, int(np.ceil(np.log2(codes / 64))))
+    length = 2**shift
+    table = []
+    for _ in range(rows):
+        count = -(-codes // length)
+        edge = rng.choice([10, 2**15])
+        first = rng.integers(-edge, edge, (count, 1))
+        slope = rng.integers(-edge, edge, (count, 1))
+        line = first + ((slope * np.arange(length) + length // 2) >> shift)
+        table.append(line.ravel()[:codes])
+    table = np.array(table, np.int32)
+    if rng.random() < 0.5:
+        table[rng.integers(rows), rng.integers(codes)] += 1
+    op = ir.Lookup(
+        'y', ('x',), channels, ir.INT32, table.ravel(), low,
+        tuple(rng.permutation(np.arange(channels) % rows).tolist()),
+    )  # fmt: skip
+    if max(op.rows) < rows - 1:
+        return
+    size = rng.integers(1, 5), rng.integers(1, 40)
+    x = rng.integers(low, low + codes, (1, channels, *size)).astype(np.int32)
+    program, region = program_of(op, [x], {})
+    expected = reference.run(program, region)
+    found = run_program(program, region)
+    assert np.array_equal(found['y'], expected['y'])

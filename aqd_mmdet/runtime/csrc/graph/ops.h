@@ -161,7 +161,7 @@ struct OpInfo;
 // An operator as the file has it.
 struct Op {
   std::string name;              // of what it makes, in the file
-  const OpInfo *info = nullptr;  // null as well once it was hoisted
+  const OpInfo *info = nullptr;  // null once it was removed
   std::vector<size_t> inputs;  // positions of the operators that make them
   int32_t channels = 0;
   Grid grid;

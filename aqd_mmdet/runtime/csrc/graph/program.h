@@ -45,10 +45,16 @@ struct Program {
 
   // The operator that makes an output.
   const Op &output(size_t index) const { return nodes[outputs[index]].op; }
+  // Whether one convolution alone has these of its weights.
+  bool are_private(const Weights &shared) const;
 };
 
 // Whether an operator can be the root of a fused one.
 bool can_be_root(const Op &op);
+
+// Lets convolutions of an image's space-to-depth layer read the image
+// (space_to_depth.cpp).
+void fold_space_to_depth(Program *program);
 
 // Orders the operators of a program as they run, and fuses them.
 void schedule(Program *program);
