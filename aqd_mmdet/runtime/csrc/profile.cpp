@@ -88,8 +88,13 @@ class ConvProfiler {
   OpProfile &made_;
 };
 
-// The numbers of a requantisation, as its kernel reads them.
+// The numbers of a requantisation or a lookup, as its kernel reads them. (Values
+// that are looked up one by one are shared by all lookups, and not counted.)
 int64_t table_bytes(const Node &node) {
+  if (node.op.is<Lookup>()) {
+    return bytes_of(node.packed.lookup.rows) +
+           bytes_of(node.op.as<Lookup>().starts);
+  }
   const PackedRequantize &packed = node.packed.requantize;
   const int64_t bytes =
       bytes_of(packed.multipliers) + bytes_of(packed.thresholds);
@@ -113,7 +118,9 @@ void profile_fused(const FusedOp &fused, OpProfile *made) {
   }
   for (const PostOp &each : fused.ops) {
     for (int i = 0; i < each.arity(); ++i) read.insert(each.inputs[i].tensor);
-    if (each.op().is<Requantize>()) made->bytes += table_bytes(*each.node);
+    if (each.op().is<Requantize>() || each.op().is<Lookup>()) {
+      made->bytes += table_bytes(*each.node);
+    }
     if (each.out != nullptr) made->bytes += bytes_of(*each.out);
   }
   read.erase(nullptr);  // codes of the fused operator itself
@@ -124,10 +131,6 @@ void profile_alone(const Step &step, OpProfile *made) {
   const Op &op = step.node->op;
   made->kind = op.info->kind;
   made->bytes = bytes_of(*step.output);
-  if (op.is<Lookup>()) {
-    made->bytes += bytes_of(op.as<Lookup>().table);
-    made->bytes += bytes_of(op.as<Lookup>().starts);
-  }
   // A slice reads what it copies, and the second input of an upsampling only
   // gives a size.
   if (op.is<Slice>()) {
