@@ -288,19 +288,23 @@ void run_multiply(const Op &, const Tensor *const *inputs, const Tensor &out,
   });
 }
 
-void run_mean(const Op &, const Tensor *const *inputs, const Tensor &out,
+void run_mean(const Op &op, const Tensor *const *inputs, const Tensor &out,
               ThreadPool *) {
   const int64_t count = static_cast<int64_t>(inputs[0]->plane());
-  with_codes(*inputs[0], out, [&](const auto *from, auto *to) {
+  std::vector<int64_t> sums(static_cast<size_t>(out.channels), 0);
+  with_codes(*inputs[0], [&](const auto *from) {
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t &sum : sums) sum += *from++;
+    }
+  });
+  with_codes(out, [&](auto *to) {
     using To = std::remove_reference_t<decltype(*to)>;
-    for (int32_t c = 0; c < out.channels; ++c) {
-      int64_t sum = 0;
-      for (int64_t i = 0; i < count; ++i) sum += from[i * out.channels + c];
+    for (const int64_t sum : sums) {
       const int64_t above = sum * (2 << kMeanBits) + count;
       // Rounded down, where C++ rounds towards 0.
       int64_t q = above / (2 * count);
       if (above % (2 * count) < 0) --q;
-      to[c] = static_cast<To>(q);
+      *to++ = static_cast<To>(q);
     }
   });
 }
