@@ -13,7 +13,12 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..quantizers.fake_quantize import step_size
-from ..quantizers.grid import MAX_BITS, build_grid, check_bits, weight_grid
+from ..quantizers.grid import (
+    MAX_BITS,
+    activation_grid,
+    check_bits,
+    weight_grid,
+)
 from ..quantizers.quantizer import (
     ImageQuantizer,
     Quantizer,
@@ -49,7 +54,7 @@ class ConvOptions:
             if getattr(self, name) is not None:
                 check_bits(getattr(self, name), name)
         if self.act_grid not in ('image', ASYMMETRIC):
-            build_grid(self.act_grid, 8)
+            activation_grid(self.act_grid, self.act_bits or 8)
 
     def arguments(self, bits: int) -> dict[str, Any]:
         """Return arguments of QuantConv2d, for a detector's bits."""
@@ -107,7 +112,9 @@ class QuantizedLayer(nn.Module):
             bits = check_bits(act_bits, 'act_bits')
             shape = self._channel_shape() if act_per_channel else ()
             asymmetric = act_grid == ASYMMETRIC
-            grid = build_grid('unsigned' if asymmetric else act_grid, bits)
+            grid = activation_grid(
+                'unsigned' if asymmetric else act_grid, bits
+            )
             self.input_quantizer = TensorQuantizer(
                 grid, shape, asymmetric=asymmetric
             )
