@@ -32,8 +32,9 @@ OLD_DTYPES = {
     3: ('uint8', 'int32', 'int64'),
     4: ('uint8', 'int16', 'int32', 'int64'),
 }
-# Python refuses to read longer integers; of a real number they are infinite.
-MAX_DIGITS = 400
+# Of an integer that is read as one. Longer ones are no integers of 64 bits. As
+# real numbers they may be above all of these, and are then infinite.
+MAX_DIGITS = 300
 
 
 def to_bytes(detector: CompiledDetector) -> bytes:
