@@ -11,9 +11,15 @@ from tests.refusals.changes import (
     Refusal,
     as_version,
     setting,
+    with_ops,
     with_text,
 )
-from tests.refusals.of_detectors import DETECTOR, OPERATORS, PROGRAM
+from tests.refusals.of_detectors import (
+    DETECTOR,
+    OPERATORS,
+    PROGRAM,
+    rows_of_one_code,
+)
 from tests.refusals.of_files import (
     ARRAYS,
     CONTAINER,
@@ -54,6 +60,7 @@ ACCEPTED = [
     Refusal(
         'zero points of channels', setting(f'{OPS}.1.zero', [-255, 0, 255]), ''
     ),
+    Refusal('many rows', with_ops(*rows_of_one_code(65536)), ''),
     Refusal('spaces', with_text(lambda t: t + b' \n\t\r'), ''),
     Refusal('escapes', setting('labels.0', '\u2028"\\/'), ''),
     Refusal('a real that is whole', setting('program.outputs.0.scale', 1), ''),

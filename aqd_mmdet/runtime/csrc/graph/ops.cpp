@@ -234,8 +234,7 @@ Params read_lookup(const OpSource &from, const Op &op) {
     lookup.table.insert(lookup.table.end(), codes.begin(), codes.end());
   }
   from.value["first"].int32({x.low, x.low});
-  lookup.starts =
-      read_of_channels(from, "rows", op.channels, {0, kOpChannels.most - 1});
+  lookup.starts = read_of_channels(from, "rows", op.channels, kLookupRows);
   if (!from.reader.ok()) return {};
   const int64_t codes = int64_t{x.high} - x.low + 1;
   const int64_t rows =
