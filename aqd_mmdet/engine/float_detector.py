@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def quantize_checkpoint(
     config: str | Path,
     checkpoint: str,
-    images: Path | None = None,
+    images: str | Path | None = None,
     bits: int = 8,
     act_bits: int = 8,
     effort: str = DEFAULT_EFFORT,
@@ -137,7 +137,9 @@ def load_float(cfg: Config, checkpoint: str) -> nn.Module:
     return detector
 
 
-def find_pictures(cfg: Config, folder: Path | None, most: int) -> list[Path]:
+def find_pictures(
+    cfg: Config, folder: str | Path | None, most: int
+) -> list[Path]:
     """Return the files of pictures to calibrate with, drawn at random.
 
     Args:
@@ -160,10 +162,10 @@ def find_pictures(cfg: Config, folder: Path | None, most: int) -> list[Path]:
             for index in range(len(dataset))
         ]
         where = "the config's training data"
-    elif folder.is_dir():
+    elif Path(folder).is_dir():
         paths = sorted(
             path
-            for path in folder.rglob('*')
+            for path in Path(folder).rglob('*')
             if path.suffix.lower() in SUFFIXES
         )
         where = f'--images {folder}'

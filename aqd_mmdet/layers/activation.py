@@ -80,9 +80,10 @@ class QuantActivation(TensorQuantizer):
 class FixedPointActivation(TensorQuantizer):
     """A function of a fixed-point number, whose result is one as well.
 
-    Each channel has a step that is a power of two, and that of the result
-    follows from it: channels of one step share a table, in all layers. The
-    steps are set by calibration and not learned.
+    A step is a power of two, and that of the result follows from it: channels
+    of one step share a table, in all layers. Steps are set by calibration and
+    not learned. Calibration after training gives each channel its own, that
+    before training (CalibrationHook) gives one to all.
 
     A table is 64 straight lines in place of the function, since engines
     compute these several times faster than they look up values.

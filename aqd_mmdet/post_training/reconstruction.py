@@ -104,11 +104,10 @@ def reconstruct(detector: Any, pictures: Iterable[Tensor]) -> None:
 
 def _round_together(layer: QuantizedLayer, statistic: _Covariance) -> None:
     quantizer, ratio = layer.weight_quantizer, layer.input_ratio()
-    weight = layer.normalized_weight()
+    weight = layer.scaled_weight()
     matrix = statistic.matrix()
     if ratio is not None:
         # Weights times a ratio read inputs divided by it.
-        weight = weight * ratio
         window = ratio.expand(1, *layer.weight.shape[1:]).reshape(1, -1)
         by = window.double().cpu()
         matrix = matrix / (by[:, :, None] * by[:, None])

@@ -235,8 +235,7 @@ Params read_lookup(const OpSource &from, const Op &op) {
   }
   from.value["first"].int32({x.low, x.low});
   Lookup lookup;
-  lookup.starts =
-      read_of_channels(from, "rows", op.channels, {0, kOpChannels.most - 1});
+  lookup.starts = read_of_channels(from, "rows", op.channels, kLookupRows);
   if (!from.reader.ok()) return {};
   const int64_t each = int64_t{x.high} - x.low + 1;
   const int64_t rows =
