@@ -9,8 +9,17 @@ import tempfile
 from pathlib import Path
 
 from aqd_mmdet.benchmark import profile, report
-from aqd_mmdet.benchmark.cases import CASES, Network, select
+from aqd_mmdet.benchmark.callers import CALLERS_OF
+from aqd_mmdet.benchmark.cases import (
+    CALLERS,
+    CASES,
+    Boxes,
+    Case,
+    Network,
+    select,
+)
 from aqd_mmdet.benchmark.engines import (
+    EngineSpec,
     all_engines,
     instruction_sets,
     need_packages,
@@ -22,6 +31,8 @@ from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.progress import progress
 
 ROOT = Path(__file__).parent.parent
+# Of --images. Each engine's process holds all of them in memory.
+MAX_PICTURES = 32
 
 
 @one_line
@@ -40,6 +51,14 @@ def main() -> None:
         metavar='CASE',
         help='cases to measure; default: all of '
         f'{", ".join(case.name for case in CASES)}',
+    )
+    parser.add_argument(
+        '--images',
+        type=Path,
+        metavar='FOLDER',
+        help='measure from bytes to boxes: pictures of this folder, in '
+        "memory, to boxes, by one caller and by several; of MMDetection's "
+        'detectors alone',
     )
     parser.add_argument(
         '--engines',
@@ -86,7 +105,8 @@ def check(args: argparse.Namespace) -> None:
         if getattr(args, name) < 1:
             raise UserError(f'--{name} {getattr(args, name)}: give 1 or more')
     is_profile = args.profile is not None
-    for name in ('cases', 'engines') if is_profile else ('image', 'size'):
+    of_others = ('cases', 'engines', 'images')
+    for name in of_others if is_profile else ('image', 'size'):
         if getattr(args, name):
             raise UserError(
                 f'--{name} does not go with --profile: leave one of them out'
@@ -109,18 +129,19 @@ def benchmark(args: argparse.Namespace) -> None:
     """Measure all cases; write the report after each of them."""
     args.out = args.out or Path('work_dirs/benchmark')
     machine = describe()
-    by_name = {case.name: case for case in CASES}
-    cases = [by_name[x] for x in select(args.cases, by_name, '--cases')]
     known = all_engines(instruction_sets(), set(machine.flags))
+    if args.images is not None:
+        known = [engine for engine in known if engine.library in CALLERS_OF]
     engine_of = {engine.name: engine for engine in known}
     names = select(args.engines, engine_of, '--engines')
     engines = [engine_of[name] for name in names]
-    need_packages(engines, any(isinstance(x, Network) for x in cases))
+    cases = chosen_cases(args, engines)
     args.out.mkdir(parents=True, exist_ok=True)
     log = args.out / 'benchmark.log'
     log.write_text('')
     results: list[Row] = []
-    total = len(cases) * len(engines) * args.rounds
+    callers = 1 if args.images is None else len(CALLERS)
+    total = len(cases) * callers * len(engines) * args.rounds
     with (
         tempfile.TemporaryDirectory(dir=args.out) as folder,
         progress(total=total, unit='turn') as bar,
@@ -151,6 +172,35 @@ def benchmark(args: argparse.Namespace) -> None:
             paths = report.write(summary, args.out)
     print(report.document(summary))
     print('\n'.join(map(str, paths)))
+
+
+def chosen_cases(
+    args: argparse.Namespace, engines: list[EngineSpec]
+) -> list[Case]:
+    """Return the cases that a user chose, if the engines' packages are there.
+
+    Args:
+        args: The arguments.
+        engines: Engines to measure.
+    """
+    boxes = args.images is not None
+    known = {
+        case.name: case
+        for case in CASES
+        if not boxes or (isinstance(case, Network) and case.source.is_zoo)
+    }
+    cases = [known[name] for name in select(args.cases, known, '--cases')]
+    networks = [case for case in cases if isinstance(case, Network)]
+    need_packages(engines, bool(networks), boxes)
+    if not boxes:
+        return list(cases)
+    from mmengine.config import Config
+
+    from aqd_mmdet.engine.float_detector import find_pictures
+
+    paths = find_pictures(Config(), args.images, MAX_PICTURES)
+    pictures = tuple(map(str, paths))
+    return [Boxes(network, pictures) for network in networks]
 
 
 if __name__ == '__main__':

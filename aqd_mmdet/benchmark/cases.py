@@ -1,4 +1,4 @@
-"""The benchmark cases: whole detectors at two sizes, and single layers."""
+"""The benchmark cases: whole detectors, from bytes to boxes, and layers."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,61 @@ from .layers import Chain
 # MMDetection's usual 800x1333, padded to a multiple of the stride, and a small
 # size.
 SIZES = ((800, 1344), (320, 320))
-CONFIGS = {
-    'retinanet-r18': 'aqd/retinanet_r18_fpn_bn_1x_coco.py',
-    'retinanet-r50': 'aqd/retinanet_r50_fpn_bn_1x_coco.py',
-    'fcos-r18': 'aqd/fcos_r18_fpn_bn_1x_coco.py',
-}
-TITLES = {
-    'retinanet-r18': 'RetinaNet R18',
-    'retinanet-r50': 'RetinaNet R50',
-    'fcos-r18': 'FCOS R18',
+# Callers from bytes to boxes that ask one detector at the same time.
+CALLERS = (1, 2, 4)
+ZOO = 'mmdet::'
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a detector comes from.
+
+    Attributes:
+        title: Name in tables.
+        config: Config of a quantised detector, in ``configs``; or, after
+            ``mmdet::``, MMDetection's config of a float detector, which is
+            quantised after training.
+        sizes: Heights and widths of the images in pixels.
+    """
+
+    title: str
+    config: str
+    sizes: tuple[tuple[int, int], ...]
+
+    @property
+    def is_zoo(self) -> bool:
+        """Whether the config is MMDetection's."""
+        return self.config.startswith(ZOO)
+
+
+DETECTORS = {
+    'retinanet-r18': Source(
+        'RetinaNet R18', 'aqd/retinanet_r18_fpn_bn_1x_coco.py', SIZES
+    ),
+    'retinanet-r50': Source(
+        'RetinaNet R50', 'aqd/retinanet_r50_fpn_bn_1x_coco.py', SIZES
+    ),
+    'fcos-r18': Source('FCOS R18', 'aqd/fcos_r18_fpn_bn_1x_coco.py', SIZES),
+    # Each of these has the size of its own test pipeline.
+    'yolox-nano': Source(
+        'YOLOX nano', f'{ZOO}yolox/yolox_nano_8xb8-300e_coco.py', ((416, 416),)
+    ),
+    'yolox-tiny': Source(
+        'YOLOX tiny', f'{ZOO}yolox/yolox_tiny_8xb8-300e_coco.py', ((416, 416),)
+    ),
+    'yolox-s': Source(
+        'YOLOX s', f'{ZOO}yolox/yolox_s_8xb8-300e_coco.py', ((640, 640),)
+    ),
+    'rtmdet-tiny': Source(
+        'RTMDet tiny',
+        f'{ZOO}rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
+        ((640, 640),),
+    ),
+    'ssdlite': Source(
+        'SSDLite MobileNetV2',
+        f'{ZOO}ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py',
+        ((320, 320),),
+    ),
 }
 
 
@@ -25,7 +71,7 @@ class Network:
     """A detector of 80 classes, from pixels to logits and box codes.
 
     Attributes:
-        detector: A key of ``CONFIGS``.
+        detector: A key of ``DETECTORS``.
         size: Height and width of the image in pixels.
     """
 
@@ -33,17 +79,51 @@ class Network:
     size: tuple[int, int]
 
     @property
+    def source(self) -> Source:
+        return DETECTORS[self.detector]
+
+    @property
     def name(self) -> str:
         return f'{self.detector}-{self.size[0]}'
 
     @property
     def title(self) -> str:
-        return f'{TITLES[self.detector]}, {self.size[0]}x{self.size[1]}'
+        return f'{self.source.title}, {self.size[0]}x{self.size[1]}'
 
 
-Case = Network | Chain
-CASES: tuple[Case, ...] = (
-    *(Network(detector, size) for detector in CONFIGS for size in SIZES),
+@dataclass(frozen=True)
+class Boxes:
+    """A detector of 80 classes, from pictures in memory to boxes.
+
+    Attributes:
+        network: Its network.
+        pictures: Files of the pictures, which callers take in turns.
+    """
+
+    network: Network
+    pictures: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f'{self.network.name}-boxes'
+
+    @property
+    def title(self) -> str:
+        return f'{self.network.title}, from bytes to boxes'
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the network's image in pixels."""
+        return self.network.size
+
+
+Case = Network | Boxes | Chain
+CASES: tuple[Network | Chain, ...] = (
+    *(
+        Network(detector, size)
+        for detector, source in DETECTORS.items()
+        for size in source.sizes
+    ),
     Chain('conv3x3', ((256, 256),), 3, (100, 168)),
     # A chain repeats its layers, so its last width must equal its first. A
     # layer that widens needs a second one that narrows.

@@ -138,12 +138,15 @@ def _peers(flags: set[str]) -> list[EngineSpec]:
     return engines
 
 
-def need_packages(engines: list[EngineSpec], with_detectors: bool) -> None:
+def need_packages(
+    engines: list[EngineSpec], with_detectors: bool, with_boxes: bool = False
+) -> None:
     """Raise if a required package is missing.
 
     Args:
         engines: Engines to measure.
         with_detectors: Whether detectors have to be built.
+        with_boxes: Whether the peers find boxes.
 
     Raises:
         UserError: With the name of the first missing package.
@@ -151,6 +154,8 @@ def need_packages(engines: list[EngineSpec], with_detectors: bool) -> None:
     packages = ['torch', 'mmdet'] if with_detectors else []
     for spec in engines:
         packages += PACKAGES[spec.library]
+        if with_boxes and not spec.is_ours:
+            packages.append('cv2')
     need(packages, 'choose other --engines and --cases')
 
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from time import perf_counter, process_time, sleep
 
-from .cases import Case
+from .cases import CALLERS, Boxes, Case
 from .engines import EngineSpec
+from .figures import latencies, least, p99, summary, throughput
 from .layers import LONG, SHORT, Chain
 from .machine import Energy, busy_seconds
 from .prepare import check_integer, openvino_float_convolutions
@@ -21,6 +22,8 @@ from .worker import Loaded, Turn, Worker
 
 # Duration of a turn. A run that takes longer is the only one of its turn.
 TURN_S = 0.4
+# The same from bytes to boxes: enough runs for the slowest in a hundred.
+BOXES_TURN_S = 1.0
 # Time of one engine in all rounds of a case. A slow engine takes part in fewer
 # rounds, but in at least LEAST_ROUNDS.
 BUDGET_S = 60.0
@@ -41,10 +44,13 @@ class Row:
     Attributes:
         case: Name of the case.
         engine: Name of the engine.
+        callers: How many called at the same time.
         latency: Median time of a run in seconds.
         low: First quartile in seconds.
         high: Third quartile in seconds.
         least: Shortest time in seconds.
+        p99: Time that 99 of 100 runs do not exceed, in seconds.
+        throughput: Results per second of all callers.
         runs: Number of runs.
         rounds: Number of turns that the runs belong to.
         others: Share of all processors that other processes took from the
@@ -57,14 +63,18 @@ class Row:
         idle: Average number of processors that the engine kept busy while it
             was idle.
         joules: Energy of a result; None without a counter.
+        boxes: Boxes found in a picture on the mean; None of a network.
     """
 
     case: str
     engine: str
+    callers: int
     latency: float
     low: float
     high: float
     least: float
+    p99: float
+    throughput: float
     runs: int
     rounds: int
     others: float
@@ -75,55 +85,12 @@ class Row:
     busy: float
     idle: float
     joules: float | None
+    boxes: float | None
 
     @property
     def rate(self) -> float:
         """Multiply-accumulates per second, in 10^9."""
         return self.macs / self.latency / 1e9
-
-
-def latencies(case: Case, turn: Turn) -> list[float]:
-    """Return the seconds of each run of a turn.
-
-    Args:
-        case: A network or a chain. The times of a chain are those of one link.
-        turn: A turn with one file, or with a long and a short chain.
-    """
-    if not isinstance(case, Chain):
-        return list(turn.times[0])
-    long, short = turn.times
-    return [
-        (slow - fast) / (LONG - SHORT)
-        for slow, fast in zip(long, short, strict=True)
-    ]
-
-
-def least(case: Case, turns: list[Turn]) -> float:
-    """Return the shortest time of a case in seconds.
-
-    The time of a chain is the difference of the shortest times of both
-    lengths. The smallest difference of two runs would only mean that the short
-    chain was slow in one of them.
-
-    Args:
-        case: A network or a chain.
-        turns: Turns of one engine.
-    """
-    lowest = [
-        min(x for turn in turns for x in turn.times[file])
-        for file in range(len(turns[0].times))
-    ]
-    if not isinstance(case, Chain):
-        return lowest[0]
-    return (lowest[0] - lowest[1]) / (LONG - SHORT)
-
-
-def summary(values: list[float]) -> tuple[float, float, float]:
-    """Return median, first and third quartile."""
-    if len(values) == 1:
-        return values[0], values[0], values[0]
-    low, _, high = quantiles(values, n=4, method='inclusive')
-    return median(values), low, high
 
 
 @dataclass(frozen=True)
@@ -160,6 +127,7 @@ class _Runner:
     files: list[Path]
     threads: int
     rounds: int
+    turn_s: float
     samples: list[_Sample]
     cpu_start: float = 0.0
 
@@ -175,12 +143,12 @@ class _Runner:
 
     def take_turn(self, energy: Energy) -> None:
         is_slow = bool(self.samples) and (
-            self.samples[-1].turn.wall > 4 * TURN_S
+            self.samples[-1].turn.wall > 4 * self.turn_s
         )
         wait_for_quiet(self.threads)
         begin, before = perf_counter(), energy.read()
         cpu, own, busy = self.worker.cpu(), process_time(), busy_seconds()
-        turn = self.worker.turn(TURN_S, not is_slow)
+        turn = self.worker.turn(self.turn_s, not is_slow)
         busy = busy_seconds() - busy
         cpu, own = self.worker.cpu() - cpu, process_time() - own
         wall = perf_counter() - begin
@@ -261,8 +229,45 @@ def rows(
         for path in files['int8.onnx']:
             floats = list(openvino_float_convolutions(path))
             check_integer('openvino', path, floats)
+    return [
+        row
+        for callers in callers_of(case)
+        for row in _rows_of(
+            case,
+            callers,
+            engines,
+            files,
+            macs,
+            threads,
+            rounds,
+            log,
+            say,
+            step,
+        )
+    ]
+
+
+def callers_of(case: Case) -> tuple[int, ...]:
+    """Return how many callers a case is measured with."""
+    return CALLERS if isinstance(case, Boxes) else (1,)
+
+
+def _rows_of(
+    case: Case,
+    callers: int,
+    engines: list[EngineSpec],
+    files: dict[str, list[Path]],
+    macs: int,
+    threads: int,
+    rounds: int,
+    log: Path,
+    say: Callable[[str], None],
+    step: Callable[[int], object],
+) -> list[Row]:
     energy = Energy()
-    with _runners(case, engines, files, threads, rounds, log, say) as runners:
+    with _runners(
+        case, callers, engines, files, threads, rounds, log, say
+    ) as runners:
         begin = perf_counter()
         for runner in runners:
             runner.cpu_start = runner.worker.cpu()
@@ -274,12 +279,13 @@ def rows(
         # Slow and disturbed engines have fewer turns than planned.
         step(rounds * len(runners) - sum(len(x.quiet) for x in runners))
         wall = perf_counter() - begin
-        return [_row(case, runner, macs, wall) for runner in runners]
+        return [_row(case, callers, x, macs, wall) for x in runners]
 
 
 @contextmanager
 def _runners(
     case: Case,
+    callers: int,
     engines: list[EngineSpec],
     files: dict[str, list[Path]],
     threads: int,
@@ -295,15 +301,26 @@ def _runners(
             worker = Worker(engine.name, engine.environment, messages)
             stack.callback(worker.close)
             paths = files[engine.model]
-            shape = [1, 3, *case.size]
-            loaded = worker.load(engine.library, paths, shape, threads)
+            turn_s = TURN_S
+            if isinstance(case, Boxes):
+                turn_s = BOXES_TURN_S
+                loaded = worker.load_detector(
+                    engine.library, paths, case.pictures, threads, callers
+                )
+            else:
+                shape = [1, 3, *case.size]
+                loaded = worker.load(engine.library, paths, shape, threads)
             runners.append(
-                _Runner(engine, worker, loaded, paths, threads, rounds, [])
+                _Runner(
+                    engine, worker, loaded, paths, threads, rounds, turn_s, []
+                )
             )
         yield runners
 
 
-def _row(case: Case, runner: _Runner, macs: int, wall: float) -> Row:
+def _row(
+    case: Case, callers: int, runner: _Runner, macs: int, wall: float
+) -> Row:
     samples = runner.best_samples()
     values = [x for sample in samples for x in latencies(case, sample.turn)]
     middle, low, high = summary(values)
@@ -317,10 +334,17 @@ def _row(case: Case, runner: _Runner, macs: int, wall: float) -> Row:
     return Row(
         case=case.name,
         engine=runner.engine.name,
+        callers=callers,
         latency=middle,
         low=low,
         high=high,
         least=least(case, [sample.turn for sample in samples]),
+        p99=p99(values),
+        throughput=(
+            1 / middle
+            if is_chain
+            else median(throughput(x.turn.times) for x in samples)
+        ),
         runs=len(values),
         rounds=len(samples),
         others=sum(sample.others for sample in samples) / len(samples),
@@ -333,6 +357,7 @@ def _row(case: Case, runner: _Runner, macs: int, wall: float) -> Row:
         busy=run_cpu / run_wall,
         idle=max(idle_cpu, 0.0) / max(idle_wall, 1e-9),
         joules=None if is_chain else _joules(samples, len(values)),
+        boxes=runner.loaded.boxes,
     )
 
 

@@ -1,30 +1,27 @@
-"""Exports each benchmark network to the model files of all engines.
+"""Writes the model files of all engines for each benchmark case."""
 
-Weights are random; clip values and norms are calibrated on random images. The
-speed does not depend on these values, and all codes are on the same grids as
-after training.
-"""
-
+import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import UserError
 from ..program import file
 from ..program import ops as ir
-from .cases import CONFIGS, Case
+from ..program.detector import CompiledDetector
+from .cases import Boxes, Case, Network
 from .layers import LONG, SHORT, Chain, chain_detector
 from .peers import OnnxSettings, quantize_onnxruntime
+from .pipeline import pipeline_file
 from .runners import DYNAMIC_SIDES
 from .uint8_input import use_uint8_input
 
-# Side of the calibration images in pixels. It is large enough that the
-# coarsest level of the pyramid has several pixels, so its norm has statistics.
-CALIBRATION_SIDE = 256
-# Number of random images from which ONNX Runtime computes activation ranges.
-ONNX_IMAGES = 2
+# Number of random images from which ONNX Runtime computes a chain's ranges.
+CHAIN_IMAGES = 2
 
 
 @dataclass
@@ -40,13 +37,14 @@ class Models:
     configs: Path
     folder: Path
     say: Callable[[str], None]
-    _detectors: dict[tuple[str, Any], Any] = field(default_factory=dict)
+    _floats: dict[Network, Any] = field(default_factory=dict)
 
     def files(self, case: Case, model: str) -> list[Path]:
         """Return the files of a case: one of a network, two of a chain.
 
         Args:
             case: The case. A chain has a long and a short file, in this order.
+                Beside the network of a zoo's detector is what is around it.
             model: Kind of the file; see :attr:`EngineSpec.model`.
         """
         if isinstance(case, Chain):
@@ -54,12 +52,16 @@ class Models:
                 self._file(f'{case.name}-{links}', case, model, links)
                 for links in (LONG, SHORT)
             ]
+        if isinstance(case, Boxes):
+            return self.files(case.network, model)
         # A compiled detector accepts all sizes, an exported one a single size.
         is_ours = model.startswith('aqd')
         name = case.detector if is_ours else case.name
         return [self._file(name, case, model, 1)]
 
-    def _file(self, name: str, case: Case, model: str, links: int) -> Path:
+    def _file(
+        self, name: str, case: Network | Chain, model: str, links: int
+    ) -> Path:
         suffix = '.aqd' if model.startswith('aqd') else ''
         path = self.folder / f'{name}-{model}{suffix}'
         if path.exists():
@@ -67,32 +69,69 @@ class Models:
         self.say(f'writing {path.name}')
         if suffix:
             bits = int(model.removeprefix('aqd'))
-            if isinstance(case, Chain):
-                compiled = chain_detector(case, bits, links)
-            else:
-                detector, cfg = self._detector(case.detector, bits)
-                compiled = _compile(detector, cfg)
-            file.save(compiled, path)
+            file.save(self._compiled(case, bits, links), path)
         elif model == 'int8.onnx':
             source = self._file(name, case, 'float.onnx', links)
-            _quantize(source, path, (1, 3, *case.size))
+            grid = _quantize(source, path, self._images(case))
+            self._write_pipeline(case, path, grid)
         else:
             network = (
                 _chain_module(case, links)
                 if isinstance(case, Chain)
-                else raw_maps(self._detector(case.detector, 'float')[0])
+                else raw_maps(self._float(case).detector)
             )
             export(network, path, (1, 3, *case.size))
+            self._write_pipeline(case, path, None)
         return path
 
-    def _detector(self, name: str, bits: Any) -> Any:
-        """Return a calibrated detector and its config."""
-        if (name, bits) not in self._detectors:
+    def _write_pipeline(
+        self, case: Network | Chain, path: Path, grid: tuple[float, int] | None
+    ) -> None:
+        """Write what is around the network of a file, if it is of the zoo.
+
+        Args:
+            case: The case.
+            path: Of the network.
+            grid: Scale and zero point of the codes that the network reads.
+        """
+        if isinstance(case, Chain) or not case.source.is_zoo:
+            return
+        from .heads import read_pipeline
+
+        pipeline = read_pipeline(self._float(case), grid)
+        pipeline_file(path).write_bytes(pickle.dumps(pipeline))
+
+    def _compiled(
+        self, case: Network | Chain, bits: int, links: int
+    ) -> CompiledDetector:
+        if isinstance(case, Chain):
+            return chain_detector(case, bits, links)
+        from .detectors import compile_at
+
+        floating = self._float(case) if case.source.is_zoo else None
+        return compile_at(case, self.configs, bits, floating)
+
+    def _images(self, case: Network | Chain) -> list[np.ndarray]:
+        """Return images from which ONNX Runtime computes activation ranges."""
+        if isinstance(case, Chain):
+            rng = np.random.default_rng(0)
+            shape = (CHAIN_IMAGES, 1, 3, *case.size)
+            return list(rng.standard_normal(shape).astype(np.float32))
+        return list(self._float(case).images[:, None].numpy())
+
+    def _float(self, network: Network) -> Any:
+        """Return a detector in float, and pictures for it."""
+        from .detectors import build_float
+        from .heads import set_candidates
+
+        if network not in self._floats:
             # Keep only one detector, because they are large.
-            self._detectors.clear()
-            path = self.configs / CONFIGS[name]
-            self._detectors[name, bits] = _build(path, bits)
-        return self._detectors[name, bits]
+            self._floats.clear()
+            floating = build_float(network, self.configs)
+            if network.source.is_zoo:
+                set_candidates(floating.detector, floating.images)
+            self._floats[network] = floating
+        return self._floats[network]
 
     def macs(self, case: Case) -> int:
         """Return the multiply-accumulates of one result."""
@@ -109,35 +148,6 @@ class Models:
                     prod(program.weights[op.weights].shape) * height * width
                 )
         return total
-
-
-def _build(config: Path, bits: Any) -> Any:
-    import torch
-    from mmdet.utils import register_all_modules
-    from mmengine.config import Config
-    from mmengine.registry import MODELS
-
-    from ..engine.calibration import calibrate
-    from ..quantizers.start import mse_clip
-
-    register_all_modules()
-    torch.manual_seed(0)
-    cfg = Config.fromfile(config)
-    cfg.model.bits = bits
-    cfg.model.backbone.init_cfg = None
-    detector: Any = MODELS.build(cfg.model)
-    images = torch.randn(2, 3, CALIBRATION_SIDE, CALIBRATION_SIDE)
-    calibrate(detector, [dict(inputs=images)], mse_clip)
-    return detector.eval(), cfg
-
-
-def _compile(detector: Any, cfg: Any) -> Any:
-    from ..compiler.compile import compile_detector
-    from ..models.quantized_detector import fixed_point_of
-
-    return compile_detector(
-        detector, cfg, lambda text: None, fixed_point_of(detector)
-    ).compiled
 
 
 def raw_maps(detector: Any) -> Any:
@@ -202,22 +212,23 @@ def export(
         )
 
 
-def _quantize(source: Path, path: Path, shape: tuple[int, ...]) -> None:
-    """Quantise an ONNX file with ONNX Runtime; its input becomes uint8."""
-    import numpy as np
+def _quantize(
+    source: Path, path: Path, images: list[np.ndarray]
+) -> tuple[float, int]:
+    """Quantise an ONNX file with ONNX Runtime; its input becomes uint8.
+
+    Returns:
+        tuple: Scale and zero point of the input's codes.
+    """
     import onnx
 
-    rng = np.random.default_rng(0)
-    images = [
-        rng.standard_normal(shape).astype(np.float32)
-        for _ in range(ONNX_IMAGES)
-    ]
     quantize_onnxruntime(source, path, images, OnnxSettings())
     model = onnx.load(path)
-    use_uint8_input(model.graph)
+    grid = use_uint8_input(model.graph)
     onnx.checker.check_model(model)
     onnx.save(model, path)
     check_integer('onnxruntime', path, list(float_convolutions(path)))
+    return grid
 
 
 def check_integer(library: str, path: Path, floats: list[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_whole
-from .cases import Case
+from .cases import CALLERS, Boxes, Case
 from .engines import EngineSpec
 from .layers import Chain
 from .machine import Machine
@@ -20,6 +20,12 @@ COLUMNS = (
     'engine', 'ms', 'quartiles', 'least', 'GMAC/s', '% of best int8',
     'faster than int8', 'faster than float32', 'memory MiB', 'file MiB',
     'first result s', 'joules',
+)  # fmt: skip
+# Of a case from bytes to boxes.
+BOXES_COLUMNS = (
+    'engine', 'ms', 'p99', 'least',
+    *(f'pictures/s, {n} caller{"s" * (n > 1)}' for n in CALLERS),
+    'faster than int8', 'faster than float32', 'memory MiB', 'boxes',
 )  # fmt: skip
 
 
@@ -43,25 +49,38 @@ class Report:
     engines: tuple[EngineSpec, ...]
     rows: tuple[Row, ...]
 
-    def of(self, case: Case) -> list[tuple[EngineSpec, Row]]:
-        """Return the rows of a case, each with its engine."""
+    def of(self, case: Case, callers: int = 1) -> list[tuple[EngineSpec, Row]]:
+        """Return the rows of a case, each with its engine.
+
+        Args:
+            case: The case.
+            callers: How many called at the same time.
+        """
         engines = {engine.name: engine for engine in self.engines}
         return [
             (engines[row.engine], row)
             for row in self.rows
-            if row.case == case.name
+            if row.case == case.name and row.callers == callers
         ]
 
 
 def best_int8(report: Report) -> float:
-    """Return the highest 8-bit rate of any engine on any case, or 0."""
+    """Return the highest 8-bit rate of any engine on any case, or 0.
+
+    Times from bytes to boxes are not of multiplications alone.
+    """
     is_int8 = {
         engine.name
         for engine in report.engines
         if engine.is_int8_peer or engine.model == 'aqd8'
     }
     return max(
-        (row.rate for row in report.rows if row.engine in is_int8), default=0.0
+        (
+            row.rate
+            for row in report.rows
+            if row.engine in is_int8 and row.boxes is None
+        ),
+        default=0.0,
     )
 
 
@@ -121,16 +140,57 @@ def cells(
     ]
 
 
+def boxes_cells(
+    engine: EngineSpec,
+    rows: list[Row],
+    int8: float | None,
+    float32: float | None,
+) -> list[str]:
+    """Return the cells of an engine from bytes to boxes.
+
+    Args:
+        engine: The engine.
+        rows: Its figures, for each number of callers.
+        int8: Latency of the faster int8 peer in seconds.
+        float32: Latency of the fastest float peer in seconds.
+    """
+    alone = rows[0]
+    return [
+        engine.title,
+        f'{alone.latency * 1e3:.1f}',
+        f'{alone.p99 * 1e3:.1f}',
+        f'{alone.least * 1e3:.1f}',
+        *(f'{row.throughput:.1f}' for row in rows),
+        _ratio(int8, alone),
+        _ratio(float32, alone),
+        _number(None if alone.peak is None else alone.peak / 2**20, 0),
+        _number(alone.boxes, 0),
+    ]
+
+
 def table(report: Report, case: Case) -> list[str]:
     """Return a case's table in Markdown, without empty columns."""
     rows = report.of(case)
     int8, float32 = fastest(rows, 'int8'), fastest(rows, 'float')
-    best = best_int8(report)
-    lines = [cells(*row, best, int8, float32) for row in rows]
-    used = [i for i in range(len(COLUMNS)) if any(line[i] for line in lines)]
+    if isinstance(case, Boxes):
+        columns = BOXES_COLUMNS
+        rows_of = [
+            {row.engine: row for _, row in report.of(case, callers)}
+            for callers in CALLERS
+        ]
+        lines = [
+            boxes_cells(
+                engine, [x[engine.name] for x in rows_of], int8, float32
+            )
+            for engine, _ in rows
+        ]
+    else:
+        columns, best = COLUMNS, best_int8(report)
+        lines = [cells(*row, best, int8, float32) for row in rows]
+    used = [i for i in range(len(columns)) if any(line[i] for line in lines)]
     layout = ['|---', *('|---:' for _ in used[1:])]
     return [
-        f'| {" | ".join(COLUMNS[i] for i in used)} |',
+        f'| {" | ".join(columns[i] for i in used)} |',
         f'{"".join(layout)}|',
         *(f'| {" | ".join(line[i] for i in used)} |' for line in lines),
     ]
@@ -155,22 +215,23 @@ def document(report: Report) -> str:
             lambda row: row.others > OTHERS_LIMIT,
         ),
     ):
-        names = [f'{x.engine} ({x.case})' for x in report.rows if applies(x)]
+        # One name for all numbers of callers.
+        names = dict.fromkeys(
+            f'{x.engine} ({x.case})' for x in report.rows if applies(x)
+        )
         if names:
             lines += ['', f'{warning}: {", ".join(names)}.']
     for case in report.cases:
         rows = report.of(case)
         if not rows:
             continue
-        per_link = ' for each' if isinstance(case, Chain) else ''
-        lines += [
-            '',
-            f'### {case.title}',
-            '',
-            f'{rows[0][1].macs / 1e9:.1f} GMAC{per_link}.',
-            '',
-            *table(report, case),
-        ]
+        work = f'{rows[0][1].macs / 1e9:.1f} GMAC'
+        if isinstance(case, Chain):
+            work += ' for each'
+        elif isinstance(case, Boxes):
+            work += f', {len(case.pictures)} pictures'
+        lines += ['', f'### {case.title}', '', f'{work}.', '']
+        lines += table(report, case)
     return '\n'.join(lines) + '\n'
 
 

@@ -98,14 +98,18 @@ def load_openvino(path: Path, shape: tuple[int, ...], threads: int) -> Run:
 
 
 def openvino_model(
-    path: Path, threads: int, shape: tuple[int, ...] | None = None
+    path: Path,
+    threads: int,
+    shape: tuple[int, ...] | None = None,
+    streams: int = 1,
 ) -> Any:
-    """Compile a file for the latency of one image at a time.
+    """Compile a file for the latency of one image, or of several at a time.
 
     Args:
         path: An ONNX file, or OpenVINO's own.
         threads: Number of threads.
         shape: Shape of all images, for a network that accepts several.
+        streams: Images that run at the same time, which share the threads.
     """
     import openvino
 
@@ -117,8 +121,8 @@ def openvino_model(
         model,
         'CPU',
         {
-            'PERFORMANCE_HINT': 'LATENCY',
-            'NUM_STREAMS': 1,
+            'PERFORMANCE_HINT': 'LATENCY' if streams == 1 else 'THROUGHPUT',
+            'NUM_STREAMS': streams,
             'INFERENCE_NUM_THREADS': threads,
             'ENABLE_HYPER_THREADING': True,
             # On processors with AMX, the default is bfloat16.

@@ -17,7 +17,7 @@ MOVEMENTS = (
 )
 
 
-def use_uint8_input(graph: Any) -> None:
+def use_uint8_input(graph: Any) -> tuple[float, int]:
     """Remove the quantisation of the input, so that the graph reads codes.
 
     The quantisation may stand behind operators that move pixels. These then
@@ -26,11 +26,15 @@ def use_uint8_input(graph: Any) -> None:
     Args:
         graph: Graph of a quantised ONNX model; changed in place.
 
+    Returns:
+        tuple: Scale and zero point of the codes.
+
     Raises:
         UserError: If the first operator that computes is not a quantisation,
             or there are several that differ.
     """
     import onnx
+    from onnx import numpy_helper
 
     image = graph.input[0]
     pixels, quantizations = _follow(graph, image.name)
@@ -50,6 +54,9 @@ def use_uint8_input(graph: Any) -> None:
     for value in graph.value_info:
         if value.name in pixels:
             value.type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    values = {x.name: numpy_helper.to_array(x) for x in graph.initializer}
+    scale, zero = (values[name] for name in grids.pop())
+    return float(scale), int(zero)
 
 
 def _follow(graph: Any, image: str) -> tuple[set[str], list[Any]]:

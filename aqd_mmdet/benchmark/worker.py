@@ -9,8 +9,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from threading import Barrier
 from typing import IO, Any
 
 from ..errors import UserError
@@ -29,10 +33,12 @@ class Loaded:
     Attributes:
         seconds: Time from file to first result, summed over all files.
         peak: Peak resident memory of the process in bytes.
+        boxes: Boxes found in a picture on the mean; None without pictures.
     """
 
     seconds: float
     peak: int
+    boxes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Turn:
     """Times of one engine while the others are idle.
 
     Attributes:
-        times: For each file, the seconds of each run.
+        times: For each file, or each caller, the seconds of each run.
         wall: Elapsed seconds of all runs.
         cpu: CPU seconds of all runs.
     """
@@ -95,20 +101,100 @@ def take_turn(runs: list[Run], seconds: float, warm: bool) -> Turn:
     return Turn(tuple(map(tuple, times)), wall, cpu)
 
 
+def load_detector(
+    library: str,
+    paths: list[str],
+    pictures: list[str],
+    threads: int,
+    callers: int,
+) -> tuple[list[Run], Loaded]:
+    """Load a detector for several callers and run it once on each picture.
+
+    Args:
+        library: Key of :data:`callers.CALLERS_OF`.
+        paths: Its one file.
+        pictures: Files of the pictures.
+        threads: Processors that this process has from now on.
+        callers: How many call at the same time.
+
+    Returns:
+        tuple: A function for each caller, and the cost of loading.
+    """
+    from .callers import load_callers, one_after_another, read_pictures
+
+    images = read_pictures(pictures)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    begin = time.perf_counter()
+    detects = load_callers(library, Path(paths[0]), threads, callers)
+    detects[0](images[0])
+    seconds = time.perf_counter() - begin
+    for detect in detects[1:]:
+        detect(images[0])
+    count = sum(len(detects[0](image)[0]) for image in images)
+    runs = [
+        one_after_another(detect, images, number * len(images) // callers)
+        for number, detect in enumerate(detects)
+    ]
+    return runs, Loaded(seconds, peak_memory(), count / len(images))
+
+
+def take_turn_together(runs: list[Run], seconds: float, warm: bool) -> Turn:
+    """Let callers run for a while, each in a thread of its own, then pause.
+
+    Args:
+        runs: A function for each caller.
+        seconds: Duration. Each caller runs at least once.
+        warm: Whether each runs once before the measurement.
+    """
+    barrier = Barrier(len(runs))
+
+    def call(run: Run) -> tuple[float, ...]:
+        times: list[float] = []
+        if warm:
+            run()
+        barrier.wait()
+        end = time.perf_counter() + seconds
+        while not times or time.perf_counter() < end:
+            start = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - start)
+        return tuple(times)
+
+    with ThreadPoolExecutor(len(runs)) as pool:
+        begin, begin_cpu = time.perf_counter(), time.process_time()
+        times = tuple(pool.map(call, runs))
+        wall = time.perf_counter() - begin
+        cpu = time.process_time() - begin_cpu
+    time.sleep(REST_S)
+    return Turn(times, wall, cpu)
+
+
+TakeTurn = Callable[[float, bool], Turn]
+
+
+def _load(request: dict[str, Any]) -> tuple[TakeTurn, Loaded]:
+    if 'pictures' in request:
+        runs, loaded = load_detector(**request)
+        return partial(take_turn_together, runs), loaded
+    runs, loaded = load(**request)
+    return partial(take_turn, runs), loaded
+
+
 def main() -> None:
     """Answer requests until standard input ends."""
     answers = os.fdopen(os.dup(1), 'w', buffering=1)
     os.dup2(2, 1)
-    runs: list[Run] = []
+    turn: TakeTurn | None = None
     for line in sys.stdin:
         request = json.loads(line)
         answer: dict[str, Any]
         try:
             if 'load' in request:
-                runs, loaded = load(**request['load'])
+                turn, loaded = _load(request['load'])
                 answer = asdict(loaded)
             else:
-                answer = asdict(take_turn(runs, **request['turn']))
+                assert turn is not None
+                answer = asdict(turn(*request['turn']))
         except Exception as error:  # libraries raise errors of any kind
             lines = str(error).strip().splitlines() or ['']
             answer = {'error': f'{type(error).__name__}: {lines[0]}'}
@@ -152,9 +238,27 @@ class Worker:
         )
         return Loaded(**self._ask(dict(load=arguments)))
 
+    def load_detector(
+        self,
+        library: str,
+        paths: list[Path],
+        pictures: Sequence[str],
+        threads: int,
+        callers: int,
+    ) -> Loaded:
+        """Load a detector in the worker; see :func:`load_detector`."""
+        arguments = dict(
+            library=library,
+            paths=list(map(str, paths)),
+            pictures=list(pictures),
+            threads=threads,
+            callers=callers,
+        )
+        return Loaded(**self._ask(dict(load=arguments)))
+
     def turn(self, seconds: float, warm: bool) -> Turn:
         """Run the engine for a while; see :func:`take_turn`."""
-        answer = self._ask(dict(turn=dict(seconds=seconds, warm=warm)))
+        answer = self._ask(dict(turn=[seconds, warm]))
         answer['times'] = tuple(map(tuple, answer['times']))
         return Turn(**answer)
 

@@ -16,6 +16,11 @@ def test_names_are_those_of_the_command_line():
         'retinanet-r50-320',
         'fcos-r18-800',
         'fcos-r18-320',
+        'yolox-nano-416',
+        'yolox-tiny-416',
+        'yolox-s-640',
+        'rtmdet-tiny-640',
+        'ssdlite-320',
         'conv3x3',
         'conv1x1',
     ]

@@ -17,8 +17,8 @@ from aqd_mmdet.errors import UserError
 
 def row(others):
     return Row(
-        *('network', 'a', 0.01, 0.009, 0.011, 0.008, 20, 5, others),
-        *(0, 0.5, 2**20, 2**20, 1.0, 0.0, None),
+        *('network', 'a', 1, 0.01, 0.009, 0.011, 0.008, 0.012, 99.0),
+        *(20, 5, others, 0, 0.5, 2**20, 2**20, 1.0, 0.0, None, None),
     )
 
 

@@ -5,40 +5,13 @@ import os
 import pytest
 
 from aqd_mmdet.benchmark import measure
-from aqd_mmdet.benchmark.cases import Network
 from aqd_mmdet.benchmark.engines import EngineSpec
 from aqd_mmdet.benchmark.layers import Chain
 from aqd_mmdet.benchmark.prepare import Models
-from aqd_mmdet.benchmark.worker import Turn
 from aqd_mmdet.errors import UserError
 
 TINY = Chain('tiny', ((8, 8),), 3, (6, 6))
 OURS = EngineSpec('aqd-2', 'aqd 2 bits', 'aqd', 'aqd2')
-
-
-def test_summary():
-    assert measure.summary([5.0, 1.0, 3.0, 2.0, 4.0]) == (3.0, 2.0, 4.0)
-    assert measure.summary([7.0]) == (7.0, 7.0, 7.0)
-
-
-def test_time_of_a_layer_is_a_fourth_of_the_difference():
-    turn = Turn(((9.0, 10.0), (1.0, 4.0)), 24.0, 24.0)
-    assert measure.latencies(TINY, turn) == [2.0, 1.5]
-
-
-def test_least_time_of_a_layer_is_the_difference_of_least_times():
-    turns = [
-        Turn(((9.0, 10.0), (1.0, 4.0)), 24.0, 24.0),
-        Turn(((5.0,), (4.0,)), 9.0, 9.0),
-    ]
-    assert measure.least(TINY, turns) == 1.0
-    assert measure.least(Network('retinanet-r18', (320, 320)), turns) == 5.0
-
-
-def test_time_of_a_network_is_the_time_of_its_runs():
-    turn = Turn(((9.0, 10.0),), 19.0, 19.0)
-    case = Network('retinanet-r18', (320, 320))
-    assert measure.latencies(case, turn) == [9.0, 10.0]
 
 
 def test_share_that_other_processes_take(monkeypatch):

@@ -1,9 +1,10 @@
 """Tables of a report with fixed figures."""
 
 import json
+from dataclasses import replace
 
 from aqd_mmdet.benchmark import report
-from aqd_mmdet.benchmark.cases import Network
+from aqd_mmdet.benchmark.cases import CALLERS, Boxes, Network
 from aqd_mmdet.benchmark.engines import EngineSpec
 from aqd_mmdet.benchmark.machine import Machine
 from aqd_mmdet.benchmark.measure import Row
@@ -22,10 +23,13 @@ def row(engine: str, latency: float, idle: float = 0.0) -> Row:
     return Row(
         CASE.name,
         engine,
+        1,
         latency,
         latency * 0.9,
         latency * 1.1,
         latency * 0.8,
+        latency * 1.2,
+        1 / latency,
         20,
         5,
         0.0,
@@ -35,6 +39,7 @@ def row(engine: str, latency: float, idle: float = 0.0) -> Row:
         2**20,
         2.0,
         idle,
+        None,
         None,
     )
 
@@ -83,6 +88,39 @@ def test_no_ratios_without_peers():
     lines = report.table(without_peers, CASE)
     assert 'faster' not in lines[0]
     assert '%' not in lines[0]
+
+
+def test_table_from_bytes_to_boxes():
+    case = Boxes(Network('yolox-nano', (416, 416)), ('a.jpg', 'b.jpg'))
+    rows = tuple(
+        replace(
+            row(engine, latency),
+            case=case.name,
+            callers=callers,
+            throughput=callers / latency,
+            boxes=12.4,
+        )
+        for engine, latency in (('aqd-8', 0.1), ('a-int8', 0.2))
+        for callers in CALLERS
+    )
+    both = replace(
+        REPORT, cases=(*REPORT.cases, case), rows=(*REPORT.rows, *rows)
+    )
+    assert report.table(both, case) == [
+        '| engine | ms | p99 | least | pictures/s, 1 caller | pictures/s, '
+        '2 callers | pictures/s, 4 callers | faster than int8 | memory MiB | '
+        'boxes |',
+        f'|---{"|---:" * 9}|',
+        '| aqd 8 bits | 100.0 | 120.0 | 80.0 | 10.0 | 20.0 | 40.0 | 2.00 | '
+        '3 | 12 |',
+        '| A int8 | 200.0 | 240.0 | 160.0 | 5.0 | 10.0 | 20.0 | 1.00 | 3 | '
+        '12 |',
+    ]
+    text = report.document(both)
+    assert '### YOLOX nano, 416x416, from bytes to boxes' in text
+    assert '1.0 GMAC, 2 pictures.' in text
+    assert report.best_int8(both) == report.best_int8(REPORT)
+    assert report.picture(both).startswith(b'\x89PNG')
 
 
 def test_document():

@@ -25,6 +25,26 @@ def test_unknown_engine(tmp_path):
     assert "'openvino-int4': unknown name (nearest: openvino-int8" in line
 
 
+def test_boxes_are_of_the_zoo_by_peers_that_have_them(tmp_path):
+    for option, wrong, near in (
+        ('--cases', 'retinanet-r18-800', 'r'),
+        ('--engines', 'pytorch', ''),
+    ):
+        line = error_line(
+            benchmark(tmp_path, '--images', tmp_path, option, wrong)
+        )
+        assert f'{option} {wrong!r}: unknown name (nearest: {near}' in line
+
+
+def test_no_pictures(tmp_path):
+    options = ['--cases', 'ssdlite-320', '--engines', 'aqd-8']
+    for folder, text in ((tmp_path, 'no picture in it'), ('x', 'no such')):
+        result = benchmark(tmp_path, '--images', folder, *options)
+        assert f'--images {folder}: ' in error_line(result)
+        assert text in error_line(result)
+    assert not (tmp_path / 'out').exists()
+
+
 def test_no_rounds(tmp_path):
     assert '1 or more' in error_line(benchmark(tmp_path, '--rounds', 0))
 
