@@ -35,8 +35,8 @@ FUNCTIONS: tuple[type, ...] = (
 FIXED_POINT_BITS = range(MAX_BITS + 1, 15)
 OUTPUT_BITS = 16
 OUTPUT_GRID = Grid(OUTPUT_BITS, -(2**15), 2**15 - 1)
-# A table is of 64 straight lines, which vector registers hold. Exact values gave
-# YOLOX-nano as many points of AP; 32 lines took half a point.
+# A table is of 64 straight lines, which vector registers hold. Exact values
+# gave YOLOX-nano as many points of AP; 32 lines took half a point.
 LINES_BITS = 6
 
 
