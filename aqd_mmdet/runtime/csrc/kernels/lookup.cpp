@@ -76,6 +76,7 @@ PackedLookup pack_lookup(const SimdShape &shape, const Op &op, const Op &x) {
           std::find(starts.begin(), starts.end(), lookup.starts[c]);
       const auto index = static_cast<size_t>(known - starts.begin());
       if (known == starts.end()) {
+        if (starts.size() == kMaxRows) return {};
         starts.push_back(lookup.starts[c]);
         packed.rows.push_back({});
         const int32_t *row = lookup.values + lookup.starts[c] + x.grid.low;

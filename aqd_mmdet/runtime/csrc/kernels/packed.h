@@ -63,6 +63,8 @@ struct PackedConv {
 };
 
 constexpr int kLines = 64;  // of a row of a table
+// Of tables that the channels of one vector read.
+constexpr size_t kMaxRows = 6;
 // So that codes of a line, counted from its first one, have 15 bits.
 constexpr int kMaxLineShift = 14;
 
@@ -103,7 +105,8 @@ struct PackedLookup {
   };
   int32_t first_code = 0;
   int shift = 0;
-  std::vector<Row> rows;  // empty if some row is not of lines
+  // None if some row is not of lines, or a vector reads too many.
+  std::vector<Row> rows;
   std::vector<size_t> begins;  // of each vector, and the end
 };
 
