@@ -18,7 +18,7 @@ AQD_AVX512 AQD_INLINE void look_up_rows(const PackedLookup &lookup,
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
+    for (size_t i = 0; i < 4; ++i) {
       lines[r][i] = _mm512_load_si512(rows[r].lines + 16 * i);
     }
     lanes[r] = static_cast<__mmask16>(rows[r].lanes);
