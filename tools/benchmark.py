@@ -80,6 +80,14 @@ def main() -> None:
         default=11,
         help='turns of each engine, or runs of a profile; default: 11',
     )
+    add_profile(parser)
+    args = parser.parse_args()
+    check(args)
+    (benchmark if args.profile is None else profile_model)(args)
+
+
+def add_profile(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a profile."""
     group = parser.add_argument_group('profile')
     group.add_argument(
         '--profile',
@@ -94,9 +102,6 @@ def main() -> None:
         help="or random pixels of this size; default: the file's size, if it "
         'has one alone',
     )
-    args = parser.parse_args()
-    check(args)
-    (benchmark if args.profile is None else profile_model)(args)
 
 
 def check(args: argparse.Namespace) -> None:
