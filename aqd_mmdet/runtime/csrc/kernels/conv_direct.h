@@ -90,6 +90,30 @@ AQD_TARGET void direct_microkernel(const DirectConv &conv, int64_t k_per_spill,
   }
 }
 
+// Pixels of the largest microkernel for so many vectors of output channels. With
+// few vectors it has more pixels, so that it has as many accumulators (each
+// waits for its last sum) and fewer epilogues run.
+template <class Simd>
+constexpr int max_pixels(int64_t vectors) {
+  constexpr int64_t kMost = Simd::kMr * Simd::kShape.nr;
+  return static_cast<int>(std::min<int64_t>(kMost / vectors, kTilePixels));
+}
+
+template <class Simd, class Mac, int NR, int MR = max_pixels<Simd>(NR)>
+auto direct_microkernel_for(int64_t pixels, int64_t vectors) {
+  if constexpr (NR > 1) {
+    if (vectors < NR) {
+      return direct_microkernel_for<Simd, Mac, NR - 1>(pixels, vectors);
+    }
+  }
+  if constexpr (MR > 1) {
+    if (pixels < MR) {
+      return direct_microkernel_for<Simd, Mac, NR, MR - 1>(pixels, vectors);
+    }
+  }
+  return direct_microkernel<Simd, Mac, MR, NR>;
+}
+
 template <class Simd, class Mac>
 AQD_TARGET void direct_rows(const PackedDirect &packed, const DirectConv &conv,
                             const AccRows<Simd> &to) {
@@ -101,20 +125,20 @@ AQD_TARGET void direct_rows(const PackedDirect &packed, const DirectConv &conv,
   AccTile<Simd> values;
   const bool is_cached = vectors * each <= kCachedWeightBytes;
   for (int64_t v = 0, end; v < vectors; v = end) {
-    end = is_cached ? vectors : v + block_vectors(vectors - v, kNr);
+    const int64_t first = block_vectors(vectors - v, kNr);  // the largest
+    const int64_t most = max_pixels<Simd>(first);
+    end = is_cached ? vectors : v + first;
     for (int64_t row = 0; row < to.rows.count; ++row) {
       const uint8_t *windows = to.windows + row * conv.row_step;
-      for (int64_t c = 0; c < to.width; c += Simd::kMr) {
-        const int64_t pixels = std::min<int64_t>(Simd::kMr, to.width - c);
+      for (int64_t c = 0; c < to.width; c += most) {
+        const int64_t pixels = std::min(most, to.width - c);
         for (int64_t i = v, block; i < end; i += block) {
           block = block_vectors(vectors - i, kNr);
           const TileCoord tile = {to.rows.top + row, c,
                                   static_cast<int>(pixels), i};
           to.epilogue.prefetch(tile, block);
-          const auto run = microkernel_for<Simd::kMr, kNr>(
-              pixels, block, [](auto mr, auto nr) {
-                return direct_microkernel<Simd, Mac, mr, nr>;
-              });
+          const auto run =
+              direct_microkernel_for<Simd, Mac, kNr>(pixels, block);
           run(conv, packed.input.k_per_spill,
               packed.acc_init.data() + i * kLanes,
               windows + c * conv.pixel_step, weights + i * each, to.epilogue,

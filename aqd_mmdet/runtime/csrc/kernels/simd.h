@@ -7,7 +7,7 @@
 // code of is written by intrinsics. A Simd inherits SimdBase, and has:
 //
 //   kShape        SimdShape (isa.h)
-//   kMr           pixels of the largest microkernel: kMr * kShape.nr
+//   kMr           pixels of a microkernel of kShape.nr vectors: so many
 //                 accumulators stay in registers, with room for operands
 //   load          Lanes of codes of 8 or 16 bits, widened
 //   store         Lanes to codes of 8 or 16 bits that hold them
@@ -131,9 +131,9 @@ class Accumulators {
   // From int32 in memory, by the steps from a vector and a pixel to the next.
   AQD_TARGET AQD_INLINE void begin(const int32_t *from, int64_t vector_step,
                                    int64_t pixel_step) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int v = 0; v < NR; ++v) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int p = 0; p < MR; ++p) {
         acc_[v][p] = Mac::begin(from + v * vector_step + p * pixel_step);
       }
@@ -142,9 +142,9 @@ class Accumulators {
 
   AQD_TARGET AQD_INLINE void end(int32_t *to, int64_t vector_step,
                                  int64_t pixel_step) const {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int v = 0; v < NR; ++v) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int p = 0; p < MR; ++p) {
         Mac::end(acc_[v][p], to + v * vector_step + p * pixel_step);
       }
@@ -159,14 +159,18 @@ class Accumulators {
                                  const int8_t *&weights) {
     constexpr int64_t kBytes = sizeof(typename Mac::Operand);
     const int8_t *end = weights + k_steps * NR * kBytes;
-    for (; weights < end; codes += 4, weights += NR * kBytes) {
+    // Pixels from the eighth on have a pointer of their own: there are too few
+    // registers for the distances of more.
+    const uint8_t *later = codes + 8 * pixel_bytes;
+    for (; weights < end; codes += 4, later += 4, weights += NR * kBytes) {
       typename Mac::Operand w[NR];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int v = 0; v < NR; ++v) w[v] = Mac::load(weights + v * kBytes);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int p = 0; p < MR; ++p) {
-        const auto x = Mac::broadcast(codes + p * pixel_bytes);
-#pragma GCC unroll 8
+        const auto x = Mac::broadcast(p < 8 ? codes + p * pixel_bytes
+                                            : later + (p - 8) * pixel_bytes);
+#pragma GCC unroll 16
         for (int v = 0; v < NR; ++v) acc_[v][p] = Mac::add(acc_[v][p], x, w[v]);
       }
     }
