@@ -45,7 +45,7 @@ struct Program {
 
   // The operator that makes an output.
   const Op &output(size_t index) const { return nodes[outputs[index]].op; }
-  // Whether one convolution alone has these of its weights.
+  // Whether only one convolution has these weights of its own.
   bool are_private(const Weights &shared) const;
 };
 
