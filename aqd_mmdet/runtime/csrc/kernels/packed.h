@@ -48,10 +48,35 @@ struct PackedDirect {
 // K, vector, step, lane, 4 bytes.
 struct PackedAmx : PackedDirect {};
 
-// Weights of a depthwise convolution, as a file has them: tap, channel.
+// Groups of columns of a depthwise convolution's input: 4 bytes of a channel, or
+// 2 numbers of 16 bits, which are the operand of a MAC. Windows share groups if
+// a group has a whole number of strides, and taps are neighbours. Otherwise each
+// window has its own.
+struct ColumnGroups {
+  int64_t columns;        // of a group
+  int64_t stride, dilation;  // of windows, in columns
+  bool are_shared;
+  int64_t phases;  // windows that begin in one group
+  int64_t count;  // of a row of a window, at most
+  int64_t step;  // from the group where a window begins to the next such one
+  int64_t first_of_last = 0;  // the first phase that reads the last of `count`
+
+  ColumnGroups(const Window &window, const InputFormat &format);
+  bool operator==(const ColumnGroups &other) const;
+
+  // Groups of a row of the input, for so many outputs and for those that a
+  // microkernel makes beside them.
+  int64_t of_row(int64_t width) const;
+  // The column that is so far in a group.
+  int64_t column(int64_t group, int64_t i) const;
+};
+
+// Weights of a depthwise convolution: vector of channels, phase, row of the
+// window, group of columns, lane, 4 bytes (or two numbers of 16 bits).
 struct PackedDepthwise {
   InputFormat input;
-  std::vector<Line> weights;  // and a line behind them, which may be read
+  ColumnGroups groups;
+  std::vector<Line> weights;
   std::vector<int32_t> acc_init;  // as of PackedDirect
 };
 
@@ -61,6 +86,8 @@ struct PackedConv {
                PackedLut>
       weights;
 };
+
+constexpr int kDepthwisePixels = 8;  // of the larger microkernel
 
 constexpr int kThresholds = 3;  // of four codes
 
