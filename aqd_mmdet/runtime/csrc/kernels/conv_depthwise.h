@@ -1,13 +1,13 @@
 // Depthwise convolution, for any Simd (simd.h): each output channel reads one
 // channel of the input, so that there is no reduction over channels. A MAC sums
-// over columns instead, those of a group (ColumnGroups): a strip of rows is
-// copied so that the codes that a channel has in a group lie together. Groups
-// do not overlap. A window may begin at any column of a group, and for each of
-// these *phases* there are weights that are shifted so far, with zeros around
-// them.
+// over columns instead, those of a group (ColumnGroups). Rows are copied so that
+// the codes of a channel in a group lie together. A window may begin at any
+// column of a group where a stride ends, its *phase*, and for each phase weights
+// are shifted so far, with zeros around them.
 
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "kernels/epilogue.h"
@@ -18,63 +18,78 @@ namespace aqd {
 
 // What all microkernels of a depthwise convolution share.
 struct DepthwiseConv {
-  const ColumnGroups &groups;
-  int64_t kernel_rows;
-  int64_t group_bytes;  // of all channels
-  int64_t tap_row_step;  // bytes from a row that a window reads to the next
-  int64_t row_step;      // and from the first row of a window to the next one's
-  int64_t phase_weights;  // bytes, of one vector of channels
+  // A group that windows read, and the first phase of those that do.
+  struct Step {
+    int64_t offset;  // in bytes
+    int64_t first;
+  };
 
-  DepthwiseConv(const Window &window, const ColumnGroups &columns,
-                const InputView &view, int64_t lanes)
-      : groups(columns), kernel_rows(window.kernel.height),
-        group_bytes(view.pixel_bytes),
-        tap_row_step(window.dilation.height * view.row_bytes),
-        row_step(window.stride.height * view.row_bytes),
-        phase_weights(kernel_rows * columns.count * 4 * lanes) {}
+  std::vector<Step> steps;
+  int64_t group_step;  // bytes from where a window begins to the next group
+                       // where one begins
+  int64_t row_step;    // and from a row of windows to the next
+
+  DepthwiseConv(const Window &window, const ColumnGroups &groups,
+                const InputView &view)
+      : group_step(groups.step * view.pixel_bytes),
+        row_step(window.stride.height * view.row_bytes) {
+    for (int64_t v = 0; v < window.kernel.height; ++v) {
+      for (int64_t i = 0; i < groups.count; ++i) {
+        steps.push_back({v * window.dilation.height * view.row_bytes +
+                             i * view.pixel_bytes,
+                         i == groups.count - 1 ? groups.first_of_last : 0});
+      }
+    }
+  }
 };
 
-// kPixels neighbouring outputs of a vector of channels.
+// Accumulators of a vector of channels of kPixels neighbouring outputs. Lanes
+// beyond the channels are not stored, nor are pixels beyond the row.
 template <class Simd, class Mac, int kPhases, int kPixels>
 AQD_TARGET void depthwise_microkernel(const DepthwiseConv &conv,
-                                      const uint8_t *row,
+                                      const int8_t *codes,
                                       const int8_t *weights,
                                       const int32_t *acc_init, int32_t *to) {
   constexpr int kLanes = Simd::kShape.lanes;
   constexpr int kGroups = kPixels / kPhases;
-  const int64_t last = conv.groups.count - 1;
-  const int64_t next = conv.groups.step * conv.group_bytes;
   typename Mac::Acc acc[kPixels];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int p = 0; p < kPixels; ++p) {
     if constexpr (Mac::kIsShort) {
       Simd::store(Simd::load(acc_init), to + p * kLanes);
     }
     acc[p] = Mac::begin(acc_init);
   }
-  for (int64_t v = 0; v < conv.kernel_rows; ++v, row += conv.tap_row_step) {
-    const uint8_t *group = row;
-    for (int64_t t = 0; t <= last; ++t, group += conv.group_bytes) {
-      typename Mac::Operand codes[kGroups];
-#pragma GCC unroll 8
-      for (int i = 0; i < kGroups; ++i) {
-        codes[i] = Mac::load(reinterpret_cast<const int8_t *>(group) + i * next);
-      }
-      const int64_t first = t < last ? 0 : conv.groups.first_of_last;
+  for (const DepthwiseConv::Step &step : conv.steps) {
+    const int8_t *from = codes + step.offset;
+    typename Mac::Operand x[kGroups];
+#pragma GCC unroll 16
+    for (int i = 0; i < kGroups; ++i, from += conv.group_step) {
+      x[i] = Mac::load(from);
+    }
 #pragma GCC unroll 4
-      for (int r = 0; r < kPhases; ++r) {
-        if (r < first) continue;
-        const auto taps = Mac::load(weights + r * conv.phase_weights);
-#pragma GCC unroll 8
-        for (int i = 0; i < kGroups; ++i) {
-          acc[i * kPhases + r] = Mac::add(acc[i * kPhases + r], codes[i], taps);
-        }
+    for (int phase = 0; phase < kPhases; ++phase, weights += 4 * kLanes) {
+      if (phase < step.first) continue;
+      const typename Mac::Operand w = Mac::load(weights);
+#pragma GCC unroll 16
+      for (int p = phase; p < kPixels; p += kPhases) {
+        acc[p] = Mac::add(acc[p], x[p / kPhases], w);
       }
-      weights += 4 * kLanes;
     }
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int p = 0; p < kPixels; ++p) Mac::end(acc[p], to + p * kLanes);
+}
+
+// The smallest microkernel for so many pixels, up to kPixels.
+template <class Simd, class Mac, int kPhases, int kPixels>
+auto depthwise_microkernel_for(int pixels) {
+  if constexpr (kPixels > 4) {
+    if (pixels <= kPixels / 2) {
+      return depthwise_microkernel_for<Simd, Mac, kPhases, kPixels / 2>(pixels);
+    }
+  }
+  return depthwise_microkernel<Simd, Mac, kPhases, kPixels>;
 }
 
 template <class Simd, class Mac, int kPhases>
@@ -83,22 +98,24 @@ AQD_TARGET void depthwise_rows(const DepthwiseConv &conv,
                                const Epilogue<Simd> &epilogue,
                                const uint8_t *windows, RowRange rows) {
   constexpr int64_t kLanes = Simd::kShape.lanes;
-  const int8_t *weights = packed.weights.data()->bytes;
-  const int64_t vector_weights = kPhases * conv.phase_weights;
-  const int64_t pixel_step = conv.groups.step * conv.group_bytes;
+  // As many as there are registers for.
+  constexpr int kPixels =
+      Simd::kMr * Simd::kShape.nr < kTilePixels ? kTilePixels / 2 : kTilePixels;
+  const int64_t bytes =  // of a vector's weights
+      static_cast<int64_t>(conv.steps.size()) * kPhases * 4 * kLanes;
   AccTile<Simd> values;
   for (int64_t row = 0; row < rows.count; ++row) {
-    const uint8_t *from = windows + row * conv.row_step;
+    const int8_t *codes =
+        reinterpret_cast<const int8_t *>(windows + row * conv.row_step);
     epilogue.run_row(rows.top + row, &values,
                      [&](const TileCoord &tile) AQD_TARGET {
-      const uint8_t *codes = from + tile.column / kPhases * pixel_step +
-                             tile.vector * 4 * kLanes;
-      for (int p = 0; p < tile.pixels; p += kDepthwisePixels) {
-        const auto run = tile.pixels - p > kDepthwisePixels / 2
-            ? depthwise_microkernel<Simd, Mac, kPhases, kDepthwisePixels>
-            : depthwise_microkernel<Simd, Mac, kPhases, kDepthwisePixels / 2>;
-        run(conv, codes + p / kPhases * pixel_step,
-            weights + tile.vector * vector_weights,
+      for (int p = 0; p < tile.pixels; p += kPixels) {
+        const auto run = depthwise_microkernel_for<Simd, Mac, kPhases, kPixels>(
+            tile.pixels - p);
+        run(conv,
+            codes + (tile.column + p) / kPhases * conv.group_step +
+                tile.vector * 4 * kLanes,
+            packed.weights.data()->bytes + tile.vector * bytes,
             packed.acc_init.data() + tile.vector * kLanes,
             values.acc + p * kLanes);
       }
@@ -106,54 +123,38 @@ AQD_TARGET void depthwise_rows(const DepthwiseConv &conv,
   }
 }
 
-// A vector of channels of a group: its codes, as bytes or as 16 bits.
-template <class Simd, int kColumns, class T>
-AQD_TARGET AQD_INLINE typename Simd::Lanes group_codes(const T *const *columns,
-                                                       int64_t channel) {
-  // Without a sign, so that all bits may be shifted to their places.
-  using Unsigned =
-      typename VectorOf<uint32_t, sizeof(typename Simd::Lanes)>::type;
-  constexpr int kBits = 32 / kColumns;
-  constexpr uint32_t kMask = (uint32_t{1} << kBits) - 1;
-  Unsigned codes = Unsigned(Simd::load(columns[kColumns - 1] + channel));
-#pragma GCC unroll 4
-  for (int i = kColumns - 2; i >= 0; --i) {
-    codes = codes << kBits |
-            (Unsigned(Simd::load(columns[i] + channel)) & kMask);
-  }
-  return typename Simd::Lanes(codes);
-}
-
 // Copies rows of the input, with the padding around them, in groups.
 template <class Simd, int kColumns, class T>
 AQD_TARGET void copy_groups(const FusedOp &fused, const PackedDepthwise &packed,
                             RowRange rows, const T *codes, uint8_t *to) {
-  using Bytes = typename VectorOf<uint8_t, sizeof(typename Simd::Lanes)>::type;
+  using Bytes = typename VectorOf<uint8_t, 4 * Simd::kShape.lanes>::type;
   constexpr int64_t kLanes = Simd::kShape.lanes;
   const Tensor &x = *fused.x;
-  const int64_t channels = x.channels, width = x.size.width;
-  const int64_t vectors = vectors_of(channels, kLanes);
-  const int64_t padding = fused.conv().window.padding.width;
-  const int64_t groups = packed.groups.of_row(fused.size.width);
+  const int64_t channels = x.channels, dilation = packed.groups.dilation;
+  const int64_t end = vectors_of(channels, kLanes) * kLanes;
   const Bytes shift =
       Bytes{} + static_cast<uint8_t>(packed.input.zero_point_shift);
-  std::vector<T> border(static_cast<size_t>(vectors * kLanes));
-  std::copy(packed.input.zero_points.begin(), packed.input.zero_points.end(),
-            border.begin());
+  std::vector<T> border(static_cast<size_t>(end));
+  for (size_t c = 0; c < packed.input.zero_points.size(); ++c) {
+    border[c] = static_cast<T>(packed.input.zero_points[c]);
+  }
+  const std::vector<int64_t> starts = packed.groups.starts(
+      fused.size.width, fused.conv().window.padding.width);
   for (int64_t row = rows.top; row < rows.top + rows.count; ++row) {
     const bool is_inside = row >= 0 && row < x.size.height;
-    for (int64_t group = 0; group < groups; ++group) {
+    const uint64_t width = is_inside ? static_cast<uint64_t>(x.size.width) : 0;
+    for (int64_t column : starts) {
+      const T *from = codes + (row * x.size.width + column) * channels;
       const T *columns[kColumns];
-      for (int i = 0; i < kColumns; ++i) {
-        const int64_t column = packed.groups.column(group, i) - padding;
-        columns[i] = is_inside && column >= 0 && column < width
-                         ? codes + (row * width + column) * channels
-                         : border.data();
+#pragma GCC unroll 4
+      for (const T *&each : columns) {
+        // Negative ones are large without a sign.
+        each = static_cast<uint64_t>(column) < width ? from : border.data();
+        column += dilation;
+        from += dilation * channels;
       }
-      for (int64_t v = 0; v < vectors; ++v, to += 4 * kLanes) {
-        const auto lanes =
-            group_codes<Simd, kColumns>(columns, v * kLanes);
-        store_as(Bytes(lanes) + shift, to);
+      for (int64_t c = 0; c < end; c += kLanes, to += 4 * kLanes) {
+        store_as(Bytes(Simd::interleave(columns, c)) + shift, to);
       }
     }
   }
@@ -164,7 +165,7 @@ void convolve_depthwise(const FusedOp &fused, const PackedDepthwise &packed,
                         const Workers &workers) {
   const Window &window = fused.conv().window;
   const InputView view(fused.root(), *fused.x, packed, Simd::kShape.lanes);
-  const DepthwiseConv conv(window, packed.groups, view, Simd::kShape.lanes);
+  const DepthwiseConv conv(window, packed.groups, view);
   const Epilogue<Simd> epilogue(fused);
   const int64_t phases = packed.groups.phases;
   const auto run = phases == 1   ? depthwise_rows<Simd, Mac, 1>

@@ -49,30 +49,33 @@ struct PackedDirect {
 struct PackedAmx : PackedDirect {};
 
 // Groups of columns of a depthwise convolution's input: 4 bytes of a channel, or
-// 2 numbers of 16 bits, which are the operand of a MAC. Windows share groups if
-// a group has a whole number of strides, and taps are neighbours. Otherwise each
-// window has its own.
+// 2 numbers of 16 bits, which are the operand of a MAC. Where a group has a whole
+// number of strides and windows are not dilated, groups are neighbours, which
+// windows share. Otherwise each window has its own, which have its taps alone.
 struct ColumnGroups {
-  int64_t columns;        // of a group
+  int64_t columns;           // of a group
   int64_t stride, dilation;  // of windows, in columns
   bool are_shared;
-  int64_t phases;  // windows that begin in one group
-  int64_t count;  // of a row of a window, at most
-  int64_t step;  // from the group where a window begins to the next such one
+  int64_t phases;  // windows that begin in a group
+  int64_t count;   // of a row of a window, at most
+  int64_t step;    // from a group where windows begin to the next such one
   int64_t first_of_last = 0;  // the first phase that reads the last of `count`
 
   ColumnGroups(const Window &window, const InputFormat &format);
   bool operator==(const ColumnGroups &other) const;
 
-  // Groups of a row of the input, for so many outputs and for those that a
-  // microkernel makes beside them.
+  // Groups of a row of the input, for so many outputs.
   int64_t of_row(int64_t width) const;
-  // The column that is so far in a group.
-  int64_t column(int64_t group, int64_t i) const;
+  // The first column of each of these. Others of a group follow, a dilation
+  // apart.
+  std::vector<int64_t> starts(int64_t width, int64_t padding) const;
 };
 
-// Weights of a depthwise convolution: vector of channels, phase, row of the
-// window, group of columns, lane, 4 bytes (or two numbers of 16 bits).
+// Pixels behind a row that microkernels may make, which are not stored.
+constexpr int64_t kDepthwiseSlack = 8;
+
+// Weights of a depthwise convolution: vector of channels, row of the window,
+// group of columns, phase, lane, 4 bytes (or two numbers of 16 bits).
 struct PackedDepthwise {
   InputFormat input;
   ColumnGroups groups;
@@ -86,8 +89,6 @@ struct PackedConv {
                PackedLut>
       weights;
 };
-
-constexpr int kDepthwisePixels = 8;  // of the larger microkernel
 
 constexpr int kThresholds = 3;  // of four codes
 

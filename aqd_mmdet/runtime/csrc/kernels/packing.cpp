@@ -159,36 +159,25 @@ const PackedConv *pack_direct(const Task &task, const InputFormat &format,
   return task.add(std::move(made));
 }
 
-// Weights of a vector of channels, in one phase.
-void pack_phase(const Task &task, const PackedDepthwise &packed, int64_t phase,
-                int64_t channel, int8_t *to) {
+std::vector<Line> pack_phases(const Task &task, const PackedDepthwise &packed) {
   const int64_t outs = task.op().channels, lanes = task.isa.shape.lanes;
   const ColumnGroups &groups = packed.groups;
   const Size &kernel = task.conv().window.kernel;
-  const int64_t place = 4 / groups.columns;  // bytes of a code
-  const int8_t *from = task.weights().codes.data() + channel;
-  for (int64_t row = 0; row < kernel.height; ++row) {
-    for (int64_t tap = 0; tap < kernel.width; ++tap, from += outs) {
-      const int64_t column = phase * groups.stride + tap;
-      const int64_t group = row * groups.count + column / groups.columns;
-      pack_step(from, outs, 1, std::min(lanes, outs - channel),
-                packed.input.widen,
-                to + group * 4 * lanes + column % groups.columns * place);
-    }
-  }
-}
-
-std::vector<Line> pack_phases(const Task &task, const PackedDepthwise &packed) {
-  const int64_t lanes = task.isa.shape.lanes, channels = task.op().channels;
-  const ColumnGroups &groups = packed.groups;
-  const int64_t bytes =
-      task.conv().window.kernel.height * groups.count * 4 * lanes;
-  std::vector<Line> lines =
-      lines_of(vectors_of(channels, lanes) * groups.phases * bytes);
-  int8_t *to = lines.data()->bytes;
-  for (int64_t channel = 0; channel < channels; channel += lanes) {
-    for (int64_t phase = 0; phase < groups.phases; ++phase, to += bytes) {
-      pack_phase(task, packed, phase, channel, to);
+  const int64_t bytes = kernel.height * groups.count * groups.phases * 4 * lanes;
+  std::vector<Line> lines = lines_of(vectors_of(outs, lanes) * bytes);
+  for (int64_t channel = 0; channel < outs; channel += lanes) {
+    const int8_t *from = task.weights().codes.data() + channel;
+    int8_t *to = lines.data()->bytes + channel / lanes * bytes;
+    for (int64_t tap = 0; tap < int64_t{kernel.height} * kernel.width; ++tap) {
+      for (int64_t phase = 0; phase < groups.phases; ++phase) {
+        const int64_t column = tap % kernel.width + phase * groups.stride;
+        const int64_t group = tap / kernel.width * groups.count +
+                              column / groups.columns;
+        pack_step(from + tap * outs, outs, 1, std::min(lanes, outs - channel),
+                  packed.input.widen,
+                  to + (group * groups.phases + phase) * 4 * lanes +
+                      column % groups.columns * packed.input.code_bytes());
+      }
     }
   }
   return lines;
@@ -303,9 +292,8 @@ bool InputFormat::operator==(const InputFormat &other) const {
 
 ColumnGroups::ColumnGroups(const Window &window, const InputFormat &format)
     : columns(format.widen ? 2 : 4), stride(window.stride.width),
-      dilation(window.dilation.width),
-      are_shared(columns % stride == 0 &&
-                 (dilation == 1 || window.kernel.width == 1)),
+      dilation(window.kernel.width == 1 ? 1 : window.dilation.width),
+      are_shared(columns % stride == 0 && dilation == 1),
       phases(are_shared ? columns / stride : 1) {
   const auto needed = [&](int64_t phase) {
     return (phase * stride + window.kernel.width + columns - 1) / columns;
@@ -321,14 +309,19 @@ bool ColumnGroups::operator==(const ColumnGroups &other) const {
 }
 
 int64_t ColumnGroups::of_row(int64_t width) const {
-  constexpr int64_t kLeast = kDepthwisePixels / 2;
-  const int64_t outputs = (width + kLeast - 1) / kLeast * kLeast;
-  return (outputs / phases - 1) * step + count;
+  return (width - 1) / phases * step + count;
 }
 
-int64_t ColumnGroups::column(int64_t group, int64_t i) const {
-  if (are_shared) return group * columns + i;
-  return group / count * stride + (group % count * columns + i) * dilation;
+std::vector<int64_t> ColumnGroups::starts(int64_t width,
+                                          int64_t padding) const {
+  std::vector<int64_t> starts;
+  for (int64_t group = 0; group < of_row(width); ++group) {
+    const int64_t column =
+        are_shared ? group * columns
+                   : group / count * stride + group % count * columns * dilation;
+    starts.push_back(column - padding);
+  }
+  return starts;
 }
 
 InputFormat unsigned_bytes(const Weights &, const Grid &codes) {
@@ -368,7 +361,10 @@ int64_t scratch_bytes(const SimdShape &shape, const Program &program,
           return LutScratch(packed, node.op, nullptr).bytes();
         } else if constexpr (std::is_same_v<T, PackedDepthwise>) {
           const InputView view(node, tensor, packed, shape.lanes);
-          return strip_scratch(node, tensor.size, view, rows);
+          const int64_t slack =
+              kDepthwiseSlack * packed.groups.step * view.pixel_bytes;
+          return strip_scratch(node, tensor.size, view, rows) +
+                 whole_lines(slack);
         } else {
           const InputView view(node, tensor, packed.input);
           return strip_scratch(node, tensor.size, view, rows);
