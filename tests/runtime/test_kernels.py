@@ -25,6 +25,52 @@ def test_wide_convolutions_of_the_engine(seed):
 
 
 @given(seed=st.integers(0, 9999))
+@settings(max_examples=150, deadline=None)
+def test_each_channel_by_itself(seed):
+    """Windows in all phases of their groups of columns, and padding."""
+    rng = np.random.default_rng(seed)
+    dtype = rng.choice([np.uint8, np.int8, np.int16])
+    bits, width = rng.choice([2, 3, 4, 8], 2).tolist()  # of weights, of codes
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    if dtype != np.int16:
+        low, high = low >> (8 - width), high >> (8 - width)
+    channels = int(rng.integers(1, 71))
+    common = rng.random() < 0.5
+    kernel = 2 * [int(rng.choice([3, 5]))] if common else rng.integers(1, 10, 2)
+    stride = 2 * [int(rng.integers(1, 3))] if common else rng.integers(1, 6, 2)
+    dilation = (1, 1) if rng.random() < 0.7 else rng.integers(1, 4, 2)
+    padding = rng.integers(0, 6, 2)
+    size = rng.integers(1, 12), rng.integers(1, 70)
+    zero = rng.integers(low, high + 1, rng.choice([1, channels]))
+    op = ir.Convolution(
+        'y', ('x',), channels, ir.INT32,
+        *(
+            tuple(map(int, pair)) for pair in (kernel, stride, padding, dilation)
+        ),
+        'w', channels, tuple(zero.tolist()),
+    )  # fmt: skip
+    if min(op.size({'x': size})) < 1:
+        return
+    x = rng.integers(low, high + 1, (1, channels, *size), dtype)
+    levels = rng.integers(0, 2**bits, (channels, 1, *kernel))
+    if rng.random() < 0.3:
+        x = np.where(x < (low + high) // 2, low, high).astype(dtype)
+        levels = np.where(levels < 2**bits // 2, 0, 2**bits - 1)
+    weights = levels * 2 + 1 - 2**bits
+    if bits == 8:
+        weights = np.maximum(levels - 128, -127)
+    program, region = program_of(
+        op,
+        [x],
+        {'w': ir.Weights.of(weights, bits)},
+        codes=ir.Grid(int(low), int(high)),
+    )
+    expected = reference.run(program, region)
+    found = run_program(program, region)
+    assert np.array_equal(found['y'], expected['y'])
+
+
+@given(seed=st.integers(0, 9999))
 @settings(max_examples=80, deadline=None)
 def test_few_bits_of_many_channels(seed):
     """What kernels may look up: many codes and weights, often extreme."""

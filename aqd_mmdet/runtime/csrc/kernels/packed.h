@@ -48,10 +48,38 @@ struct PackedDirect {
 // K, vector, step, lane, 4 bytes.
 struct PackedAmx : PackedDirect {};
 
-// Weights of a depthwise convolution, as a file has them: tap, channel.
+// Groups of columns of a depthwise convolution's input: 4 bytes of a channel, or
+// 2 numbers of 16 bits, which are the operand of a MAC. Where a group has a whole
+// number of strides and windows are not dilated, groups are neighbours, which
+// windows share. Otherwise each window has its own, which have its taps alone.
+struct ColumnGroups {
+  int64_t columns;           // of a group
+  int64_t stride, dilation;  // of windows, in columns
+  bool are_shared;
+  int64_t phases;  // windows that begin in a group
+  int64_t count;   // of a row of a window, at most
+  int64_t step;    // from a group where windows begin to the next such one
+  int64_t first_of_last = 0;  // the first phase that reads the last of `count`
+
+  ColumnGroups(const Window &window, const InputFormat &format);
+  bool operator==(const ColumnGroups &other) const;
+
+  // Groups of a row of the input, for so many outputs.
+  int64_t of_row(int64_t width) const;
+  // The first column of each of these. Others of a group follow, a dilation
+  // apart.
+  std::vector<int64_t> starts(int64_t width, int64_t padding) const;
+};
+
+// Pixels behind a row that microkernels may make, which are not stored.
+constexpr int64_t kDepthwiseSlack = 8;
+
+// Weights of a depthwise convolution: vector of channels, row of the window,
+// group of columns, phase, lane, 4 bytes (or two numbers of 16 bits).
 struct PackedDepthwise {
   InputFormat input;
-  std::vector<Line> weights;  // and a line behind them, which may be read
+  ColumnGroups groups;
+  std::vector<Line> weights;
   std::vector<int32_t> acc_init;  // as of PackedDirect
 };
 

@@ -47,6 +47,7 @@ struct Avx512 : SimdBase<Avx512, 16> {
 
   using ByteMac = Avx512ByteMac;
   using WordMac = Avx512WordMac;
+  using SimdBase::interleave;
   using SimdBase::load;
   using SimdBase::store;
 
@@ -87,6 +88,21 @@ struct Avx512 : SimdBase<Avx512, 16> {
   // Of one vector of channels of some pixels (lookup_avx512.h).
   static void look_up_lines(const PackedLookup &lookup, int64_t vector,
                             int pixels, const int32_t *from, int32_t *to);
+
+  AQD_AVX512 AQD_INLINE static Lanes interleave(
+      const uint8_t *const (&columns)[4], int64_t channel) {
+    __m128i x[4];
+    for (int i = 0; i < 4; ++i) x[i] = load_as<__m128i>(columns[i] + channel);
+    const __m128i low[] = {_mm_unpacklo_epi8(x[0], x[1]),
+                           _mm_unpacklo_epi8(x[2], x[3])};
+    const __m128i high[] = {_mm_unpackhi_epi8(x[0], x[1]),
+                            _mm_unpackhi_epi8(x[2], x[3])};
+    const __m256i first = _mm256_set_m128i(_mm_unpackhi_epi16(low[0], low[1]),
+                                           _mm_unpacklo_epi16(low[0], low[1]));
+    const __m256i last = _mm256_set_m128i(_mm_unpackhi_epi16(high[0], high[1]),
+                                          _mm_unpacklo_epi16(high[0], high[1]));
+    return Lanes(_mm512_inserti64x4(_mm512_castsi256_si512(first), last, 1));
+  }
 
   AQD_AVX512 static void stream(Lanes x, int32_t *to) {
     _mm512_stream_si512(reinterpret_cast<__m512i *>(to), __m512i(x));
