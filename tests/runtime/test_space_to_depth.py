@@ -10,11 +10,10 @@ from itertools import product
 import numpy as np
 import pytest
 
-from aqd_mmdet.program import file
+from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import ops as ir
-from aqd_mmdet.runtime.engine import Engine
 from tests import kernels, oracle
-from tests.factories import detector
+from tests.factories import detector, engine_of
 
 CODES = ir.Grid(-255, 255)
 
@@ -34,9 +33,7 @@ class Focus:
         means = tuple(rng.integers(0, 256, 3).tolist())
         zero = (0,)
         if rng.random() < 0.3:
-            # Of bytes, the zero point is a byte.
-            zeros = [int(rng.integers(-m, 256 - m)) for m in means]
-            zero = tuple(zeros * (self.step[0] * self.step[1]))
+            zero = self.zeros(means) * (self.step[0] * self.step[1])
         self.ops: list[ir.Op] = [
             ir.Image('pixels', ('image',), 3, CODES, means)
         ]
@@ -51,6 +48,10 @@ class Focus:
 
     def pick(self, choices):
         return choices[self.rng.integers(len(choices))]
+
+    def zeros(self, means: tuple[int, ...]) -> tuple[int, ...]:
+        """Zero points of channels that are bytes, as the image's codes are."""
+        return tuple(int(self.rng.integers(-m, 256 - m)) for m in means)
 
     def put(self, op: ir.Op) -> str:
         self.ops.append(op)
@@ -108,19 +109,21 @@ class Focus:
     def of(self, output: str):
         return next(op for op in self.ops if op.output == output)
 
+    def program(self, stride: int) -> ir.Program:
+        outputs = tuple(ir.Output((name,), 1.0) for name in self.outputs)
+        return ir.Program(tuple(self.ops), self.weights, outputs, stride)
+
     def check(self, stride: int = 12) -> None:
         """Compare all instruction sets with the oracle."""
         rng = self.rng
         height, width = rng.integers(2, 5, 2) * 12
-        outputs = tuple(ir.Output((name,), 1.0) for name in self.outputs)
-        program = ir.Program(tuple(self.ops), self.weights, outputs, stride)
+        program = self.program(stride)
         pixels = rng.integers(0, 256, (1, 3, height, width), np.uint8)
         tensors = oracle.run(program, pixels[0].tolist())
         whole = replace(detector(), program=program)
-        content = file.to_bytes(whole)
         for isa in kernels.names():
             with kernels.chosen(isa):
-                found = Engine(whole, content, 2).run(program, pixels)
+                found = engine_of(whole, 2).run(program, pixels)
             for name in self.outputs:
                 expected = np.array(tensors[name])
                 assert np.array_equal(found[name][0], expected), (isa, name)
@@ -217,9 +220,9 @@ def slice_twice(focus: Focus) -> None:
 
 
 def other_zeros(focus: Focus) -> None:
-    count = focus.of('cat').channels
-    zero = tuple(focus.rng.integers(-255, 256, count).tolist())
-    focus.change('y', zero=zero)
+    """Zero points of an image's channel that differ from slice to slice."""
+    count = len(focus.of('cat').inputs)
+    focus.change('y', zero=focus.zeros(focus.of('pixels').mean * count))
 
 
 def zero_beyond_bytes(focus: Focus) -> None:
@@ -251,6 +254,31 @@ def test_of_other_programs(change, seed):
     focus.check()
 
 
+def refused(focus: Focus, stride: int, side: int) -> None:
+    """Expect that no instruction set takes images of a size."""
+    whole = replace(detector(), program=focus.program(stride))
+    pixels = np.zeros((1, 3, side, side), np.uint8)
+    for isa in kernels.names():
+        with kernels.chosen(isa), pytest.raises(UserError, match='not take'):
+            engine_of(whole).run(whole.program, pixels)
+
+
 @pytest.mark.parametrize('seed', range(3))
 def test_of_images_whose_sides_are_not_known_to_divide(seed):
-    Focus(200 + seed).check(stride=1)
+    focus = Focus(200 + seed)
+    focus.check(stride=1)
+    refused(focus, stride=1, side=13)  # slices of two sizes
+
+
+def test_of_offsets_beyond_a_step():
+    """As many slices as there are offsets, but all from the first row."""
+    focus = Focus(0)
+    down, across = focus.step
+    assert down > 1
+    parts = tuple(
+        focus.slice('pixels', (0, column), focus.step)
+        for column in range(down * across)
+    )
+    focus.ops.sort(key=lambda op: not isinstance(op, ir.Image | ir.Slice))
+    focus.change('cat', inputs=parts)
+    refused(focus, stride=12, side=24)
