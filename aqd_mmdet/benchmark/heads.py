@@ -11,13 +11,10 @@ from torch import Tensor
 
 from ..compiler.compile import read_test_preprocess
 from ..errors import UserError
+from .candidates import CANDIDATES
 from .detectors import FloatDetector, folded, normalised
 from .pipeline import Decoding, Pipeline
 
-# Candidates of a picture: what has a score above the detector's threshold.
-# YOLOX-nano as trained on COCO has 227 on the mean of 24 of its pictures.
-# Random weights would have none, or all of them.
-CANDIDATES = 200
 # An offset of logits beyond which all scores are 0 or 1, and the steps of the
 # search between.
 FARTHEST, STEPS = 30.0, 40
@@ -144,10 +141,10 @@ def _centred(corners: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def set_candidates(detector: Any, images: Tensor) -> Decoding:
-    """Give a detector with random weights as many candidates as trained ones.
+    """Let most of what a detector with random weights scores be background.
 
-    Time behind a network depends on their number. An offset is added to
-    biases, so that pictures have :data:`CANDIDATES` on the mean.
+    An offset is added to biases, so that pictures have :data:`CANDIDATES` on
+    the mean. So few places have a high objectness, as of trained detectors.
 
     Args:
         detector: The detector, changed in place.

@@ -38,13 +38,16 @@ class Models:
     folder: Path
     say: Callable[[str], None]
     _floats: dict[Network, Any] = field(default_factory=dict)
+    # Scales and zero points of the codes that int8 networks read.
+    _grids: dict[Path, tuple[float, int]] = field(default_factory=dict)
 
     def files(self, case: Case, model: str) -> list[Path]:
         """Return the files of a case: one of a network, two of a chain.
 
         Args:
             case: The case. A chain has a long and a short file, in this order.
-                Beside the network of a zoo's detector is what is around it.
+                Beside a peer's network is what is around it, if boxes are
+                measured.
             model: Kind of the file; see :attr:`EngineSpec.model`.
         """
         if isinstance(case, Chain):
@@ -53,7 +56,7 @@ class Models:
                 for links in (LONG, SHORT)
             ]
         if isinstance(case, Boxes):
-            return self.files(case.network, model)
+            return [self._with_boxes(case, model)]
         # A compiled detector accepts all sizes, an exported one a single size.
         is_ours = model.startswith('aqd')
         name = case.detector if is_ours else case.name
@@ -72,8 +75,7 @@ class Models:
             file.save(self._compiled(case, bits, links), path)
         elif model == 'int8.onnx':
             source = self._file(name, case, 'float.onnx', links)
-            grid = _quantize(source, path, self._images(case))
-            self._write_pipeline(case, path, grid)
+            self._grids[path] = _quantize(source, path, self._images(case))
         else:
             network = (
                 _chain_module(case, links)
@@ -81,25 +83,30 @@ class Models:
                 else raw_maps(self._float(case).detector)
             )
             export(network, path, (1, 3, *case.size))
-            self._write_pipeline(case, path, None)
         return path
 
-    def _write_pipeline(
-        self, case: Network | Chain, path: Path, grid: tuple[float, int] | None
-    ) -> None:
-        """Write what is around the network of a file, if it is of the zoo.
+    def _with_boxes(self, case: Boxes, model: str) -> Path:
+        """Return a detector's file, with candidates as of a trained one."""
+        from .callers import read_pictures
+        from .candidates import with_our_threshold, with_peer_threshold
 
-        Args:
-            case: The case.
-            path: Of the network.
-            grid: Scale and zero point of the codes that the network reads.
-        """
-        if isinstance(case, Chain) or not case.source.is_zoo:
-            return
+        (network,) = self.files(case.network, model)
+        is_ours = model.startswith('aqd')
+        path = network.with_name(f'{case.name}-{model}.aqd')
+        if (path if is_ours else pipeline_file(network)).exists():
+            return path if is_ours else network
+        self.say(f'counting candidates of {network.name}')
+        pictures = read_pictures(case.pictures)
+        if is_ours:
+            file.save(with_our_threshold(network, pictures), path)
+            return path
         from .heads import read_pipeline
 
-        pipeline = read_pipeline(self._float(case), grid)
-        pipeline_file(path).write_bytes(pickle.dumps(pipeline))
+        floating = self._float(case.network)
+        pipeline = read_pipeline(floating, self._grids.get(network))
+        pipeline = with_peer_threshold(pipeline, network, pictures)
+        pipeline_file(network).write_bytes(pickle.dumps(pipeline))
+        return network
 
     def _compiled(
         self, case: Network | Chain, bits: int, links: int
@@ -137,7 +144,8 @@ class Models:
         """Return the multiply-accumulates of one result."""
         if isinstance(case, Chain):
             return case.macs
-        (path,) = self.files(case, 'aqd8')
+        network = case.network if isinstance(case, Boxes) else case
+        (path,) = self.files(network, 'aqd8')
         program = file.load(path)[0].program
         sizes = program.sizes(case.size)
         total = 0

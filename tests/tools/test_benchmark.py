@@ -2,15 +2,19 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from aqd_mmdet.benchmark.cases import CALLERS
 from aqd_mmdet.program import file
 from tests.factories import detector, error_line, run_tool
 
 
-def benchmark(tmp_path, *arguments):
+def benchmark(tmp_path, *arguments, **options):
     return run_tool(
-        'tools/benchmark.py', '--out', tmp_path / 'out', *arguments
+        *('tools/benchmark.py', '--out', tmp_path / 'out', *arguments),
+        **options,
     )
 
 
@@ -112,3 +116,27 @@ def test_mistakes_around_profiles(tmp_path, model, arguments, message):
     words = arguments.format(model=model).split()
     assert message in error_line(benchmark(tmp_path, *words))
     assert not (tmp_path / 'out').exists()
+
+
+def test_from_bytes_to_boxes(tmp_path):
+    for package in ('onnx', 'onnxruntime', 'openvino'):
+        pytest.importorskip(package)
+    rng = np.random.default_rng(0)
+    for number, shape in enumerate([(90, 70, 3), (64, 128, 3)]):
+        pixels = rng.integers(0, 256, shape, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f'{number}.png')
+    engines = ['aqd-8', 'onnxruntime-int8', 'openvino-float']
+    result = benchmark(
+        *(tmp_path, '--images', tmp_path, '--cases', 'ssdlite-320'),
+        *('--engines', *engines, '--rounds', 1, '--threads', 1),
+        timeout=1800,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert '### SSDLite MobileNetV2, 320x320, from bytes' in result.stdout
+    rows = json.loads((tmp_path / 'out/benchmark.json').read_text())['rows']
+    assert [(row['engine'], row['callers']) for row in rows] == [
+        (engine, callers) for callers in CALLERS for engine in engines
+    ]
+    for row in rows:
+        assert row['throughput'] > 0
+        assert row['boxes'] > 0
