@@ -36,7 +36,9 @@ def test_each_channel_by_itself(seed):
         low, high = low >> (8 - width), high >> (8 - width)
     channels = int(rng.integers(1, 71))
     common = rng.random() < 0.5
-    kernel = 2 * [int(rng.choice([3, 5]))] if common else rng.integers(1, 10, 2)
+    kernel = (
+        2 * [int(rng.choice([3, 5]))] if common else rng.integers(1, 10, 2)
+    )
     stride = 2 * [int(rng.integers(1, 3))] if common else rng.integers(1, 6, 2)
     dilation = (1, 1) if rng.random() < 0.7 else rng.integers(1, 4, 2)
     padding = rng.integers(0, 6, 2)
@@ -45,7 +47,8 @@ def test_each_channel_by_itself(seed):
     op = ir.Convolution(
         'y', ('x',), channels, ir.INT32,
         *(
-            tuple(map(int, pair)) for pair in (kernel, stride, padding, dilation)
+            tuple(map(int, pair))
+            for pair in (kernel, stride, padding, dilation)
         ),
         'w', channels, tuple(zero.tolist()),
     )  # fmt: skip

@@ -50,7 +50,7 @@ AQD_TARGET void depthwise_microkernel(const DepthwiseConv &conv,
                                       const int8_t *codes,
                                       const int8_t *weights,
                                       const int32_t *acc_init, int32_t *to) {
-  constexpr int kLanes = Simd::kShape.lanes;
+  constexpr int64_t kLanes = Simd::kShape.lanes;
   constexpr int kGroups = kPixels / kPhases;
   typename Mac::Acc acc[kPixels];
 #pragma GCC unroll 16
