@@ -36,17 +36,18 @@ def test_each_channel_by_itself(seed):
         low, high = low >> (8 - width), high >> (8 - width)
     channels = int(rng.integers(1, 71))
     common = rng.random() < 0.5
-    kernel = 2 * [int(rng.choice([3, 5]))] if common else rng.integers(1, 10, 2)
+    kernel = (
+        2 * [int(rng.choice([3, 5]))] if common else rng.integers(1, 10, 2)
+    )
     stride = 2 * [int(rng.integers(1, 3))] if common else rng.integers(1, 6, 2)
     dilation = (1, 1) if rng.random() < 0.7 else rng.integers(1, 4, 2)
     padding = rng.integers(0, 6, 2)
     size = rng.integers(1, 12), rng.integers(1, 70)
+    window = kernel, stride, padding, dilation
     zero = rng.integers(low, high + 1, rng.choice([1, channels]))
     op = ir.Convolution(
         'y', ('x',), channels, ir.INT32,
-        *(
-            tuple(map(int, pair)) for pair in (kernel, stride, padding, dilation)
-        ),
+        *(tuple(map(int, pair)) for pair in window),
         'w', channels, tuple(zero.tolist()),
     )  # fmt: skip
     if min(op.size({'x': size})) < 1:
