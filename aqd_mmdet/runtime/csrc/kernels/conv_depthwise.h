@@ -1,9 +1,9 @@
 // Depthwise convolution, for any Simd (simd.h): each output channel reads one
 // channel of the input, so that there is no reduction over channels. A MAC sums
-// over columns instead, those of a group (ColumnGroups). Rows are copied so that
-// the codes of a channel in a group lie together. A window may begin at any
-// column of a group where a stride ends, its *phase*, and for each phase weights
-// are shifted so far, with zeros around them.
+// over columns instead, those of a group (ColumnGroups). Rows are copied so
+// that the codes of a channel in a group lie together. Several windows begin in
+// a group; which one of these a window is, is its phase. Each phase has its own
+// weights, which are shifted, with zeros around them.
 
 #pragma once
 
@@ -18,7 +18,7 @@ namespace aqd {
 
 // What all microkernels of a depthwise convolution share.
 struct DepthwiseConv {
-  // A group that windows read, and the first phase of those that do.
+  // A group that windows read, and the first phase that does.
   struct Step {
     int64_t offset;  // in bytes
     int64_t first;

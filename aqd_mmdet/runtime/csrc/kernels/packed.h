@@ -48,10 +48,10 @@ struct PackedDirect {
 // K, vector, step, lane, 4 bytes.
 struct PackedAmx : PackedDirect {};
 
-// Groups of columns of a depthwise convolution's input: 4 bytes of a channel, or
-// 2 numbers of 16 bits, which are the operand of a MAC. Where a group has a whole
-// number of strides and windows are not dilated, groups are neighbours, which
-// windows share. Otherwise each window has its own, which have its taps alone.
+// Groups of columns of a depthwise convolution's input: 4 bytes of a channel,
+// or 2 numbers of 16 bits, which are the operand of a MAC. Windows share groups
+// if strides divide a group and windows are not dilated; groups are neighbours
+// then. Otherwise each window has its own groups, of its taps alone.
 struct ColumnGroups {
   int64_t columns;           // of a group
   int64_t stride, dilation;  // of windows, in columns
@@ -71,7 +71,7 @@ struct ColumnGroups {
   std::vector<int64_t> starts(int64_t width, int64_t padding) const;
 };
 
-// Pixels behind a row that microkernels may make, which are not stored.
+// Pixels behind a row that microkernels may make. They are not stored.
 constexpr int64_t kDepthwiseSlack = 8;
 
 // Weights of a depthwise convolution: vector of channels, row of the window,

@@ -44,14 +44,12 @@ struct Task {
 
   // How the codes are read that are multiplied as they are.
   InputFormat format() const {
-    const auto format_of =
-        codes().type() == Type::kI16 ? as_words : isa.byte_format;
-    return with_zero_points(format_of(weights(), codes()));
+    return codes().type() == Type::kI16 ? words() : format(isa.byte_format);
   }
-  InputFormat words() const {
-    return with_zero_points(as_words(weights(), codes()));
-  }
-  InputFormat with_zero_points(InputFormat format) const {
+  InputFormat words() const { return format(as_words); }
+  template <class Make>
+  InputFormat format(const Make &make) const {
+    InputFormat format = make(weights(), codes());
     format.zero_points = zero_points();
     return format;
   }
@@ -159,11 +157,13 @@ const PackedConv *pack_direct(const Task &task, const InputFormat &format,
   return task.add(std::move(made));
 }
 
+// Weights of all phases: those of a tap are where its column is in a group.
 std::vector<Line> pack_phases(const Task &task, const PackedDepthwise &packed) {
   const int64_t outs = task.op().channels, lanes = task.isa.shape.lanes;
   const ColumnGroups &groups = packed.groups;
   const Size &kernel = task.conv().window.kernel;
-  const int64_t bytes = kernel.height * groups.count * groups.phases * 4 * lanes;
+  const int64_t bytes =
+      kernel.height * groups.count * groups.phases * 4 * lanes;
   std::vector<Line> lines = lines_of(vectors_of(outs, lanes) * bytes);
   for (int64_t channel = 0; channel < outs; channel += lanes) {
     const int8_t *from = task.weights().codes.data() + channel;
@@ -320,10 +320,9 @@ std::vector<int64_t> ColumnGroups::starts(int64_t width,
                                           int64_t padding) const {
   std::vector<int64_t> starts;
   for (int64_t group = 0; group < of_row(width); ++group) {
-    const int64_t column =
-        are_shared ? group * columns
-                   : group / count * stride + group % count * columns * dilation;
-    starts.push_back(column - padding);
+    const int64_t own =
+        group / count * stride + group % count * columns * dilation;
+    starts.push_back((are_shared ? group * columns : own) - padding);
   }
   return starts;
 }

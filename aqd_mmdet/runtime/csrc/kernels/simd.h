@@ -11,8 +11,8 @@
 //                 accumulators stay in registers, with room for operands
 //   load          Lanes of codes of 8 or 16 bits, widened
 //   store         Lanes to codes of 8 or 16 bits that hold them
-//   interleave    Lanes of 4 bytes, or of 2 codes of 16 bits: of each of some
-//                 columns the codes of a vector of channels (here by shifts)
+//   interleave    Lanes that each hold a channel's codes of 4 columns, as
+//                 bytes, or of 2, as 16 bits (SimdBase has one that shifts)
 //   multiply<h>   products of 64 bits of a half of the lanes (even_first)
 //   combine       Lanes of the lower halves of two Wide
 //
@@ -95,8 +95,8 @@ struct SimdBase {
   static constexpr bool kHasLines = false;
 
   template <class T, int kColumns>
-  AQD_TARGET AQD_INLINE static Lanes interleave(const T *const (&columns)[kColumns],
-                                     int64_t channel) {
+  AQD_TARGET AQD_INLINE static Lanes interleave(
+      const T *const (&columns)[kColumns], int64_t channel) {
     // Without a sign, so that all bits may be shifted to their places.
     using Unsigned = typename VectorOf<uint32_t, 4 * kLanes>::type;
     constexpr int kBits = 32 / kColumns;
