@@ -24,6 +24,20 @@ def test_wide_convolutions_of_the_engine(seed):
         assert np.array_equal(found[name], values)
 
 
+@pytest.mark.parametrize('outs', [*range(8, 160, 8), 100, 300])
+def test_output_channels_of_any_number_of_vectors(outs):
+    """Rows of the output that are longer than the pixels of a microkernel."""
+    rng = np.random.default_rng(outs)
+    x = rng.integers(0, 256, (1, 5, 2, 43), np.uint8)
+    codes = rng.integers(-127, 128, (outs, 5, 1, 2)).astype(np.int8)
+    op = ir.Convolution(
+        'y', ('x',), outs, ir.INT32, (1, 2), (1, 1), (0, 0), (1, 1), 'w', 1
+    )
+    program, region = program_of(op, [x], {'w': ir.Weights.of(codes, 8)})
+    expected = reference.run(program, region)
+    assert np.array_equal(run_program(program, region)['y'], expected['y'])
+
+
 @given(seed=st.integers(0, 9999))
 @settings(max_examples=150, deadline=None)
 def test_each_channel_by_itself(seed):
