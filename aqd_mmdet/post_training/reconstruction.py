@@ -22,9 +22,9 @@ from .calibration import every_rounding, run, unchanged
 # numbers in small detectors and 2304 in a ResNet's pyramid.
 MAP_NUMBERS, MIN_WINDOWS = 2**18, 2**6
 # Weights of an output channel up to which a layer is reconstructed: those of
-# 3x3 windows of 512 channels. Time grows with the cube of them, memory with the
-# square: the first linear layer behind RoIAlign has 12544, whose covariance
-# would take gigabytes and many minutes.
+# 3x3 windows of 512 channels. Time grows with the cube of them, and memory
+# with the square: the first linear layer behind RoIAlign has 12544, whose
+# covariance would take gigabytes and many minutes.
 MAX_WIDTH = 9 * 512
 # Share of the mean variance that is added to each: inputs that never change
 # would otherwise have any weight.
