@@ -41,6 +41,11 @@ def read_config(path: str, options: dict | None = None) -> Config:
             f'config {path}: it has no model; inherit from a config of '
             'configs/aqd'
         )
+    # What a Runner does, but for a detector of which only the type and a file
+    # may be left then.
+    preprocessor = cfg.pop('data_preprocessor', None)
+    if preprocessor is not None:
+        cfg.model.setdefault('data_preprocessor', preprocessor)
     return cfg
 
 

@@ -137,3 +137,17 @@ def test_labels_that_disagree(one, other, message):
     same_labels(dict(x=one, y=one))
     with pytest.raises(UserError, match=message):
         same_labels(dict(x=one, y=other))
+
+
+@pytest.mark.parametrize(
+    'inner, expected', [('', 1), ('data_preprocessor=dict(mean=2)', 2)]
+)
+def test_a_preprocessor_beside_the_model(inner, expected, tmp_path):
+    """It is the model's, and what takes the model's place has none."""
+    path = tmp_path / 'config.py'
+    path.write_text(
+        f'model = dict({inner})\ndata_preprocessor = dict(mean=1)\n'
+    )
+    cfg = read_config(str(path))
+    assert cfg.model.data_preprocessor.mean == expected
+    assert 'data_preprocessor' not in cfg

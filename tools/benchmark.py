@@ -1,11 +1,14 @@
-"""Compare the engine's speed with other engines: tables, JSON, a picture."""
+"""Compare the engine's speed with other engines: tables, JSON, a picture.
+
+With --profile: the time of each operator of a compiled detector.
+"""
 
 import argparse
 import os
 import tempfile
 from pathlib import Path
 
-from aqd_mmdet.benchmark import report
+from aqd_mmdet.benchmark import profile, report
 from aqd_mmdet.benchmark.callers import CALLERS_OF
 from aqd_mmdet.benchmark.cases import (
     CALLERS,
@@ -35,7 +38,12 @@ MAX_PICTURES = 32
 @one_line
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--out', type=Path, default='work_dirs/benchmark')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        help='folder of the results; default: work_dirs/benchmark, with '
+        '--profile none',
+    )
     parser.add_argument(
         '--cases',
         nargs='+',
@@ -70,16 +78,61 @@ def main() -> None:
         '--rounds',
         type=int,
         default=11,
-        help='turns of each engine; default: 11',
+        help='turns of each engine, or runs of a profile; default: 11',
     )
-    benchmark(parser.parse_args())
+    add_profile(parser)
+    args = parser.parse_args()
+    check(args)
+    (benchmark if args.profile is None else profile_model)(args)
+
+
+def add_profile(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a profile."""
+    group = parser.add_argument_group('profile')
+    group.add_argument(
+        '--profile',
+        type=Path,
+        metavar='MODEL',
+        help='a file model.aqd, whose operators are measured',
+    )
+    group.add_argument('--image', type=Path, help='what the network reads')
+    group.add_argument(
+        '--size',
+        metavar='HxW',
+        help="or random pixels of this size; default: the file's size, if it "
+        'has one alone',
+    )
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse numbers that are too small, and options that nothing reads."""
+    for name in ('threads', 'rounds'):
+        if getattr(args, name) < 1:
+            raise UserError(f'--{name} {getattr(args, name)}: give 1 or more')
+    is_profile = args.profile is not None
+    of_others = ('cases', 'engines', 'images')
+    for name in of_others if is_profile else ('image', 'size'):
+        if getattr(args, name):
+            raise UserError(
+                f'--{name} does not go with --profile: leave one of them out'
+                if is_profile
+                else f'--{name} needs --profile MODEL'
+            )
+
+
+def profile_model(args: argparse.Namespace) -> None:
+    """Print where the time of a detector's network goes."""
+    found = profile.profile(
+        args.profile, args.image, args.size, args.threads, args.rounds
+    )
+    print(profile.document(found), end='')
+    if args.out is not None:
+        print('', *profile.write(found, args.out), sep='\n')
 
 
 def benchmark(args: argparse.Namespace) -> None:
     """Measure all cases; write the report after each of them."""
-    for name in ('threads', 'rounds'):
-        if getattr(args, name) < 1:
-            raise UserError(f'--{name} {getattr(args, name)}: give 1 or more')
+    args.out = args.out or Path('work_dirs/benchmark')
     machine = describe()
     known = all_engines(instruction_sets(), set(machine.flags))
     if args.images is not None:

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
     # ONNX is what the network is exported to, whoever quantises it.
     packages = ['onnx', *(x for spec in specs for x in spec.packages)]
     need(packages, 'choose other --quantizers')
-    instruction_sets()
+    instruction_sets()  # refuses to go on without the engine
     cfg = launch.read_config(args)
     use_own_heads(cfg)
     preflight.check_data(cfg, ['test'])

@@ -19,7 +19,7 @@ from aqd_mmdet.engine.float_detector import (
     add_arguments,
     find_pictures,
     load_float,
-    read_pictures,
+    start_from,
 )
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import check_output, write_whole
@@ -27,11 +27,7 @@ from aqd_mmdet.models.heads import use_own_heads
 from aqd_mmdet.post_training.budget import Job, fit, read_budget
 from aqd_mmdet.post_training.quantize import DEFAULT_EFFORT, EFFORTS, quantize
 from aqd_mmdet.post_training.recipe import find_recipe
-from aqd_mmdet.post_training.stems import (
-    find_stems,
-    fold_preprocessor,
-    use_folded_preprocessor,
-)
+from aqd_mmdet.post_training.stems import use_folded_preprocessor
 from aqd_mmdet.post_training.training_start import (
     check_is_plain,
     training_config,
@@ -114,15 +110,13 @@ def convert(args: argparse.Namespace) -> None:
         preflight.check_data(cfg, ['test'])
     paths = find_pictures(cfg, args.images, args.max_images)
     say('building the detector')
-    detector = load_float(cfg, args.checkpoint)
-    stems = find_stems(detector)
-    fold_preprocessor(detector, stems)
+    start = start_from(load_float(cfg, args.checkpoint), cfg, paths)
+    detector, pictures = start.detector, start.pictures
     recipe = (
         read_recipe_file(args.recipe)
         if args.recipe
-        else find_recipe(detector, stems, args.bits, args.act_bits)
+        else find_recipe(detector, start.stems, args.bits, args.act_bits)
     )
-    pictures = read_pictures(paths, detector, cfg)
     before = evaluate_float(cfg, args.checkpoint) if args.evaluate else {}
     if budget is None:
         write_recipe(recipe, args.write_recipe)

@@ -13,7 +13,7 @@ from mmengine.dataset import pseudo_collate
 from torch import Tensor
 
 from ..compiler.compile import compile_detector, read_test_preprocess
-from ..engine.float_detector import read_pictures
+from ..engine.float_detector import start_from
 from ..post_training.quantize import quantize
 from ..post_training.recipe import find_recipe
 from ..post_training.stems import find_stems, fold_preprocessor
@@ -98,7 +98,9 @@ def make_source(
         UserError: If the detector is of several stages.
     """
     image = prepared(detector, dataset[0])
-    pre = read_test_preprocess(_folded(detector).data_preprocessor, cfg)
+    folded = deepcopy(detector)
+    fold_preprocessor(folded, find_stems(folded))
+    pre = read_test_preprocess(folded.data_preprocessor, cfg)
     network = folder / 'float.onnx'
     levels = levels_of(detector, image)
     export(
@@ -118,12 +120,6 @@ def prepared(detector: Any, item: dict) -> Tensor:
     return detector.data_preprocessor(pseudo_collate([item]), False)['inputs']
 
 
-def _folded(detector: Any) -> Any:
-    folded = deepcopy(detector)
-    fold_preprocessor(folded, find_stems(folded))
-    return folded
-
-
 def _images(source: Source) -> list[np.ndarray]:
     """Return the pictures to calibrate with, by the test pipeline."""
     return [
@@ -141,12 +137,11 @@ def _images(source: Source) -> list[np.ndarray]:
 def _quantize_ours(
     source: Source, path: Path, weight_bits: int, effort: str
 ) -> None:
-    detector = _folded(source.detector)
+    start = start_from(deepcopy(source.detector), source.cfg, source.paths)
     recipe = find_recipe(
-        detector, find_stems(detector), weight_bits, ACTIVATION_BITS
+        start.detector, start.stems, weight_bits, ACTIVATION_BITS
     )
-    pictures = read_pictures(source.paths, detector, source.cfg)
-    quantized = quantize(detector, recipe, pictures, effort)
+    quantized = quantize(start.detector, recipe, start.pictures, effort)
     compilation = compile_detector(
         quantized.detector, source.cfg, lambda text: None
     )

@@ -265,7 +265,17 @@ class Builder:
 
 
 def program_grid(grid: Grid) -> ir.Grid:
-    """Return the range of a quantiser's codes."""
+    """Return the range of a quantiser's codes.
+
+    Raises:
+        UserError: If the grid does not have all codes of its range.
+    """
+    if grid.stride != 1:
+        raise UserError(
+            f'a grid of the codes {grid.lo}..{grid.hi} at a distance of '
+            f'{grid.stride}: expected one without gaps; a program has no '
+            'other grids of activations'
+        )
     return ir.Grid(grid.lo, grid.hi)
 
 

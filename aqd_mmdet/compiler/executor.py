@@ -80,7 +80,8 @@ class Executor:
             see: Shown each operator and its output.
 
         Raises:
-            UserError: If an operator does not take inputs of their sizes.
+            UserError: If the program or an operator does not take inputs of
+                their sizes.
         """
         height, width = image.shape[2:]
         self.program.sizes((height, width))

@@ -248,12 +248,13 @@ def calibrate(
     # the detector was not trained, or was trained without normalised weights.
     detector.train()
     layers = quantized_layers(detector)
-    for layer in layers.values():
-        _start_weights(layer, start)
     with _observed(detector, layers, start, len(batches)) as observers:
         for batch in batches:
             detector(**batch, mode='tensor')
     unseen = [o.name for o in observers if not o.start()]
+    # After the inputs, whose steps the weights make up for.
+    for layer in layers.values():
+        _start_weights(layer, start)
     if unseen:
         print_log(
             f'calibration: {len(unseen)} quantisers saw no values, such as '
@@ -273,7 +274,7 @@ def calibrate(
 
 def _start_weights(layer: QuantizedLayer, start: Start) -> None:
     quantizer = layer.weight_quantizer
-    weight = layer.normalized_weight().detach()
+    weight = layer.scaled_weight().detach()
     if quantizer.clip.ndim:
         clip = torch.stack(
             [

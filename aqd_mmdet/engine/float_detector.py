@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def quantize_checkpoint(
     config: str | Path,
     checkpoint: str,
-    images: Path | None = None,
+    images: str | Path | None = None,
     bits: int = 8,
     act_bits: int = 8,
     effort: str = DEFAULT_EFFORT,
@@ -77,13 +78,42 @@ def quantize_checkpoint(
     cfg = launch.read_config(args)
     use_own_heads(cfg)
     paths = find_pictures(cfg, images, MAX_PICTURES)
-    detector = load_float(cfg, checkpoint)
+    start = start_from(load_float(cfg, checkpoint), cfg, paths)
+    recipe = find_recipe(start.detector, start.stems, bits, act_bits)
+    student = quantize(start.detector, recipe, start.pictures, effort).detector
+    return compile_detector(student, cfg, print).compiled
+
+
+@dataclass(frozen=True)
+class Start:
+    """What quantisation after training starts from.
+
+    Attributes:
+        detector: The float detector, its preprocessor folded.
+        stems: As :func:`~..post_training.stems.find_stems` returns them.
+        pictures: Of :func:`read_pictures`.
+    """
+
+    detector: nn.Module
+    stems: dict[str, nn.Conv2d]
+    pictures: list[Tensor]
+
+
+def start_from(detector: Any, cfg: Config, paths: Sequence[Path]) -> Start:
+    """Fold a float detector's preprocessor, and read pictures for it.
+
+    Args:
+        detector: The detector; changed in place.
+        cfg: The whole config.
+        paths: Files of the pictures.
+
+    Raises:
+        UserError: If the preprocessor cannot be folded, or a picture cannot
+            be read.
+    """
     stems = find_stems(detector)
     fold_preprocessor(detector, stems)
-    recipe = find_recipe(detector, stems, bits, act_bits)
-    pictures = read_pictures(paths, detector, cfg)
-    student = quantize(detector, recipe, pictures, effort).detector
-    return compile_detector(student, cfg, print).compiled
+    return Start(detector, stems, read_pictures(paths, detector, cfg))
 
 
 def load_float(cfg: Config, checkpoint: str) -> nn.Module:
@@ -107,7 +137,9 @@ def load_float(cfg: Config, checkpoint: str) -> nn.Module:
     return detector
 
 
-def find_pictures(cfg: Config, folder: Path | None, most: int) -> list[Path]:
+def find_pictures(
+    cfg: Config, folder: str | Path | None, most: int
+) -> list[Path]:
     """Return the files of pictures to calibrate with, drawn at random.
 
     Args:
@@ -130,10 +162,10 @@ def find_pictures(cfg: Config, folder: Path | None, most: int) -> list[Path]:
             for index in range(len(dataset))
         ]
         where = "the config's training data"
-    elif folder.is_dir():
+    elif Path(folder).is_dir():
         paths = sorted(
             path
-            for path in folder.rglob('*')
+            for path in Path(folder).rglob('*')
             if path.suffix.lower() in SUFFIXES
         )
         where = f'--images {folder}'

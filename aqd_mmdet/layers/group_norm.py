@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..program.ops import MAX_SUMMAND, NORM_BITS
-from ..quantizers.grid import build_grid, check_bits
+from ..quantizers.grid import activation_grid, check_bits
 from ..quantizers.quantizer import TensorQuantizer
 from ..registry import MODELS
 from .kinds import Replacement
 
 # Normalised values are codes of 16 bits in the program.
-NORM_GRID = build_grid('signed', 16)
+NORM_GRID = activation_grid('signed', 16)
 LIMIT = NORM_GRID.hi / 2**NORM_BITS
 
 
@@ -26,7 +26,7 @@ class GroupNormOptions:
     grid: str = 'signed'
 
     def __post_init__(self) -> None:
-        grid = build_grid(self.grid, check_bits(self.bits, wide=True))
+        grid = activation_grid(self.grid, check_bits(self.bits, wide=True))
         if grid.hi > MAX_SUMMAND:
             raise UserError(
                 f'bits={self.bits} with grid={self.grid!r} of a group norm: '
@@ -64,7 +64,7 @@ class QuantGroupNorm(nn.GroupNorm):
         super().__init__(num_groups, num_channels, eps, affine)
         options = GroupNormOptions(bits, grid)
         self.input_quantizer = TensorQuantizer(
-            build_grid(options.grid, options.bits)
+            activation_grid(options.grid, options.bits)
         )
 
     @classmethod

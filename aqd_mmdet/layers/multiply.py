@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ..quantizers.grid import build_grid, check_bits
+from ..quantizers.grid import activation_grid, check_bits
 from ..quantizers.quantizer import Quantizer, TensorQuantizer
 from ..registry import MODELS
 from .kinds import Operation
@@ -21,7 +21,7 @@ class MultiplyOptions:
     grid: str = 'signed'
 
     def __post_init__(self) -> None:
-        build_grid(self.grid, check_bits(self.bits))
+        activation_grid(self.grid, check_bits(self.bits))
 
 
 @MODELS.register_module()
@@ -35,7 +35,7 @@ class QuantMultiply(nn.Module):
 
     def __init__(self, bits: int = 8, grid: str = 'signed') -> None:
         super().__init__()
-        shared = build_grid(grid, check_bits(bits))
+        shared = activation_grid(grid, check_bits(bits))
         self.quantizers = nn.ModuleList(
             TensorQuantizer(shared) for _ in range(2)
         )

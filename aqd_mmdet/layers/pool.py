@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..quantizers.grid import build_grid, check_bits
+from ..quantizers.grid import activation_grid, check_bits
 from ..quantizers.quantizer import TensorQuantizer
 from ..registry import MODELS
 from .kinds import Replacement
@@ -25,7 +25,7 @@ class PoolOptions:
     grid: str = 'unsigned'
 
     def __post_init__(self) -> None:
-        build_grid(self.grid, check_bits(self.bits))
+        activation_grid(self.grid, check_bits(self.bits))
 
 
 class QuantPool(nn.Module):
@@ -39,7 +39,7 @@ class QuantPool(nn.Module):
     def __init__(self, bits: int, grid: str) -> None:
         super().__init__()
         self.input_quantizer = TensorQuantizer(
-            build_grid(grid, check_bits(bits))
+            activation_grid(grid, check_bits(bits))
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor, nn
 
-from ..quantizers.grid import build_grid, check_bits
+from ..quantizers.grid import activation_grid, check_bits
 from ..quantizers.quantizer import TensorQuantizer
 from ..registry import MODELS
 from .kinds import Replacement
@@ -28,7 +28,7 @@ class QuantRoIExtractor(nn.Module):
         super().__init__()
         self.extractor = extractor
         self.input_quantizer = TensorQuantizer(
-            build_grid(grid, check_bits(bits))
+            activation_grid(grid, check_bits(bits))
         )
 
     @property

@@ -13,7 +13,12 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..quantizers.fake_quantize import step_size
-from ..quantizers.grid import MAX_BITS, build_grid, check_bits, weight_grid
+from ..quantizers.grid import (
+    MAX_BITS,
+    activation_grid,
+    check_bits,
+    weight_grid,
+)
 from ..quantizers.quantizer import (
     ImageQuantizer,
     Quantizer,
@@ -49,7 +54,7 @@ class ConvOptions:
             if getattr(self, name) is not None:
                 check_bits(getattr(self, name), name)
         if self.act_grid not in ('image', ASYMMETRIC):
-            build_grid(self.act_grid, 8)
+            activation_grid(self.act_grid, self.act_bits or 8)
 
     def arguments(self, bits: int) -> dict[str, Any]:
         """Return arguments of QuantConv2d, for a detector's bits."""
@@ -107,7 +112,9 @@ class QuantizedLayer(nn.Module):
             bits = check_bits(act_bits, 'act_bits')
             shape = self._channel_shape() if act_per_channel else ()
             asymmetric = act_grid == ASYMMETRIC
-            grid = build_grid('unsigned' if asymmetric else act_grid, bits)
+            grid = activation_grid(
+                'unsigned' if asymmetric else act_grid, bits
+            )
             self.input_quantizer = TensorQuantizer(
                 grid, shape, asymmetric=asymmetric
             )
@@ -133,7 +140,7 @@ class QuantizedLayer(nn.Module):
         return None
 
     def normalized_weight(self) -> Tensor:
-        """Return the weights as the quantiser reads them.
+        """Return the weights, normalised if they are to be.
 
         The statistics are those of the whole layer, and no gradient flows
         through them (AQD, section 3.1).
@@ -145,19 +152,23 @@ class QuantizedLayer(nn.Module):
         std = fixed.std(unbiased=False).clamp_min(MIN_STD)
         return (weight - fixed.mean()) / std
 
+    def scaled_weight(self) -> Tensor:
+        """Return the weights as the quantiser reads them.
+
+        They are normalised, and times :meth:`input_ratio`.
+        """
+        weight, ratio = self.normalized_weight(), self.input_ratio()
+        return weight if ratio is None else weight * ratio
+
     def quantized_weight(self) -> Tensor:
         """Return ``code * step`` of the weights, in their shape."""
+        rounded = self.weight_quantizer(self.scaled_weight())
         ratio = self.input_ratio()
-        if ratio is None:
-            return self.weight_quantizer(self.normalized_weight())
-        return self.weight_quantizer(self.normalized_weight() * ratio) / ratio
+        return rounded if ratio is None else rounded / ratio
 
     def weight_codes(self) -> Tensor:
         """Return the int32 codes of the weights, in their shape."""
-        weight, ratio = self.normalized_weight(), self.input_ratio()
-        return self.weight_quantizer.codes(
-            weight if ratio is None else weight * ratio
-        )
+        return self.weight_quantizer.codes(self.scaled_weight())
 
 
 def _move_parameters(source: nn.Module, target: nn.Module) -> None:

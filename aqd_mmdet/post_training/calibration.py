@@ -26,9 +26,9 @@ from .ranges import balanced_range, is_balanced, start_inputs, start_weights
 # Values of a tensor, or of each of its channels, that are kept of all
 # pictures: enough to place an end of 8 bits within a code.
 TENSOR_SAMPLES, CHANNEL_SAMPLES = 2**17, 2**11
-# Of each picture the largest and smallest values are kept too. They are what
-# objects make; a sample alone would miss them.
-EXTREMES = 8
+# The largest and the smallest value of each of so many strips of a picture are
+# kept too. They are what objects make; a sample alone would miss them.
+STRIPS = 8
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ class Observer:
             return x
         places = torch.randint(count, (self.kept,), generator=self.generator)
         self._keep(rows[:, places], count / self.kept)
-        extremes = min(EXTREMES, count)
-        self._keep(rows.topk(extremes, 1).values, 1)
-        self._keep(rows.topk(extremes, 1, largest=False).values, 1)
+        strips = rows.chunk(STRIPS, 1)
+        for end in (torch.amax, torch.amin):
+            self._keep(torch.stack([end(strip, 1) for strip in strips], 1), 1)
         return x
 
     def _keep(self, rows: Tensor, weight: float) -> None:
@@ -157,7 +157,8 @@ def _report(
     rounded, exact = fake_quantize(rows, clip, grid, zero), rows
     if isinstance(quantizer, FixedPointActivation):
         # What it cuts off where the function is flat is no noise.
-        rounded, exact = (quantizer.function(x) for x in (rounded, exact))
+        rounded = quantizer.look_up(rounded, step)
+        exact = quantizer.function(exact)
     noise = (rounded - exact).square() * weights
     signal = exact.square() * weights
     codes = rows / step + zero

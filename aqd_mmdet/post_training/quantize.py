@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..models.quantized_detector import quantize_detector
+from ..models.quantized_detector import quantize_detector, quantized_layers
 from ..progress import progress
 from .calibration import RangeReport, calibrate
 from .correction import correct
@@ -47,7 +47,7 @@ def quantize(
         detector: In evaluation mode, its preprocessor folded
             (:func:`~.stems.fold_preprocessor`); it is left as it is.
         recipe: As of :func:`aqd_mmdet.models.QuantizedDetector`; all rules of
-            convolutions name their widths.
+            convolutions name their widths, and none normalises weights.
         pictures: As the preprocessor makes them, float (1, 3, H, W) each.
         effort: One of :data:`EFFORTS`.
         say: Told what is being done.
@@ -61,6 +61,7 @@ def quantize(
         raise UserError('no pictures: quantisers are calibrated by some')
     student = deepcopy(detector).eval()
     quantize_detector(student, recipe, 8)
+    _check_weights(student)
     say(f'calibrating on {len(pictures)} pictures')
     ranges = calibrate(
         student,
@@ -83,3 +84,15 @@ def quantize(
         for loss in bar:
             bar.set_postfix_str(f'loss {loss:.4f}')
     return Quantized(student, ranges)
+
+
+def _check_weights(student: nn.Module) -> None:
+    """Raise if a layer would normalise weights that were trained without."""
+    for name, layer in quantized_layers(student).items():
+        if layer.normalize:
+            raise UserError(
+                f'{name}: expected a rule of the recipe with normalize=False, '
+                'found one that normalises weights (the default without a '
+                'bias): batch norms keep their statistics, which would no '
+                'longer fit; add it, conv=dict(normalize=False, ...)'
+            )

@@ -21,12 +21,13 @@ MIN_SPAN = 2.0**-10
 
 
 def start_weights(layer: QuantizedLayer) -> None:
-    """Start the weights' quantiser of a layer, channel by channel."""
+    """Start the weights' quantiser of a layer, channel by channel.
+
+    Args:
+        layer: The layer; the quantiser of its input is started.
+    """
     quantizer = layer.weight_quantizer
-    weight, ratio = layer.normalized_weight().detach(), layer.input_ratio()
-    if ratio is not None:
-        weight = weight * ratio
-    rows = weight.flatten(1)
+    rows = layer.scaled_weight().detach().flatten(1)
     if quantizer.clip.numel() == 1:
         rows = rows.reshape(1, -1)
     clip, _ = best_range(rows, torch.ones(rows.shape[1]), quantizer.grid)
@@ -130,7 +131,7 @@ def fixed_point_range(
         end = largest * 0.5**octave
         exact = torch.exp2((end / layer.grid.hi).log2().ceil())
         rounded = fake_quantize(rows, exact * layer.grid.hi, layer.grid)
-        error = (layer.function(rounded) - goal).square() * weights
+        error = (layer.look_up(rounded, exact) - goal).square() * weights
         error = error.sum(1, keepdim=True)
         clip = torch.where(error < best, end, clip)
         best = torch.minimum(error, best)

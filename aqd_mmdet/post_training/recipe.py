@@ -33,8 +33,8 @@ def find_recipe(
     """Return the rules that quantise a float detector as it is.
 
     Weights have a step for each output channel, inputs a zero point, and
-    those of depthwise convolutions a step for each channel. Stems, depthwise
-    convolutions and the last ones of heads keep weights of 8 bits.
+    those of convolutions of one group, or of as many as channels, a step for
+    each channel. Stems and depthwise convolutions keep weights of 8 bits.
 
     Args:
         detector: A float detector.

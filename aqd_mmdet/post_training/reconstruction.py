@@ -21,6 +21,11 @@ from .calibration import every_rounding, run, unchanged
 # least. Products take windows times the square of a window's size, which is 64
 # numbers in small detectors and 2304 in a ResNet's pyramid.
 MAP_NUMBERS, MIN_WINDOWS = 2**18, 2**6
+# Weights of an output channel up to which a layer is reconstructed: those of
+# 3x3 windows of 512 channels. Time grows with the cube of them, and memory
+# with the square: the first linear layer behind RoIAlign has 12544, whose
+# covariance would take gigabytes and many minutes.
+MAX_WIDTH = 9 * 512
 # Share of the mean variance that is added to each: inputs that never change
 # would otherwise have any weight.
 DAMPING = 0.01
@@ -85,10 +90,16 @@ def reconstruct(detector: Any, pictures: Iterable[Tensor]) -> None:
 
     Args:
         detector: The calibrated detector; its weights become their rounded
-            values. Means are :func:`~.correction.correct`'s affair.
+            values, but for those of layers wider than :data:`MAX_WIDTH`,
+            which stay as they are. Means are
+            :func:`~.correction.correct`'s affair.
         pictures: As of :func:`~.calibration.calibrate`.
     """
-    layers = quantized_layers(detector).values()
+    layers = [
+        layer
+        for layer in quantized_layers(detector).values()
+        if layer.weight[0].numel() <= MAX_WIDTH
+    ]
     statistics = [_Covariance(layer) for layer in layers]
     with ExitStack() as stack:
         stack.enter_context(every_rounding(detector, unchanged))
@@ -104,11 +115,10 @@ def reconstruct(detector: Any, pictures: Iterable[Tensor]) -> None:
 
 def _round_together(layer: QuantizedLayer, statistic: _Covariance) -> None:
     quantizer, ratio = layer.weight_quantizer, layer.input_ratio()
-    weight = layer.normalized_weight()
+    weight = layer.scaled_weight()
     matrix = statistic.matrix()
     if ratio is not None:
         # Weights times a ratio read inputs divided by it.
-        weight = weight * ratio
         window = ratio.expand(1, *layer.weight.shape[1:]).reshape(1, -1)
         by = window.double().cpu()
         matrix = matrix / (by[:, :, None] * by[:, None])

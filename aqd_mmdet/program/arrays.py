@@ -12,6 +12,9 @@ from .limits import Limit
 UInt8 = Annotated[np.ndarray, np.uint8]
 Int32 = Annotated[np.ndarray, np.int32]
 Int64 = Annotated[np.ndarray, np.int64]
+# Of 24 bits and of about 40, which a file may hold in as many.
+Packed32 = Annotated[np.ndarray, np.int32, 'packed']
+Packed64 = Annotated[np.ndarray, np.int64, 'packed']
 # A table's rows, one behind the other. In a file an array each, so that equal
 # rows are stored once; in earlier versions one array.
 Rows = Annotated[np.ndarray, np.int32, 'rows']
@@ -34,8 +37,9 @@ DTYPES = {
         *('int32', 'int40', 'int48', 'int64'),
     )
 }
-# Bytes of the types that C has.
+# Bytes of the types that C has, and these.
 C_WIDTHS = (1, 2, 4, 8)
+C_DTYPES = tuple(name for name, (n, _) in DTYPES.items() if n in C_WIDTHS)
 
 
 def smallest(array: np.ndarray, widths: tuple[int, ...] = C_WIDTHS) -> str:

@@ -5,7 +5,7 @@ nothing and trusts nothing.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from math import prod
 from pathlib import Path
@@ -32,8 +32,9 @@ OLD_DTYPES = {
     3: ('uint8', 'int32', 'int64'),
     4: ('uint8', 'int16', 'int32', 'int64'),
 }
-# Python refuses to read longer integers; of a real number they are infinite.
-MAX_DIGITS = 400
+# Of an integer that is read as one. Longer ones are no integers of 64 bits. As
+# real numbers they may be above all of these, and are then infinite.
+MAX_DIGITS = 300
 
 
 def to_bytes(detector: CompiledDetector) -> bytes:
@@ -139,11 +140,16 @@ class _Reader:
             expect_within(LIMITS[name], where, side, side)
         return shape
 
-    def array(self, node: Any, where: str) -> np.ndarray:
-        """Return the numbers of an array, int64."""
+    def array(
+        self,
+        node: Any,
+        where: str,
+        types: Iterable[str] = arrays.C_DTYPES,
+    ) -> np.ndarray:
+        """Return the numbers of an array of one of some types, int64."""
         _object(node, {'dtype', 'shape', 'at'}, where)
         name = node['dtype']
-        known = OLD_DTYPES.get(self.version, tuple(arrays.DTYPES))
+        known = OLD_DTYPES.get(self.version, tuple(types))
         expect(
             type(name) is str and name in known,
             f'{where}.dtype',
@@ -182,7 +188,9 @@ class _Reader:
         if type(node) is list:
             found = np.array(self.integers(node, where), np.int64)
         else:
-            found = self.array(node, where)
+            packed = hint in (arrays.Packed32, arrays.Packed64)
+            types = arrays.DTYPES if packed else arrays.C_DTYPES
+            found = self.array(node, where, types)
         info = np.iinfo(dtype)
         _expect_all(Limit(int(info.min), int(info.max)), where, found)
         return found.astype(dtype)

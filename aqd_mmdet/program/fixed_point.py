@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import UserError
-from .arrays import Int32, Int64, UInt8
+from .arrays import Packed32, Packed64, UInt8
 from .limits import MAX_BIAS, MAX_SHIFT, expect
 
 
@@ -41,8 +41,8 @@ class Multipliers:
         s: Shifts, uint8 (C,).
     """
 
-    m: Int32
-    b: Int64
+    m: Packed32
+    b: Packed64
     s: UInt8
 
 

@@ -58,6 +58,7 @@ LIMITS: Mapping[str, Limit] = {
     'Window.stride': _WINDOW,
     'Window.padding': Limit(0, MAX_WINDOW),
     'Window.dilation': _WINDOW,
+    'Lookup.rows': Limit(0, MAX_CHANNELS - 1),
     'Slice.offset': Limit(0, MAX_WINDOW),
     'Slice.step': _WINDOW,
     'PreProcess.short': _SIDE,

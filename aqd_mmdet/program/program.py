@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 
 from .fixed_point import Multipliers
-from .limits import TENSOR_SIDE, expect_within
+from .limits import TENSOR_SIDE, expect, expect_within
 from .op import Op, Size
 from .weights import Weights
 
@@ -52,9 +52,18 @@ class Program:
         """Return height and width of every tensor for an image's.
 
         Raises:
-            UserError: If a tensor would have no pixel or too many, or inputs
-                of an operator have other sizes than it takes.
+            UserError: If the image's are no multiples of the stride, a tensor
+                would have no pixel or too many, or inputs of an operator have
+                other sizes than it takes.
         """
+        height, width = image
+        expect(
+            height % self.stride == 0 and width % self.stride == 0,
+            'input',
+            f'sides that are multiples of {self.stride}, the stride of the '
+            'program',
+            f'{height} x {width}',
+        )
         sizes: dict[str, Size] = {'image': image}
         for op in self.ops:
             sizes[op.output] = size = op.size(sizes)

@@ -115,6 +115,27 @@ def build_grid(name: str, bits: int) -> Grid:
     return make(bits)
 
 
+def activation_grid(name: str, bits: int) -> Grid:
+    """Return the registered grid of activations of a name and a width.
+
+    A program's grids are ranges of codes without gaps.
+
+    Args:
+        name, bits: As of :func:`build_grid`.
+
+    Raises:
+        UserError: If no grid has that name, or its codes are not neighbours.
+    """
+    grid = build_grid(name, bits)
+    if grid.stride != 1:
+        raise UserError(
+            f'the grid {name!r} has codes at a distance of {grid.stride}: '
+            'expected one without gaps for activations; take '
+            "'signed', 'unsigned' or 'leaky'"
+        )
+    return grid
+
+
 def weight_grid(bits: int) -> Grid:
     """Return the grid of weights: odd below 8 bits, signed at 8."""
     return build_grid('odd' if bits < MAX_BITS else 'signed', bits)

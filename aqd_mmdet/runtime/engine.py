@@ -6,6 +6,7 @@ reference executor in every integer.
 
 import ctypes
 import os
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,46 @@ class _Options(ctypes.Structure):
     ]
 
 
+class _OpProfile(ctypes.Structure):
+    """``aqd_op_profile`` of ``csrc/include/aqd.h``."""
+
+    _fields_ = [
+        ('name', ctypes.c_char_p),
+        ('kind', ctypes.c_char_p),
+        ('nanoseconds', ctypes.c_int64),
+        ('macs', ctypes.c_int64),
+        ('products', ctypes.c_int64),
+        ('bytes', ctypes.c_int64),
+        ('operand_bits', ctypes.c_int32),
+        ('shape', ctypes.c_int32 * 3),
+    ]
+
+
+@dataclass(frozen=True)
+class OpProfile:
+    """An operator as the engine executes it: those that are fused are one.
+
+    Attributes:
+        name: Of the first one, in the file.
+        kind: The kernel, as ``csrc/include/aqd.h`` lists them.
+        shape: Channels, height and width of the output.
+        nanoseconds: Wall time, of all threads.
+        macs: Multiply-accumulates of a convolution, else 0.
+        products: Multiplications that the kernel's algorithm needs.
+        operand_bits: Width of what these multiply: 8 or 16; 0 without any.
+        bytes: What is read and written: codes, weights and tables.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, int, int]
+    nanoseconds: int
+    macs: int
+    products: int
+    operand_bits: int
+    bytes: int
+
+
 def _lines(shape: tuple[int, ...]) -> np.ndarray:
     """Return an int32 array that begins with a line of the cache, as the
     engine has a faster way to fill such ones."""
@@ -59,6 +100,12 @@ def library() -> Any:
             *(ctypes.c_void_p, ctypes.c_void_p),
             *(ctypes.c_int32, ctypes.c_int32, ctypes.c_ssize_t),
             *(ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p),
+        ]
+        loaded.aqd_profile.argtypes = [
+            *(ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p),
+            *(ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p),
+            *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32),
+            ctypes.c_void_p,
         ]
         return loaded
     return None
@@ -86,6 +133,35 @@ def _chosen_set() -> bytes | None:
             f'found {name!r}'
         )
     return name.encode()
+
+
+def _profile_of(op: _OpProfile) -> OpProfile:
+    channels, height, width = op.shape
+    return OpProfile(
+        op.name.decode(),
+        op.kind.decode(),
+        (channels, height, width),
+        op.nanoseconds,
+        op.macs,
+        op.products,
+        op.operand_bits,
+        op.bytes,
+    )
+
+
+def _channels_last(program: Program, values: np.ndarray) -> np.ndarray:
+    """Return inputs (N, C, H, W) as the engine reads them."""
+    dtype = np.uint8 if isinstance(program.ops[0], Image) else np.int32
+    return np.ascontiguousarray(values.transpose(0, 2, 3, 1), dtype)
+
+
+def _pointers(program: Program, out: dict[str, np.ndarray]) -> Any:
+    # A tensor can leave a program several times, as what second stages
+    # read: then it is written to one place.
+    names = program.output_names()
+    return (ctypes.c_void_p * len(names))(
+        *(out[name].ctypes.data for name in names)
+    )
 
 
 def _shapes(outputs: dict[str, np.ndarray]) -> list[tuple[int, ...]]:
@@ -223,31 +299,71 @@ class Engine:
         Raises:
             UserError: If the program does not take that size.
         """
-        index = next(i for i, p in enumerate(self.programs) if p is program)
-        dtype = np.uint8 if isinstance(program.ops[0], Image) else np.int32
-        # Channels are innermost there.
-        channels_last = np.ascontiguousarray(
-            values.transpose(0, 2, 3, 1), dtype
-        )
+        index = self._index(program)
+        channels_last = _channels_last(program, values)
         count, height, width, _ = channels_last.shape
         outputs = self._outputs(program, index, count, height, width)
         if out is None:
             out = outputs
         elif _shapes(out) != _shapes(outputs):
             raise ValueError('out is of a batch of other sizes')
-        # A tensor can leave a program several times, as what second stages
-        # read: then it is written to one place.
-        names = program.output_names()
-        pointers = (ctypes.c_void_p * len(names))(
-            *(out[name].ctypes.data for name in names)
-        )
         pixels = channels_last.ctypes.data_as(ctypes.c_void_p)
         status = self._library.aqd_run(
-            self._model, index, pixels, count, height, width, pointers
+            self._model,
+            index,
+            pixels,
+            count,
+            height,
+            width,
+            _pointers(program, out),
         )
         if status:
             raise UserError(f'no memory for an image of {width} x {height}')
         return out
+
+    def profile(
+        self,
+        program: Program,
+        values: np.ndarray,
+        out: dict[str, np.ndarray],
+    ) -> list[OpProfile]:
+        """Run a program on one input, and measure each operator.
+
+        Args:
+            program: One of the detector's.
+            values: As of :meth:`run`, of one input: (1, C, H, W).
+            out: What :meth:`run` returned for an input of that size; it is
+                overwritten.
+
+        Returns:
+            list: Each operator, in the order in which they run.
+
+        Raises:
+            UserError: If there is no memory.
+        """
+        channels_last = _channels_last(program, values)
+        _, height, width, _ = channels_last.shape
+        count = ctypes.c_int32()
+        # No more are executed than the file has.
+        ops = (_OpProfile * len(program.ops))()
+        status = self._library.aqd_profile(
+            self._model,
+            self._index(program),
+            channels_last.ctypes.data,
+            height,
+            width,
+            _pointers(program, out),
+            ops,
+            ctypes.sizeof(_OpProfile),
+            len(ops),
+            ctypes.byref(count),
+        )
+        if status:
+            raise UserError(f'no memory for an image of {width} x {height}')
+        return [_profile_of(each) for each in ops[: count.value]]
+
+    def _index(self, program: Program) -> int:
+        return next(i for i, p in enumerate(self.programs) if p is program)
 
     def _outputs(
         self, program: Program, index: int, count: int, height: int, width: int

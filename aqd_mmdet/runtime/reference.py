@@ -26,7 +26,8 @@ def run(
         dict: The outputs by name, int32 (N, C, H, W).
 
     Raises:
-        UserError: If an operator does not take inputs of their sizes.
+        UserError: If the program or an operator does not take inputs of their
+            sizes.
     """
     height, width = image.shape[2:]
     program.sizes((height, width))

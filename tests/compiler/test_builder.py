@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.fx import Graph
 
-from aqd_mmdet.compiler.builder import Builder, Scale, source_of
+from aqd_mmdet.compiler.builder import Builder, Scale, program_grid, source_of
 from aqd_mmdet.compiler.values import Affine, Movement, Table, TracedSize
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import ops as ir
@@ -184,3 +184,12 @@ def test_where_a_node_comes_from():
     }
     node.meta['stack_trace'] = '  File "a.py", line 3\n    x + y\n'
     assert source_of(node) == 'neck: image (File "a.py", line 3)'
+
+
+def test_grids_with_gaps_are_refused():
+    assert program_grid(build_grid('signed', 2)) == ir.Grid(-1, 1)
+    # Of a layer with a grid and a rule of its own.
+    quantizer = TensorQuantizer(build_grid('odd', 2))
+    quantizer.start(torch.tensor(3.0))
+    with pytest.raises(UserError, match='-3..3 at a distance of 2'):
+        Scale.of(quantizer)

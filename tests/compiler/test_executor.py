@@ -1,9 +1,13 @@
 """How PyTorch runs a program: types, and what is put in a tensor's place."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 
 from aqd_mmdet.compiler.executor import Executor
+from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import Multipliers
 
@@ -67,3 +71,11 @@ def test_levels_share_weights_in_a_type_that_is_exact():
     large = ir.Image('p', ('image',), 3, ir.Grid(-(2**16), 2**16), (0, 0, 3))
     wide = ir.Program((large, *others), wide.weights, wide.outputs, 1)
     assert Executor(wide).constants['c'][0].dtype == torch.float64
+
+
+def test_sides_that_are_no_multiples_of_the_stride_are_refused():
+    executor = Executor(replace(program(1), stride=2))
+    pixels = PIXELS.repeat(1, 1, 2, 2)
+    assert executor.run(pixels)['d'].shape == (1, 1, 2, 2)
+    with pytest.raises(UserError, match='multiples of 2, .* found 2 x 1$'):
+        executor.run(pixels[..., :1])

@@ -13,7 +13,7 @@ from aqd_mmdet.engine.calibration import (
     sample_batches,
 )
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.layers import QuantConv2d
+from aqd_mmdet.layers import FixedPointActivation, QuantConv2d
 from aqd_mmdet.models.quantized_detector import quantized_layers
 from aqd_mmdet.quantizers import Quantizer
 from aqd_mmdet.quantizers.start import mse_clip, paper_clip
@@ -108,6 +108,46 @@ def test_per_channel_weights(build):
     conv = model.neck.lateral_convs[0].conv
     assert isinstance(conv, QuantConv2d)
     assert conv.weight_quantizer.clip.unique().numel() > 1
+
+
+class OneLayer(nn.Module):
+    """A detector of a single layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, inputs: torch.Tensor, mode: str) -> torch.Tensor:
+        return self.layer(inputs)
+
+
+# Its channels have ranges of their own.
+MAPS = (
+    torch.randn(2, 3, 8, 8) * torch.tensor([1.0, 10.0, 100.0])[:, None, None]
+)
+
+
+def test_fixed_point_activations_get_one_step():
+    layer = FixedPointActivation(nn.SiLU())
+    calibrate(OneLayer(layer), [dict(inputs=MAPS)], mse_clip)
+    assert layer.started and layer.clip.shape == ()
+
+
+@pytest.mark.parametrize('per_channel', [False, True])
+def test_weights_are_started_as_they_are_rounded(per_channel):
+    layer = QuantConv2d(
+        3, 4, 1, weight_bits=4, act_grid='asymmetric', act_per_channel=True,
+        per_channel=per_channel,
+    )  # fmt: skip
+    calibrate(OneLayer(layer), [dict(inputs=MAPS)], mse_clip)
+    # Weights of channels of small steps are made smaller before.
+    ratio = layer.input_ratio().flatten()
+    assert ratio[0] < 0.1 and ratio[2] == 1
+    weight = layer.normalized_weight().detach().flatten(1) * ratio
+    grid = layer.weight_quantizer.grid
+    rows = weight if per_channel else weight[None]
+    expected = torch.stack([mse_clip(row, grid, True) for row in rows])
+    assert torch.equal(layer.weight_quantizer.clip.flatten(), expected)
 
 
 def loader(sampler, size: int = 4, batch_size: int = 3, **options):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -106,10 +107,41 @@ def test_fixed_points_are_on_their_grids(function, bits):
     made = y / layer.output_step()
     assert torch.equal(made, made.round())
     assert made.abs().max() <= 2**15
-    # No more is lost than half a step of the output.
+    # Slopes of these functions change by at most 1. Where one changes by d
+    # within a line, the line is off by at most an eighth of its length by d.
     goal = layer.function(read * layer.step)
-    error = (y - goal).abs() / layer.output_step()
-    assert error.max() <= 0.5 + 2**-5
+    length = layer.step * 2 ** (bits - 6)
+    assert ((y - goal).abs() <= length / 8 + layer.output_step()).all()
+
+
+def test_a_table_is_of_64_lines():
+    layer = fixed_point(12, 2047.0)
+    row = layer.table(torch.tensor([1.0]))[0].unflatten(0, (64, 64))
+    # The slopes of LeakyReLU are 8 and 16 codes of the result for each code.
+    assert row[0, :3].tolist() == [-16384, -16376, -16368]
+    assert row[63, -2:].tolist() == [16 * 2046, 16 * 2047]
+    layer.function = nn.SiLU()
+    (row,) = layer.table(torch.tensor([2.0**-8]))
+    # From 0 to 0.25, where SiLU's mean slope is 0.56: in 2^-12, of codes 2^-8.
+    line = row[2048 : 2048 + 64]
+    assert line[:4].tolist() == [-10, -1, 8, 17]
+    assert line[-2:].tolist() == [547, 556]
+
+
+@pytest.mark.parametrize('bits', [9, 12, 14])
+def test_lines_have_the_least_squared_error(bits):
+    layer = FixedPointActivation(nn.SiLU(), bits)
+    step = torch.tensor([2.0 ** (3 - bits)])
+    codes = torch.arange(layer.grid.lo, layer.grid.hi + 1)
+    exact = layer.function(codes * step.double())
+    exact = exact / layer.output_step_of(step.double())
+    table = layer.table(step)[0].unflatten(0, (64, -1))
+    exact = exact.unflatten(0, (64, -1))
+    i = torch.arange(exact.shape[1]).double()
+    for line, goal in zip(table, exact, strict=True):
+        fitted = np.polyval(np.polyfit(i, goal, 1), i)
+        # A slope and a first value are rounded: by a half each.
+        assert abs(line.numpy() - fitted).max() <= 1.5 + 2**-5
 
 
 def test_a_fixed_point_of_more_channels_is_loaded():

@@ -39,3 +39,8 @@ def test_parameters_keep_their_names():
 def test_codes_that_squares_would_not_fit():
     with pytest.raises(UserError, match='codes up to 32768, found 65535'):
         QuantGroupNorm(2, 4, bits=16, grid='unsigned')
+
+
+def test_grids_with_gaps_are_refused():
+    with pytest.raises(UserError, match="the grid 'odd' has"):
+        QuantGroupNorm(1, 2, grid='odd')

@@ -29,3 +29,8 @@ def test_gradients_reach_operands_and_clip_values():
 def test_impossible_widths():
     with pytest.raises(UserError, match='bits=1'):
         QuantMultiply(1)
+
+
+def test_grids_with_gaps_are_refused():
+    with pytest.raises(UserError, match="the grid 'odd' has"):
+        QuantMultiply(4, 'odd')

@@ -33,3 +33,11 @@ def test_windows_of_several_divisors_are_refused():
     # As ResNet-D has it: no border, windows side by side.
     pool = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
     assert QuantAvgPool.from_float(pool, 8, 'unsigned').stride == (2, 2)
+
+
+@pytest.mark.parametrize(
+    'make', [QuantMean, lambda bits, grid: QuantAvgPool(2, 2, 0, bits, grid)]
+)
+def test_grids_with_gaps_are_refused(make):
+    with pytest.raises(UserError, match="the grid 'odd' has"):
+        make(4, 'odd')

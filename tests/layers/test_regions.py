@@ -1,8 +1,10 @@
 """Features of regions, read from rounded maps."""
 
+import pytest
 import torch
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 
+from aqd_mmdet.errors import UserError
 from aqd_mmdet.layers.pool import PoolOptions
 from aqd_mmdet.layers.regions import ROI_EXTRACTOR, QuantRoIExtractor
 from tests.factories import started
@@ -36,3 +38,8 @@ def test_it_stands_for_mmdets_own_extractor_alone():
     assert not ROI_EXTRACTOR.applies(extractor(Other))
     layer = ROI_EXTRACTOR.build(original, PoolOptions(), 4)
     assert layer.extractor is original
+
+
+def test_grids_with_gaps_are_refused():
+    with pytest.raises(UserError, match="the grid 'odd' has"):
+        QuantRoIExtractor(extractor(), 4, 'odd')

@@ -112,6 +112,13 @@ def test_impossible_bits_name_the_argument(bits):
         QuantConv2d(4, 6, 3, act_bits=bits)
 
 
+@pytest.mark.parametrize('layer', [QuantConv2d, QuantLinear])
+def test_grids_of_inputs_have_no_gaps(layer):
+    sizes = (2, 4, 1) if layer is QuantConv2d else (2, 4)
+    with pytest.raises(UserError, match="the grid 'odd' has"):
+        layer(*sizes, act_grid='odd', act_bits=2)
+
+
 def by_channels(groups: int = 1, **quantization) -> QuantConv2d:
     """Inputs of the steps 1 and 1/4, zero points 1 and 3, codes 0..15."""
     layer = QuantConv2d(

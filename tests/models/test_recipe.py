@@ -69,6 +69,10 @@ def test_kinds():
         ([dict(conv=dict(weight_bits=1))], 'rule 0 .*weight_bits=1'),
         ([dict(conv=dict(act_bits='2'))], "act_bits='2'"),
         ([dict(conv=dict(act_grid='odds'))], 'nearest: odd'),
+        ([dict(conv=dict(act_grid='odd'))], "rule 0 .*the grid 'odd' has"),
+        ([dict(mul=dict(grid='odd'))], "rule 0 .*the grid 'odd' has"),
+        ([dict(pool=dict(grid='odd'))], "rule 0 .*the grid 'odd' has"),
+        ([dict(group_norm=dict(grid='odd'))], "rule 0 .*the grid 'odd' has"),
         ([dict(add=dict(bits=9))], 'bits=9'),
     ],
 )

@@ -61,6 +61,27 @@ def test_more_effort_is_nearer():
     assert errors[1] < errors[0]
 
 
+@pytest.mark.parametrize(
+    'name, options',
+    [('stem', dict(act_grid='image')), ('depthwise', dict(normalize=True))],
+)
+def test_weights_that_would_be_normalised_are_refused(name, options):
+    detector = small()
+    recipe = find_recipe(detector, find_stems(detector), 8, 8)
+    edited = dict(modules=name, conv=dict(weight_bits=4, **options))
+    with pytest.raises(UserError, match=f'^{name}: .* normalize=False'):
+        quantize(detector, [*recipe, edited], pictures(1))
+
+
+def test_layers_with_a_bias_need_not_say_that_they_are_not_normalised():
+    detector = small()
+    recipe = find_recipe(detector, find_stems(detector), 8, 8)
+    edited = dict(modules='depthwise', conv=dict(weight_bits=4))
+    result = quantize(detector, [*recipe, edited], pictures(1), 'calibrate')
+    layer = quantized_layers(result.detector)['depthwise']
+    assert layer.weight_quantizer.grid.bits == 4 and not layer.normalize
+
+
 def test_mistakes_are_told():
     detector = small()
     recipe = find_recipe(detector, find_stems(detector), 8, 8)

@@ -1,6 +1,7 @@
 import torch
 import torch.nn.functional as F
 
+from aqd_mmdet.post_training import reconstruction
 from aqd_mmdet.post_training.calibration import calibrate
 from aqd_mmdet.post_training.reconstruction import reconstruct
 from tests.post_training.small import pictures, small
@@ -46,3 +47,17 @@ def test_weights_become_their_rounded_values():
     reconstruct(student, pictures(2))
     layer = student.bbox_head.output
     assert torch.allclose(layer.quantized_weight(), layer.weight, atol=1e-6)
+
+
+def test_wide_layers_are_left_alone(monkeypatch):
+    student = quantised(weight_bits=3)
+    calibrate(student, pictures(2), 2)
+    layer = student.bbox_head.output
+    width = layer.weight[0].numel()
+    before = layer.weight.detach().clone()
+    monkeypatch.setattr(reconstruction, 'MAX_WIDTH', width - 1)
+    reconstruct(student, pictures(2))
+    assert torch.equal(layer.weight, before)
+    monkeypatch.setattr(reconstruction, 'MAX_WIDTH', width)
+    reconstruct(student, pictures(2))
+    assert not torch.equal(layer.weight, before)

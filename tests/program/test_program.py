@@ -1,15 +1,33 @@
 """What is read off a program: sizes of its tensors, and its listing."""
 
+from dataclasses import replace
+
+import pytest
+
+from aqd_mmdet.errors import UserError
 from aqd_mmdet.program.program import listing
 from tests.factories import narrow_program
 
 
 def test_sizes_are_those_of_the_tensors():
-    program = narrow_program()
+    program = replace(narrow_program(), stride=1)
     sizes = program.sizes((37, 45))
     assert sizes['backbone.conv1'] == (19, 23)
     assert sizes['output0.0'] == (5, 6)
     assert sizes['output0.3'] == (1, 1)
+
+
+@pytest.mark.parametrize('size', [(33, 33), (32, 33), (48, 64), (31, 32)])
+def test_sides_that_are_no_multiples_of_the_stride_are_refused(size):
+    program = replace(narrow_program(), stride=32)
+    assert program.sizes((64, 32))['image'] == (64, 32)
+    height, width = size
+    with pytest.raises(
+        UserError,
+        match=rf'input: expected sides that are multiples of 32, the stride '
+        rf'of the program, found {height} x {width}$',
+    ):
+        program.sizes(size)
 
 
 def test_the_listing_has_a_line_for_each_operator():

@@ -1,7 +1,14 @@
 import pytest
 
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.quantizers.grid import build_grid, check_bits, weight_grid
+from aqd_mmdet.quantizers.grid import (
+    Grid,
+    activation_grid,
+    build_grid,
+    check_bits,
+    weight_grid,
+)
+from aqd_mmdet.registry import GRIDS
 
 
 def test_codes_of_the_published_grids():
@@ -45,3 +52,19 @@ def test_wide_bits():
 def test_unknown_grid_names_the_nearest():
     with pytest.raises(UserError, match='nearest: unsigned'):
         build_grid('unsinged', 2)
+
+
+def every_third(bits: int) -> Grid:
+    return Grid(bits, 0, 3 * (2**bits - 1), stride=3)
+
+
+def test_activations_have_all_codes_of_a_range(monkeypatch):
+    monkeypatch.setitem(GRIDS.module_dict, 'thirds', every_third)
+    for name in ('unsigned', 'signed', 'leaky'):
+        assert activation_grid(name, 4) == build_grid(name, 4)
+    for name, stride in (('odd', 2), ('thirds', 3)):
+        with pytest.raises(
+            UserError,
+            match=rf"the grid '{name}' .* a distance of {stride}: .*'signed'",
+        ):
+            activation_grid(name, 4)

@@ -22,6 +22,19 @@ def lookup(table: dict | list, rows: list[int], first: int = -255) -> dict:
     return operator('Lookup', 'Slice', table=table, first=first, rows=rows)
 
 
+def rows_of_one_code(count: int) -> tuple[dict, ...]:
+    """Return a table of so many rows, of which the last one is read."""
+    zeros = dict(m=[0], b=[0], s=[0], whole=False)
+    return (
+        PIXELS,
+        operator('Requantize', 'Slice', hi=0, multipliers=zeros),
+        operator(
+            'Lookup', 'Requantize', table=[[0]] * count, first=0,
+            rows=[count - 1],
+        ),
+    )  # fmt: skip
+
+
 def without_rows(op: dict) -> dict:
     return {key: value for key, value in op.items() if key != 'rows'}
 
@@ -345,8 +358,12 @@ OPERATORS = [
     Refusal(
         'a negative row',
         with_ops(PIXELS, lookup([LOOKUP], [0, -1])),
-        'operator Lookup: expected a row for each of its 2 channels, or one, '
-        'found 2, from -1',
+        'operator Lookup.rows: expected 0 to 65535, found -1 to 0',
+    ),
+    Refusal(
+        'a row beyond all channels',
+        with_ops(*rows_of_one_code(65537)),
+        'operator Lookup.rows: expected 0 to 65535, found 65536',
     ),
     Refusal(
         'rows of other channels',

@@ -310,8 +310,31 @@ ARRAYS = [
     ),
     Refusal(
         'a large value of a curve',
-        with_numbers(f'{POST}.scores.curve.table', 'int40', ABOVE, 4),
+        with_numbers(
+            f'{POST}.scores.curve.table',
+            'int64',
+            (2**31).to_bytes(32, 'little'),
+            4,
+        ),
         'table: expected -2147483648 to 2147483647, found 0 to 2147483648',
+    ),
+    *(
+        Refusal(
+            f'{dtype} of {field}',
+            with_numbers(field, dtype, bytes(4 * width), *shape),
+            f'{field}.dtype: expected uint8, int8, int16, int32, int64, '
+            f'found "{dtype}"',
+        )
+        for field, shape in (
+            (f'{POST}.scores.curve.table', (4,)),
+            (f'{POST}.decoder.levels.0.base', (1, 4)),
+            (f'{BOX}.multipliers.s', (4,)),
+            (f'{OPS}.0.mean', (3,)),
+            (f'{OPS}.1.zero', (3,)),
+            ('program.weights.c.packed', (4,)),
+            ('program.weights.c.shape', (4,)),
+        )
+        for dtype, width in (('uint24', 3), ('int40', 5), ('int48', 6))
     ),
     Refusal(
         'an offset that its shift makes too large',

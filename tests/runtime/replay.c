@@ -10,6 +10,33 @@
 
 enum { kMaxSide = 256, kMaxOutputs = 64, kMaxValues = 1 << 20 };
 
+/* Profiles what was run, and checks what is told of the first operators. */
+static void profile(aqd_model *model, int program, const void *input,
+                    int32_t side, int32_t *const *outputs) {
+  enum { kOps = 5 };
+  aqd_op_profile *ops = malloc(kOps * sizeof *ops);
+  const size_t size = sizeof *ops;
+  int32_t count;
+  if (ops == NULL ||
+      aqd_profile(model, program, input, side, side, outputs, ops, size - 1,
+                  kOps, &count) != AQD_BAD_INPUT ||
+      count != 0 ||
+      aqd_profile(model, program, input, side, side, outputs, ops, size, kOps,
+                  &count) != AQD_OK ||
+      count < 1) {
+    exit(2);
+  }
+  for (int i = 0; i < kOps && i < count; ++i) {
+    const aqd_op_profile *op = &ops[i];
+    if (strlen(op->name) == 0 || strlen(op->kind) == 0 || op->bytes < 1 ||
+        op->nanoseconds < 0 || (op->macs > 0) != (op->products > 0) ||
+        (op->macs > 0) != (op->operand_bits > 0) || op->shape[0] < 1) {
+      exit(2);
+    }
+  }
+  free(ops);
+}
+
 static int run(aqd_model *model, int program) {
   int32_t *outputs[kMaxOutputs];
   const int count = aqd_output_count(model, program);
@@ -29,6 +56,7 @@ static int run(aqd_model *model, int program) {
     }
     if (made == count && input != NULL) {
       ran = aqd_run(model, program, input, 1, side, side, outputs) == AQD_OK;
+      if (ran) profile(model, program, input, side, outputs);
     }
     while (made > 0) free(outputs[--made]);
     free(input);

@@ -24,6 +24,69 @@ def test_wide_convolutions_of_the_engine(seed):
         assert np.array_equal(found[name], values)
 
 
+@pytest.mark.parametrize('outs', [*range(8, 160, 8), 100, 300])
+def test_output_channels_of_any_number_of_vectors(outs):
+    """Rows of the output that are longer than the pixels of a microkernel."""
+    rng = np.random.default_rng(outs)
+    x = rng.integers(0, 256, (1, 5, 2, 43), np.uint8)
+    codes = rng.integers(-127, 128, (outs, 5, 1, 2)).astype(np.int8)
+    op = ir.Convolution(
+        'y', ('x',), outs, ir.INT32, (1, 2), (1, 1), (0, 0), (1, 1), 'w', 1
+    )
+    program, region = program_of(op, [x], {'w': ir.Weights.of(codes, 8)})
+    expected = reference.run(program, region)
+    assert np.array_equal(run_program(program, region)['y'], expected['y'])
+
+
+@given(seed=st.integers(0, 9999))
+@settings(max_examples=150, deadline=None)
+def test_each_channel_by_itself(seed):
+    """Windows in all phases of their groups of columns, and padding."""
+    rng = np.random.default_rng(seed)
+    dtype = rng.choice([np.uint8, np.int8, np.int16])
+    bits, width = rng.choice([2, 3, 4, 8], 2).tolist()  # of weights, of codes
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    if dtype != np.int16:
+        low, high = low >> (8 - width), high >> (8 - width)
+    channels = int(rng.integers(1, 71))
+    common = rng.random() < 0.5
+    kernel = (
+        2 * [int(rng.choice([3, 5]))] if common else rng.integers(1, 10, 2)
+    )
+    stride = 2 * [int(rng.integers(1, 3))] if common else rng.integers(1, 6, 2)
+    dilation = (1, 1) if rng.random() < 0.7 else rng.integers(1, 4, 2)
+    padding = rng.integers(0, 6, 2)
+    size = rng.integers(1, 12), rng.integers(1, 70)
+    zero = rng.integers(low, high + 1, rng.choice([1, channels]))
+    op = ir.Convolution(
+        'y', ('x',), channels, ir.INT32,
+        *(
+            tuple(map(int, pair))
+            for pair in (kernel, stride, padding, dilation)
+        ),
+        'w', channels, tuple(zero.tolist()),
+    )  # fmt: skip
+    if min(op.size({'x': size})) < 1:
+        return
+    x = rng.integers(low, high + 1, (1, channels, *size), dtype)
+    levels = rng.integers(0, 2**bits, (channels, 1, *kernel))
+    if rng.random() < 0.3:
+        x = np.where(x < (low + high) // 2, low, high).astype(dtype)
+        levels = np.where(levels < 2**bits // 2, 0, 2**bits - 1)
+    weights = levels * 2 + 1 - 2**bits
+    if bits == 8:
+        weights = np.maximum(levels - 128, -127)
+    program, region = program_of(
+        op,
+        [x],
+        {'w': ir.Weights.of(weights, bits)},
+        codes=ir.Grid(int(low), int(high)),
+    )
+    expected = reference.run(program, region)
+    found = run_program(program, region)
+    assert np.array_equal(found['y'], expected['y'])
+
+
 @given(seed=st.integers(0, 9999))
 @settings(max_examples=80, deadline=None)
 def test_few_bits_of_many_channels(seed):
@@ -153,3 +216,39 @@ def test_shifted_numbers_at_the_edge_of_32_bits(beyond, shift, grid):
         found = run_program(program, region)
         expected = reference.run(program, region)
         assert np.array_equal(found['z'], expected['z'])
+
+
+@given(seed=st.integers(0, 9999))
+@settings(max_examples=80, deadline=None)
+def test_tables_of_lines(seed):
+    """Tables that registers may hold as lines, and such as are nearly so."""
+    rng = np.random.default_rng(seed)
+    channels = int(rng.integers(1, 70))
+    codes = int(rng.integers(1, 1500))
+    low = -int(rng.integers(0, codes))
+    rows = int(rng.integers(1, 8))
+    shift = max(0, int(np.ceil(np.log2(codes / 64))))
+    length = 2**shift
+    table = []
+    for _ in range(rows):
+        count = -(-codes // length)
+        edge = rng.choice([10, 2**15])
+        first = rng.integers(-edge, edge, (count, 1))
+        slope = rng.integers(-edge, edge, (count, 1))
+        line = first + ((slope * np.arange(length) + length // 2) >> shift)
+        table.append(line.ravel()[:codes])
+    table = np.array(table, np.int32)
+    if rng.random() < 0.5:
+        table[rng.integers(rows), rng.integers(codes)] += 1
+    op = ir.Lookup(
+        'y', ('x',), channels, ir.INT32, table.ravel(), low,
+        tuple(rng.permutation(np.arange(channels) % rows).tolist()),
+    )  # fmt: skip
+    if max(op.rows) < rows - 1:
+        return
+    size = rng.integers(1, 5), rng.integers(1, 40)
+    x = rng.integers(low, low + codes, (1, channels, *size)).astype(np.int32)
+    program, region = program_of(op, [x], {})
+    expected = reference.run(program, region)
+    found = run_program(program, region)
+    assert np.array_equal(found['y'], expected['y'])

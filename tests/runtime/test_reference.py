@@ -1,7 +1,11 @@
 """How the reference executor runs a program."""
 
-import numpy as np
+from dataclasses import replace
 
+import numpy as np
+import pytest
+
+from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import Multipliers
 from aqd_mmdet.runtime import reference
@@ -36,3 +40,11 @@ def test_every_tensor_is_seen_in_the_type_of_its_codes():
         PROGRAM, PIXELS, lambda op, x: types.append((op.output, x.dtype.name))
     )
     assert types == [('p', 'int16'), ('s', 'int16'), ('y', 'int8')]
+
+
+def test_sides_that_are_no_multiples_of_the_stride_are_refused():
+    whole = replace(PROGRAM, stride=2)
+    pixels = PIXELS.repeat(2, 2)
+    assert reference.run(whole, pixels)['y'].shape == (1, 1, 2, 2)
+    with pytest.raises(UserError, match='multiples of 2, .* found 1 x 2$'):
+        reference.run(whole, PIXELS)

@@ -140,8 +140,7 @@ def _array(of: ArrayOf, value: Any, data: bytes, where: str) -> Integers:
         return np.array(value, np.int64)
     _demand(set(value) == {'dtype', 'shape', 'at'}, f'{where}: no array')
     shape, at, dtype = value['shape'], value['at'], value['dtype']
-    known = of.dtypes or BYTES
-    _demand(dtype in known, f'{where}.dtype')
+    _demand(dtype in of.dtypes, f'{where}.dtype')
     _demand(len(shape) == of.axes, f'{where} has other axes')
     width, count = BYTES[dtype], int(np.prod(shape, dtype=object))
     end = at + width * count

@@ -14,13 +14,19 @@ Integers = NDArray[np.int64]
 Pair = tuple[int, int]
 
 
+# Section 2: types that C has, and all.
+OF_C = ('uint8', 'int8', 'int16', 'int32', 'int64')
+ALL = (*OF_C, 'uint24', 'int40', 'int48')
+
+
 class ArrayOf(NamedTuple):
-    """What a field demands of its array: axes, and types if not any."""
+    """What a field demands of its array: axes and types."""
 
     axes: int
-    dtypes: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = OF_C
 
 
+Wide = Annotated[Integers, ArrayOf(1, ALL)]
 Numbers = Annotated[Integers, ArrayOf(1)]
 Rows = Annotated[Integers, ArrayOf(2)]
 Bytes = Annotated[Integers, ArrayOf(1, ('uint8',))]
@@ -35,8 +41,8 @@ class Kinds:
 
 @dataclass(frozen=True)
 class Multipliers:
-    m: Numbers
-    b: Numbers
+    m: Wide
+    b: Wide
     s: Numbers
     whole: bool
 

@@ -48,6 +48,7 @@ BOUND = {
     ('`Weights.shape`', 'least'),
     ('`Weights.shape`', 'most'),
     ('`Op.channels`', 'most'),
+    ('`Lookup.rows`', 'most'),
     ('`Bins.bins`', 'most'),
 }
 
@@ -72,13 +73,16 @@ def files() -> list[bytes]:
 
 
 def roomy() -> CompiledDetector:
-    """With a window and a frame that leave room, and a curve of one limit."""
+    """With a window and a frame that leave room, a curve of one limit, and a
+    table."""
     compiled = random_detector(1, Anchors, Sigmoid)
+    pixels = compiled.program.ops[0].grid
     pool = ir.MaxPool(
-        'pool', ('p',), 3, compiled.program.ops[0].grid, (255, 255), (1, 1),
-        (0, 0), (255, 255),
-    )  # fmt: skip
-    ops = (*compiled.program.ops, pool)
+        'pool', ('p',), 3, pixels, (255, 255), (1, 1), (0, 0), (255, 255)
+    )
+    codes = np.arange(pixels.lo, pixels.hi + 1, dtype=np.int32)
+    table = ir.Lookup('table', ('p',), 3, pixels, codes, pixels.lo)
+    ops = (*compiled.program.ops, pool, table)
     exp = replace(curve([1] * 4), first=-1)
     post = compiled.postprocess
     return replace(

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from aqd_mmdet.benchmark.cases import CALLERS
-from tests.factories import error_line, run_tool
+from aqd_mmdet.program import file
+from tests.factories import detector, error_line, run_tool
 
 
 def benchmark(tmp_path, *arguments, **options):
@@ -66,6 +67,55 @@ def test_one_engine(tmp_path):
     ]
     (row,) = json.loads((out / 'benchmark.json').read_text())['rows']
     assert row['case'] == 'conv1x1'
+
+
+@pytest.fixture
+def model(tmp_path):
+    file.save(detector(), tmp_path / 'm.aqd')
+    return tmp_path / 'm.aqd'
+
+
+def test_profile(tmp_path, model):
+    options = '--size 16x24 --threads 1 --rounds 2'
+    result = benchmark(tmp_path, '--profile', model, *options.split())
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert '| operator |' in result.stdout
+    assert 'Sum of the operators: ' in result.stdout
+    rows = json.loads((tmp_path / 'out/profile.json').read_text())['rows']
+    # Outputs of the first kind come last; p may be read as bytes.
+    assert [row['name'] for row in rows][-2:] == ['b', 'c']
+
+
+def test_a_profile_is_written_only_where_it_is_wanted(tmp_path, model):
+    earlier = set(tmp_path.iterdir())
+    result = run_tool(
+        *('tools/benchmark.py', '--profile', model, '--size', '8x8'),
+        *('--rounds', 1),
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert set(tmp_path.iterdir()) == earlier
+    assert 'profile.json' not in result.stdout
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        ('--profile {model}', 'the size of the image is missing'),
+        ('--profile {model} --size 9x9', '--size 9x9: expected height x'),
+        ('--profile no.aqd --size 8x8', 'model no.aqd: no such file'),
+        ('--profile setup.py --size 8x8', 'model setup.py: '),
+        ('--profile {model} --image no.png', 'no.png: no such file'),
+        ('--profile {model} --cases conv1x1', '--cases does not go with'),
+        ('--profile {model} --engines aqd-2', '--engines does not go with'),
+        ('--profile {model} --rounds 0', '--rounds 0: give 1 or more'),
+        ('--size 8x8', '--size needs --profile MODEL'),
+        ('--image a.png', '--image needs --profile MODEL'),
+    ],
+)
+def test_mistakes_around_profiles(tmp_path, model, arguments, message):
+    words = arguments.format(model=model).split()
+    assert message in error_line(benchmark(tmp_path, *words))
+    assert not (tmp_path / 'out').exists()
 
 
 def test_from_bytes_to_boxes(tmp_path):

@@ -37,17 +37,16 @@ def lower_fixed_point(
     source, grid = builder.op(codes), program_grid(OUTPUT_GRID)
     step = real(layer.output_step())
     # A row for each step that there is.
-    steps, first, rows = np.unique(read.step, True, True)
-    tables = [
-        np.floor(_values(layer, source.grid, each) / output + 0.5)
-        for each, output in zip(steps, step[first], strict=True)
-    ]
+    steps, rows = np.unique(read.step, return_inverse=True)
+    # Not the layer's grid: a ReLU in front may have left fewer codes.
+    first, end = (x - layer.grid.lo for x in source.grid.ends)
+    tables = layer.table(torch.from_numpy(steps))[:, first : end + 1]
     op = ir.Lookup(
         name,
         (codes,),
         source.channels,
         grid,
-        np.clip(np.concatenate(tables), *grid.ends).astype(np.int32),
+        tables.flatten().numpy().astype(np.int32),
         source.grid.lo,
         tuple(map(int, rows)),
     )
@@ -55,9 +54,7 @@ def lower_fixed_point(
     return Affine(builder.emit(op, size), size, step, np.zeros(1))
 
 
-def _values(
-    layer: QuantActivation | FixedPointActivation, grid: ir.Grid, step: float
-) -> np.ndarray:
+def _values(layer: QuantActivation, grid: ir.Grid, step: float) -> np.ndarray:
     """Return the function of each code of a grid, float64."""
     codes = torch.arange(grid.lo, grid.hi + 1, dtype=torch.float64)
     with torch.no_grad():

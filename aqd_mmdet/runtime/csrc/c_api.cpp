@@ -52,6 +52,13 @@ const aqd::Isa *find_isa(const char *name) {
   return nullptr;
 }
 
+aqd_op_profile told_profile(const aqd::OpProfile &op) {
+  const aqd::Tensor &out = *op.step->output;
+  return {op.step->node->op.name.c_str(), op.kind, op.nanoseconds, op.macs,
+          op.products, op.bytes, op.operand_bits,
+          {out.channels, out.size.height, out.size.width}};
+}
+
 // Says what is wrong with options; empty if nothing is.
 std::string mistake_in(const aqd_options &options) {
   if (options.size != sizeof options) {
@@ -156,6 +163,29 @@ int aqd_run(aqd_model *model, int program, const void *input, int32_t count,
   const auto run = [&](aqd::Interpreter *interpreter) {
     return interpreter->run(static_cast<size_t>(program), input, count,
                             {height, width}, outputs);
+  };
+  return model->interpreters->run(run);
+}
+
+int aqd_profile(aqd_model *model, int program, const void *input,
+                int32_t height, int32_t width, int32_t *const *outputs,
+                aqd_op_profile *ops, size_t size, int32_t capacity,
+                int32_t *count) {
+  *count = 0;
+  if (item(model->content.programs, program) == nullptr ||
+      size != sizeof(aqd_op_profile)) {
+    return AQD_BAD_INPUT;
+  }
+  const auto run = [&](aqd::Interpreter *interpreter) {
+    std::vector<aqd::OpProfile> all;
+    const aqd::Status status =
+        interpreter->run(static_cast<size_t>(program), input, 1,
+                         {height, width}, outputs, &all);
+    *count = static_cast<int32_t>(all.size());
+    for (int32_t i = 0; i < std::min(capacity, *count); ++i) {
+      ops[i] = told_profile(all[static_cast<size_t>(i)]);
+    }
+    return status;
   };
   return model->interpreters->run(run);
 }

@@ -57,26 +57,23 @@ class Execution {
 
   // Runs it on inputs, each after the other.
   Status run(const void *inputs, int32_t count, int32_t *const *outputs,
-             Buffer *arena, ThreadPool *pool) {
+             Buffer *arena, ThreadPool *pool,
+             std::vector<OpProfile> *profile) {
     uint8_t *memory =
         arena->get(plan_.peak + plan_.scratch * pool->threads() + kSlack);
     if (memory == nullptr) return kNoMemory;
     Tensor &given = tensors_.back();
-    uint8_t *scratch = memory + plan_.peak;
+    const Workers workers = {pool, memory + plan_.peak, plan_.scratch};
+    if (profile != nullptr) *profile = profile_of_steps();
     // Kernels only read what they are given.
     uint8_t *input = static_cast<uint8_t *>(const_cast<void *>(inputs));
     for (size_t image = 0; image < static_cast<size_t>(count); ++image) {
       given.data = input + image * given.count() * bytes_of(given.type);
       place_tensors(image, outputs, memory);
-      for (const Step &step : steps_) {
-        const Op &op = step.node->op;
-        if (step.fused.ops.empty()) {
-          op.info->run(op, step.inputs.data(), *step.output, pool);
-        } else if (step.node->packed.has_kernel) {
-          isa_.run_fused(step.fused, {pool, scratch, plan_.scratch});
-        } else {
-          run_fused(step.fused);
-        }
+      if (profile == nullptr) {
+        for (const Step &step : steps_) run_step(step, workers);
+      } else {
+        run_timed(workers, profile);
       }
       for (size_t o = 0; o < program_.outputs.size(); ++o) {
         const Tensor &made = *output(o);
@@ -88,13 +85,34 @@ class Execution {
   }
 
  private:
-  // A root with its post-ops, or an operator that is not fused.
-  struct Step {
-    const Node *node;
-    FusedOp fused;                       // of a root
-    std::vector<const Tensor *> inputs;  // of another one
-    const Tensor *output;
-  };
+  void run_step(const Step &step, const Workers &workers) const {
+    const Op &op = step.node->op;
+    if (step.fused.ops.empty()) {
+      op.info->run(op, step.inputs.data(), *step.output, workers.pool);
+    } else if (step.node->packed.has_kernel) {
+      isa_.run_fused(step.fused, workers);
+    } else {
+      run_fused(step.fused);
+    }
+  }
+
+  std::vector<OpProfile> profile_of_steps() const {
+    std::vector<OpProfile> made;
+    for (const Step &each : steps_) made.push_back(profile_of(each));
+    return made;
+  }
+
+  // Each operator ends when the last thread is done with it.
+  void run_timed(const Workers &workers,
+                 std::vector<OpProfile> *profile) const {
+    int64_t begin = now();
+    for (OpProfile &each : *profile) {
+      run_step(*each.step, workers);
+      const int64_t end = now();
+      each.nanoseconds += end - begin;
+      begin = end;
+    }
+  }
 
   const Node &node(size_t position) const { return program_.nodes[position]; }
   const Tensor *tensor(size_t position) const { return &tensors_[position]; }
@@ -176,10 +194,11 @@ const Tensor *Interpreter::output(size_t program, size_t index, Size input) {
 }
 
 Status Interpreter::run(size_t program, const void *inputs, int32_t count,
-                            Size size, int32_t *const *outputs) {
+                        Size size, int32_t *const *outputs,
+                        std::vector<OpProfile> *profile) {
   Execution &execution = executions_[program];
   if (!execution.plan_for(size)) return kBadInput;
-  return execution.run(inputs, count, outputs, &arena_, &pool_);
+  return execution.run(inputs, count, outputs, &arena_, &pool_, profile);
 }
 
 Interpreter *InterpreterPool::take() {

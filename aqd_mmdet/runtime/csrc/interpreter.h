@@ -7,6 +7,7 @@
 
 #include "format/model.h"
 #include "kernels/isa.h"
+#include "profile.h"
 
 namespace aqd {
 
@@ -44,9 +45,12 @@ class Interpreter {
   // does not take this size.
   const Tensor *output(size_t program, size_t index, Size input);
 
-  // Runs a program on inputs of one size, each after the other.
+  // Runs a program on inputs of one size, each after the other. If a profile is
+  // wanted, it is of all operators in their order; it lives until the program
+  // is planned for another size.
   Status run(size_t program, const void *inputs, int32_t count, Size size,
-             int32_t *const *outputs);
+             int32_t *const *outputs,
+             std::vector<OpProfile> *profile = nullptr);
 
  private:
   const Model &model_;

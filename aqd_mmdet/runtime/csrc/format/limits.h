@@ -33,6 +33,7 @@ constexpr Limits kWindowKernel = {1, 255};
 constexpr Limits kWindowStride = {1, 255};
 constexpr Limits kWindowPadding = {0, 255};
 constexpr Limits kWindowDilation = {1, 255};
+constexpr Limits kLookupRows = {0, 65535};
 constexpr Limits kSliceOffset = {0, 255};
 constexpr Limits kSliceStep = {1, 255};
 constexpr Limits kPreProcessShort = {1, 16384};

@@ -124,7 +124,7 @@ std::vector<const Op *> read_inputs(const Value &value, const Names &names,
 
 // Reads the operator behind those of a program.
 void read_op(const Value &value, const char *first, Names *names,
-             Program *program) {
+             Tables *tables, Program *program) {
   Reader &reader = value.reader();
   const size_t position = program->nodes.size();
   const std::string_view name = value["output"].string();
@@ -133,6 +133,7 @@ void read_op(const Value &value, const char *first, Names *names,
                 "a new name");
   const std::string_view kind = value["kind"].string();
   Op op;
+  op.name = name;
   op.info = find_op(kind);
   if (!reader.expect(op.info != nullptr, quoted(kind),
                      "a kind of the format")) {
@@ -145,7 +146,7 @@ void read_op(const Value &value, const char *first, Names *names,
                 first);
   const OpSource source = {
       reader, value, read_inputs(value["inputs"], *names, *program, &op),
-      program->weights};
+      program->weights, *tables};
   op.channels = value["channels"].int32(kOpChannels);
   op.grid = value["grid"].grid();
   for (const Op *x : source.inputs) {
@@ -188,10 +189,16 @@ void read_program(const Value &value, const char *first,
   const auto ops = value["ops"].items();
   reader.expect(!ops.empty(), "none", "operators");
   Names names;
+  Tables tables;
   for (const Value &each : ops) {
     if (!reader.ok()) return;
     reader.at(where + ": operator " + text(program->nodes.size()));
-    read_op(each, first, &names, program);
+    read_op(each, first, &names, &tables, program);
+  }
+  program->tables = std::move(tables.values);
+  for (Node &node : program->nodes) {
+    if (!node.op.is<Lookup>()) continue;
+    node.op.as<Lookup>().values = program->tables.data();
   }
   reader.at(where);
   program->stride = value["stride"].int32(kProgramStride);

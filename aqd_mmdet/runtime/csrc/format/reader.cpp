@@ -13,10 +13,11 @@ constexpr size_t kShown = 40;
 const JsonNode kNothing;
 
 // Types of arrays, and bytes of a number. Version 3 has the first three of
-// them, version 4 has four.
+// them, version 4 has four; the first five are those of C.
 constexpr std::pair<std::string_view, size_t> kTypes[] = {
     {"uint8", 1}, {"int32", 4},  {"int64", 8}, {"int16", 2},
     {"int8", 1},  {"uint24", 3}, {"int40", 5}, {"int48", 6}};
+constexpr size_t kTypesOfC = 5;
 
 }  // namespace
 
@@ -197,12 +198,14 @@ int64_t Array::operator[](size_t index) const {
   return static_cast<int64_t>(bits << unused) >> unused;
 }
 
-Array Value::array(int64_t row) const {
+Array Value::array(int64_t row, Types types) const {
   Array made;
   const std::string_view type = (*this)["dtype"].string();
   made.is_signed = type.substr(0, 1) == "i";
   const uint64_t version = reader_->version();
-  for (size_t i = 0; i < (version < 5 ? version : std::size(kTypes)); ++i) {
+  size_t known = types == Types::kAll ? std::size(kTypes) : kTypesOfC;
+  if (version < 5) known = version;
+  for (size_t i = 0; i < known; ++i) {
     if (type == kTypes[i].first) made.width = kTypes[i].second;
   }
   if (!expect(made.width > 0, quoted(type), "a type of numbers")) return {};
@@ -227,13 +230,14 @@ Array Value::array(int64_t row) const {
   return made;
 }
 
-std::vector<int64_t> Value::integers(const Limits &limits, int64_t row) const {
+std::vector<int64_t> Value::integers(const Limits &limits, int64_t row,
+                                     Types types) const {
   std::vector<int64_t> found;
   if (node_->type == JsonType::kArray && row == 0) {
     for (const Value &each : items()) found.push_back(each.integer(limits));
     return found;
   }
-  const Array from = array(row);
+  const Array from = array(row, types);
   found.reserve(from.count);
   for (size_t i = 0; i < from.count && reader_->ok(); ++i) {
     found.push_back(from[i]);
@@ -244,10 +248,11 @@ std::vector<int64_t> Value::integers(const Limits &limits, int64_t row) const {
 
 Multipliers Value::multipliers(int32_t channels, const Limits &biases) const {
   Multipliers table;
-  table.m = (*this)["m"].numbers<int32_t>();
+  table.m = (*this)["m"].numbers<int32_t>(kAll<int32_t>, 0, Types::kAll);
   table.s = (*this)["s"].numbers<uint8_t>(kMultipliersS);
   const bool is_whole = reader_->version() > 4 && (*this)["whole"].truth();
-  table.b = (*this)["b"].integers(is_whole ? kMultipliersOffset : biases);
+  table.b = (*this)["b"].integers(is_whole ? kMultipliersOffset : biases, 0,
+                                  Types::kAll);
   done();
   if (!reader_->ok()) return {};
   const size_t n = table.m.size();

@@ -89,6 +89,9 @@ template <typename T>
 constexpr Limits kAll = {std::numeric_limits<T>::min(),
                          std::numeric_limits<T>::max()};
 
+// Types that an array may have: those of C, or those of 3, 5 and 6 bytes too.
+enum class Types { kOfC, kAll };
+
 // Numbers in DATA, of 1 to 8 bytes.
 struct Array {
   std::string_view bytes;
@@ -130,13 +133,14 @@ class Value {
   Size pair(const Limits &limits) const;
   Grid grid() const;
   // One with one axis, or with rows of so many numbers.
-  Array array(int64_t row = 0) const;
+  Array array(int64_t row = 0, Types types = Types::kOfC) const;
   // Those of an array, or of a list in place of one with one axis.
-  std::vector<int64_t> integers(const Limits &limits, int64_t row = 0) const;
+  std::vector<int64_t> integers(const Limits &limits, int64_t row = 0,
+                                Types types = Types::kOfC) const;
   template <typename T>
   std::vector<T> numbers(const Limits &limits = kAll<T>,
-                         int64_t row = 0) const {
-    const std::vector<int64_t> found = integers(limits, row);
+                         int64_t row = 0, Types types = Types::kOfC) const {
+    const std::vector<int64_t> found = integers(limits, row, types);
     return std::vector<T>(found.begin(), found.end());
   }
   // Those of channels, or one for all; biases within limits.

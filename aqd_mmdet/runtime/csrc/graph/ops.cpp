@@ -226,31 +226,34 @@ Size size_of_group_norm(const Op &op, const std::vector<Size> &inputs) {
 
 Params read_lookup(const OpSource &from, const Op &op) {
   const Grid &x = from.x().grid;
-  Lookup lookup;
+  std::vector<int32_t> codes;
   const Value table = from.value["table"];
   const bool is_list = from.reader.version() > 4;
   for (const Value &part : is_list ? table.items() : std::vector{table}) {
-    const auto codes = part.integers(kAll<int32_t>);
-    lookup.table.insert(lookup.table.end(), codes.begin(), codes.end());
+    const auto some = part.integers(kAll<int32_t>);
+    codes.insert(codes.end(), some.begin(), some.end());
   }
   from.value["first"].int32({x.low, x.low});
-  lookup.starts =
-      read_of_channels(from, "rows", op.channels, {0, kOpChannels.most - 1});
+  Lookup lookup;
+  lookup.starts = read_of_channels(from, "rows", op.channels, kLookupRows);
   if (!from.reader.ok()) return {};
-  const int64_t codes = int64_t{x.high} - x.low + 1;
+  const int64_t each = int64_t{x.high} - x.low + 1;
   const int64_t rows =
       *std::max_element(lookup.starts.begin(), lookup.starts.end()) + 1;
-  const int64_t count = static_cast<int64_t>(lookup.table.size());
-  if (!from.reader.expect(count == rows * codes && count <= kInt32,
+  const int64_t count = static_cast<int64_t>(codes.size());
+  const int64_t all =
+      count + static_cast<int64_t>(from.tables.values.size());
+  if (!from.reader.expect(count == rows * each && all <= kInt32,
                           text(count) + " values",
                           "% x a value for each of the codes %", rows, x)) {
     return {};
   }
-  for (int32_t &row : lookup.starts) {
-    row = static_cast<int32_t>(row * codes - x.low);
+  std::vector<int32_t> starts;
+  for (auto at = codes.begin(); at != codes.end(); at += each) {
+    starts.push_back(from.tables.start_of({at, at + each}) - x.low);
   }
-  const auto [least, most] =
-      std::minmax_element(lookup.table.begin(), lookup.table.end());
+  for (int32_t &row : lookup.starts) row = starts[static_cast<size_t>(row)];
+  const auto [least, most] = std::minmax_element(codes.begin(), codes.end());
   expect_holds(from, op, {*least, *most});
   return lookup;
 }
@@ -305,13 +308,20 @@ constexpr OpInfo kOps[] = {
     {"Multiply", 2, true, read_multiply, size_of_multiply, run_multiply},
     {"Mean", 1, true, read_mean, size_of_mean, run_mean},
     {"GroupNorm", 1, true, read_group_norm, size_of_group_norm, run_group_norm},
-    {"Lookup", 1, true, read_lookup, size_of_x, run_lookup},
+    {"Lookup", 1, true, read_lookup, size_of_x, nullptr},
     {"Upsample", 2, false, read_upsample, size_of_upsample, run_upsample},
     {"Concatenate", 0, false, read_concatenate, size_of_x, run_concatenate},
     {"Slice", 1, false, read_slice, size_of_slice, run_slice},
 };
 
 }  // namespace
+
+int32_t Tables::start_of(const std::vector<int32_t> &row) {
+  const int32_t end = static_cast<int32_t>(values.size());
+  const auto [at, is_new] = starts.emplace(row, end);
+  if (is_new) values.insert(values.end(), row.begin(), row.end());
+  return at->second;
+}
 
 const OpInfo *find_op(std::string_view kind) {
   for (const OpInfo &each : kOps) {

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <map>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -72,6 +73,8 @@ struct Weights {
   std::vector<int64_t> shape;  // out x in x kernel height x kernel width
   std::vector<int8_t> codes;   // kernel height x kernel width x in x out
   std::vector<int64_t> sums;   // of magnitudes, for each output channel
+
+  int64_t count() const { return shape[0] * shape[1] * shape[2] * shape[3]; }
 };
 
 struct Window {
@@ -122,10 +125,23 @@ struct GroupNorm {
   int64_t epsilon = 1;  // of the variance, in 2^-16 of a code squared
 };
 
-// Tables with a value for each code of its input.
+// The rows of a program's tables, one behind the other. Each has a value for
+// each code of an input; most are read by several lookups.
+struct Tables {
+  std::vector<int32_t> values;
+  std::map<std::vector<int32_t>, int32_t> starts;  // of rows
+
+  // Where a row begins, which is added if it is new.
+  int32_t start_of(const std::vector<int32_t> &row);
+};
+
 struct Lookup {
-  std::vector<int32_t> table;
+  const int32_t *values = nullptr;  // of the program's tables
   std::vector<int32_t> starts;  // of each channel, the place of the code 0
+
+  int32_t value(size_t channel, int32_t code) const {
+    return values[code + starts[channel]];
+  }
 };
 
 struct Upsample {};
@@ -144,7 +160,8 @@ struct OpInfo;
 
 // An operator as the file has it.
 struct Op {
-  const OpInfo *info = nullptr;  // null as well once it was hoisted
+  std::string name;              // of what it makes, in the file
+  const OpInfo *info = nullptr;  // null once it was removed
   std::vector<size_t> inputs;  // positions of the operators that make them
   int32_t channels = 0;
   Grid grid;
@@ -176,6 +193,7 @@ struct OpSource {
   const Value &value;
   std::vector<const Op *> inputs;
   std::vector<Weights> &weights;
+  Tables &tables;
 
   const Op &x() const { return *inputs[0]; }
   const Op &y() const { return *inputs[1]; }
@@ -187,7 +205,7 @@ using RunOp = void(const Op &op, const Tensor *const *inputs,
 
 // Portable kernels of operators that can stand alone (kernels/reference.cpp).
 RunOp run_image, run_region, run_max_pool, run_multiply, run_mean,
-    run_group_norm, run_lookup, run_upsample, run_concatenate, run_slice;
+    run_group_norm, run_upsample, run_concatenate, run_slice;
 
 // All that is known of a kind of operators.
 struct OpInfo {

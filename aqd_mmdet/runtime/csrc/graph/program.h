@@ -36,6 +36,7 @@ struct Node {
 
 struct Program {
   std::vector<Weights> weights;
+  std::vector<int32_t> tables;  // of lookups
   std::vector<Node> nodes;
   std::vector<size_t> outputs;  // positions
   std::vector<size_t> levels;   // how many of these each kind of output has
@@ -44,10 +45,16 @@ struct Program {
 
   // The operator that makes an output.
   const Op &output(size_t index) const { return nodes[outputs[index]].op; }
+  // Whether only one convolution has these weights of its own.
+  bool are_private(const Weights &shared) const;
 };
 
 // Whether an operator can be the root of a fused one.
 bool can_be_root(const Op &op);
+
+// Lets convolutions of an image's space-to-depth layer read the image
+// (space_to_depth.cpp).
+void fold_space_to_depth(Program *program);
 
 // Orders the operators of a program as they run, and fuses them.
 void schedule(Program *program);

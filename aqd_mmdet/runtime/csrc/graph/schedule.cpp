@@ -9,6 +9,10 @@
 namespace aqd {
 namespace {
 
+bool works_code_by_code(const Op &op) {
+  return op.is<Requantize>() || op.is<Add>() || op.is<Lookup>();
+}
+
 // Positions of what reads each operator.
 std::vector<std::vector<size_t>> readers_of(const Program &program) {
   std::vector<std::vector<size_t>> readers(program.nodes.size());
@@ -54,7 +58,7 @@ class MaxPoolHoister {
     const Op &each = op(position);
     return each.is<Convolution>() && each.as<Convolution>().groups == 1 &&
            are_pools_alike(position) &&
-           are_private(*each.as<Convolution>().weights);
+           program_.are_private(*each.as<Convolution>().weights);
   }
 
   // Whether a convolution is read by requantisations alone, each of these by a
@@ -76,16 +80,6 @@ class MaxPoolHoister {
            !is_output(conv);
   }
 
-  // Whether one convolution alone has the weights. It can change their signs,
-  // as codes are at least -127.
-  bool are_private(const Weights &weights) const {
-    const auto reads = [&](const Node &each) {
-      return each.op.is<Convolution>() && each.conv().weights == &weights;
-    };
-    const std::vector<Node> &nodes = program_.nodes;
-    return std::count_if(nodes.begin(), nodes.end(), reads) == 1;
-  }
-
   // The signs of the multipliers of each channel; empty if some have both.
   std::vector<int8_t> signs_of(size_t conv) {
     std::vector<int8_t> signs(static_cast<size_t>(op(conv).channels), 1);
@@ -103,6 +97,7 @@ class MaxPoolHoister {
   }
 
   void hoist(size_t conv, const std::vector<int8_t> &signs) {
+    // Signs can change, as codes are at least -127.
     std::vector<int8_t> &codes = op(conv).as<Convolution>().weights->codes;
     for (size_t i = 0; i < codes.size(); ++i) {
       codes[i] = static_cast<int8_t>(codes[i] * signs[i % signs.size()]);
@@ -279,7 +274,7 @@ class Fuser {
     // An upsampling reads at other places, of a tensor that was made before.
     const bool is_elementwise = each.is<Upsample>()
                                     ? nodes_[each.inputs[0]].root < root
-                                    : each.is<Requantize>() || each.is<Add>();
+                                    : works_code_by_code(each);
     const auto can_be_read = [&](size_t input) {
       return is_there(root, input) || is_private(root, input);
     };
@@ -354,10 +349,18 @@ class Fuser {
 }  // namespace
 
 bool can_be_root(const Op &op) {
-  return op.is<Convolution>() || op.is<Requantize>() || op.is<Add>();
+  return op.is<Convolution>() || works_code_by_code(op);
+}
+
+bool Program::are_private(const Weights &shared) const {
+  const auto reads = [&](const Node &each) {
+    return each.op.is<Convolution>() && each.conv().weights == &shared;
+  };
+  return std::count_if(nodes.begin(), nodes.end(), reads) == 1;
 }
 
 void schedule(Program *program) {
+  fold_space_to_depth(program);
   MaxPoolHoister(program).run();
   reorder(program);
   Fuser(program).run();

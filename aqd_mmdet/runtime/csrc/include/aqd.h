@@ -125,6 +125,36 @@ AQD_API int aqd_run(aqd_model *model, int program, const void *input,
                     int32_t count, int32_t height, int32_t width,
                     int32_t *const *outputs);
 
+/* An operator as it is executed: those that are fused are one. */
+typedef struct aqd_op_profile {
+  const char *name; /* of the first one, in the file; as long as the model */
+  /* The kernel. Of convolutions: depthwise, direct, amx, lut, winograd, or
+   * portable. Of requantisations and additions that follow none: elementwise.
+   * Of others the kind that the file has (MaxPool, Lookup, ...). */
+  const char *kind;
+  int64_t nanoseconds; /* wall time, of all threads; 0 without a clock */
+  int64_t macs;        /* multiply-accumulates of a convolution, else 0 */
+  /* Multiplications that the kernel's algorithm needs: fewer than macs with
+   * winograd, and with lut, whose lookups count as one each. */
+  int64_t products;
+  /* Of codes, weights and tables that are read, and codes that are written,
+   * each counted once. */
+  int64_t bytes;
+  int32_t operand_bits; /* that products multiply: 8 or 16; 0 without any */
+  int32_t shape[3];     /* channels, height and width of what it makes */
+} aqd_op_profile;
+
+/* Runs a program on one input, as aqd_run does, and measures each operator.
+ *
+ * ops: in the order in which they run; as many as capacity allows are written.
+ * size: sizeof(aqd_op_profile), as later versions may have more; another one
+ * is AQD_BAD_INPUT.
+ * count: how many operators there are; the same for all inputs. */
+AQD_API int aqd_profile(aqd_model *model, int program, const void *input,
+                        int32_t height, int32_t width, int32_t *const *outputs,
+                        aqd_op_profile *ops, size_t size, int32_t capacity,
+                        int32_t *count);
+
 #ifdef __cplusplus
 }
 #endif

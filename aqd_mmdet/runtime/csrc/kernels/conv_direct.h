@@ -48,21 +48,19 @@ struct AccRows {
   RowRange rows;
 };
 
-// MR pixels x NR vectors of output channels, and their epilogue.
+// Makes the accumulators of MR pixels x NR vectors of output channels. Those of
+// a vector lie together, kTilePixels for each.
 template <class Simd, class Mac, int MR, int NR>
 AQD_TARGET void direct_microkernel(const DirectConv &conv, int64_t k_per_spill,
                                    const int32_t *acc_init,
                                    const uint8_t *codes, const int8_t *weights,
-                                   const Epilogue<Simd> &epilogue,
-                                   TileCoord tile, AccTile<Simd> *values) {
+                                   int32_t *to) {
   constexpr int64_t kLanes = Simd::kShape.lanes;
-  // Whole groups of four pixels, as epilogues may read them.
-  constexpr int64_t kStride = int64_t{MR + 3} / 4 * 4 * kLanes;
-  alignas(64) int32_t memory[NR][kStride];
+  constexpr int64_t kStride = kTilePixels * kLanes;
   if constexpr (Mac::kIsShort) {
     for (int i = 0; i < NR * MR; ++i) {
       Simd::store(Simd::load(acc_init + i / MR * kLanes),
-                  memory[i / MR] + i % MR * kLanes);
+                  to + i / MR * kStride + i % MR * kLanes);
     }
   }
   Accumulators<Mac, MR, NR> acc;
@@ -78,15 +76,31 @@ AQD_TARGET void direct_microkernel(const DirectConv &conv, int64_t k_per_spill,
         left -= steps;
         if (left > 0) continue;
         left = k_per_spill;
-        acc.end(memory[0], kStride, kLanes);
-        acc.begin(memory[0], kStride, kLanes);
+        acc.end(to, kStride, kLanes);
+        acc.begin(to, kStride, kLanes);
       }
     }
   }
-  acc.end(memory[0], kStride, kLanes);
-  for (int v = 0; v < NR; ++v, ++tile.vector) {
-    values->acc = memory[v];
-    epilogue.run(tile, values);
+  acc.end(to, kStride, kLanes);
+}
+
+// Makes a tile of a block of vectors, by microkernels of about as many pixels.
+template <class Simd, class Mac>
+AQD_TARGET void direct_tile(const PackedDirect &packed, const DirectConv &conv,
+                            const uint8_t *windows, const int8_t *weights,
+                            const TileCoord &tile, int64_t vectors,
+                            int32_t *to) {
+  constexpr int64_t kLanes = Simd::kShape.lanes;
+  int64_t parts = (tile.pixels + Simd::kMr - 1) / Simd::kMr;
+  for (int64_t p = 0, pixels; p < tile.pixels; p += pixels, --parts) {
+    pixels = (tile.pixels - p + parts - 1) / parts;
+    const auto run = microkernel_for<Simd::kMr, Simd::kShape.nr>(
+        pixels, vectors, [](auto mr, auto nr) {
+          return direct_microkernel<Simd, Mac, mr, nr>;
+        });
+    run(conv, packed.input.k_per_spill,
+        packed.acc_init.data() + tile.vector * kLanes,
+        windows + p * conv.pixel_step, weights, to + p * kLanes);
   }
 }
 
@@ -98,27 +112,25 @@ AQD_TARGET void direct_rows(const PackedDirect &packed, const DirectConv &conv,
   const int8_t *weights = packed.weights.data()->bytes;
   const int64_t vectors = vectors_of(to.channels, kLanes);
   const int64_t each = conv.weight_bytes(kLanes, 1);
+  alignas(64) int32_t acc[kNr][kTilePixels * kLanes];
   AccTile<Simd> values;
   const bool is_cached = vectors * each <= kCachedWeightBytes;
   for (int64_t v = 0, end; v < vectors; v = end) {
     end = is_cached ? vectors : v + block_vectors(vectors - v, kNr);
     for (int64_t row = 0; row < to.rows.count; ++row) {
       const uint8_t *windows = to.windows + row * conv.row_step;
-      for (int64_t c = 0; c < to.width; c += Simd::kMr) {
-        const int64_t pixels = std::min<int64_t>(Simd::kMr, to.width - c);
+      for (int64_t c = 0; c < to.width; c += kTilePixels) {
+        const int64_t pixels = std::min<int64_t>(kTilePixels, to.width - c);
         for (int64_t i = v, block; i < end; i += block) {
           block = block_vectors(vectors - i, kNr);
-          const TileCoord tile = {to.rows.top + row, c,
-                                  static_cast<int>(pixels), i};
+          TileCoord tile = {to.rows.top + row, c, static_cast<int>(pixels), i};
           to.epilogue.prefetch(tile, block);
-          const auto run = microkernel_for<Simd::kMr, kNr>(
-              pixels, block, [](auto mr, auto nr) {
-                return direct_microkernel<Simd, Mac, mr, nr>;
-              });
-          run(conv, packed.input.k_per_spill,
-              packed.acc_init.data() + i * kLanes,
-              windows + c * conv.pixel_step, weights + i * each, to.epilogue,
-              tile, &values);
+          direct_tile<Simd, Mac>(packed, conv, windows + c * conv.pixel_step,
+                                 weights + i * each, tile, block, acc[0]);
+          for (int64_t j = 0; j < block; ++j, ++tile.vector) {
+            values.acc = acc[j];
+            to.epilogue.run(tile, &values);
+          }
         }
       }
     }

@@ -143,6 +143,15 @@ class Epilogue {
     if (op.op().template is<Requantize>()) {
       return requantize(op, tile, span, x, to);
     }
+    if (op.op().template is<Lookup>()) {
+      const PackedLookup &packed = op.node->packed.lookup;
+      if constexpr (Simd::kHasLines) {
+        if (!packed.rows.empty()) {
+          return Simd::look_up_lines(packed, tile.vector, span.pixels, x, to);
+        }
+      }
+      return look_up(op.op().template as<Lookup>(), tile, span, x, to);
+    }
     add(op.op().grid, span.pixels, x, input(op.inputs[1], span, values), to);
   }
 
@@ -214,6 +223,18 @@ class Epilogue {
       for (size_t i = 0; i < static_cast<size_t>(span.lanes); ++i) {
         to[i] = aqd::requantize(table, op.op().grid, first + i, from[i]);
       }
+    }
+  }
+
+  AQD_TARGET static void look_up(const Lookup &lookup, const TileCoord &tile,
+                                 const Span &span, const int32_t *from,
+                                 int32_t *to) {
+    const auto starts = Simd::load(
+        lookup.starts.data() + tile.vector * kLanes, span.lanes);
+    for (int p = 0; p < span.pixels; ++p, from += kLanes, to += kLanes) {
+      Simd::store(Simd::gather(lookup.values, Simd::load(from) + starts,
+                               span.lanes),
+                  to);
     }
   }
 

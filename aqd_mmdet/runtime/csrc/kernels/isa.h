@@ -37,6 +37,8 @@ struct Isa {
   // Whether there are kernels for PackedLut (on machines with VBMI), or for
   // PackedAmx in place of all others for bytes.
   bool has_lut = false, has_amx = false;
+  // Whether registers are tables of 32 numbers.
+  bool has_lines = false;
 };
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -73,6 +75,7 @@ inline int64_t block_vectors(int64_t left, int64_t nr) {
 InputFormat unsigned_bytes(const Weights &weights, const Grid &codes);
 InputFormat as_words(const Weights &weights, const Grid &codes);
 
+PackedLookup pack_lookup(const SimdShape &shape, const Op &op, const Op &x);
 PackedRequantize pack_requantize(const SimdShape &shape, const Op &op);
 
 void pack_program(const Isa &isa, Program *program);

@@ -48,10 +48,38 @@ struct PackedDirect {
 // K, vector, step, lane, 4 bytes.
 struct PackedAmx : PackedDirect {};
 
-// Weights of a depthwise convolution, as a file has them: tap, channel.
+// Groups of columns of a depthwise convolution's input: 4 bytes of a channel,
+// or 2 numbers of 16 bits, which are the operand of a MAC. Windows share groups
+// if strides divide a group and windows are not dilated; groups are neighbours
+// then. Otherwise each window has its own groups, of its taps alone.
+struct ColumnGroups {
+  int64_t columns;           // of a group
+  int64_t stride, dilation;  // of windows, in columns
+  bool are_shared;
+  int64_t phases;  // windows that begin in a group
+  int64_t count;   // of a row of a window, at most
+  int64_t step;    // from a group where windows begin to the next such one
+  int64_t first_of_last = 0;  // the first phase that reads the last of `count`
+
+  ColumnGroups(const Window &window, const InputFormat &format);
+  bool operator==(const ColumnGroups &other) const;
+
+  // Groups of a row of the input, for so many outputs.
+  int64_t of_row(int64_t width) const;
+  // The first column of each of these. Others of a group follow, a dilation
+  // apart.
+  std::vector<int64_t> starts(int64_t width, int64_t padding) const;
+};
+
+// Pixels behind a row that microkernels may make. They are not stored.
+constexpr int64_t kDepthwiseSlack = 8;
+
+// Weights of a depthwise convolution: vector of channels, row of the window,
+// group of columns, phase, lane, 4 bytes (or two numbers of 16 bits).
 struct PackedDepthwise {
   InputFormat input;
-  std::vector<Line> weights;  // and a line behind them, which may be read
+  ColumnGroups groups;
+  std::vector<Line> weights;
   std::vector<int32_t> acc_init;  // as of PackedDirect
 };
 
@@ -61,6 +89,12 @@ struct PackedConv {
                PackedLut>
       weights;
 };
+
+constexpr int kLines = 64;  // of a row of a table
+// Of tables that the channels of one vector read.
+constexpr size_t kMaxRows = 6;
+// So that codes of a line, counted from its first one, have 15 bits.
+constexpr int kMaxLineShift = 14;
 
 constexpr int kThresholds = 3;  // of four codes
 
@@ -86,12 +120,31 @@ struct PackedRequantize {
   bool thresholds_fit_int16 = false;
 };
 
+// A lookup of tables that consist of straight lines, each of 2^shift codes:
+//
+//   value(x) = first + ((slope * (x - the line's first code) + half) >> shift)
+//
+// Registers hold the lines of a row, where they do not hold its values.
+struct PackedLookup {
+  // A row, and the lanes of a vector of channels that read it.
+  struct alignas(64) Row {
+    int32_t lines[kLines];  // the first value in 16 bits, below it the slope
+    uint32_t lanes;
+  };
+  int32_t first_code = 0;
+  int shift = 0;
+  // None if some row is not of lines, or a vector reads too many.
+  std::vector<Row> rows;
+  std::vector<size_t> begins;  // of each vector, and the end
+};
+
 // Of a node.
 struct Packed {
   bool has_kernel = false;    // whether vector kernels run it, or portable ones
   bool reads_pixels = false;  // a convolution that reads an image's bytes
   const PackedConv *conv = nullptr;  // Program::packed has it
   PackedRequantize requantize;
+  PackedLookup lookup;
 };
 
 }  // namespace aqd

@@ -42,6 +42,18 @@ struct Task {
   // Of an image its bytes are read.
   Grid codes() const { return x.is<ImageOp>() ? Grid{0, UINT8_MAX} : x.grid; }
 
+  // How the codes are read that are multiplied as they are.
+  InputFormat format() const {
+    return codes().type() == Type::kI16 ? words() : format(isa.byte_format);
+  }
+  InputFormat words() const { return format(as_words); }
+  template <class Make>
+  InputFormat format(const Make &make) const {
+    InputFormat format = make(weights(), codes());
+    format.zero_points = zero_points();
+    return format;
+  }
+
   // What was packed of these weights for another convolution, if it fits this
   // one; null for none.
   template <class T, class Fits>
@@ -145,23 +157,54 @@ const PackedConv *pack_direct(const Task &task, const InputFormat &format,
   return task.add(std::move(made));
 }
 
+// Weights of all phases: those of a tap are where its column is in a group.
+std::vector<Line> pack_phases(const Task &task, const PackedDepthwise &packed) {
+  const int64_t outs = task.op().channels, lanes = task.isa.shape.lanes;
+  const ColumnGroups &groups = packed.groups;
+  const Size &kernel = task.conv().window.kernel;
+  const int64_t bytes =
+      kernel.height * groups.count * groups.phases * 4 * lanes;
+  std::vector<Line> lines = lines_of(vectors_of(outs, lanes) * bytes);
+  for (int64_t channel = 0; channel < outs; channel += lanes) {
+    const int8_t *from = task.weights().codes.data() + channel;
+    int8_t *to = lines.data()->bytes + channel / lanes * bytes;
+    for (int64_t tap = 0; tap < int64_t{kernel.height} * kernel.width; ++tap) {
+      for (int64_t phase = 0; phase < groups.phases; ++phase) {
+        const int64_t column = tap % kernel.width + phase * groups.stride;
+        const int64_t group = tap / kernel.width * groups.count +
+                              column / groups.columns;
+        pack_step(from + tap * outs, outs, 1, std::min(lanes, outs - channel),
+                  packed.input.widen,
+                  to + (group * groups.phases + phase) * 4 * lanes +
+                      column % groups.columns * packed.input.code_bytes());
+      }
+    }
+  }
+  return lines;
+}
+
 const PackedConv *pack_depthwise(const Task &task) {
-  const int groups = task.conv().groups;
-  if (groups != task.op().channels || groups != task.x.channels) {
+  const int channels = task.conv().groups;
+  if (channels != task.op().channels || channels != task.x.channels) {
     return nullptr;
   }
-  InputFormat format;
-  format.widen = task.codes().type() == Type::kI16;
-  format.zero_points = task.zero_points();
-  const PackedConv *packed = task.find<PackedDepthwise>(
-      [&](const PackedDepthwise &each) { return each.input == format; });
-  if (packed != nullptr) return packed;
-  const std::vector<int8_t> &codes = task.weights().codes;
-  std::vector<Line> lines =
-      lines_of(static_cast<int64_t>(codes.size() + sizeof(Line)));
-  std::memcpy(lines.data()->bytes, codes.data(), codes.size());
-  return task.add(
-      PackedDepthwise{format, std::move(lines), acc_init(task, format)});
+  const Window &window = task.conv().window;
+  InputFormat format = task.format();
+  // Accumulators of 16 bits are never spilled.
+  const int64_t steps =
+      window.kernel.height * ColumnGroups(window, format).count;
+  if (format.k_per_spill != 0 && format.k_per_spill < steps) {
+    format = task.words();
+  }
+  const ColumnGroups groups(window, format);
+  const PackedConv *found = task.find<PackedDepthwise>(
+      [&](const PackedDepthwise &each) {
+        return each.input == format && each.groups == groups;
+      });
+  if (found != nullptr) return found;
+  PackedDepthwise packed = {format, groups, {}, acc_init(task, format)};
+  packed.weights = pack_phases(task, packed);
+  return task.add(std::move(packed));
 }
 
 const PackedConv *pack_winograd(const Task &task) {
@@ -198,9 +241,7 @@ const PackedConv *pack_conv(const Task &task) {
     if (packed == nullptr && task.isa.has_lut) packed = pack_lut(task);
     if (packed != nullptr) return packed;
   }
-  const auto format_of = type == Type::kI16 ? as_words : task.isa.byte_format;
-  InputFormat format = format_of(task.weights(), task.codes());
-  format.zero_points = task.zero_points();
+  const InputFormat format = task.format();
   if (task.isa.has_amx && !format.widen) {
     return pack_direct<PackedAmx>(task, format, kAmxNr, kAmxSteps);
   }
@@ -211,6 +252,10 @@ void pack_node(const Isa &isa, Program *program, Node *node) {
   Packed &packed = node->packed;
   if (node->op.is<Requantize>()) {
     packed.requantize = pack_requantize(isa.shape, node->op);
+    packed.has_kernel = true;
+  } else if (node->op.is<Lookup>()) {
+    const Op &x = program->nodes[node->op.inputs[0]].op;
+    if (isa.has_lines) packed.lookup = pack_lookup(isa.shape, node->op, x);
     packed.has_kernel = true;
   } else if (node->op.is<Add>()) {
     packed.has_kernel = true;
@@ -249,6 +294,39 @@ bool InputFormat::operator==(const InputFormat &other) const {
          k_per_spill == other.k_per_spill && zero_points == other.zero_points;
 }
 
+ColumnGroups::ColumnGroups(const Window &window, const InputFormat &format)
+    : columns(format.widen ? 2 : 4), stride(window.stride.width),
+      dilation(window.kernel.width == 1 ? 1 : window.dilation.width),
+      are_shared(columns % stride == 0 && dilation == 1),
+      phases(are_shared ? columns / stride : 1) {
+  const auto needed = [&](int64_t phase) {
+    return (phase * stride + window.kernel.width + columns - 1) / columns;
+  };
+  count = needed(phases - 1);
+  step = are_shared ? 1 : count;
+  while (needed(first_of_last) < count) ++first_of_last;
+}
+
+bool ColumnGroups::operator==(const ColumnGroups &other) const {
+  return columns == other.columns && stride == other.stride &&
+         dilation == other.dilation;
+}
+
+int64_t ColumnGroups::of_row(int64_t width) const {
+  return (width - 1) / phases * step + count;
+}
+
+std::vector<int64_t> ColumnGroups::starts(int64_t width,
+                                          int64_t padding) const {
+  std::vector<int64_t> starts;
+  for (int64_t group = 0; group < of_row(width); ++group) {
+    const int64_t own =
+        group / count * stride + group % count * columns * dilation;
+    starts.push_back((are_shared ? group * columns : own) - padding);
+  }
+  return starts;
+}
+
 InputFormat unsigned_bytes(const Weights &, const Grid &codes) {
   InputFormat format;
   if (codes.type() == Type::kI8) format.zero_point_shift = -codes.low;
@@ -284,6 +362,12 @@ int64_t scratch_bytes(const SimdShape &shape, const Program &program,
                                  nullptr).bytes();
         } else if constexpr (std::is_same_v<T, PackedLut>) {
           return LutScratch(packed, node.op, nullptr).bytes();
+        } else if constexpr (std::is_same_v<T, PackedDepthwise>) {
+          const InputView view(node, tensor, packed, shape.lanes);
+          const int64_t slack =
+              kDepthwiseSlack * packed.groups.step * view.pixel_bytes;
+          return strip_scratch(node, tensor.size, view, rows) +
+                 whole_lines(slack);
         } else {
           const InputView view(node, tensor, packed.input);
           return strip_scratch(node, tensor.size, view, rows);

@@ -3,15 +3,15 @@
 #include "kernels/tuning.h"
 
 namespace aqd {
-namespace {
 
-// The rows that windows of rows of the output read.
 RowRange rows_read(const Window &window, RowRange rows) {
   const int64_t reach =
       int64_t{window.dilation.height} * (window.kernel.height - 1) + 1;
   return {rows.top * window.stride.height - window.padding.height,
           (rows.count - 1) * window.stride.height + reach};
 }
+
+namespace {
 
 // The most rows of the output whose windows read so many rows; at least one.
 int64_t max_rows(const Window &window, int64_t read) {
@@ -77,6 +77,14 @@ InputView::InputView(const Node &node, const Tensor &x,
   pixel_bytes = int64_t{x.channels} * format.code_bytes();
   row_bytes =
       (int64_t{x.size.width} + 2 * int64_t{padding.width}) * pixel_bytes;
+}
+
+InputView::InputView(const Node &node, const Tensor &x,
+                     const PackedDepthwise &packed, int64_t lanes)
+    : is_copied(true) {
+  const int64_t width = windowed(node.conv().window, x.size).width;
+  pixel_bytes = vectors_of(x.channels, lanes) * lanes * 4;
+  row_bytes = packed.groups.of_row(width) * pixel_bytes;
 }
 
 KSegments::KSegments(const Window &window, int64_t channels) {

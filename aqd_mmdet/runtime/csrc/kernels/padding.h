@@ -21,6 +21,9 @@ struct InputView {
   int64_t row_bytes, pixel_bytes;
 
   InputView(const Node &node, const Tensor &x, const InputFormat &format);
+  // Of a depthwise convolution: a pixel is a group of columns.
+  InputView(const Node &node, const Tensor &x, const PackedDepthwise &packed,
+            int64_t lanes);
 };
 
 // The contiguous parts of a window, K = kernel height x kernel width x
@@ -48,6 +51,9 @@ struct RowStrip {
   uint8_t *line_buffer;     // for pooling
 };
 
+// The rows of the input that windows of rows of the output read.
+RowRange rows_read(const Window &window, RowRange rows);
+
 // The rows of accumulators that rows of the output pool, or are.
 RowRange acc_rows(const Node &node, Size x, RowRange rows);
 
@@ -62,16 +68,26 @@ RowStrip make_strip(const FusedOp &fused, const InputFormat &format,
 // How many strips the output is divided into.
 int64_t strip_count(const FusedOp &fused, const InputView &view, int threads);
 
-// Divides the output among threads, and calls with each strip.
+// Divides the rows of the output among threads, and calls with those of each
+// strip and the thread's memory.
 template <class Work>
-void for_each_strip(const FusedOp &fused, const InputFormat &format,
-                    const InputView &view, const Workers &workers,
-                    const Work &work) {
+void divide_rows(const FusedOp &fused, const InputView &view,
+                 const Workers &workers, const Work &work) {
   const int64_t rows = fused.size.height;
   const int64_t strips = strip_count(fused, view, workers.threads());
   workers.run(strips, [&](int64_t i, uint8_t *memory) {
     const int64_t top = rows * i / strips, end = rows * (i + 1) / strips;
-    work(make_strip(fused, format, view, {top, end - top}, memory));
+    work(RowRange{top, end - top}, memory);
+  });
+}
+
+// Calls with each strip.
+template <class Work>
+void for_each_strip(const FusedOp &fused, const InputFormat &format,
+                    const InputView &view, const Workers &workers,
+                    const Work &work) {
+  divide_rows(fused, view, workers, [&](RowRange rows, uint8_t *memory) {
+    work(make_strip(fused, format, view, rows, memory));
   });
 }
 

@@ -122,6 +122,12 @@ class FusedPixel {
       }
       return;
     }
+    if (op.is<Lookup>()) {
+      for (size_t c = 0; c < channels_; ++c) {
+        to[c] = op.as<Lookup>().value(c, x[c]);
+      }
+      return;
+    }
     const int32_t *y = input(post_op, 1, row, column);
     for (size_t c = 0; c < channels_; ++c) {
       to[c] = std::clamp(x[c] + y[c], op.grid.low, op.grid.high);
@@ -282,19 +288,23 @@ void run_multiply(const Op &, const Tensor *const *inputs, const Tensor &out,
   });
 }
 
-void run_mean(const Op &, const Tensor *const *inputs, const Tensor &out,
+void run_mean(const Op &op, const Tensor *const *inputs, const Tensor &out,
               ThreadPool *) {
   const int64_t count = static_cast<int64_t>(inputs[0]->plane());
-  with_codes(*inputs[0], out, [&](const auto *from, auto *to) {
+  std::vector<int64_t> sums(static_cast<size_t>(out.channels), 0);
+  with_codes(*inputs[0], [&](const auto *from) {
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t &sum : sums) sum += *from++;
+    }
+  });
+  with_codes(out, [&](auto *to) {
     using To = std::remove_reference_t<decltype(*to)>;
-    for (int32_t c = 0; c < out.channels; ++c) {
-      int64_t sum = 0;
-      for (int64_t i = 0; i < count; ++i) sum += from[i * out.channels + c];
+    for (const int64_t sum : sums) {
       const int64_t above = sum * (2 << kMeanBits) + count;
       // Rounded down, where C++ rounds towards 0.
       int64_t q = above / (2 * count);
       if (above % (2 * count) < 0) --q;
-      to[c] = static_cast<To>(q);
+      *to++ = static_cast<To>(q);
     }
   });
 }
@@ -326,21 +336,6 @@ void run_group_norm(const Op &op, const Tensor *const *inputs,
         }
       }
     });
-  });
-}
-
-void run_lookup(const Op &op, const Tensor *const *inputs, const Tensor &out,
-                ThreadPool *) {
-  const Lookup &lookup = op.as<Lookup>();
-  with_codes(*inputs[0], out, [&](const auto *from, auto *to) {
-    using To = std::remove_reference_t<decltype(*to)>;
-    const size_t channels = lookup.starts.size();
-    for (size_t i = 0; i < out.count(); i += channels) {
-      for (size_t c = 0; c < channels; ++c) {
-        const int32_t place = from[i + c] + lookup.starts[c];
-        to[i + c] = static_cast<To>(lookup.table[static_cast<size_t>(place)]);
-      }
-    }
   });
 }
 

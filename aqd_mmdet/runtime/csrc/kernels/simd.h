@@ -11,6 +11,8 @@
 //                 accumulators stay in registers, with room for operands
 //   load          Lanes of codes of 8 or 16 bits, widened
 //   store         Lanes to codes of 8 or 16 bits that hold them
+//   interleave    Lanes that each hold a channel's codes of 4 columns, as
+//                 bytes, or of 2, as 16 bits (SimdBase has one that shifts)
 //   multiply<h>   products of 64 bits of a half of the lanes (even_first)
 //   combine       Lanes of the lower halves of two Wide
 //
@@ -78,6 +80,33 @@ struct SimdBase {
   AQD_TARGET static void store(Lanes x, T *to, int lanes) {
     if (lanes == kLanes) return Simd::store(x, to);
     for (int i = 0; i < lanes; ++i) to[i] = static_cast<T>(x[i]);
+  }
+
+  // Numbers at places of a table, of some lanes alone: others hold no place.
+  AQD_TARGET static Lanes gather(const int32_t *table, Lanes places,
+                                 int lanes) {
+    alignas(64) int32_t at[kLanes];
+    Lanes x = {};
+    store_as(places, at);
+    for (int i = 0; i < lanes; ++i) x[i] = table[at[i]];
+    return x;
+  }
+
+  static constexpr bool kHasLines = false;
+
+  template <class T, int kColumns>
+  AQD_TARGET AQD_INLINE static Lanes interleave(
+      const T *const (&columns)[kColumns], int64_t channel) {
+    // Without a sign, so that all bits may be shifted to their places.
+    using Unsigned = typename VectorOf<uint32_t, 4 * kLanes>::type;
+    constexpr int kBits = 32 / kColumns;
+    Unsigned codes = {};
+#pragma GCC unroll 4
+    for (int i = 0; i < kColumns; ++i) {
+      const Unsigned each = Unsigned(Simd::load(columns[i] + channel));
+      codes |= each << (32 - kBits) >> (32 - kBits * (i + 1));
+    }
+    return Lanes(codes);
   }
 
   // Past the caches.

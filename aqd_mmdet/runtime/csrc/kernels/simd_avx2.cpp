@@ -60,6 +60,7 @@ struct Avx2 : SimdBase<Avx2<kVnni>, 8> {
   using typename Base::Wide;
   using ByteMac = std::conditional_t<kVnni, VnniByteMac, ShortByteMac>;
   using WordMac = std::conditional_t<kVnni, VnniWordMac, Avx2WordMac>;
+  using Base::interleave;
   using Base::load;
   using Base::store;
 
@@ -83,6 +84,16 @@ struct Avx2 : SimdBase<Avx2<kVnni>, 8> {
     const __m256i order = _mm256_set1_epi64x(0x0d0c090805040100);
     const __m256i halves = _mm256_shuffle_epi8(__m256i(x), order);
     return _mm256_castsi256_si128(_mm256_permute4x64_epi64(halves, 0x08));
+  }
+
+  AQD_TARGET AQD_INLINE static Lanes interleave(
+      const uint8_t *const (&columns)[4], int64_t channel) {
+    __m128i x[4];
+    for (int i = 0; i < 4; ++i) x[i] = _mm_loadu_si64(columns[i] + channel);
+    const __m128i left = _mm_unpacklo_epi8(x[0], x[1]);
+    const __m128i right = _mm_unpacklo_epi8(x[2], x[3]);
+    return Lanes(_mm256_set_m128i(_mm_unpackhi_epi16(left, right),
+                                  _mm_unpacklo_epi16(left, right)));
   }
 
   template <int half>

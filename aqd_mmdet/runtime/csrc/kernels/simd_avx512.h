@@ -43,9 +43,11 @@ struct Avx512 : SimdBase<Avx512, 16> {
   static constexpr SimdShape kShape = {16, 4, true, 0, true, true};
   static constexpr int kMr = 6;  // 24 of 32 registers for accumulators
   static constexpr bool kHasInt16Thresholds = true;
+  static constexpr bool kHasLines = true;
 
   using ByteMac = Avx512ByteMac;
   using WordMac = Avx512WordMac;
+  using SimdBase::interleave;
   using SimdBase::load;
   using SimdBase::store;
 
@@ -75,6 +77,31 @@ struct Avx512 : SimdBase<Avx512, 16> {
   }
   AQD_AVX512 static void store(Lanes x, int32_t *to, int lanes) {
     _mm512_mask_storeu_epi32(to, mask(lanes), __m512i(x));
+  }
+
+  AQD_AVX512 static Lanes gather(const int32_t *table, Lanes places,
+                                 int lanes) {
+    return Lanes(_mm512_mask_i32gather_epi32(
+        _mm512_setzero_si512(), mask(lanes), __m512i(places), table, 4));
+  }
+
+  // Of one vector of channels of some pixels (lookup_avx512.h).
+  static void look_up_lines(const PackedLookup &lookup, int64_t vector,
+                            int pixels, const int32_t *from, int32_t *to);
+
+  AQD_AVX512 AQD_INLINE static Lanes interleave(
+      const uint8_t *const (&columns)[4], int64_t channel) {
+    __m128i x[4];
+    for (int i = 0; i < 4; ++i) x[i] = load_as<__m128i>(columns[i] + channel);
+    const __m128i low[] = {_mm_unpacklo_epi8(x[0], x[1]),
+                           _mm_unpacklo_epi8(x[2], x[3])};
+    const __m128i high[] = {_mm_unpackhi_epi8(x[0], x[1]),
+                            _mm_unpackhi_epi8(x[2], x[3])};
+    const __m256i first = _mm256_set_m128i(_mm_unpackhi_epi16(low[0], low[1]),
+                                           _mm_unpacklo_epi16(low[0], low[1]));
+    const __m256i last = _mm256_set_m128i(_mm_unpackhi_epi16(high[0], high[1]),
+                                          _mm_unpacklo_epi16(high[0], high[1]));
+    return Lanes(_mm512_inserti64x4(_mm512_castsi256_si512(first), last, 1));
   }
 
   AQD_AVX512 static void stream(Lanes x, int32_t *to) {

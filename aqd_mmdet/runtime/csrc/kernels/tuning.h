@@ -24,6 +24,11 @@ constexpr int64_t kCachedWeightBytes = 320 << 10;
 // to 6 % slower.
 constexpr int64_t kWinogradTiles = 36;
 
+// With fewer channels of the input Winograd's transformations take longer than
+// the products that it saves: RTMDet-tiny runs 3.6 % faster with direct
+// convolutions of 12 and 24 channels, and 2.4 % with those of 48 as well.
+constexpr int64_t kWinogradMinChannels = 16;
+
 // From so many weights on (512 channels of a ResNet) Winograd loses: the
 // transformed weights, 3 to 8 bytes of each, are read for maps too small to pay
 // for that.

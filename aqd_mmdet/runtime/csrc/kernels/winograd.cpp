@@ -240,6 +240,7 @@ bool has_winograd_window(const Op &op, const Grid &codes) {
   return is(conv.window.kernel, 3) && is(conv.window.stride, 1) &&
          is(conv.window.dilation, 1) && conv.groups == 1 &&
          (type == Type::kU8 || type == Type::kI8) &&
+         conv.weights->shape[1] >= kWinogradMinChannels &&
          conv.weights->codes.size() < kWinogradMaxWeights;
 }
 

@@ -1,0 +1,94 @@
+// Lines of tables (packed.h).
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/isa.h"
+
+namespace aqd {
+namespace {
+
+// Values of codes that follow each other.
+struct Part {
+  const int32_t *values;
+  int64_t count;
+  int shift;
+
+  int64_t rise() const { return values[count - 1] - int64_t{values[0]}; }
+  bool is_line(int64_t slope) const {
+    const int64_t half = (int64_t{1} << shift) / 2;
+    for (int64_t i = 0; i < count; ++i) {
+      if (values[0] + ((slope * i + half) >> shift) != values[i]) return false;
+    }
+    return true;
+  }
+};
+
+// Finds the line of a part, as PackedLookup::Row has it; false if it is none.
+bool find_line(const Part &part, int32_t *line) {
+  const int64_t unit = int64_t{1} << part.shift, last = part.count - 1;
+  // From the least slope that makes the last value.
+  int64_t slope = 0;
+  if (last > 0) {
+    const int64_t most = part.rise() * unit + unit - 1 - unit / 2;
+    slope = most / last - (most % last < 0);
+    // Of the slopes that do, one makes the other values as well.
+    while (!part.is_line(slope)) {
+      --slope;
+      if (slope * last < part.rise() * unit - unit / 2) return false;
+    }
+  }
+  const Grid word = {INT16_MIN, INT16_MAX};
+  if (!word.holds(part.values[0], part.values[0]) || !word.holds(slope, slope)) {
+    return false;
+  }
+  *line = static_cast<int32_t>(static_cast<uint32_t>(part.values[0]) << 16 |
+                               (static_cast<uint32_t>(slope) & 0xffff));
+  return true;
+}
+
+// Finds the lines of a row of so many codes.
+bool find_lines(const int32_t *row, int64_t codes, int shift, int32_t *lines) {
+  const int64_t each = int64_t{1} << shift;
+  for (int64_t i = 0; i * each < codes; ++i) {
+    const Part part = {row + i * each, std::min(each, codes - i * each), shift};
+    if (!find_line(part, lines + i)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+PackedLookup pack_lookup(const SimdShape &shape, const Op &op, const Op &x) {
+  const Lookup &lookup = op.as<Lookup>();
+  const int64_t codes = int64_t{x.grid.high} - x.grid.low + 1;
+  PackedLookup packed;
+  packed.first_code = x.grid.low;
+  while (codes > int64_t{kLines} << packed.shift) ++packed.shift;
+  if (packed.shift > kMaxLineShift) return {};
+  const size_t channels = lookup.starts.size();
+  const size_t lanes = static_cast<size_t>(shape.lanes);
+  for (size_t first = 0; first < channels; first += lanes) {
+    packed.begins.push_back(packed.rows.size());
+    std::vector<int32_t> starts;
+    for (size_t c = first; c < std::min(channels, first + lanes); ++c) {
+      const auto known =
+          std::find(starts.begin(), starts.end(), lookup.starts[c]);
+      const auto index = static_cast<size_t>(known - starts.begin());
+      if (known == starts.end()) {
+        if (starts.size() == kMaxRows) return {};
+        starts.push_back(lookup.starts[c]);
+        packed.rows.push_back({});
+        const int32_t *row = lookup.values + lookup.starts[c] + x.grid.low;
+        if (!find_lines(row, codes, packed.shift, packed.rows.back().lines)) {
+          return {};
+        }
+      }
+      packed.rows[packed.begins.back() + index].lanes |= 1u << (c - first);
+    }
+  }
+  packed.begins.push_back(packed.rows.size());
+  return packed;
+}
+
+}  // namespace aqd
