@@ -15,7 +15,6 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from ..compiler.compile import compile_detector
 from ..engine.calibration import calibrate
@@ -32,11 +31,14 @@ from .cases import Network
 # pixels. It is large enough that the coarsest level of the pyramid has several
 # pixels, so its norm has statistics.
 CALIBRATION_SIDE = 256
-PICTURES = 4
-# Sides of the noise in a picture, in pixels, and of the finest noise its share
-# of the others. Photographs have coarse structure and a little fine one;
-# behind white noise alone, the norms of deep layers would see no variance.
-COARSE, FINE_SHARE = (4, 16, 64), 0.2
+# Random pictures are rectangles on top of each other, with noise: they have
+# edges and areas as photographs do ("dead leaves"). Behind smooth pictures, or
+# fewer, norms of deep layers would see so small a variance that photographs
+# would make activations many times as large. These are the numbers of leaves,
+# each of which has 1/64 to 1/2 of a side.
+LEAVES = (12, 25, 50, 100, 200, 400, 800, 1600)
+SMALLEST, LARGEST = 1 / 64, 1 / 2
+NOISE = 8.0
 
 
 @dataclass(frozen=True)
@@ -143,16 +145,19 @@ def random_pixels(size: tuple[int, int]) -> Tensor:
         size: Height and width.
     """
     generator = torch.Generator().manual_seed(0)
-    shape = (PICTURES, 3)
-    pixels = FINE_SHARE * torch.rand(*shape, *size, generator=generator)
-    for side in COARSE:
-        height, width = (-(-n // side) for n in size)
-        noise = torch.rand(*shape, height, width, generator=generator)
-        pixels += interpolate(noise, size, mode='bilinear')
-    low, high = (
-        limit((1, 2, 3), keepdim=True) for limit in (pixels.amin, pixels.amax)
-    )
-    return (255 * (pixels - low) / (high - low)).round()
+    sides = torch.tensor(size)
+    pixels = torch.full((len(LEAVES), 3, *size), 128.0)
+    for picture, leaves in zip(pixels, LEAVES, strict=True):
+        for _ in range(leaves):
+            exponents = torch.rand(2, generator=generator)
+            extent = sides * SMALLEST * (LARGEST / SMALLEST) ** exponents
+            corner = torch.rand(2, generator=generator) * (sides + extent)
+            low = (corner - extent).clamp(min=0).long().tolist()
+            high = corner.long().tolist()
+            colour = 255 * torch.rand(3, 1, 1, generator=generator)
+            picture[:, low[0] : high[0], low[1] : high[1]] = colour
+    pixels += NOISE * torch.randn(pixels.shape, generator=generator)
+    return pixels.clamp(0, 255).round()
 
 
 def normalised(detector: Any, pixels: Tensor) -> Tensor:

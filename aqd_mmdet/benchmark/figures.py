@@ -57,15 +57,15 @@ def p99(values: list[float]) -> float:
 
 
 def throughput(times: Sequence[Sequence[float]]) -> float:
-    """Return results per second while all callers are busy.
+    """Return results per second of several callers.
 
     Args:
         times: Seconds of the runs of each caller, one after another. They
-            begin at the same time. When the first one has done its last run,
-            the others are in the middle of theirs, which counts in part.
+            begin at the same time, and all runs count, until the last one
+            ends. Some processors may be idle before; parts of runs would count
+            what only waited for its turn.
     """
-    end = min(map(sum, times))
-    return sum(len(x) - (sum(x) - end) / x[-1] for x in times) / end
+    return sum(map(len, times)) / max(map(sum, times))
 
 
 def summary(values: list[float]) -> tuple[float, float, float]:

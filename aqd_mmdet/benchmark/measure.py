@@ -22,8 +22,9 @@ from .worker import Loaded, Turn, Worker
 
 # Duration of a turn. A run that takes longer is the only one of its turn.
 TURN_S = 0.4
-# The same from bytes to boxes: enough runs for the slowest in a hundred.
-BOXES_TURN_S = 1.0
+# The same from bytes to boxes: enough runs for the slowest in a hundred, and
+# the end of a turn, where some callers have finished, is a small part of it.
+BOXES_TURN_S = 2.0
 # Time of one engine in all rounds of a case. A slow engine takes part in fewer
 # rounds, but in at least LEAST_ROUNDS.
 BUDGET_S = 60.0

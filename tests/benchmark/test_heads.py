@@ -45,9 +45,10 @@ def pipeline(floating):
 
 @torch.no_grad()
 def test_boxes_are_those_of_mmdet(floating, pipeline):
-    head, image = floating.detector.bbox_head, floating.images[:1]
+    head, image = floating.detector.bbox_head, floating.images[-1:]
     outputs = floating.detector(image, mode='tensor')
-    size, original = (64, 90), (128, 180)  # of the frame
+    side = pipeline.size[0]  # the rest of the frame is border
+    size, original = (3 * side // 4, side), (3 * side // 2, 2 * side)
     (expected,) = head.predict_by_feat(
         *outputs,
         batch_img_metas=[dict(img_shape=size, scale_factor=(0.5, 0.5))],
