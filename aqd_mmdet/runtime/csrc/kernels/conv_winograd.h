@@ -35,7 +35,8 @@ class WinogradConv {
       : packed_(packed), fused_(fused), x_(*fused.x), epilogue_(epilogue),
         tiles_across_((fused.size.width + kTileColumns - 1) / kTileColumns),
         point_bytes_(kTile.point_bytes(x_.channels)),
-        k_steps_(kTile.k_steps(x_.channels)) {
+        k_steps_(kTile.k_steps(x_.channels)),
+        parts_(packed.parts(x_.channels)) {
     for (int point = 0; point < kTile.points(); ++point) {
       shifts_[point] = static_cast<Input>(
           packed.zero_point_shift(point, Simd::kShape.lowest_byte));
@@ -71,6 +72,19 @@ class WinogradConv {
   using Input = std::conditional_t<kIsBytes, uint8_t, uint16_t>;
   using Inputs = typename VectorOf<Input, kBytes>::type;
   using Numbers = typename VectorOf<uint32_t, kBytes>::type;
+  // Short accumulators of two vectors of channels are one vector in memory.
+  static constexpr int kTogether = Mac::kIsShort ? 2 : 1;
+  using Sums = typename VectorOf<
+      std::conditional_t<Mac::kIsShort, uint16_t, uint32_t>, kBytes>::type;
+  using Values = AccTile<Simd>[kTogether][kRows];
+
+  // Accumulators of that MAC in registers, which begin with what is in memory
+  // even if they are short.
+  struct PointMac : Mac {
+    AQD_TARGET static typename Mac::Acc begin(const int32_t *from) {
+      return load_as<typename Mac::Acc>(from);
+    }
+  };
 
   AQD_TARGET Inputs load(const uint8_t *from) const {
     using Codes = typename VectorOf<uint8_t, kBytes / 2>::type;
@@ -141,6 +155,7 @@ class WinogradConv {
 
   // Sums of the codes in the window of each output of a tile.
   AQD_TARGET void sum_windows(const Pixels &pixels, int32_t *to) const {
+    const auto lowest = static_cast<uint32_t>(parts_ * packed_.part_low);
     Numbers sums[kInputRows][kInputColumns];
     for (int y = 0; y < kInputRows; ++y) sum_pixels(pixels[y], sums[y]);
     for (int i = 0; i < kRows * kTileColumns; ++i) {
@@ -149,7 +164,8 @@ class WinogradConv {
       for (int tap = 0; tap < 9; ++tap) all += sums[y + tap / 3][x + tap % 3];
       uint32_t sum = 0;
       for (int lane = 0; lane < kLanes; ++lane) sum += all[lane];
-      to[i] = static_cast<int32_t>(sum);
+      // Outputs of parts are made less the lowest one.
+      to[i] = static_cast<int32_t>(sum + 2 * lowest);
     }
   }
 
@@ -165,8 +181,13 @@ class WinogradConv {
       const auto by = Mac::load(ones + behind);
 #pragma GCC unroll 6
       for (int x = 0; x < kInputColumns; ++x) {
-        const int8_t *codes = reinterpret_cast<const int8_t *>(pixels[x] + c);
-        sums[x] = Mac::add(sums[x], by, Mac::load(codes));
+        const auto codes =
+            Mac::load(reinterpret_cast<const int8_t *>(pixels[x] + c));
+        if constexpr (Mac::kIsShort) {
+          sums[x] += Mac::widen(Mac::add(typename Mac::Acc{}, by, codes));
+        } else {
+          sums[x] = Mac::add(sums[x], by, codes);
+        }
       }
     }
 #pragma GCC unroll 6
@@ -178,66 +199,121 @@ class WinogradConv {
   AQD_TARGET static void multiply(const uint8_t *inputs, int64_t tile_bytes,
                                   int64_t k_steps, const int8_t *weights,
                                   int32_t *to) {
-    Accumulators<Mac, T, V> acc;
+    Accumulators<PointMac, T, V> acc;
     acc.begin(reinterpret_cast<const int32_t *>(weights), kLanes, 0);
     weights += kBytes * V;
     acc.add(k_steps, tile_bytes, inputs, weights);
-    acc.end(to, kLanes, V * kLanes);
+    if constexpr (Mac::kIsShort) {
+      acc.end_folded(to, kLanes, stored_vectors(V) * kLanes);
+    } else {
+      acc.end(to, kLanes, V * kLanes);
+    }
   }
 
-  // Accumulators of a block of output channels at all points.
+  // Of accumulators of a block, in memory.
+  static constexpr int64_t stored_vectors(int64_t block) {
+    return (block + kTogether - 1) / kTogether;
+  }
+
+  // Accumulators of a block of output channels for all parts, at all points.
   void multiply(const WinogradShare &share, int64_t vector, int64_t block,
                 const WinogradScratch &work) const {
     const int8_t *weights = packed_.weights.data()->bytes +
-                            vector * kTile.points() * (1 + k_steps_) * kBytes;
-    const int64_t parts = (share.tiles + kMr - 1) / kMr;
+                            vector * kTile.points() * (parts_ + k_steps_) *
+                                kBytes;
+    int32_t *acc = work.acc();
     for (int point = 0; point < kTile.points(); ++point) {
       const uint8_t *inputs =
           work.inputs + point * kWinogradTiles * point_bytes_;
-      int32_t *acc = work.acc() + point * kWinogradTiles * block * kLanes;
-      for (int64_t part = 0; part < parts; ++part) {
-        const int64_t first = share.tiles * part / parts;
-        const int64_t end = share.tiles * (part + 1) / parts;
-        const auto run = microkernel_for<kMr, kNr>(
-            end - first, block,
-            [](auto mr, auto nr) { return multiply<mr, nr>; });
-        run(inputs + first * point_bytes_, point_bytes_, k_steps_, weights,
-            acc + first * block * kLanes);
+      for (int64_t step = 0; step < k_steps_; step += packed_.part_steps) {
+        const int64_t steps = std::min(packed_.part_steps, k_steps_ - step);
+        multiply_part(share.tiles, block, inputs + 4 * step, steps, weights,
+                      acc);
+        weights += block * (1 + steps) * kBytes;
+        acc += kWinogradTiles * stored_vectors(block) * kLanes;
       }
-      weights += block * (1 + k_steps_) * kBytes;
     }
   }
 
-  // Outputs of a tile for a vector of channels, of which each row goes to `to`
-  // of a value of its own; points are `next` apart.
-  AQD_TARGET void transform_acc(const int32_t *acc, int64_t next,
-                                const int32_t *window_sums, int64_t to,
-                                AccTile<Simd> *values) const {
-    Numbers rows[kInputRows][kTileColumns];
+  // Those of a part at a point.
+  void multiply_part(int64_t tiles, int64_t block, const uint8_t *inputs,
+                     int64_t k_steps, const int8_t *weights,
+                     int32_t *acc) const {
+    const int64_t parts = (tiles + kMr - 1) / kMr;
+    for (int64_t part = 0; part < parts; ++part) {
+      const int64_t first = tiles * part / parts;
+      const int64_t end = tiles * (part + 1) / parts;
+      const auto run = microkernel_for<kMr, kNr>(
+          end - first, block, [](auto mr, auto nr) { return multiply<mr, nr>; });
+      run(inputs + first * point_bytes_, point_bytes_, k_steps, weights,
+          acc + first * stored_vectors(block) * kLanes);
+    }
+  }
+
+  // Calls with each output of a tile, times 2^shift, and its row and column:
+  // from accumulators whose points are `next` apart.
+  template <class Take>
+  AQD_TARGET AQD_INLINE static void transform_acc(const int32_t *acc,
+                                                  int64_t next,
+                                                  const Take &take) {
+    Sums rows[kInputRows][kTileColumns];
 #pragma GCC unroll 6
     for (int y = 0; y < kInputRows; ++y) {
-      Numbers m[kInputColumns];
+      Sums m[kInputColumns];
 #pragma GCC unroll 6
       for (int x = 0; x < kInputColumns; ++x, acc += next) {
-        m[x] = load_as<Numbers>(acc);
+        m[x] = load_as<Sums>(acc);
       }
       transform_output<kTileColumns>(m, 1, rows[y]);
     }
+    constexpr auto kInverse =
+        static_cast<std::decay_t<decltype(Sums{}[0])>>(kTile.inverse());
 #pragma GCC unroll 4
     for (int x = 0; x < kTileColumns; ++x) {
-      Numbers column[kRows];
+      Sums column[kRows];
       transform_output<kRows>(rows[0] + x, kTileColumns, column);
 #pragma GCC unroll 4
-      for (int y = 0; y < kRows; ++y) {
-        auto sum = typename Simd::Lanes(column[y] * kTile.inverse());
+      for (int y = 0; y < kRows; ++y) take(column[y] * kInverse, y, x);
+    }
+  }
+
+  // Makes outputs of a tile for a vector of channels, or two together. Those of
+  // a row go to `to` of its values.
+  AQD_TARGET void make_tile(const int32_t *acc, int64_t part_step,
+                            const int32_t *window_sums, int64_t to,
+                            Values &values) const {
+    using Lanes = typename Simd::Lanes;
+    const int64_t next = parts_ * part_step;
+    if constexpr (Mac::kIsShort) {
+      const auto low = static_cast<uint16_t>(packed_.part_low
+                                             << kTile.shift());
+      for (int64_t part = 0; part < parts_; ++part, acc += part_step) {
+        transform_acc(acc, next, [&](Sums sums, int y, int x) AQD_TARGET {
+          // Twice the outputs, of 16 - shift bits without a sign.
+          const Numbers both = Numbers(sums - low);
+          const Numbers twice[] = {both << 16 >> (16 + kTile.shift() - 1),
+                                   both >> (16 + kTile.shift() - 1)};
+          const int32_t window_sum = window_sums[y * kTileColumns + x];
+#pragma GCC unroll 2
+          for (int v = 0; v < kTogether; ++v) {
+            int32_t *out = values[v][y].acc + to + x * kLanes;
+            const Lanes sum =
+                part == 0 ? Simd::fill(window_sum) : Simd::load(out);
+            Simd::store(Lanes(twice[v]) + sum, out);
+          }
+        });
+      }
+    } else {
+      transform_acc(acc, next, [&](Sums scaled, int y, int x) AQD_TARGET {
+        Lanes sum = Lanes(scaled);
         if (kIsBytes && packed_.is_halved) {
           sum =
               (sum >> (kTile.shift() - 1)) + window_sums[y * kTileColumns + x];
         } else {
           sum >>= kTile.shift();
         }
-        Simd::store(sum, values[y].acc + to + x * kLanes);
-      }
+        Simd::store(sum, values[0][y].acc + to + x * kLanes);
+      });
     }
   }
 
@@ -268,8 +344,8 @@ class WinogradConv {
   // is prefetched a group of tiles ahead.
   void make_outputs(const WinogradShare &share, int64_t vector, int64_t block,
                     const WinogradScratch &work) const {
-    AccTile<Simd> values[kRows];
-    const int64_t next = kWinogradTiles * block * kLanes;
+    Values values;
+    const int64_t stored = stored_vectors(block);
     const auto prefetch = [&](const TileCoord &tile, int64_t) {
       epilogue_.prefetch(tile, block);
     };
@@ -279,14 +355,15 @@ class WinogradConv {
       following = group_at(share, group.first + group.count);
       each_row(following, vector, prefetch);
       for (int64_t v = 0; v < block; ++v) {
-        for (int64_t t = 0; t < group.count; ++t) {
+        for (int64_t t = 0; t < group.count && v % kTogether == 0; ++t) {
           const int64_t tile = group.first + t;
-          transform_acc(work.acc() + (tile * block + v) * kLanes, next,
-                        work.window_sums() + tile * kRows * kTileColumns,
-                        t * kTileColumns * kLanes, values);
+          make_tile(work.acc() + (tile * stored + v / kTogether) * kLanes,
+                    kWinogradTiles * stored * kLanes,
+                    work.window_sums() + tile * kRows * kTileColumns,
+                    t * kTileColumns * kLanes, values);
         }
         each_row(group, vector + v, [&](const TileCoord &tile, int64_t y) {
-          epilogue_.run(tile, values + y);
+          epilogue_.run(tile, values[v % kTogether] + y);
         });
       }
     }
@@ -296,7 +373,7 @@ class WinogradConv {
   const FusedOp &fused_;
   const Tensor &x_;
   const Epilogue<Simd> &epilogue_;
-  const int64_t tiles_across_, point_bytes_, k_steps_;
+  const int64_t tiles_across_, point_bytes_, k_steps_, parts_;
   Input shifts_[kMaxPoints];
 };
 
@@ -312,7 +389,7 @@ void convolve_winograd(const FusedOp &fused, const PackedWinograd &packed,
   workers.run(static_cast<int64_t>(shares.size()),
               [&](int64_t i, uint8_t *memory) {
     conv.run(shares[static_cast<size_t>(i)],
-             WinogradScratch(kShape, packed.tile, fused.x->channels, memory));
+             WinogradScratch(kShape, packed, fused.x->channels, memory));
   });
 }
 

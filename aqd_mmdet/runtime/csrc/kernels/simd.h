@@ -133,8 +133,12 @@ template <int kLanes>
 struct MacBase {
   using Acc = typename VectorOf<int32_t, 4 * kLanes>::type;
   using Operand = Acc;
-  // Whether accumulators have 16 bits. Such a MAC begins with zeros, and adds
-  // to what is in memory in time.
+  // Whether accumulators have 16 bits, two to a lane. Such a MAC begins with
+  // zeros, and adds to what is in memory in time. It has in addition:
+  //
+  //   widen  the sum of both accumulators of each lane, of 32 bits
+  //   fold   these sums modulo 2^16, of two vectors of accumulators: those of
+  //          the first in the lower halves of lanes, of the second in the upper
   static constexpr bool kIsShort = false;
 
   AQD_TARGET static Acc begin(const int32_t *from) {
@@ -176,6 +180,20 @@ class Accumulators {
 #pragma GCC unroll 8
       for (int p = 0; p < MR; ++p) {
         Mac::end(acc_[v][p], to + v * vector_step + p * pixel_step);
+      }
+    }
+  }
+
+  // Of a short MAC: two vectors folded into one of memory.
+  AQD_TARGET AQD_INLINE void end_folded(int32_t *to, int64_t vector_step,
+                                        int64_t pixel_step) const {
+#pragma GCC unroll 8
+    for (int v = 0; v < NR; v += 2) {
+#pragma GCC unroll 8
+      for (int p = 0; p < MR; ++p) {
+        const auto second = v + 1 < NR ? acc_[v + 1][p] : typename Mac::Acc{};
+        store_as(Mac::fold(acc_[v][p], second),
+                 to + v / 2 * vector_step + p * pixel_step);
       }
     }
   }

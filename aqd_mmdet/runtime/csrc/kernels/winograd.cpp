@@ -18,6 +18,10 @@
 // Weights of few bits are odd, 2v + 1. Then v is transformed, which takes a bit
 // less, and an output is twice its result plus the sum of the codes in its
 // window.
+//
+// Where a ByteMac has accumulators of 16 bits (AVX2), they wrap around 2^16, and
+// outputs may take 16 - n bits. K is cut into parts of which that is true, and
+// outputs of the parts are summed.
 
 #include "kernels/winograd.h"
 
@@ -85,6 +89,12 @@ Grid weights_at(WinogradTile tile, int point, const Grid &weights) {
                   of_columns().weights[point % kInputColumns], 3, weights);
 }
 
+// Whether no sum of two products of bytes is saturated to 16 bits.
+bool pairs_fit(const PackedWinograd &layer, const Grid &x, const Grid &w) {
+  const int most = 2 * (x.high - x.low) * std::max(-w.low, w.high);
+  return !layer.is_short || most <= INT16_MAX;
+}
+
 // Whether transformed inputs and weights fit the operands of the MAC.
 bool operands_fit(const PackedWinograd &layer, const Grid &weights) {
   const WinogradTile &tile = layer.tile;
@@ -93,7 +103,7 @@ bool operands_fit(const PackedWinograd &layer, const Grid &weights) {
     const Grid w = weights_at(tile, point, weights);
     const bool fit = tile.is_bytes
                          ? x.high - x.low <= UINT8_MAX && w.low >= INT8_MIN &&
-                               w.high <= INT8_MAX
+                               w.high <= INT8_MAX && pairs_fit(layer, x, w)
                          : x.low >= INT16_MIN && x.high <= INT16_MAX &&
                                w.low >= INT16_MIN && w.high <= INT16_MAX;
     if (!fit) return false;
@@ -101,22 +111,61 @@ bool operands_fit(const PackedWinograd &layer, const Grid &weights) {
   return true;
 }
 
+// What outputs can be, those of all channels, of the products of some steps of
+// K alone. (Of v, where weights are 2v + 1.)
+struct OutputRange {
+  int64_t low = 0, high = 0;
+
+  OutputRange(const PackedWinograd &layer, const Weights &weights,
+              int64_t first_step, int64_t steps) {
+    const int64_t outs = weights.shape[0], channels = weights.shape[1];
+    const int64_t each = layer.tile.codes_per_step();
+    const int64_t first = first_step * each;
+    const int64_t end = std::min(first + steps * each, channels);
+    std::vector<int64_t> least(static_cast<size_t>(outs), 0), most = least;
+    const int shift = layer.is_halved ? 1 : 0;
+    for (int64_t i = 0; i < 9 * (end - first); ++i) {
+      const int64_t tap = i / (end - first), channel = i % (end - first);
+      const int8_t *codes =
+          weights.codes.data() + (tap * channels + first + channel) * outs;
+      for (size_t o = 0; o < least.size(); ++o) {
+        const int x = (codes[o] >> shift) * layer.codes.low;
+        const int y = (codes[o] >> shift) * layer.codes.high;
+        least[o] += std::min(x, y);
+        most[o] += std::max(x, y);
+      }
+    }
+    low = *std::min_element(least.begin(), least.end());
+    high = *std::max_element(most.begin(), most.end());
+  }
+};
+
 // Whether outputs are whole without the upper bits that the division takes.
 bool outputs_fit(const PackedWinograd &layer, const Weights &weights) {
-  const size_t outs = weights.sums.size();
-  std::vector<int64_t> least(outs, 0), most(outs, 0);
-  const int low = layer.codes.low, high = layer.codes.high;
-  const int shift = layer.is_halved ? 1 : 0;
-  for (size_t i = 0; i < weights.codes.size(); i += outs) {
-    for (size_t o = 0; o < outs; ++o) {
-      const int weight = weights.codes[i + o] >> shift;
-      least[o] += std::min(weight * low, weight * high);
-      most[o] += std::max(weight * low, weight * high);
-    }
-  }
+  const OutputRange range(layer, weights, 0, layer.part_steps);
   const int64_t limit = int64_t{1} << (31 - layer.tile.shift());
-  return *std::min_element(least.begin(), least.end()) >= -limit &&
-         *std::max_element(most.begin(), most.end()) < limit;
+  return range.low >= -limit && range.high < limit;
+}
+
+// Cuts K into as few parts as have outputs that are whole without the upper
+// bits of 16 that the division takes. False if parts would be too small to be
+// fast.
+bool cut_into_parts(const Weights &weights, PackedWinograd *layer) {
+  const int64_t channels = weights.shape[1];
+  const int64_t steps = layer->tile.k_steps(channels);
+  const int64_t most = std::max<int64_t>(channels / kMinPartChannels, 1);
+  for (int64_t parts = 1; parts <= most; ++parts) {
+    layer->part_steps = (steps + parts - 1) / parts;
+    int64_t low = 0, high = 0;
+    for (int64_t i = 0; i < steps; i += layer->part_steps) {
+      const OutputRange range(*layer, weights, i, layer->part_steps);
+      low = std::min(low, range.low);
+      high = std::max(high, range.high);
+    }
+    layer->part_low = static_cast<int>(low);
+    if (high - low < int64_t{1} << (16 - layer->tile.shift())) return true;
+  }
+  return false;
 }
 
 // Numbers of some output channels for each point.
@@ -159,29 +208,33 @@ void transform_weights(const PackedWinograd &layer, const int8_t *codes,
   }
 }
 
-// Packs a vector of output channels, whose steps of K are so many bytes apart.
-void pack_vector(const SimdShape &shape, const PackedWinograd &layer,
-                 const Weights &weights, int64_t first_out, int64_t step_bytes,
-                 int8_t *to) {
+// Where steps of K of a vector of output channels are packed, at all points.
+struct VectorPlace {
+  int8_t *to;
+  int64_t step_bytes, point_steps;
+  int points;
+
+  void put(int64_t step, const AtPoints<uint32_t> &numbers, int lanes) const {
+    for (int point = 0; point < points; ++point) {
+      std::memcpy(to + (point * point_steps + step) * step_bytes,
+                  numbers[point], 4 * static_cast<size_t>(lanes));
+    }
+  }
+};
+
+// Packs a part of K of a vector of output channels, to be put at a step.
+void pack_part(const SimdShape &shape, const PackedWinograd &layer,
+               const Weights &weights, int64_t first_out, int64_t part,
+               const VectorPlace &place) {
   const int64_t outs = weights.shape[0], channels = weights.shape[1];
   const int64_t count = std::min<int64_t>(shape.lanes, outs - first_out);
   const WinogradTile &tile = layer.tile;
   const int points = tile.points(), each = tile.codes_per_step();
   const uint32_t mask = tile.is_bytes ? UINT8_MAX : UINT16_MAX;
-  const int64_t steps = tile.k_steps(channels);
-  uint32_t shifts[kMaxPoints];
-  for (int point = 0; point < points; ++point) {
-    shifts[point] = static_cast<uint32_t>(
-        layer.zero_point_shift(point, shape.lowest_byte));
-  }
+  const int64_t first = part * layer.part_steps;
+  const int64_t end = std::min(first + layer.part_steps, tile.k_steps(channels));
   AtPoints<uint32_t> acc_init = {};
-  const auto put = [&](int64_t step, const AtPoints<uint32_t> &numbers) {
-    for (int point = 0; point < points; ++point) {
-      std::memcpy(to + (point * (1 + steps) + step) * step_bytes,
-                  numbers[point], 4 * static_cast<size_t>(shape.lanes));
-    }
-  };
-  for (int64_t step = 0; step < steps; ++step) {
+  for (int64_t step = first; step < end; ++step) {
     AtPoints<uint32_t> packed = {};
     AtPoints<int16_t> transformed;
     for (int i = 0; i < each && step * each + i < channels; ++i) {
@@ -189,16 +242,22 @@ void pack_vector(const SimdShape &shape, const PackedWinograd &layer,
           weights.codes.data() + (step * each + i) * outs + first_out;
       transform_weights(layer, codes, channels * outs, count, transformed);
       for (int point = 0; point < points; ++point) {
+        const auto shift = static_cast<uint32_t>(
+            layer.zero_point_shift(point, shape.lowest_byte));
         for (int lane = 0; lane < kMaxLanes; ++lane) {
           const uint32_t w = static_cast<uint32_t>(transformed[point][lane]);
-          acc_init[point][lane] -= shifts[point] * w;
+          acc_init[point][lane] -= shift * w;
           packed[point][lane] |= (w & mask) << 32 / each * i;
         }
       }
     }
-    put(1 + step, packed);
+    place.put(part + 1 + step, packed, shape.lanes);
   }
-  put(0, acc_init);
+  // Short accumulators start in the lower half of a lane alone.
+  for (auto &at_point : acc_init) {
+    for (uint32_t &init : at_point) init &= layer.is_short ? UINT16_MAX : ~0u;
+  }
+  place.put(part + first, acc_init, shape.lanes);
 }
 
 // The fastest tile that is exact, without weights.
@@ -211,13 +270,20 @@ PackedWinograd exact_layer(const SimdShape &shape, const Grid &codes,
     odd &= code;
   }
   for (const WinogradTile &tile : kTiles) {
-    const PackedWinograd layer = {tile, tile.is_bytes && odd != 0, codes, {}};
+    PackedWinograd layer;
+    layer.tile = tile;
+    layer.is_halved = tile.is_bytes && odd != 0;
+    layer.is_short = tile.is_bytes && shape.short_bytes;
+    layer.codes = codes;
+    layer.part_steps = tile.k_steps(weights.shape[1]);
     const int shift = layer.is_halved ? 1 : 0;
     const bool has_mac =
         tile.is_bytes ? shape.winograd_bytes : shape.winograd_words;
-    if (has_mac &&
+    // Short accumulators have a kernel for halved weights alone.
+    if (has_mac && (layer.is_halved || !layer.is_short) &&
         operands_fit(layer, {range.low >> shift, range.high >> shift}) &&
-        outputs_fit(layer, weights)) {
+        (layer.is_short ? cut_into_parts(weights, &layer)
+                        : outputs_fit(layer, weights))) {
       return layer;
     }
   }
@@ -254,26 +320,32 @@ PackedWinograd pack_winograd(const SimdShape &shape, const Grid &codes,
   if (layer.tile.rows == 0) return layer;
   const int64_t vectors = vectors_of(weights.shape[0], shape.lanes);
   const int64_t bytes = 4 * int64_t{shape.lanes};
-  const int64_t each =
-      layer.tile.points() * (1 + layer.tile.k_steps(weights.shape[1])) * bytes;
+  const int64_t parts = layer.parts(weights.shape[1]);
+  const int64_t steps = parts + layer.tile.k_steps(weights.shape[1]);
+  const int64_t each = layer.tile.points() * steps * bytes;
   layer.weights = lines_of(vectors * each);
   for (int64_t v = 0; v < vectors; ++v) {
     const int64_t first = v / shape.nr * shape.nr;
     const int64_t block = std::min<int64_t>(shape.nr, vectors - first);
-    pack_vector(shape, layer, weights, v * shape.lanes, block * bytes,
-                layer.weights.data()->bytes + first * each +
-                    (v - first) * bytes);
+    const VectorPlace place = {
+        layer.weights.data()->bytes + first * each + (v - first) * bytes,
+        block * bytes, steps, layer.tile.points()};
+    for (int64_t part = 0; part < parts; ++part) {
+      pack_part(shape, layer, weights, v * shape.lanes, part, place);
+    }
   }
   return layer;
 }
 
 WinogradScratch::WinogradScratch(const SimdShape &shape,
-                                 const WinogradTile &tile, int64_t channels,
+                                 const PackedWinograd &packed, int64_t channels,
                                  uint8_t *memory)
     : inputs(memory) {
-  const int64_t values = tile.points() * kWinogradTiles;
-  input_bytes = values * tile.point_bytes(channels);
-  acc_bytes = values * shape.nr * shape.lanes * 4;
+  const int64_t values = packed.tile.points() * kWinogradTiles;
+  input_bytes = values * packed.tile.point_bytes(channels);
+  // An odd vector of short accumulators takes as much as two.
+  const int64_t vectors = packed.is_short ? (shape.nr + 1) / 2 : shape.nr;
+  acc_bytes = packed.parts(channels) * values * vectors * shape.lanes * 4;
   sum_bytes = kWinogradTiles * kMaxTileRows * kTileColumns * 4;
   zero_bytes = whole_lines(channels) + kSlack;
 }
