@@ -44,11 +44,9 @@ struct ShortByteMac : MacBase<8> {
     store_as(load_as<Acc>(to) + widen(acc), to);
   }
   AQD_TARGET static Acc widen(Acc acc) {
-    asm("" : "+x"(acc));
     return Acc(_mm256_madd_epi16(__m256i(acc), _mm256_set1_epi16(1)));
   }
   AQD_TARGET static Acc fold(Acc first, Acc second) {
-    asm("" : "+x"(first), "+x"(second));
     const __m256i x = __m256i(first), y = __m256i(second);
     return Acc(_mm256_blend_epi16(
         _mm256_add_epi16(x, _mm256_srli_epi32(x, 16)),
@@ -57,7 +55,8 @@ struct ShortByteMac : MacBase<8> {
   AQD_TARGET static Acc add(Acc acc, Operand codes, Operand weights) {
     const __m256i products =
         _mm256_maddubs_epi16(__m256i(codes), __m256i(weights));
-    return Acc(_mm256_add_epi16(__m256i(acc), products));
+    asm("vpaddw %1, %0, %0" : "+x"(acc) : "x"(products));
+    return acc;
   }
 };
 
@@ -66,6 +65,7 @@ struct Avx2 : SimdBase<Avx2<kVnni>, 8> {
   static constexpr SimdShape kShape = {8,    2,    true,  0,
                                        true, true, !kVnni};
   static constexpr int kMr = 6;  // 12 of 16 registers for accumulators
+  static constexpr bool kHasInt16Thresholds = true;
 
   using Base = SimdBase<Avx2, 8>;
   using typename Base::Lanes;
@@ -124,6 +124,34 @@ struct Avx2 : SimdBase<Avx2<kVnni>, 8> {
   AQD_TARGET static Lanes combine(Wide even, Wide odd) {
     return Lanes(_mm256_blend_epi32(__m256i(even),
                                     _mm256_slli_epi64(__m256i(odd), 32), 0xaa));
+  }
+
+  // Requantises a vector of channels of some pixels to bytes, `next` apart.
+  // There is room to read whole groups of four pixels.
+  AQD_TARGET static void store_by_thresholds(const int32_t *table,
+                                             const int32_t *x, int pixels,
+                                             int64_t next, uint8_t *out) {
+    using Words = typename VectorOf<int16_t, 32>::type;
+    const auto pack = [&](const int32_t *a, const int32_t *b) AQD_TARGET {
+      return Words(
+          _mm256_packs_epi32(load_as<__m256i>(a), load_as<__m256i>(b)));
+    };
+    const auto rule = thresholds_from<Words>(
+        table, 8, [&](const int32_t *numbers) AQD_TARGET {
+          return pack(numbers, numbers);
+        });
+    // Four channels of each pixel in turn, to all channels of each.
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    for (int p = 0; p < pixels; p += 4, x += 32) {
+      const __m256i codes =
+          _mm256_packus_epi16(__m256i(rule(pack(x, x + 8))),
+                              __m256i(rule(pack(x + 16, x + 24))));
+      const Wide bytes = Wide(_mm256_permutevar8x32_epi32(codes, order));
+      for (int i = 0; i < 4 && p + i < pixels; ++i, out += next) {
+        const int64_t eight = bytes[i];
+        std::memcpy(out, &eight, 8);
+      }
+    }
   }
 };
 

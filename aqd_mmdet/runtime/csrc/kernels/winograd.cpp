@@ -208,57 +208,88 @@ void transform_weights(const PackedWinograd &layer, const int8_t *codes,
   }
 }
 
-// Where steps of K of a vector of output channels are packed, at all points.
-struct VectorPlace {
-  int8_t *to;
-  int64_t step_bytes, point_steps;
-  int points;
-
-  void put(int64_t step, const AtPoints<uint32_t> &numbers, int lanes) const {
-    for (int point = 0; point < points; ++point) {
-      std::memcpy(to + (point * point_steps + step) * step_bytes,
-                  numbers[point], 4 * static_cast<size_t>(lanes));
+// Packs transformed weights.
+class WinogradPacker {
+ public:
+  WinogradPacker(const SimdShape &shape, const Weights &weights,
+                 PackedWinograd *layer)
+      : shape_(shape), weights_(weights), layer_(*layer),
+        steps_(layer_.tile.k_steps(weights.shape[1])),
+        parts_(layer_.parts(weights.shape[1])) {
+    for (int point = 0; point < layer_.tile.points(); ++point) {
+      shifts_[point] = static_cast<uint32_t>(
+          layer_.zero_point_shift(point, shape.lowest_byte));
     }
   }
-};
 
-// Packs a part of K of a vector of output channels, to be put at a step.
-void pack_part(const SimdShape &shape, const PackedWinograd &layer,
-               const Weights &weights, int64_t first_out, int64_t part,
-               const VectorPlace &place) {
-  const int64_t outs = weights.shape[0], channels = weights.shape[1];
-  const int64_t count = std::min<int64_t>(shape.lanes, outs - first_out);
-  const WinogradTile &tile = layer.tile;
-  const int points = tile.points(), each = tile.codes_per_step();
-  const uint32_t mask = tile.is_bytes ? UINT8_MAX : UINT16_MAX;
-  const int64_t first = part * layer.part_steps;
-  const int64_t end = std::min(first + layer.part_steps, tile.k_steps(channels));
-  AtPoints<uint32_t> acc_init = {};
-  for (int64_t step = first; step < end; ++step) {
-    AtPoints<uint32_t> packed = {};
-    AtPoints<int16_t> transformed;
-    for (int i = 0; i < each && step * each + i < channels; ++i) {
-      const int8_t *codes =
-          weights.codes.data() + (step * each + i) * outs + first_out;
-      transform_weights(layer, codes, channels * outs, count, transformed);
-      for (int point = 0; point < points; ++point) {
-        const auto shift = static_cast<uint32_t>(
-            layer.zero_point_shift(point, shape.lowest_byte));
-        for (int lane = 0; lane < kMaxLanes; ++lane) {
-          const uint32_t w = static_cast<uint32_t>(transformed[point][lane]);
-          acc_init[point][lane] -= shift * w;
-          packed[point][lane] |= (w & mask) << 32 / each * i;
-        }
+  void pack() const {
+    const int64_t vectors = vectors_of(weights_.shape[0], shape_.lanes);
+    const int64_t bytes = 4 * int64_t{shape_.lanes};
+    const int64_t each = layer_.tile.points() * (parts_ + steps_) * bytes;
+    layer_.weights = lines_of(vectors * each);
+    for (int64_t v = 0; v < vectors; ++v) {
+      const int64_t first = v / shape_.nr * shape_.nr;
+      const int64_t block = std::min<int64_t>(shape_.nr, vectors - first);
+      int8_t *to = layer_.weights.data()->bytes + first * each +
+                   (v - first) * bytes;
+      for (int64_t part = 0; part < parts_; ++part) {
+        pack_part(part, v * shape_.lanes, block * bytes, to);
       }
     }
-    place.put(part + 1 + step, packed, shape.lanes);
   }
-  // Short accumulators start in the lower half of a lane alone.
-  for (auto &at_point : acc_init) {
-    for (uint32_t &init : at_point) init &= layer.is_short ? UINT16_MAX : ~0u;
+
+ private:
+  // A part of K for a vector of output channels, whose steps are so many bytes
+  // apart.
+  void pack_part(int64_t part, int64_t first_out, int64_t step_bytes,
+                 int8_t *to) const {
+    const int64_t outs = weights_.shape[0], channels = weights_.shape[1];
+    const int64_t count = std::min<int64_t>(shape_.lanes, outs - first_out);
+    const WinogradTile &tile = layer_.tile;
+    const int each = tile.codes_per_step();
+    const uint32_t mask = tile.is_bytes ? UINT8_MAX : UINT16_MAX;
+    const int64_t first = part * layer_.part_steps;
+    const int64_t end = std::min(first + layer_.part_steps, steps_);
+    AtPoints<uint32_t> acc_init = {};
+    for (int64_t step = first; step < end; ++step) {
+      AtPoints<uint32_t> packed = {};
+      AtPoints<int16_t> transformed;
+      for (int i = 0; i < each && step * each + i < channels; ++i) {
+        const int8_t *codes =
+            weights_.codes.data() + (step * each + i) * outs + first_out;
+        transform_weights(layer_, codes, channels * outs, count, transformed);
+        for (int point = 0; point < tile.points(); ++point) {
+          for (int lane = 0; lane < kMaxLanes; ++lane) {
+            const uint32_t w = static_cast<uint32_t>(transformed[point][lane]);
+            acc_init[point][lane] -= shifts_[point] * w;
+            packed[point][lane] |= (w & mask) << 32 / each * i;
+          }
+        }
+      }
+      put(packed, part + 1 + step, step_bytes, to);
+    }
+    // Short accumulators start in the lower half of a lane alone.
+    for (auto &at_point : acc_init) {
+      for (uint32_t &init : at_point) init &= layer_.is_short ? UINT16_MAX : ~0u;
+    }
+    put(acc_init, part + first, step_bytes, to);
   }
-  place.put(part + first, acc_init, shape.lanes);
-}
+
+  // Puts numbers at a step of all points.
+  void put(const AtPoints<uint32_t> &numbers, int64_t step, int64_t step_bytes,
+           int8_t *to) const {
+    for (int point = 0; point < layer_.tile.points(); ++point) {
+      std::memcpy(to + (point * (parts_ + steps_) + step) * step_bytes,
+                  numbers[point], 4 * static_cast<size_t>(shape_.lanes));
+    }
+  }
+
+  const SimdShape &shape_;
+  const Weights &weights_;
+  PackedWinograd &layer_;
+  const int64_t steps_, parts_;
+  uint32_t shifts_[kMaxPoints];
+};
 
 // The fastest tile that is exact, without weights.
 PackedWinograd exact_layer(const SimdShape &shape, const Grid &codes,
@@ -317,23 +348,7 @@ Grid with_zero(const Grid &codes) {
 PackedWinograd pack_winograd(const SimdShape &shape, const Grid &codes,
                              const Weights &weights) {
   PackedWinograd layer = exact_layer(shape, codes, weights);
-  if (layer.tile.rows == 0) return layer;
-  const int64_t vectors = vectors_of(weights.shape[0], shape.lanes);
-  const int64_t bytes = 4 * int64_t{shape.lanes};
-  const int64_t parts = layer.parts(weights.shape[1]);
-  const int64_t steps = parts + layer.tile.k_steps(weights.shape[1]);
-  const int64_t each = layer.tile.points() * steps * bytes;
-  layer.weights = lines_of(vectors * each);
-  for (int64_t v = 0; v < vectors; ++v) {
-    const int64_t first = v / shape.nr * shape.nr;
-    const int64_t block = std::min<int64_t>(shape.nr, vectors - first);
-    const VectorPlace place = {
-        layer.weights.data()->bytes + first * each + (v - first) * bytes,
-        block * bytes, steps, layer.tile.points()};
-    for (int64_t part = 0; part < parts; ++part) {
-      pack_part(shape, layer, weights, v * shape.lanes, part, place);
-    }
-  }
+  if (layer.tile.rows != 0) WinogradPacker(shape, weights, &layer).pack();
   return layer;
 }
 
