@@ -34,6 +34,11 @@ constexpr int64_t kWinogradMinChannels = 16;
 // for that.
 constexpr size_t kWinogradMaxWeights = 1 << 21;
 
+// The same for accumulators of 16 bits (AVX2), whose alternative is slower:
+// three layers of 512 channels on 25x42 take 7 ms each, and 15 as direct
+// convolutions.
+constexpr size_t kShortWinogradMaxWeights = 1 << 22;
+
 // Least channels of the input in a part of a Winograd convolution with
 // accumulators of 16 bits. Outputs of each part are transformed: of 64 channels
 // that takes a sixth of the time of their products.

@@ -111,8 +111,8 @@ bool operands_fit(const PackedWinograd &layer, const Grid &weights) {
   return true;
 }
 
-// What outputs can be, those of all channels, of the products of some steps of
-// K alone. (Of v, where weights are 2v + 1.)
+// What outputs of all channels can be, of the products of some steps of K alone.
+// (Of v, where weights are 2v + 1.)
 struct OutputRange {
   int64_t low = 0, high = 0;
 
@@ -121,22 +121,25 @@ struct OutputRange {
     const int64_t outs = weights.shape[0], channels = weights.shape[1];
     const int64_t each = layer.tile.codes_per_step();
     const int64_t first = first_step * each;
-    const int64_t end = std::min(first + steps * each, channels);
-    std::vector<int64_t> least(static_cast<size_t>(outs), 0), most = least;
+    const int64_t count = std::min(steps * each, channels - first);
+    // Weights that are negative, and others, of each output channel.
+    std::vector<int32_t> less(static_cast<size_t>(outs), 0), more = less;
     const int shift = layer.is_halved ? 1 : 0;
-    for (int64_t i = 0; i < 9 * (end - first); ++i) {
-      const int64_t tap = i / (end - first), channel = i % (end - first);
+    for (int64_t i = 0; i < 9 * count; ++i) {
+      const int64_t tap = i / count, channel = first + i % count;
       const int8_t *codes =
-          weights.codes.data() + (tap * channels + first + channel) * outs;
-      for (size_t o = 0; o < least.size(); ++o) {
-        const int x = (codes[o] >> shift) * layer.codes.low;
-        const int y = (codes[o] >> shift) * layer.codes.high;
-        least[o] += std::min(x, y);
-        most[o] += std::max(x, y);
+          weights.codes.data() + (tap * channels + channel) * outs;
+      for (size_t o = 0; o < less.size(); ++o) {
+        const int32_t weight = codes[o] >> shift;
+        less[o] += std::min(weight, 0);
+        more[o] += std::max(weight, 0);
       }
     }
-    low = *std::min_element(least.begin(), least.end());
-    high = *std::max_element(most.begin(), most.end());
+    const int64_t lowest = layer.codes.low, highest = layer.codes.high;
+    for (size_t o = 0; o < less.size(); ++o) {
+      low = std::min(low, more[o] * lowest + less[o] * highest);
+      high = std::max(high, more[o] * highest + less[o] * lowest);
+    }
   }
 };
 
@@ -310,8 +313,11 @@ PackedWinograd exact_layer(const SimdShape &shape, const Grid &codes,
     const int shift = layer.is_halved ? 1 : 0;
     const bool has_mac =
         tile.is_bytes ? shape.winograd_bytes : shape.winograd_words;
+    const size_t most_weights =
+        layer.is_short ? kShortWinogradMaxWeights : kWinogradMaxWeights;
     // Short accumulators have a kernel for halved weights alone.
-    if (has_mac && (layer.is_halved || !layer.is_short) &&
+    if (has_mac && weights.codes.size() < most_weights &&
+        (layer.is_halved || !layer.is_short) &&
         operands_fit(layer, {range.low >> shift, range.high >> shift}) &&
         (layer.is_short ? cut_into_parts(weights, &layer)
                         : outputs_fit(layer, weights))) {
@@ -337,8 +343,7 @@ bool has_winograd_window(const Op &op, const Grid &codes) {
   return is(conv.window.kernel, 3) && is(conv.window.stride, 1) &&
          is(conv.window.dilation, 1) && conv.groups == 1 &&
          (type == Type::kU8 || type == Type::kI8) &&
-         conv.weights->shape[1] >= kWinogradMinChannels &&
-         conv.weights->codes.size() < kWinogradMaxWeights;
+         conv.weights->shape[1] >= kWinogradMinChannels;
 }
 
 Grid with_zero(const Grid &codes) {

@@ -63,15 +63,14 @@ struct PackedWinograd {
   int zero_point_shift(int point, int lowest_byte) const;
 };
 
-// Whether a convolution has a window of 3 x 3 without strides, reads bytes, and
-// has not too many weights.
+// Whether a convolution has a window of 3 x 3 without strides, and reads bytes.
 bool has_winograd_window(const Op &op, const Grid &codes);
 
 // The codes of an input and the zeros of its padding.
 Grid with_zero(const Grid &codes);
 
 // Packs for the fastest tile that is exact, for which nothing overflows; there
-// is no tile if none is.
+// is no tile if none is, or if there are too many weights.
 PackedWinograd pack_winograd(const SimdShape &shape, const Grid &codes,
                              const Weights &weights);
 
