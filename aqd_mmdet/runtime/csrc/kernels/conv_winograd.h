@@ -6,13 +6,13 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 #include <type_traits>
 #include <vector>
 
 #include "kernels/epilogue.h"
 #include "kernels/isa.h"
 #include "kernels/tuning.h"
+#include "kernels/winograd_input.h"
 #include "kernels/winograd_transforms.h"
 
 namespace aqd {
@@ -32,26 +32,18 @@ class WinogradConv {
 
   WinogradConv(const FusedOp &fused, const PackedWinograd &packed,
                const Epilogue<Simd> &epilogue)
-      : packed_(packed), fused_(fused), x_(*fused.x), epilogue_(epilogue),
-        tiles_across_((fused.size.width + kTileColumns - 1) / kTileColumns),
-        point_bytes_(kTile.point_bytes(x_.channels)),
-        k_steps_(kTile.k_steps(x_.channels)),
-        parts_(packed.parts(x_.channels)) {
-    for (int point = 0; point < kTile.points(); ++point) {
-      shifts_[point] = static_cast<Input>(
-          packed.zero_point_shift(point, Simd::kShape.lowest_byte));
-    }
-  }
+      : packed_(packed), fused_(fused), epilogue_(epilogue),
+        input_(fused, packed),
+        point_bytes_(kTile.point_bytes(fused.x->channels)),
+        k_steps_(kTile.k_steps(fused.x->channels)),
+        parts_(packed.parts(fused.x->channels)) {}
 
   int64_t tiles() const {
-    return tiles_across_ * ((fused_.size.height + kRows - 1) / kRows);
+    return input_.tiles_across() * ((fused_.size.height + kRows - 1) / kRows);
   }
 
   void run(const WinogradShare &share, const WinogradScratch &work) const {
-    std::memset(work.zeros(), 0, static_cast<size_t>(x_.channels));
-    for (int64_t i = 0; i < share.tiles; ++i) {
-      transform_tile(share.first_tile + i, i, work);
-    }
+    input_.transform(share, work);
     const int64_t vectors = vectors_of(fused_.channels, kLanes);
     const int64_t end = std::min(share.end_block * kNr, vectors);
     for (int64_t v = share.first_block * kNr; v < end; v += kNr) {
@@ -67,10 +59,7 @@ class WinogradConv {
   static constexpr int64_t kBytes = 4 * kLanes;  // of a vector
   static constexpr int kInputRows = kRows + 2;
 
-  using Mac = std::conditional_t<kIsBytes, typename Simd::ByteMac,
-                                 typename Simd::WordMac>;
-  using Input = std::conditional_t<kIsBytes, uint8_t, uint16_t>;
-  using Inputs = typename VectorOf<Input, kBytes>::type;
+  using Mac = typename WinogradInput<Simd, kRows, kIsBytes>::Mac;
   using Numbers = typename VectorOf<uint32_t, kBytes>::type;
   // Short accumulators of two vectors of channels are one vector in memory.
   static constexpr int kTogether = Mac::kIsShort ? 2 : 1;
@@ -85,114 +74,6 @@ class WinogradConv {
       return load_as<typename Mac::Acc>(from);
     }
   };
-
-  AQD_TARGET Inputs load(const uint8_t *from) const {
-    using Codes = typename VectorOf<uint8_t, kBytes / 2>::type;
-    using SignedCodes = typename VectorOf<int8_t, kBytes / 2>::type;
-    using Words = typename VectorOf<int16_t, kBytes>::type;
-    if constexpr (kIsBytes) {
-      return load_as<Inputs>(from);
-    } else if (x_.type == Type::kI8) {
-      return Inputs(__builtin_convertvector(load_as<SignedCodes>(from), Words));
-    } else {
-      return __builtin_convertvector(load_as<Codes>(from), Inputs);
-    }
-  }
-
-  // Where each pixel that a tile reads is.
-  using Pixels = const uint8_t *[kInputRows][kInputColumns];
-  void find_pixels(int64_t tile, const uint8_t *zeros, Pixels &pixels) const {
-    const Size &padding = fused_.conv().window.padding;
-    const int64_t top = tile / tiles_across_ * kRows - padding.height;
-    const int64_t left = tile % tiles_across_ * kTileColumns - padding.width;
-    for (int y = 0; y < kInputRows; ++y) {
-      for (int x = 0; x < kInputColumns; ++x) {
-        const bool is_inside = top + y >= 0 && top + y < x_.size.height &&
-                               left + x >= 0 && left + x < x_.size.width;
-        const int64_t at = ((top + y) * x_.size.width + left + x) * x_.channels;
-        pixels[y][x] =
-            is_inside ? static_cast<const uint8_t *>(x_.data) + at : zeros;
-      }
-    }
-  }
-
-  // Transforms a tile, the i-th of a share.
-  AQD_TARGET void transform_tile(int64_t tile, int64_t i,
-                                 const WinogradScratch &work) const {
-    Pixels pixels;
-    find_pixels(tile, work.zeros(), pixels);
-    constexpr int kCodes = kBytes / static_cast<int>(sizeof(Input));
-    const int64_t next = kWinogradTiles * point_bytes_;
-    uint8_t *to = work.inputs + i * point_bytes_;
-    for (int64_t c = 0; c < x_.channels; c += kCodes, to += kBytes) {
-      Inputs rows[kInputRows][kInputColumns];
-#pragma GCC unroll 6
-      for (int y = 0; y < kInputRows; ++y) {
-        Inputs codes[kInputColumns];
-#pragma GCC unroll 6
-        for (int x = 0; x < kInputColumns; ++x)
-          codes[x] = load(pixels[y][x] + c);
-        transform_input<kTileColumns>(codes, 1, rows[y]);
-      }
-#pragma GCC unroll 6
-      for (int x = 0; x < kInputColumns; ++x) {
-        Inputs column[kInputRows];
-        transform_input<kRows>(rows[0] + x, kInputColumns, column);
-#pragma GCC unroll 6
-        for (int y = 0; y < kInputRows; ++y) {
-          const int point = y * kInputColumns + x;
-          if constexpr (kIsBytes) column[y] += shifts_[point];
-          store_as(column[y], to + point * next);
-        }
-      }
-    }
-    if constexpr (kIsBytes) {
-      if (packed_.is_halved) {
-        sum_windows(pixels, work.window_sums() + i * kRows * kTileColumns);
-      }
-    }
-  }
-
-  // Sums of the codes in the window of each output of a tile.
-  AQD_TARGET void sum_windows(const Pixels &pixels, int32_t *to) const {
-    const auto lowest = static_cast<uint32_t>(parts_ * packed_.part_low);
-    Numbers sums[kInputRows][kInputColumns];
-    for (int y = 0; y < kInputRows; ++y) sum_pixels(pixels[y], sums[y]);
-    for (int i = 0; i < kRows * kTileColumns; ++i) {
-      const int y = i / kTileColumns, x = i % kTileColumns;
-      Numbers all = {};
-      for (int tap = 0; tap < 9; ++tap) all += sums[y + tap / 3][x + tap % 3];
-      uint32_t sum = 0;
-      for (int lane = 0; lane < kLanes; ++lane) sum += all[lane];
-      // Outputs of parts are made less the lowest one.
-      to[i] = static_cast<int32_t>(sum + 2 * lowest);
-    }
-  }
-
-  // Sums of the codes of each pixel, a part in each lane. Codes are the signed
-  // operand of the MAC, as they have few bits.
-  AQD_TARGET void sum_pixels(const uint8_t *const *pixels, Numbers *to) const {
-    // Zeros meet what is behind the channels.
-    alignas(64) int8_t ones[2 * kBytes] = {};
-    std::memset(ones, 1, kBytes);
-    typename Mac::Acc sums[kInputColumns] = {};
-    for (int64_t c = 0; c < x_.channels; c += kBytes) {
-      const int64_t behind = std::max<int64_t>(c + kBytes - x_.channels, 0);
-      const auto by = Mac::load(ones + behind);
-#pragma GCC unroll 6
-      for (int x = 0; x < kInputColumns; ++x) {
-        const auto codes =
-            Mac::load(reinterpret_cast<const int8_t *>(pixels[x] + c));
-        if constexpr (Mac::kIsShort) {
-          sums[x] += Mac::widen(Mac::add(typename Mac::Acc{}, by, codes));
-        } else {
-          sums[x] = Mac::add(sums[x], by, codes);
-        }
-      }
-    }
-#pragma GCC unroll 6
-    for (int x = 0; x < kInputColumns; ++x) to[x] = Numbers(sums[x]);
-  }
 
   // The microkernel: accumulators of T tiles and V vectors at a point.
   template <int T, int V>
@@ -210,7 +91,7 @@ class WinogradConv {
     }
   }
 
-  // Of accumulators of a block, in memory.
+  // Vectors in memory that hold the accumulators of a block.
   static constexpr int64_t stored_vectors(int64_t block) {
     return (block + kTogether - 1) / kTogether;
   }
@@ -239,19 +120,20 @@ class WinogradConv {
   void multiply_part(int64_t tiles, int64_t block, const uint8_t *inputs,
                      int64_t k_steps, const int8_t *weights,
                      int32_t *acc) const {
-    const int64_t parts = (tiles + kMr - 1) / kMr;
-    for (int64_t part = 0; part < parts; ++part) {
-      const int64_t first = tiles * part / parts;
-      const int64_t end = tiles * (part + 1) / parts;
+    const int64_t calls = (tiles + kMr - 1) / kMr;
+    for (int64_t call = 0; call < calls; ++call) {
+      const int64_t first = tiles * call / calls;
+      const int64_t end = tiles * (call + 1) / calls;
       const auto run = microkernel_for<kMr, kNr>(
-          end - first, block, [](auto mr, auto nr) { return multiply<mr, nr>; });
+          end - first, block,
+          [](auto mr, auto nr) { return multiply<mr, nr>; });
       run(inputs + first * point_bytes_, point_bytes_, k_steps, weights,
           acc + first * stored_vectors(block) * kLanes);
     }
   }
 
-  // Calls with each output of a tile, times 2^shift, and its row and column:
-  // from accumulators whose points are `next` apart.
+  // Makes the outputs of a tile, times 2^shift, of accumulators whose points are
+  // `next` apart, and calls with each of them, its row and its column.
   template <class Take>
   AQD_TARGET AQD_INLINE static void transform_acc(const int32_t *acc,
                                                   int64_t next,
@@ -277,8 +159,8 @@ class WinogradConv {
     }
   }
 
-  // Makes outputs of a tile for a vector of channels, or two together. Those of
-  // a row go to `to` of its values.
+  // Makes the outputs of a tile for a vector of channels, or for two together,
+  // and stores each row of them at `to` of its values.
   AQD_TARGET void make_tile(const int32_t *acc, int64_t part_step,
                             const int32_t *window_sums, int64_t to,
                             Values &values) const {
@@ -289,7 +171,7 @@ class WinogradConv {
                                              << kTile.shift());
       for (int64_t part = 0; part < parts_; ++part, acc += part_step) {
         transform_acc(acc, next, [&](Sums sums, int y, int x) AQD_TARGET {
-          // Twice the outputs, of 16 - shift bits without a sign.
+          // The outputs of a part less the lowest one have no sign.
           const Numbers both = Numbers(sums - low);
           const Numbers twice[] = {both << 16 >> (16 + kTile.shift() - 1),
                                    both >> (16 + kTile.shift() - 1)};
@@ -320,10 +202,11 @@ class WinogradConv {
   // The tiles of a share from one on that an epilogue takes at a time; none
   // behind the last one.
   TileGroup group_at(const WinogradShare &share, int64_t i) const {
-    const int64_t tile = share.first_tile + i, across = tile % tiles_across_;
+    const int64_t tiles_across = input_.tiles_across();
+    const int64_t tile = share.first_tile + i, across = tile % tiles_across;
     const int64_t count = std::min<int64_t>(
-        {kTilePixels / kTileColumns, share.tiles - i, tiles_across_ - across});
-    return {i, count, tile / tiles_across_ * kRows, across * kTileColumns};
+        {kTilePixels / kTileColumns, share.tiles - i, tiles_across - across});
+    return {i, count, tile / tiles_across * kRows, across * kTileColumns};
   }
 
   // Calls with each row of a group that the output has, and its number.
@@ -371,10 +254,9 @@ class WinogradConv {
 
   const PackedWinograd &packed_;
   const FusedOp &fused_;
-  const Tensor &x_;
   const Epilogue<Simd> &epilogue_;
-  const int64_t tiles_across_, point_bytes_, k_steps_, parts_;
-  Input shifts_[kMaxPoints];
+  const WinogradInput<Simd, kRows, kIsBytes> input_;
+  const int64_t point_bytes_, k_steps_, parts_;
 };
 
 template <class Simd, int kRows, bool kIsBytes>

@@ -134,11 +134,11 @@ struct MacBase {
   using Acc = typename VectorOf<int32_t, 4 * kLanes>::type;
   using Operand = Acc;
   // Whether accumulators have 16 bits, two to a lane. Such a MAC begins with
-  // zeros, and adds to what is in memory in time. It has in addition:
+  // zeros, and its `end` adds to what is in memory. It has two more functions:
   //
-  //   widen  the sum of both accumulators of each lane, of 32 bits
-  //   fold   these sums modulo 2^16, of two vectors of accumulators: those of
-  //          the first in the lower halves of lanes, of the second in the upper
+  //   widen  The sum of the two accumulators of each lane, 32 bits.
+  //   fold   The same sums modulo 2^16, for two vectors of accumulators: the
+  //          lower half of a lane is the first one's, the upper the second's.
   static constexpr bool kIsShort = false;
 
   AQD_TARGET static Acc begin(const int32_t *from) {
@@ -184,7 +184,7 @@ class Accumulators {
     }
   }
 
-  // Of a short MAC: two vectors folded into one of memory.
+  // To memory, of a short MAC: two vectors are folded into one.
   AQD_TARGET AQD_INLINE void end_folded(int32_t *to, int64_t vector_step,
                                         int64_t pixel_step) const {
 #pragma GCC unroll 8

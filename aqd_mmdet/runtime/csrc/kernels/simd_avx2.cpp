@@ -35,7 +35,8 @@ struct Avx2WordMac : MacBase<8> {
 };
 
 // The instruction saturates sums of two products, and accumulators have 16
-// bits: for codes and weights of few bits, some steps at a time, or modulo 2^16.
+// bits. That serves codes and weights of few bits: direct convolutions widen the
+// accumulators after some steps, Winograd's let them wrap around.
 struct ShortByteMac : MacBase<8> {
   static constexpr bool kIsShort = true;
 
@@ -55,6 +56,7 @@ struct ShortByteMac : MacBase<8> {
   AQD_TARGET static Acc add(Acc acc, Operand codes, Operand weights) {
     const __m256i products =
         _mm256_maddubs_epi16(__m256i(codes), __m256i(weights));
+    // By its name, since GCC spills accumulators that it may copy.
     asm("vpaddw %1, %0, %0" : "+x"(acc) : "x"(products));
     return acc;
   }

@@ -19,9 +19,9 @@
 // less, and an output is twice its result plus the sum of the codes in its
 // window.
 //
-// Where a ByteMac has accumulators of 16 bits (AVX2), they wrap around 2^16, and
-// outputs may take 16 - n bits. K is cut into parts of which that is true, and
-// outputs of the parts are summed.
+// Where a ByteMac has accumulators of 16 bits (AVX2), these may wrap around 2^16
+// in the same way. Then outputs must fit 16 - n bits. K is cut into parts whose
+// outputs do, and the outputs of the parts are summed.
 
 #include "kernels/winograd.h"
 
@@ -111,7 +111,7 @@ bool operands_fit(const PackedWinograd &layer, const Grid &weights) {
   return true;
 }
 
-// What outputs of all channels can be, of the products of some steps of K alone.
+// The range of the outputs of all channels, if only some steps of K are summed.
 // (Of v, where weights are 2v + 1.)
 struct OutputRange {
   int64_t low = 0, high = 0;
@@ -150,9 +150,8 @@ bool outputs_fit(const PackedWinograd &layer, const Weights &weights) {
   return range.low >= -limit && range.high < limit;
 }
 
-// Cuts K into as few parts as have outputs that are whole without the upper
-// bits of 16 that the division takes. False if parts would be too small to be
-// fast.
+// Cuts K into as few parts as possible, each with outputs that fit the bits of 16
+// which the division leaves. False if parts would be too small to be fast.
 bool cut_into_parts(const Weights &weights, PackedWinograd *layer) {
   const int64_t channels = weights.shape[1];
   const int64_t steps = layer->tile.k_steps(channels);
@@ -271,9 +270,11 @@ class WinogradPacker {
       }
       put(packed, part + 1 + step, step_bytes, to);
     }
-    // Short accumulators start in the lower half of a lane alone.
+    // Of two short accumulators in a lane, one starts at 0.
     for (auto &at_point : acc_init) {
-      for (uint32_t &init : at_point) init &= layer_.is_short ? UINT16_MAX : ~0u;
+      for (uint32_t &init : at_point) {
+        if (layer_.is_short) init &= UINT16_MAX;
+      }
     }
     put(acc_init, part + first, step_bytes, to);
   }

@@ -48,8 +48,9 @@ struct PackedWinograd {
   bool is_halved = false;  // weights 2v + 1 are transformed as v
   bool is_short = false;   // accumulators have 16 bits
   Grid codes;              // of the input, zero among them
-  // Steps of K in a part (fewer in the last one), whose outputs accumulators
-  // hold, and the lowest such output. One part, and 0, unless they are short.
+  // Steps of K in a part (the last one may have fewer), and the lowest output
+  // that a part can have. Only short accumulators need several parts; of others
+  // there is one, and the lowest output is not used (0).
   int64_t part_steps = 0;
   int part_low = 0;
   std::vector<Line> weights;
