@@ -132,8 +132,8 @@ class WinogradConv {
     }
   }
 
-  // Makes the outputs of a tile, times 2^shift, of accumulators whose points are
-  // `next` apart, and calls with each of them, its row and its column.
+  // Makes the outputs of a tile, times 2^shift, from accumulators whose points
+  // are `next` apart. Calls with each output, its row and its column.
   template <class Take>
   AQD_TARGET AQD_INLINE static void transform_acc(const int32_t *acc,
                                                   int64_t next,

@@ -35,8 +35,8 @@ struct Avx2WordMac : MacBase<8> {
 };
 
 // The instruction saturates sums of two products, and accumulators have 16
-// bits. That serves codes and weights of few bits: direct convolutions widen the
-// accumulators after some steps, Winograd's let them wrap around.
+// bits. That serves codes and weights of few bits: direct convolutions widen
+// the accumulators after some steps, Winograd's let them wrap around.
 struct ShortByteMac : MacBase<8> {
   static constexpr bool kIsShort = true;
 

@@ -19,8 +19,8 @@
 // less, and an output is twice its result plus the sum of the codes in its
 // window.
 //
-// Where a ByteMac has accumulators of 16 bits (AVX2), these may wrap around 2^16
-// in the same way. Then outputs must fit 16 - n bits. K is cut into parts whose
+// Where a ByteMac has accumulators of 16 bits (AVX2), these wrap around 2^16 in
+// the same way. Then outputs must fit 16 - n bits. K is cut into parts whose
 // outputs do, and the outputs of the parts are summed.
 
 #include "kernels/winograd.h"
@@ -150,8 +150,8 @@ bool outputs_fit(const PackedWinograd &layer, const Weights &weights) {
   return range.low >= -limit && range.high < limit;
 }
 
-// Cuts K into as few parts as possible, each with outputs that fit the bits of 16
-// which the division leaves. False if parts would be too small to be fast.
+// Cuts K into as few parts as possible, whose outputs fit the bits that the
+// division leaves of 16. False if parts would be too small to be fast.
 bool cut_into_parts(const Weights &weights, PackedWinograd *layer) {
   const int64_t channels = weights.shape[1];
   const int64_t steps = layer->tile.k_steps(channels);
