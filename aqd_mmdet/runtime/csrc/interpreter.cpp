@@ -4,6 +4,7 @@
 #include <new>
 
 #include "kernels/isa.h"
+#include "selection.h"
 
 namespace aqd {
 
@@ -59,38 +60,83 @@ class Execution {
   Status run(const void *inputs, int32_t count, int32_t *const *outputs,
              Buffer *arena, ThreadPool *pool,
              std::vector<OpProfile> *profile) {
-    uint8_t *memory =
-        arena->get(plan_.peak + plan_.scratch * pool->threads() + kSlack);
-    if (memory == nullptr) return kNoMemory;
-    Tensor &given = tensors_.back();
-    const Workers workers = {pool, memory + plan_.peak, plan_.scratch};
     if (profile != nullptr) *profile = profile_of_steps();
-    // Kernels only read what they are given.
-    uint8_t *input = static_cast<uint8_t *>(const_cast<void *>(inputs));
     for (size_t image = 0; image < static_cast<size_t>(count); ++image) {
-      given.data = input + image * given.count() * bytes_of(given.type);
-      place_tensors(image, outputs, memory);
+      if (!place(inputs, image, outputs, arena, pool)) return kNoMemory;
       if (profile == nullptr) {
-        for (const Step &step : steps_) run_step(step, workers);
+        run_steps(0, program_.nodes.size());
       } else {
-        run_timed(workers, profile);
-      }
-      for (size_t o = 0; o < program_.outputs.size(); ++o) {
-        const Tensor &made = *output(o);
-        int32_t *to = outputs[o] + image * made.count();
-        if (made.data != to) widen(made, to);
+        run_timed(profile);
       }
     }
     return kOk;
   }
 
+  // Runs what the choice needs.
+  Status begin(const void *input, int32_t *const *outputs, Buffer *arena,
+               ThreadPool *pool) {
+    if (!place(input, 0, outputs, arena, pool)) return kNoMemory;
+    run_steps(0, program_.choice_end);
+    return kOk;
+  }
+
+  // Runs the rest, for some pixels of each output.
+  void finish(const std::vector<const PixelSet *> &wanted) {
+    const std::deque<PixelSet> sets =
+        select_pixels(program_, wanted, &steps_, &tensors_);
+    run_steps(program_.choice_end, program_.nodes.size());
+    for (Tensor &each : tensors_) each.made = nullptr;
+    for (Step &step : steps_) step.fused.wanted = nullptr;
+  }
+
  private:
-  void run_step(const Step &step, const Workers &workers) const {
+  // Finds memory for the tensors of an image, the i-th of some.
+  bool place(const void *inputs, size_t i, int32_t *const *outputs,
+             Buffer *arena, ThreadPool *pool) {
+    uint8_t *memory =
+        arena->get(plan_.peak + plan_.scratch * pool->threads() + kSlack);
+    if (memory == nullptr) return false;
+    workers_ = {pool, memory + plan_.peak, plan_.scratch};
+    Tensor &given = tensors_.back();
+    // Kernels only read what they are given.
+    uint8_t *input = static_cast<uint8_t *>(const_cast<void *>(inputs));
+    given.data = input + i * given.count() * bytes_of(given.type);
+    outputs_.clear();
+    for (size_t o = 0; o < program_.outputs.size(); ++o) {
+      outputs_.push_back(outputs[o] + i * output(o)->count());
+    }
+    place_tensors(memory);
+    return true;
+  }
+
+  // Runs the steps at positions from the first on, to before the end.
+  void run_steps(size_t first, size_t end) const {
+    for (const Step &step : steps_) {
+      const size_t root = step.node->root;
+      if (first <= root && root < end) run_step(step);
+    }
+    widen_outputs(first, end);
+  }
+
+  // Outputs of few bits are made elsewhere.
+  void widen_outputs(size_t first, size_t end) const {
+    for (size_t o = 0; o < program_.outputs.size(); ++o) {
+      const size_t root = node(program_.outputs[o]).root;
+      const Tensor &made = *output(o);
+      if (first <= root && root < end && made.data != outputs_[o]) {
+        widen(made, outputs_[o]);
+      }
+    }
+  }
+
+  void run_step(const Step &step) const {
     const Op &op = step.node->op;
+    const PixelSet *wanted = step.fused.wanted;
+    if (wanted != nullptr && wanted->count() == 0) return;
     if (step.fused.ops.empty()) {
-      op.info->run(op, step.inputs.data(), *step.output, workers.pool);
+      op.info->run(op, step.inputs.data(), *step.output, workers_.pool);
     } else if (step.node->packed.has_kernel) {
-      isa_.run_fused(step.fused, workers);
+      isa_.run_fused(step.fused, workers_);
     } else {
       run_fused(step.fused);
     }
@@ -103,15 +149,15 @@ class Execution {
   }
 
   // Each operator ends when the last thread is done with it.
-  void run_timed(const Workers &workers,
-                 std::vector<OpProfile> *profile) const {
+  void run_timed(std::vector<OpProfile> *profile) const {
     int64_t begin = now();
     for (OpProfile &each : *profile) {
-      run_step(*each.step, workers);
+      run_step(*each.step);
       const int64_t end = now();
       each.nanoseconds += end - begin;
       begin = end;
     }
+    widen_outputs(0, program_.nodes.size());
   }
 
   const Node &node(size_t position) const { return program_.nodes[position]; }
@@ -146,10 +192,9 @@ class Execution {
 
   // Outputs are written to the caller's memory. Until then it has the tensors
   // that they donate it to.
-  void place_tensors(size_t image, int32_t *const *outputs, uint8_t *memory) {
+  void place_tensors(uint8_t *memory) {
     for (size_t o = 0; o < program_.outputs.size(); ++o) {
-      Tensor &made = tensors_[program_.outputs[o]];
-      made.data = outputs[o] + image * made.count();
+      tensors_[program_.outputs[o]].data = outputs_[o];
     }
     for (size_t i = 0; i < program_.nodes.size(); ++i) {
       if (!program_.nodes[i].is_placed) continue;
@@ -164,6 +209,9 @@ class Execution {
   Plan plan_;
   std::vector<Tensor> tensors_;  // of all operators; what the first one reads
   std::vector<Step> steps_;      // with pointers to tensors
+  // Of the image that is run: what threads work with, and the caller's memory.
+  Workers workers_ = {};
+  std::vector<int32_t *> outputs_;
 };
 
 uint8_t *Buffer::get(int64_t bytes) {
@@ -191,6 +239,16 @@ Interpreter::~Interpreter() = default;
 const Tensor *Interpreter::output(size_t program, size_t index, Size input) {
   Execution &execution = executions_[program];
   return execution.plan_for(input) ? execution.output(index) : nullptr;
+}
+
+Status Interpreter::begin(const void *image, Size size,
+                          int32_t *const *outputs) {
+  if (!executions_[0].plan_for(size)) return kBadInput;
+  return executions_[0].begin(image, outputs, &arena_, &pool_);
+}
+
+void Interpreter::finish(const std::vector<const PixelSet *> &wanted) {
+  executions_[0].finish(wanted);
 }
 
 Status Interpreter::run(size_t program, const void *inputs, int32_t count,

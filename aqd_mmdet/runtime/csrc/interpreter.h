@@ -45,6 +45,11 @@ class Interpreter {
   // does not take this size.
   const Tensor *output(size_t program, size_t index, Size input);
 
+  // Runs of the network what its choice needs (graph/program.h), on an image.
+  Status begin(const void *image, Size size, int32_t *const *outputs);
+  // Runs the rest of it. wanted: the pixels of each output; null for all.
+  void finish(const std::vector<const PixelSet *> &wanted);
+
   // Runs a program on inputs of one size, each after the other. If a profile is
   // wanted, it is of all operators in their order; it lives until the program
   // is planned for another size.

@@ -98,6 +98,10 @@ struct PostProcess {
   int64_t overlap = 0, keep = 0;  // of non-maximum suppression
 };
 
+// The kind of the network's outputs by which the pixels are chosen where the
+// others are needed: logits, or the factors that are part of every score.
+size_t choosing_kind(const PostProcess &post);
+
 struct RegionStage {
   size_t first_map = 0;  // output of the network that is the finest map
   std::vector<int32_t> strides;

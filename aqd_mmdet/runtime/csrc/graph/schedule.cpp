@@ -158,15 +158,16 @@ std::vector<std::vector<size_t>> ranked_inputs(const Program &program) {
 // it reads, and shortly before it is read (depth first).
 std::vector<size_t> order_of(const Program &program) {
   const std::vector<std::vector<size_t>> inputs = ranked_inputs(program);
-  // Outputs of the first kind are most often the largest. They come last, so
-  // that their memory serves other tensors for longest (memory_plan.h).
+  // Outputs by which others are chosen come first. Of those left, the first
+  // kind is most often the largest. It comes last, so that its memory serves
+  // other tensors for longest (memory_plan.h).
   std::vector<size_t> roots, order, path;
-  auto end = program.outputs.end();
-  for (size_t kind = program.levels.size(); kind-- > 0;) {
-    const auto start = end - static_cast<ptrdiff_t>(program.levels[kind]);
-    roots.insert(roots.end(), start, end);
-    end = start;
-  }
+  const auto add_outputs = [&](size_t kind) {
+    const auto [first, end] = program.outputs_of(kind);
+    for (size_t i = first; i < end; ++i) roots.push_back(program.outputs[i]);
+  };
+  if (program.choosing_kind) add_outputs(*program.choosing_kind);
+  for (size_t kind = program.levels.size(); kind-- > 0;) add_outputs(kind);
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (program.nodes[i].op.info != nullptr) roots.push_back(i);
   }
@@ -346,10 +347,29 @@ class Fuser {
   const std::vector<std::vector<size_t>> readers_;
 };
 
+// Finds where the operators end that the choice needs.
+void find_choice(Program *program) {
+  program->choice_end = program->nodes.size();
+  if (!program->choosing_kind) return;
+  program->choice_end = 0;
+  const auto [first, end] = program->outputs_of(*program->choosing_kind);
+  for (size_t i = first; i < end; ++i) {
+    program->choice_end =
+        std::max(program->choice_end,
+                 program->nodes[program->outputs[i]].root + 1);
+  }
+}
+
 }  // namespace
 
 bool can_be_root(const Op &op) {
   return op.is<Convolution>() || works_code_by_code(op);
+}
+
+std::pair<size_t, size_t> Program::outputs_of(size_t kind) const {
+  size_t first = 0;
+  for (size_t i = 0; i < kind; ++i) first += levels[i];
+  return {first, first + levels[kind]};
 }
 
 bool Program::are_private(const Weights &shared) const {
@@ -364,6 +384,7 @@ void schedule(Program *program) {
   MaxPoolHoister(program).run();
   reorder(program);
   Fuser(program).run();
+  find_choice(program);
 }
 
 }  // namespace aqd

@@ -156,14 +156,14 @@ void convolve_tile(const FusedOp &fused, const PackedLut &packed,
 
 void Avx512::convolve(const FusedOp &fused, const PackedLut &packed,
                       const Workers &workers) {
-  const int64_t width = fused.size.width, pixels = width * fused.size.height;
-  const int64_t vectors = (pixels + kLutPixels - 1) / kLutPixels;
+  const LutPixels pixels(fused);
+  const int64_t vectors = (pixels.count() + kLutPixels - 1) / kLutPixels;
   // Small maps are divided among threads rather than into large tiles.
   const int64_t each = std::clamp<int64_t>(
       (vectors + workers.threads() - 1) / workers.threads(), 1, kLutMr);
   workers.run((vectors + each - 1) / each, [&](int64_t i, uint8_t *memory) {
-    const LutTile tile = {i * each * kLutPixels,
-                          std::min(each, vectors - i * each), width};
+    const LutTile tile = {pixels, i * each * kLutPixels,
+                          std::min(each, vectors - i * each)};
     convolve_tile(fused, packed, tile,
                   LutScratch(packed, fused.root().op, memory));
   });

@@ -91,11 +91,13 @@ class LutEpilogue {
   }
 
   AQD_VBMI void store_by_thresholds(const LutSums *sums, int64_t y) const {
-    int64_t places[kLutPixels];  // -1 for none
-    for (int64_t p = 0; p < kLutPixels; ++p) {
-      const int64_t pixel = y * kLutPixels + p, row = tile_.row_of(pixel);
-      places[p] = row * size_.width + tile_.column_of(pixel);
-      if (row >= size_.height) places[p] = -1;
+    int64_t places[kLutPixels];  // negative for none
+    for (int64_t p = 0; p < kLutPixels;) {
+      const PixelRun run = tile_.run_at(y * kLutPixels + p, kLutPixels - p);
+      const int64_t end = p + run.count;
+      int64_t place = run.row < 0 ? -kLutPixels
+                                  : run.row * size_.width + run.column;
+      for (; p < end; ++p) places[p] = place++;
     }
     const int32_t *rules = last_.node->packed.requantize.thresholds.data();
     uint8_t *out = static_cast<uint8_t *>(last_.out->data);
@@ -153,14 +155,15 @@ class LutEpilogue {
   AQD_VBMI void each_coord(int64_t y, int64_t vector, int64_t first,
                            int64_t count, const Take &take) const {
     const int64_t pixel = y * kLutPixels + first;
-    for (int64_t p = 0, together; p < count; p += together) {
-      together =
-          tile_.in_row(pixel + p, std::min<int64_t>(count - p, kTilePixels));
-      const int64_t row = tile_.row_of(pixel + p);
-      if (row >= size_.height) continue;
-      take(TileCoord{row, tile_.column_of(pixel + p),
-                     static_cast<int>(together), vector},
-           first + p);
+    for (int64_t p = 0; p < count;) {
+      const PixelRun run = tile_.run_at(
+          pixel + p, std::min<int64_t>(count - p, kTilePixels));
+      if (run.row >= 0) {
+        take(TileCoord{run.row, run.column, static_cast<int>(run.count),
+                       vector},
+             first + p);
+      }
+      p += run.count;
     }
   }
 

@@ -16,16 +16,51 @@
 
 namespace aqd {
 
-// Some vectors of 64 pixels of the output, whose rows follow one another.
-struct LutTile {
-  int64_t first, vectors;  // kLutMr at most
-  int64_t width;           // of the output
+// Neighbours in a row of the output, none of them behind the last row.
+struct PixelRun {
+  int64_t row, column, count;
+};
 
-  int64_t row_of(int64_t pixel) const { return (first + pixel) / width; }
-  int64_t column_of(int64_t pixel) const { return (first + pixel) % width; }
-  // How many pixels from one on are in one row.
-  int64_t in_row(int64_t pixel, int64_t most) const {
-    return std::min(most, width - column_of(pixel));
+// The pixels of the output that are wanted. They are numbered row by row,
+// without gaps.
+class LutPixels {
+ public:
+  explicit LutPixels(const FusedOp &fused) : count_(0) {
+    for (int64_t row = 0; row < fused.size.height; ++row) {
+      fused.each_run(row, [&](int64_t first, int64_t end) {
+        starts_.push_back(count_);
+        runs_.push_back({row, first, end - first});
+        count_ += end - first;
+      });
+    }
+  }
+
+  int64_t count() const { return count_; }
+
+  // The neighbours from a pixel on, so many at most; for one behind the last
+  // pixel as many of a row that there is not.
+  PixelRun run_at(int64_t pixel, int64_t most) const {
+    if (pixel >= count_) return {-1, 0, most};
+    const auto behind = std::upper_bound(starts_.begin(), starts_.end(), pixel);
+    const size_t i = static_cast<size_t>(behind - starts_.begin()) - 1;
+    const int64_t skipped = pixel - starts_[i];
+    const PixelRun &run = runs_[i];
+    return {run.row, run.column + skipped, std::min(most, run.count - skipped)};
+  }
+
+ private:
+  std::vector<int64_t> starts_;  // the number of each run's first pixel
+  std::vector<PixelRun> runs_;
+  int64_t count_;
+};
+
+// Some vectors of 64 pixels of the output.
+struct LutTile {
+  const LutPixels &pixels;
+  int64_t first, vectors;  // kLutMr at most
+
+  PixelRun run_at(int64_t pixel, int64_t most) const {
+    return pixels.run_at(first + pixel, most);
   }
 };
 
@@ -53,8 +88,8 @@ class IndexPacker {
  public:
   IndexPacker(const FusedOp &fused, const PackedLut &packed,
               const LutTile &tile)
-      : window_(fused.conv().window), x_(*fused.x), out_(fused.size),
-        scheme_(*packed.scheme), k_groups_(packed.k_groups), tile_(tile),
+      : window_(fused.conv().window), x_(*fused.x), scheme_(*packed.scheme),
+        k_groups_(packed.k_groups), tile_(tile),
         planes_(tile.vectors * k_groups_.taps) {}
 
   // Packs a block of K groups, to K group x plane x pixel. Codes of 64 groups
@@ -72,9 +107,10 @@ class IndexPacker {
       for (int64_t first = 0; first < kLutPixels; first += 16) {
         __m512i x[16];
         const int64_t pixel = plane / k_groups_.taps * kLutPixels + first;
-        for (int64_t i = 0, count; i < 16; i += count) {
-          count = tile_.in_row(pixel + i, 16 - i);
-          read(plane, pixel + i, count, x + i);
+        for (int64_t i = 0; i < 16;) {
+          const PixelRun run = tile_.run_at(pixel + i, 16 - i);
+          read(plane, run, x + i);
+          i += run.count;
         }
         transpose<1>(x);
         store(x, to + plane * kLutPixels + first);
@@ -94,22 +130,20 @@ class IndexPacker {
     }
   }
 
-  // Indices of 64 K groups at some pixels of a plane, neighbours in one row.
-  AQD_VBMI void read(int64_t plane, int64_t pixel, int64_t count,
-                     __m512i *to) const {
+  // Indices of 64 K groups at some pixels of a plane.
+  AQD_VBMI void read(int64_t plane, const PixelRun &run, __m512i *to) const {
     const int64_t tap = plane % k_groups_.taps, step = window_.stride.width;
     const int64_t v = tap / window_.kernel.width,
                   u = tap % window_.kernel.width;
-    const int64_t out = tile_.row_of(pixel);
-    const int64_t row = out * window_.stride.height - window_.padding.height +
-                        v * window_.dilation.height;
-    const bool has_row = out < out_.height && row >= 0 && row < x_.size.height;
-    int64_t column = tile_.column_of(pixel) * step - window_.padding.width +
+    const int64_t row = run.row * window_.stride.height -
+                        window_.padding.height + v * window_.dilation.height;
+    const bool has_row = run.row >= 0 && row >= 0 && row < x_.size.height;
+    int64_t column = run.column * step - window_.padding.width +
                      u * window_.dilation.width;
     const int64_t row_codes = int64_t{x_.size.width} * x_.channels;
     const uint8_t *from = static_cast<const uint8_t *>(x_.data) +
                           row * row_codes + column * x_.channels;
-    for (int64_t i = 0; i < count; ++i) {
+    for (int64_t i = 0; i < run.count; ++i) {
       to[i] = _mm512_setzero_si512();
       if (has_row && column >= 0 && column < x_.size.width) {
         to[i] = pack_pixel(from, row_codes);
@@ -138,7 +172,6 @@ class IndexPacker {
 
   const Window &window_;
   const Tensor &x_;
-  const Size out_;
   const LutScheme &scheme_;
   const KGroups &k_groups_;
   const LutTile &tile_;
