@@ -54,14 +54,38 @@ class LutPixels {
   int64_t count_;
 };
 
-// Some vectors of 64 pixels of the output.
-struct LutTile {
-  const LutPixels &pixels;
-  int64_t first, vectors;  // kLutMr at most
+// Some vectors of 64 pixels of the output, kLutMr at most.
+class LutTile {
+ public:
+  // Pixels whose bytes are transposed at once.
+  static constexpr int64_t kGroup = 16;
 
-  PixelRun run_at(int64_t pixel, int64_t most) const {
-    return pixels.run_at(first + pixel, most);
+  LutTile(const LutPixels &pixels, int64_t first, int64_t vectors)
+      : vectors_(vectors) {
+    for (int64_t p = 0; p < vectors * kLutPixels;) {
+      begins_[p / kGroup + 1] = begins_[p / kGroup];
+      for (const int64_t end = p + kGroup; p < end;) {
+        const PixelRun run = pixels.run_at(first + p, end - p);
+        runs_[begins_[(end - 1) / kGroup + 1]++] = run;
+        p += run.count;
+      }
+    }
   }
+
+  int64_t vectors() const { return vectors_; }
+  // Calls with the runs of the group that begins at a pixel, in their order.
+  template <class Take>
+  AQD_INLINE void each_run(int64_t pixel, const Take &take) const {
+    const int64_t group = pixel / kGroup;
+    for (int i = begins_[group]; i < begins_[group + 1]; ++i) take(runs_[i]);
+  }
+
+ private:
+  static constexpr int64_t kPixels = kLutMr * kLutPixels;
+
+  int64_t vectors_;
+  int begins_[kPixels / kGroup + 1] = {};
+  PixelRun runs_[kPixels];
 };
 
 // Transposes 16 vectors of numbers of so many bytes, in each quarter of the
@@ -90,7 +114,7 @@ class IndexPacker {
               const LutTile &tile)
       : window_(fused.conv().window), x_(*fused.x), scheme_(*packed.scheme),
         k_groups_(packed.k_groups), tile_(tile),
-        planes_(tile.vectors * k_groups_.taps) {}
+        planes_(tile.vectors() * k_groups_.taps) {}
 
   // Packs a block of K groups, to K group x plane x pixel. Codes of 64 groups
   // of a pixel lie together in the input, pixels of a group in the planes.
@@ -104,14 +128,14 @@ class IndexPacker {
                                          : (1ull << left) - 1;
     }
     for (int64_t plane = 0; plane < planes_; ++plane) {
-      for (int64_t first = 0; first < kLutPixels; first += 16) {
-        __m512i x[16];
+      for (int64_t first = 0; first < kLutPixels; first += LutTile::kGroup) {
+        __m512i x[LutTile::kGroup];
         const int64_t pixel = plane / k_groups_.taps * kLutPixels + first;
-        for (int64_t i = 0; i < 16;) {
-          const PixelRun run = tile_.run_at(pixel + i, 16 - i);
-          read(plane, run, x + i);
-          i += run.count;
-        }
+        __m512i *to_run = x;
+        tile_.each_run(pixel, [&](const PixelRun &run) AQD_VBMI {
+          read(plane, run, to_run);
+          to_run += run.count;
+        });
         transpose<1>(x);
         store(x, to + plane * kLutPixels + first);
       }
@@ -122,7 +146,7 @@ class IndexPacker {
   // Bytes of 16 pixels for each of 64 K groups.
   AQD_VBMI void store(const __m512i *x, uint8_t *to) const {
     const int64_t next = planes_ * kLutPixels;
-    for (int64_t i = 0; i < 16; ++i, to += next) {
+    for (int64_t i = 0; i < LutTile::kGroup; ++i, to += next) {
       each_quarter(x[i], [&](int64_t quarter, __m128i bytes) AQD_VBMI {
         _mm_store_si128(
             reinterpret_cast<__m128i *>(to + 16 * quarter * next), bytes);
