@@ -11,8 +11,8 @@ namespace aqd {
 // A program that is planned for a size of its input.
 class Execution {
  public:
-  Execution(const Program &program, const Isa &isa)
-      : program_(program), isa_(isa) {}
+  Execution(const Program &program, const Isa &isa, RunOrder order)
+      : program_(program), isa_(isa), order_(std::move(order)) {}
   Execution(Execution &&) = default;
 
   // Plans the program, if it is not planned for this size. Returns whether it
@@ -24,7 +24,7 @@ class Execution {
     if (input.height <= 0 || input.width <= 0 ||
         input.height % program_.stride != 0 ||
         input.width % program_.stride != 0 ||
-        !make_plan(program_, isa_, input, &plan_)) {
+        !make_plan(program_, order_, isa_, input, &plan_)) {
       return false;
     }
     for (size_t i = 0; i < program_.nodes.size(); ++i) {
@@ -35,9 +35,10 @@ class Execution {
     Tensor given = tensors_[0];
     given.type = node(0).op.is<ImageOp>() ? Type::kU8 : Type::kI32;
     tensors_.push_back(given);
-    for (size_t i = 0; i < program_.nodes.size(); ++i) {
+    for (size_t time = 0; time < order_.roots.size(); ++time) {
+      if (time == order_.choice) choice_ = steps_.size();
+      const size_t i = order_.roots[time];
       const Node &each = program_.nodes[i];
-      if (each.root != i) continue;
       Step step = {&each, {}, {}, &tensors_[i]};
       if (can_be_root(each.op)) {
         step.fused = fused_op(each);
@@ -49,6 +50,7 @@ class Execution {
       }
       steps_.push_back(std::move(step));
     }
+    if (order_.choice == order_.roots.size()) choice_ = steps_.size();
     return true;
   }
 
@@ -64,7 +66,7 @@ class Execution {
     for (size_t image = 0; image < static_cast<size_t>(count); ++image) {
       if (!place(inputs, image, outputs, arena, pool)) return kNoMemory;
       if (profile == nullptr) {
-        run_steps(0, program_.nodes.size());
+        run_steps(0, steps_.size());
       } else {
         run_timed(profile);
       }
@@ -76,15 +78,15 @@ class Execution {
   Status begin(const void *input, int32_t *const *outputs, Buffer *arena,
                ThreadPool *pool) {
     if (!place(input, 0, outputs, arena, pool)) return kNoMemory;
-    run_steps(0, program_.choice_end);
+    run_steps(0, choice_);
     return kOk;
   }
 
   // Runs the rest, for some pixels of each output.
   void finish(const std::vector<const PixelSet *> &wanted) {
     const std::deque<PixelSet> sets =
-        select_pixels(program_, wanted, &steps_, &tensors_);
-    run_steps(program_.choice_end, program_.nodes.size());
+        select_pixels(program_, wanted, choice_, &steps_, &tensors_);
+    run_steps(choice_, steps_.size());
     for (Tensor &each : tensors_) each.made = nullptr;
     for (Step &step : steps_) step.fused.wanted = nullptr;
   }
@@ -109,22 +111,20 @@ class Execution {
     return true;
   }
 
-  // Runs the steps at positions from the first on, to before the end.
+  // Runs the steps from the first on, to before the end.
   void run_steps(size_t first, size_t end) const {
-    for (const Step &step : steps_) {
-      const size_t root = step.node->root;
-      if (first <= root && root < end) run_step(step);
-    }
+    for (size_t i = first; i < end; ++i) run_step(steps_[i]);
     widen_outputs(first, end);
   }
 
-  // Outputs of few bits are made elsewhere.
+  // Copies outputs of few bits, which steps made elsewhere.
   void widen_outputs(size_t first, size_t end) const {
     for (size_t o = 0; o < program_.outputs.size(); ++o) {
-      const size_t root = node(program_.outputs[o]).root;
       const Tensor &made = *output(o);
-      if (first <= root && root < end && made.data != outputs_[o]) {
-        widen(made, outputs_[o]);
+      if (made.data == outputs_[o]) continue;
+      const Node *root = &node(node(program_.outputs[o]).root);
+      for (size_t i = first; i < end; ++i) {
+        if (steps_[i].node == root) widen(made, outputs_[o]);
       }
     }
   }
@@ -157,7 +157,7 @@ class Execution {
       each.nanoseconds += end - begin;
       begin = end;
     }
-    widen_outputs(0, program_.nodes.size());
+    widen_outputs(0, steps_.size());
   }
 
   const Node &node(size_t position) const { return program_.nodes[position]; }
@@ -206,9 +206,11 @@ class Execution {
 
   const Program &program_;
   const Isa &isa_;
+  const RunOrder order_;
   Plan plan_;
   std::vector<Tensor> tensors_;  // of all operators; what the first one reads
   std::vector<Step> steps_;      // with pointers to tensors
+  size_t choice_ = 0;            // how many of these the choice needs
   // Of the image that is run: what threads work with, and the caller's memory.
   Workers workers_ = {};
   std::vector<int32_t *> outputs_;
@@ -230,8 +232,12 @@ Interpreter::Interpreter(const Model &model, const Isa &isa, ThreadPool *pool)
     : model_(model), pool_(*pool) {
   executions_.reserve(model.programs.size());
   for (const Program &each : model.programs) {
-    executions_.emplace_back(each, isa);
+    executions_.emplace_back(each, isa, scheduled_order(each));
   }
+  if (!model.refusal.empty()) return;
+  const Program &network = model.programs[0];
+  choosing_ = std::make_unique<Execution>(
+      network, isa, choice_order(network, choice_of(model.detector.post)));
 }
 
 Interpreter::~Interpreter() = default;
@@ -243,12 +249,12 @@ const Tensor *Interpreter::output(size_t program, size_t index, Size input) {
 
 Status Interpreter::begin(const void *image, Size size,
                           int32_t *const *outputs) {
-  if (!executions_[0].plan_for(size)) return kBadInput;
-  return executions_[0].begin(image, outputs, &arena_, &pool_);
+  if (!choosing_->plan_for(size)) return kBadInput;
+  return choosing_->begin(image, outputs, &arena_, &pool_);
 }
 
 void Interpreter::finish(const std::vector<const PixelSet *> &wanted) {
-  executions_[0].finish(wanted);
+  choosing_->finish(wanted);
 }
 
 Status Interpreter::run(size_t program, const void *inputs, int32_t count,

@@ -100,9 +100,7 @@ class PixelSelector {
   void need_inputs(size_t position, const PixelSet &pixels) {
     const Node &reader = node(position);
     for (const size_t input : reader.op.inputs) {
-      if (node(input).root == reader.root || node(input).root < behind()) {
-        continue;
-      }
+      if (node(input).root == reader.root) continue;
       if (reader.op.is<Upsample>()) {
         needs_[input].is_all = true;
       } else if (reader.op.is<Convolution>()) {
@@ -115,8 +113,6 @@ class PixelSelector {
     }
   }
 
-  size_t behind() const { return program_.choice_end; }
-
   const Program &program_;
   std::vector<Tensor> &tensors_;
   std::deque<PixelSet> &sets_;  // which are never moved
@@ -127,15 +123,12 @@ class PixelSelector {
 
 std::deque<PixelSet> select_pixels(const Program &program,
                                    const std::vector<const PixelSet *> &wanted,
-                                   std::vector<Step> *steps,
+                                   size_t first, std::vector<Step> *steps,
                                    std::vector<Tensor> *tensors) {
   std::deque<PixelSet> sets;
   PixelSelector selector(program, tensors, &sets);
   selector.want(wanted);
-  for (auto step = steps->rbegin(); step != steps->rend(); ++step) {
-    if (step->node->root < program.choice_end) break;
-    selector.limit(&*step);
-  }
+  for (size_t i = steps->size(); i-- > first;) selector.limit(&(*steps)[i]);
   return sets;
 }
 

@@ -10,12 +10,12 @@
 
 namespace aqd {
 
-// Limits the steps behind a program's choice to what outputs need. wanted: the
-// pixels of each output; null for all. Returns the sets that steps and tensors
-// refer to from now on.
+// Limits steps from the first one behind the choice on to what outputs need.
+// wanted: the pixels of each output; null for all. Returns the sets that steps
+// and tensors refer to from now on.
 std::deque<PixelSet> select_pixels(const Program &program,
                                    const std::vector<const PixelSet *> &wanted,
-                                   std::vector<Step> *steps,
+                                   size_t first, std::vector<Step> *steps,
                                    std::vector<Tensor> *tensors);
 
 }  // namespace aqd

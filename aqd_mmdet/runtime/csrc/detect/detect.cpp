@@ -40,7 +40,8 @@ std::vector<Candidate> finish_network(Interpreter *interpreter,
                                       const std::vector<Map> &maps) {
   const Model &model = interpreter->model();
   const Scores &scores = model.detector.post.scores;
-  const bool are_first = are_chosen_by_logits(scores);
+  // Logits without factors are all that candidates need.
+  const bool are_first = !choice_of(model.detector.post).is_read_later;
   ThreadPool *pool = interpreter->pool();
   std::vector<Candidate> candidates;
   if (are_first) candidates = find_candidates(model.detector, maps, pool);

@@ -110,9 +110,6 @@ struct Candidate {
   int64_t index = 0;
 };
 
-// Whether candidates are known before the outputs that are not chosen by.
-bool are_chosen_by_logits(const Scores &scores);
-
 // The pixels of each level where the other outputs are needed, by the kind of
 // outputs that chooses: those of the candidates, or of all that could be one.
 std::vector<PixelSet> chosen_pixels(const Detector &detector,

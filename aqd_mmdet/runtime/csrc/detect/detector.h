@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "graph/program.h"
+#include "graph/run_order.h"
 
 namespace aqd {
 
@@ -100,7 +100,7 @@ struct PostProcess {
 
 // The kind of the network's outputs by which the pixels are chosen where the
 // others are needed: logits, or the factors that are part of every score.
-size_t choosing_kind(const PostProcess &post);
+Choice choice_of(const PostProcess &post);
 
 struct RegionStage {
   size_t first_map = 0;  // output of the network that is the finest map

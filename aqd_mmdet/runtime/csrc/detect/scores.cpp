@@ -168,20 +168,19 @@ std::vector<Candidate> top_candidates(const PostProcess &post,
 
 // Whether a score may reach the threshold, by the code of what chooses.
 bool may_pass(const PostProcess &post, int64_t largest, int64_t code) {
-  if (choosing_kind(post) == 0) return code >= post.threshold;
+  if (choice_of(post).kind == 0) return code >= post.threshold;
   return sigmoid(post.scores, post.scores.factors, code) * largest >=
          post.threshold;
 }
 
 }  // namespace
 
-size_t choosing_kind(const PostProcess &post) {
-  const ScoreKind kind = post.scores.kind;
-  return post.scores.has_factors() && kind != ScoreKind::kProduct ? 2 : 0;
-}
-
-bool are_chosen_by_logits(const Scores &scores) {
-  return !scores.has_factors();
+Choice choice_of(const PostProcess &post) {
+  const bool has_factors = post.scores.has_factors();
+  // Products are chosen by their logits alone.
+  const bool by_factors =
+      has_factors && post.scores.kind != ScoreKind::kProduct;
+  return {by_factors ? size_t{2} : size_t{0}, has_factors};
 }
 
 std::vector<PixelSet> chosen_pixels(const Detector &detector,
@@ -192,7 +191,7 @@ std::vector<PixelSet> chosen_pixels(const Detector &detector,
   const size_t levels = post.decoder.levels.size();
   std::vector<PixelSet> chosen;
   for (size_t i = 0; i < levels; ++i) chosen.emplace_back(maps[i].size);
-  if (are_chosen_by_logits(post.scores)) {
+  if (!choice_of(post).is_read_later) {
     for (const Candidate &each : candidates) {
       const int64_t pixel = each.index / post.classes /
                             post.decoder.levels[each.level].priors();
@@ -203,7 +202,7 @@ std::vector<PixelSet> chosen_pixels(const Detector &detector,
   }
   const int64_t largest = largest_sigmoid(post.scores);
   for (size_t level = 0; level < levels; ++level) {
-    const Map &map = maps[choosing_kind(post) * levels + level];
+    const Map &map = maps[choice_of(post).kind * levels + level];
     pool->run(map.size.height, [&](int64_t row, int) {
       const int32_t *codes = map.codes + row * map.size.width * map.channels;
       for (int64_t column = 0; column < map.size.width; ++column) {

@@ -158,9 +158,6 @@ bool load_model(const uint8_t *content, size_t length, Model *model,
   model->refusal.clear();
   reader.set_message(&model->refusal);
   read_detector(reader.root(), model->programs, &model->detector);
-  if (model->refusal.empty()) {
-    model->programs[0].choosing_kind = choosing_kind(model->detector.post);
-  }
   for (Program &program : model->programs) schedule(&program);
   return true;
 }

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <list>
-#include <optional>
 
 #include "graph/ops.h"
 #include "kernels/packed.h"
@@ -26,7 +25,6 @@ struct Node {
   Window pooling;
   bool is_stored = true;  // whether another fused operator reads it
   bool is_placed = true;  // false if it is written to the caller's memory
-  size_t last_use = 0;    // position of the last root that reads it
 
   // What the instruction set prepares (kernels/isa.h).
   Packed packed;
@@ -42,16 +40,10 @@ struct Program {
   std::vector<size_t> outputs;  // positions
   std::vector<size_t> levels;   // how many of these each kind of output has
   int32_t stride = 1;
-  // The kind of output by which a detector chooses where it needs the others
-  // (detect/scores.cpp). What this kind needs runs first, before a position.
-  std::optional<size_t> choosing_kind;
-  size_t choice_end = 0;  // the number of operators if nothing is chosen
   std::list<PackedConv> packed;  // of all nodes; convolutions share weights
 
   // The operator that makes an output.
   const Op &output(size_t index) const { return nodes[outputs[index]].op; }
-  // The numbers of the outputs of a kind, from the first to before the last.
-  std::pair<size_t, size_t> outputs_of(size_t kind) const;
   // Whether only one convolution has these weights of its own.
   bool are_private(const Weights &shared) const;
 };

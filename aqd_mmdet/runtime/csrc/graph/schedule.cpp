@@ -158,16 +158,15 @@ std::vector<std::vector<size_t>> ranked_inputs(const Program &program) {
 // it reads, and shortly before it is read (depth first).
 std::vector<size_t> order_of(const Program &program) {
   const std::vector<std::vector<size_t>> inputs = ranked_inputs(program);
-  // Outputs by which others are chosen come first. Of those left, the first
-  // kind is most often the largest. It comes last, so that its memory serves
-  // other tensors for longest (memory_plan.h).
+  // Outputs of the first kind are most often the largest. They come last, so
+  // that their memory serves other tensors for longest (memory_plan.h).
   std::vector<size_t> roots, order, path;
-  const auto add_outputs = [&](size_t kind) {
-    const auto [first, end] = program.outputs_of(kind);
-    for (size_t i = first; i < end; ++i) roots.push_back(program.outputs[i]);
-  };
-  if (program.choosing_kind) add_outputs(*program.choosing_kind);
-  for (size_t kind = program.levels.size(); kind-- > 0;) add_outputs(kind);
+  auto end = program.outputs.end();
+  for (size_t kind = program.levels.size(); kind-- > 0;) {
+    const auto start = end - static_cast<ptrdiff_t>(program.levels[kind]);
+    roots.insert(roots.end(), start, end);
+    end = start;
+  }
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (program.nodes[i].op.info != nullptr) roots.push_back(i);
   }
@@ -319,25 +318,22 @@ class Fuser {
            std::any_of(sum.inputs.begin(), sum.inputs.end(), is_missing);
   }
 
-  // Decides which tensors need memory, and until when.
+  // Decides which tensors need memory.
   void finish() {
     for (Node &each : nodes_) {
       each.is_stored = &each == &nodes_[each.root] && !can_be_root(each.op);
-      each.last_use = each.root;
     }
     for (const Node &each : nodes_) {
       // The second input of an upsampling only gives a size.
       const size_t count = each.op.is<Upsample>() ? 1 : each.op.inputs.size();
       for (size_t i = 0; i < count; ++i) {
         Node &read = nodes_[each.op.inputs[i]];
-        read.last_use = std::max(read.last_use, each.root);
         if (read.root != each.root) read.is_stored = true;
       }
     }
     for (const size_t output : program_.outputs) {
       Node &made = nodes_[output];
       made.is_stored = true;
-      made.last_use = nodes_.size();
       made.is_placed = made.op.grid.type() != Type::kI32;
     }
   }
@@ -347,29 +343,10 @@ class Fuser {
   const std::vector<std::vector<size_t>> readers_;
 };
 
-// Finds where the operators end that the choice needs.
-void find_choice(Program *program) {
-  program->choice_end = program->nodes.size();
-  if (!program->choosing_kind) return;
-  program->choice_end = 0;
-  const auto [first, end] = program->outputs_of(*program->choosing_kind);
-  for (size_t i = first; i < end; ++i) {
-    program->choice_end =
-        std::max(program->choice_end,
-                 program->nodes[program->outputs[i]].root + 1);
-  }
-}
-
 }  // namespace
 
 bool can_be_root(const Op &op) {
   return op.is<Convolution>() || works_code_by_code(op);
-}
-
-std::pair<size_t, size_t> Program::outputs_of(size_t kind) const {
-  size_t first = 0;
-  for (size_t i = 0; i < kind; ++i) first += levels[i];
-  return {first, first + levels[kind]};
 }
 
 bool Program::are_private(const Weights &shared) const {
@@ -384,7 +361,6 @@ void schedule(Program *program) {
   MaxPoolHoister(program).run();
   reorder(program);
   Fuser(program).run();
-  find_choice(program);
 }
 
 }  // namespace aqd
