@@ -40,6 +40,7 @@ ORDER = [
     'post_training',
     'engine',
     'benchmark',
+    'study',
 ]
 
 

@@ -1,5 +1,5 @@
-# Steps in place of epochs, so that detectors on all datasets train equally long.
-# A study says how many.
+# Steps in place of epochs: detectors on all datasets train equally long. A
+# study says how many.
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=400, val_interval=400)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
