@@ -5,6 +5,8 @@ are kept, so that the same command goes on where it was stopped.
 """
 
 import argparse
+import signal
+import sys
 from pathlib import Path
 
 from aqd_mmdet.errors import UserError, one_line
@@ -12,6 +14,12 @@ from aqd_mmdet.files import check_output
 from aqd_mmdet.study import report
 from aqd_mmdet.study.plan import choose, read_results, read_study
 from aqd_mmdet.study.schedule import run_cells
+
+
+def stop(number: int, frame: object) -> None:
+    """End, as Ctrl-C does, and by the first of several signals."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(130)
 
 
 @one_line
@@ -62,6 +70,9 @@ def main() -> None:
         # Loads PyTorch and MMDetection, which a report does not need.
         from aqd_mmdet.study.cell import run_logged
 
+        # A shell may have told a background process to ignore Ctrl-C.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
         for folder in (out, results.parent):
             folder.mkdir(parents=True, exist_ok=True)
         run_cells(
