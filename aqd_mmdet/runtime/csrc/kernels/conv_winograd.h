@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 #include <type_traits>
 #include <vector>
 
@@ -36,14 +37,25 @@ class WinogradConv {
         input_(fused, packed),
         point_bytes_(kTile.point_bytes(fused.x->channels)),
         k_steps_(kTile.k_steps(fused.x->channels)),
-        parts_(packed.parts(fused.x->channels)) {}
-
-  int64_t tiles() const {
-    return input_.tiles_across() * ((fused_.size.height + kRows - 1) / kRows);
+        parts_(packed.parts(fused.x->channels)) {
+    const int64_t tiles_across = input_.tiles_across();
+    for (int64_t row = 0; row < fused_.size.height; row += kRows) {
+      const int64_t end = std::min<int64_t>(row + kRows, fused_.size.height);
+      for (int64_t across = 0; across < tiles_across; ++across) {
+        if (is_wanted(row, end, across * kTileColumns)) {
+          tiles_.push_back(row / kRows * tiles_across + across);
+        }
+      }
+    }
   }
 
+  int64_t tiles() const { return static_cast<int64_t>(tiles_.size()); }
+
   void run(const WinogradShare &share, const WinogradScratch &work) const {
-    input_.transform(share, work);
+    std::memset(work.zeros(), 0, static_cast<size_t>(fused_.x->channels));
+    for (int64_t i = 0; i < share.tiles; ++i) {
+      input_.transform_tile(tile_at(share.first_tile + i), i, work);
+    }
     const int64_t vectors = vectors_of(fused_.channels, kLanes);
     const int64_t end = std::min(share.end_block * kNr, vectors);
     for (int64_t v = share.first_block * kNr; v < end; v += kNr) {
@@ -74,6 +86,16 @@ class WinogradConv {
       return load_as<typename Mac::Acc>(from);
     }
   };
+
+  int64_t tile_at(int64_t i) const { return tiles_[static_cast<size_t>(i)]; }
+
+  // Whether any pixel is wanted of a tile that begins at a column.
+  bool is_wanted(int64_t row, int64_t end, int64_t column) const {
+    for (; row < end; ++row) {
+      if (fused_.wants_any(row, column, column + kTileColumns)) return true;
+    }
+    return false;
+  }
 
   // The microkernel: accumulators of T tiles and V vectors at a point.
   template <int T, int V>
@@ -202,10 +224,14 @@ class WinogradConv {
   // The tiles of a share from one on that an epilogue takes at a time; none
   // behind the last one.
   TileGroup group_at(const WinogradShare &share, int64_t i) const {
+    if (i == share.tiles) return {i, 0, 0, 0};
     const int64_t tiles_across = input_.tiles_across();
-    const int64_t tile = share.first_tile + i, across = tile % tiles_across;
-    const int64_t count = std::min<int64_t>(
+    const int64_t first = share.first_tile + i, tile = tile_at(first);
+    const int64_t across = tile % tiles_across;
+    const int64_t most = std::min<int64_t>(
         {kTilePixels / kTileColumns, share.tiles - i, tiles_across - across});
+    int64_t count = 1;
+    while (count < most && tile_at(first + count) == tile + count) ++count;
     return {i, count, tile / tiles_across * kRows, across * kTileColumns};
   }
 
@@ -257,6 +283,7 @@ class WinogradConv {
   const Epilogue<Simd> &epilogue_;
   const WinogradInput<Simd, kRows, kIsBytes> input_;
   const int64_t point_bytes_, k_steps_, parts_;
+  std::vector<int64_t> tiles_;  // that are wanted, row by row
 };
 
 template <class Simd, int kRows, bool kIsBytes>

@@ -117,7 +117,7 @@ AQD_AMX void columns(const PackedAmx &packed, const DirectConv &conv,
   if (first == end) return;
   const int64_t pixels = std::min<int64_t>(2 * kRows, end - first);
   const bool two = pixels > kRows;
-  const int64_t vectors = vectors_of(to.channels, kLanes);
+  const int64_t vectors = vectors_of(to.fused.channels, kLanes);
   const int64_t each = conv.weight_bytes(kLanes, kAmxSteps);
   AccTile<Avx512> values;
   _tile_loadconfig(&kTileConfigs[static_cast<size_t>(pixels)]);
@@ -130,6 +130,7 @@ AQD_AMX void columns(const PackedAmx &packed, const DirectConv &conv,
       for (int64_t c = first; c < end; c += 2 * kRows) {
         const TileCoord tile = {to.rows.top + row, c, static_cast<int>(pixels),
                                 v};
+        if (!to.fused.wants_any(tile.row, c, c + pixels)) continue;
         to.epilogue.prefetch(tile, both ? 2 : 1);
         run(conv, packed.acc_init.data() + v * kLanes,
             to.windows + row * conv.row_step + c * conv.pixel_step,
@@ -164,9 +165,9 @@ void Avx512::convolve(const FusedOp &fused, const PackedAmx &packed,
                           [&](const AccRows<Avx512> &to) {
     // Whole pairs of tiles first, as the machine is set up for a number of
     // pixels.
-    const int64_t whole = to.width / (2 * kRows) * (2 * kRows);
+    const int64_t whole = to.fused.size.width / (2 * kRows) * (2 * kRows);
     columns(packed, conv, to, 0, whole);
-    columns(packed, conv, to, whole, to.width);
+    columns(packed, conv, to, whole, to.fused.size.width);
   });
 }
 

@@ -37,52 +37,6 @@ class WinogradInput {
   // Tiles in a row of the output.
   int64_t tiles_across() const { return tiles_across_; }
 
-  void transform(const WinogradShare &share,
-                 const WinogradScratch &work) const {
-    std::memset(work.zeros(), 0, static_cast<size_t>(x_.channels));
-    for (int64_t i = 0; i < share.tiles; ++i) {
-      transform_tile(share.first_tile + i, i, work);
-    }
-  }
-
- private:
-  static constexpr int64_t kLanes = Simd::kShape.lanes;
-  static constexpr int64_t kBytes = 4 * kLanes;  // of a vector
-  static constexpr int kInputRows = kRows + 2;
-
-  using Input = std::conditional_t<kIsBytes, uint8_t, uint16_t>;
-  using Inputs = typename VectorOf<Input, kBytes>::type;
-  using Numbers = typename VectorOf<uint32_t, kBytes>::type;
-
-  AQD_TARGET Inputs load(const uint8_t *from) const {
-    using Codes = typename VectorOf<uint8_t, kBytes / 2>::type;
-    using SignedCodes = typename VectorOf<int8_t, kBytes / 2>::type;
-    using Words = typename VectorOf<int16_t, kBytes>::type;
-    if constexpr (kIsBytes) {
-      return load_as<Inputs>(from);
-    } else if (x_.type == Type::kI8) {
-      return Inputs(__builtin_convertvector(load_as<SignedCodes>(from), Words));
-    } else {
-      return __builtin_convertvector(load_as<Codes>(from), Inputs);
-    }
-  }
-
-  // Where each pixel that a tile reads is.
-  using Pixels = const uint8_t *[kInputRows][kInputColumns];
-  void find_pixels(int64_t tile, const uint8_t *zeros, Pixels &pixels) const {
-    const int64_t top = tile / tiles_across_ * kRows - padding_.height;
-    const int64_t left = tile % tiles_across_ * kTileColumns - padding_.width;
-    for (int y = 0; y < kInputRows; ++y) {
-      for (int x = 0; x < kInputColumns; ++x) {
-        const bool is_inside = top + y >= 0 && top + y < x_.size.height &&
-                               left + x >= 0 && left + x < x_.size.width;
-        const int64_t at = ((top + y) * x_.size.width + left + x) * x_.channels;
-        pixels[y][x] =
-            is_inside ? static_cast<const uint8_t *>(x_.data) + at : zeros;
-      }
-    }
-  }
-
   // Transforms a tile, the i-th of a share.
   AQD_TARGET void transform_tile(int64_t tile, int64_t i,
                                  const WinogradScratch &work) const {
@@ -116,6 +70,47 @@ class WinogradInput {
     if constexpr (kIsBytes) {
       if (packed_.is_halved) {
         sum_windows(pixels, work.window_sums() + i * kRows * kTileColumns);
+      }
+    }
+  }
+
+ private:
+  static constexpr int64_t kLanes = Simd::kShape.lanes;
+  static constexpr int64_t kBytes = 4 * kLanes;  // of a vector
+  static constexpr int kInputRows = kRows + 2;
+
+  using Input = std::conditional_t<kIsBytes, uint8_t, uint16_t>;
+  using Inputs = typename VectorOf<Input, kBytes>::type;
+  using Numbers = typename VectorOf<uint32_t, kBytes>::type;
+
+  AQD_TARGET Inputs load(const uint8_t *from) const {
+    using Codes = typename VectorOf<uint8_t, kBytes / 2>::type;
+    using SignedCodes = typename VectorOf<int8_t, kBytes / 2>::type;
+    using Words = typename VectorOf<int16_t, kBytes>::type;
+    if constexpr (kIsBytes) {
+      return load_as<Inputs>(from);
+    } else if (x_.type == Type::kI8) {
+      return Inputs(__builtin_convertvector(load_as<SignedCodes>(from), Words));
+    } else {
+      return __builtin_convertvector(load_as<Codes>(from), Inputs);
+    }
+  }
+
+  // Where each pixel that a tile reads is. One that was not made is as good as
+  // zeros, since no wanted output reads it.
+  using Pixels = const uint8_t *[kInputRows][kInputColumns];
+  void find_pixels(int64_t tile, const uint8_t *zeros, Pixels &pixels) const {
+    const int64_t top = tile / tiles_across_ * kRows - padding_.height;
+    const int64_t left = tile % tiles_across_ * kTileColumns - padding_.width;
+    for (int y = 0; y < kInputRows; ++y) {
+      for (int x = 0; x < kInputColumns; ++x) {
+        const bool is_inside =
+            top + y >= 0 && top + y < x_.size.height && left + x >= 0 &&
+            left + x < x_.size.width &&
+            (x_.made == nullptr || x_.made->has(top + y, left + x));
+        const int64_t at = ((top + y) * x_.size.width + left + x) * x_.channels;
+        pixels[y][x] =
+            is_inside ? static_cast<const uint8_t *>(x_.data) + at : zeros;
       }
     }
   }
