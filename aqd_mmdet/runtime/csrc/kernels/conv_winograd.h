@@ -189,8 +189,8 @@ class WinogradConv {
     using Lanes = typename Simd::Lanes;
     const int64_t next = parts_ * part_step;
     if constexpr (Mac::kIsShort) {
-      const auto low = static_cast<uint16_t>(packed_.part_low
-                                             << kTile.shift());
+      const auto low =
+          static_cast<uint16_t>(packed_.part_low * (1 << kTile.shift()));
       for (int64_t part = 0; part < parts_; ++part, acc += part_step) {
         transform_acc(acc, next, [&](Sums sums, int y, int x) AQD_TARGET {
           // The outputs of a part less the lowest one have no sign.
