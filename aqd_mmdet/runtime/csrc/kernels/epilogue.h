@@ -211,6 +211,19 @@ class Epilogue {
                                           load_as<Lanes>),
                    span.pixels, from, to);
     }
+    if constexpr (Simd::kHasFma) {
+      if (!packed.multiply_adds.empty()) {
+        const int32_t *table = packed.multiply_adds.data() +
+                               tile.vector * multiply_adds_stride(kLanes);
+        const MultiplyAdd<Simd> rule(table);
+        if (!packed.clamps_codes) return apply(rule, span.pixels, from, to);
+        const auto low = Simd::fill(op.op().grid.low);
+        const auto high = Simd::fill(op.op().grid.high);
+        return apply([&](Lanes x) AQD_TARGET {
+          return clamp(rule(x), low, high);
+        }, span.pixels, from, to);
+      }
+    }
     if (!packed.multipliers.empty()) {
       const int64_t *table = packed.multipliers.data() +
                              tile.vector * multipliers_stride(kLanes);

@@ -24,8 +24,8 @@ struct Part {
   }
 };
 
-// Finds the line of a part, as PackedLookup::Row has it; false if it is none.
-bool find_line(const Part &part, int32_t *line) {
+// Finds the line of a part; false if it is none of 16 bits.
+bool find_line(const Part &part, int16_t *first, int16_t *slope_out) {
   const int64_t unit = int64_t{1} << part.shift, last = part.count - 1;
   // From the least slope that makes the last value.
   int64_t slope = 0;
@@ -39,20 +39,21 @@ bool find_line(const Part &part, int32_t *line) {
     }
   }
   const Grid word = {INT16_MIN, INT16_MAX};
-  if (!word.holds(part.values[0], part.values[0]) || !word.holds(slope, slope)) {
-    return false;
+  for (const int64_t each : {int64_t{part.values[0]}, int64_t{part.values[last]}, slope}) {
+    if (!word.holds(each, each)) return false;
   }
-  *line = static_cast<int32_t>(static_cast<uint32_t>(part.values[0]) << 16 |
-                               (static_cast<uint32_t>(slope) & 0xffff));
+  *first = static_cast<int16_t>(part.values[0]);
+  *slope_out = static_cast<int16_t>(slope);
   return true;
 }
 
 // Finds the lines of a row of so many codes.
-bool find_lines(const int32_t *row, int64_t codes, int shift, int32_t *lines) {
+bool find_lines(const int32_t *row, int64_t codes, int shift,
+                PackedLookup::Row *lines) {
   const int64_t each = int64_t{1} << shift;
   for (int64_t i = 0; i * each < codes; ++i) {
     const Part part = {row + i * each, std::min(each, codes - i * each), shift};
-    if (!find_line(part, lines + i)) return false;
+    if (!find_line(part, lines->firsts + i, lines->slopes + i)) return false;
   }
   return true;
 }
@@ -80,11 +81,13 @@ PackedLookup pack_lookup(const SimdShape &shape, const Op &op, const Op &x) {
         starts.push_back(lookup.starts[c]);
         packed.rows.push_back({});
         const int32_t *row = lookup.values + lookup.starts[c] + x.grid.low;
-        if (!find_lines(row, codes, packed.shift, packed.rows.back().lines)) {
+        if (!find_lines(row, codes, packed.shift, &packed.rows.back())) {
           return {};
         }
       }
-      packed.rows[packed.begins.back() + index].lanes |= 1u << (c - first);
+      const size_t lane = c - first;
+      packed.rows[packed.begins.back() + index].words |=
+          0x11u << (lane / 4 * 8 + lane % 4);
     }
   }
   packed.begins.push_back(packed.rows.size());

@@ -1,35 +1,54 @@
 #include "kernels/isa.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <utility>
 
 namespace aqd {
 namespace {
 
-// Whether a value's code is at least `code`. (Sums of values that do not occur
-// may not fit 64 bits; they are saturated.)
-bool reaches(int64_t x, int64_t m, int64_t b, int s, int64_t code) {
-  int64_t sum;
-  if (__builtin_add_overflow(x * m, b, &sum)) {
-    sum = b < 0 ? INT64_MIN : INT64_MAX;
-  }
-  return sum >> s >= code;
-}
+// A channel's (x * m + b) >> s.
+struct Rounding {
+  int64_t m, b;
+  int s;
 
-// The least value whose code is at least `code`, one more than 32 bits hold if
-// there is none. For a negative multiplier it is that of complements, whose
-// codes rise.
-int64_t threshold(int64_t m, int64_t b, int s, int64_t code) {
-  int64_t low = INT32_MIN, high = int64_t{INT32_MAX} + 1;
-  while (low < high) {
-    const int64_t middle = low + (high - low) / 2;
-    if (reaches(m < 0 ? ~middle : middle, m, b, s, code)) {
-      high = middle;
-    } else {
-      low = middle + 1;
-    }
+  // Of a value that occurs.
+  int64_t sum(int64_t x) const { return x * m + b; }
+  int64_t code(int64_t x, const Grid &grid) const {
+    return std::clamp<int64_t>(sum(x) >> s, grid.low, grid.high);
   }
-  return low;
+
+  // Whether a value's code is at least `code`. (Sums of values that do not
+  // occur may not fit 64 bits; they are saturated.)
+  bool reaches(int64_t x, int64_t code) const {
+    int64_t sum;
+    if (__builtin_add_overflow(x * m, b, &sum)) {
+      sum = b < 0 ? INT64_MIN : INT64_MAX;
+    }
+    return sum >> s >= code;
+  }
+
+  // The least value of low..high whose code is at least `code`, high + 1 if
+  // there is none. For a negative multiplier these are complements, whose codes
+  // rise.
+  int64_t threshold(int64_t code, int64_t low, int64_t high) const {
+    ++high;
+    while (low < high) {
+      const int64_t middle = low + (high - low) / 2;
+      if (reaches(m < 0 ? ~middle : middle, code)) {
+        high = middle;
+      } else {
+        low = middle + 1;
+      }
+    }
+    return low;
+  }
+};
+
+Rounding rounding_of(const Multipliers &table, int32_t channel) {
+  const size_t k = table.m.size() > 1 ? static_cast<size_t>(channel) : 0;
+  return {table.m[k], table.b[k], table.s[k]};
 }
 
 void pack_thresholds(int64_t lanes, const Op &op, PackedRequantize *packed) {
@@ -39,14 +58,14 @@ void pack_thresholds(int64_t lanes, const Op &op, PackedRequantize *packed) {
       static_cast<size_t>(vectors_of(op.channels, lanes) * stride), INT32_MAX);
   packed->thresholds_fit_int16 = true;
   for (int32_t c = 0; c < op.channels; ++c) {
-    const size_t k = table.m.size() > 1 ? static_cast<size_t>(c) : 0;
+    const Rounding rule = rounding_of(table, c);
     int32_t *to = packed->thresholds.data() + c / lanes * stride + c % lanes;
-    to[0] = table.m[k] < 0 ? -1 : 0;
+    to[0] = rule.m < 0 ? -1 : 0;
     to[lanes] = op.grid.low;
     int32_t *next = to + 2 * lanes;
     for (int64_t code = int64_t{op.grid.low} + 1; code <= op.grid.high;
          ++code) {
-      const int64_t t = threshold(table.m[k], table.b[k], table.s[k], code);
+      const int64_t t = rule.threshold(code, INT32_MIN, INT32_MAX);
       if (t == INT32_MIN) {
         ++to[lanes];  // all values reach it
       } else if (t <= INT32_MAX) {
@@ -68,25 +87,187 @@ void pack_multipliers(const SimdShape &shape, const Op &op,
   packed->multipliers.assign(
       static_cast<size_t>(vectors_of(op.channels, lanes) * stride), 0);
   for (int32_t c = 0; c < op.channels; ++c) {
-    const size_t k = table.m.size() > 1 ? static_cast<size_t>(c) : 0;
+    const Rounding rule = rounding_of(table, c);
     const int64_t lane = c % lanes;
     const int64_t place =
         shape.even_first ? lane % 2 * lanes / 2 + lane / 2 : lane;
     int64_t *to = packed->multipliers.data() + c / lanes * stride;
-    std::memcpy(reinterpret_cast<char *>(to) + 4 * lane, &table.m[k], 4);
-    to[lanes / 2 + place] = table.b[k];
-    to[lanes / 2 + lanes + place] = table.s[k];
+    const int32_t m = static_cast<int32_t>(rule.m);
+    std::memcpy(reinterpret_cast<char *>(to) + 4 * lane, &m, 4);
+    to[lanes / 2 + place] = rule.b;
+    to[lanes / 2 + lanes + place] = rule.s;
   }
+}
+
+int64_t remainder(int64_t x, int64_t modulus) {
+  const int64_t rest = x % modulus;
+  return rest < 0 ? rest + modulus : rest;
+}
+
+// The least (start + step * n) % modulus for all n below a count. As Euclid's
+// algorithm: the numbers with which the rounds from 0 to the modulus begin are
+// such a sequence again, whose modulus is the step.
+int64_t least_remainder(int64_t start, int64_t step, int64_t modulus,
+                        int64_t count) {
+  int64_t least = start;
+  for (;;) {
+    if (2 * step > modulus) {  // the same numbers, the last one first
+      step = modulus - step;
+      start = remainder(start - step * (count - 1), modulus);
+      least = std::min(least, start);
+    }
+    count = (start + step * (count - 1)) / modulus;
+    if (count == 0) return least;
+    start = remainder(start - modulus, step);
+    least = std::min(least, start);
+    modulus = std::exchange(step, remainder(-modulus, step));
+  }
+}
+
+// The least n for which step * n % modulus is in low..high; -1 if there is
+// none, or if 38 bits do not hold it.
+int64_t first_between(int64_t step, int64_t modulus, int64_t low,
+                      int64_t high) {
+  if (low == 0) return 0;
+  if (2 * step > modulus) {
+    return first_between(modulus - step, modulus, modulus - high,
+                         modulus - low);
+  }
+  if (step == 0) return -1;
+  const int64_t n = (low + step - 1) / step;
+  if (n * step <= high) return n;
+  // How often multiples of the step must pass the modulus is a question of the
+  // same kind.
+  const int64_t rounds =
+      first_between(modulus % step, step, remainder(-high, step),
+                    remainder(-low, step));
+  if (rounds < 0 || rounds > (INT64_MAX >> 1) / modulus) return -1;
+  return (low + modulus * rounds + step - 1) / step;
+}
+
+// The bits of the float n / 2^shift, for n of up to 24 bits.
+int32_t float_bits(int64_t n, int shift) {
+  if (n == 0) return 0;
+  const uint64_t magnitude = static_cast<uint64_t>(std::abs(n));
+  const int top = 63 - __builtin_clzll(magnitude);
+  const uint64_t bits = (static_cast<uint64_t>(127 + top - shift) << 23) +
+                        (magnitude << 23 >> top) - (uint64_t{1} << 23);
+  return static_cast<int32_t>(static_cast<uint32_t>(bits) |
+                              (n < 0 ? uint32_t{1} << 31 : 0));
+}
+
+// A channel's numbers of MultiplyAdd (requantize.h).
+struct ChannelMultiplyAdd {
+  int32_t low = 0, high = 0;
+  int64_t shift = kFloatUnitBits;
+  int32_t m = 0, b = 0;
+};
+
+// For values low..high, whose codes need no clamp. False if there are none.
+//
+// By the shift a value x becomes the float x + k, and x * m + b becomes
+// (x + k) * m + n * 2^s. These differ by an error that is the same for all x.
+// The codes are the same if no rest of a sum, (x * m + b) % 2^s, leaves
+// 0..2^s - 1 by it.
+bool find_multiply_add(const Rounding &rule, int64_t low, int64_t high,
+                       ChannelMultiplyAdd *made) {
+  const int64_t one = int64_t{1} << rule.s, count = high - low + 1;
+  if (count > kFloatUnit) return false;
+  const int64_t rest = remainder(low * rule.m + rule.b, one);
+  const int64_t least =
+      least_remainder(rest, remainder(rule.m, one), one, count);
+  const int64_t most =
+      one - 1 - least_remainder(one - 1 - rest, remainder(-rule.m, one), one,
+                                count);
+  const int64_t room = one - 1 - (most - least);
+  // A float holds n if it is a multiple of this.
+  const int64_t least_step = rule.m > 0 ? rule.m : one - one / 8 - rule.m;
+  int64_t step = one;
+  while (step < least_step) step *= 2;
+  int64_t k = kFloatUnit - low;  // the least one
+  int64_t error = k * rule.m - rule.b + least;  // at least 0 is wanted
+  const int64_t from = remainder(-error, step);
+  const int64_t more =
+      from + room < step
+          ? first_between(remainder(rule.m, step), step, from, from + room)
+          : 0;
+  if (more < 0 || more > kFloatUnit - count) return false;
+  k += more;
+  error += more * rule.m;
+  const int64_t n = remainder(error, step) - error;
+  *made = {static_cast<int32_t>(low), static_cast<int32_t>(high),
+           kFloatUnitBits + k - kFloatUnit, float_bits(rule.m, rule.s),
+           float_bits(kFloatZero + n / one, 0)};
+  return true;
+}
+
+// The same for all values of low..high.
+bool find_multiply_add(const Rounding &rule, const Grid &grid, int64_t low,
+                       int64_t high, ChannelMultiplyAdd *made) {
+  const auto [least, most] =
+      std::minmax({rule.code(low, grid), rule.code(high, grid)});
+  if (least == most) {
+    made->b = float_bits(kFloatZero + least, 0);
+    return true;
+  }
+  if (std::abs(rule.m) > 2 * kFloatUnit) return false;
+  if (std::abs(rule.b) > INT64_MAX / 4) return false;
+  const bool falls = rule.m < 0;
+  if (falls) low = ~std::exchange(high, ~low);
+  const int64_t second = rule.threshold(least + 1, low, high);
+  high = std::min(high, rule.threshold(most, low, high));
+  low = std::max(low, second - 1);
+  if (falls) low = ~std::exchange(high, ~low);
+  constexpr int64_t kMost = kFloatUnit / 2 - 1;
+  for (const int64_t x : {low, high}) {
+    if (std::abs(rule.sum(x)) >> rule.s >= kMost) return false;
+  }
+  return find_multiply_add(rule, low, high, made);
+}
+
+// False if there are none for a channel.
+bool pack_multiply_add(int64_t lanes, const Op &op, const Op &x,
+                       PackedRequantize *packed) {
+  std::vector<int32_t> &table = packed->multiply_adds;
+  const int64_t stride = multiply_adds_stride(lanes);
+  table.assign(
+      static_cast<size_t>(vectors_of(op.channels, lanes) * stride), 0);
+  for (int32_t c = 0; c < op.channels; ++c) {
+    Grid values = x.grid;
+    if (x.is<Convolution>()) {
+      values.high = static_cast<int32_t>(
+          x.as<Convolution>().bound(static_cast<size_t>(c)));
+      values.low = -values.high;
+    }
+    ChannelMultiplyAdd made;
+    const Rounding rule = rounding_of(op.as<Requantize>().multipliers, c);
+    if (!find_multiply_add(rule, op.grid, values.low, values.high, &made)) {
+      table.clear();
+      return false;
+    }
+    if (std::abs(rule.m) > int64_t{1} << rule.s) packed->clamps_codes = true;
+    int32_t *to = table.data() + c / lanes * stride + c % lanes;
+    for (const int32_t number : {made.low, made.high,
+                                 static_cast<int32_t>(made.shift), made.m,
+                                 made.b}) {
+      *to = number;
+      to += lanes;
+    }
+  }
+  return true;
 }
 
 }  // namespace
 
-PackedRequantize pack_requantize(const SimdShape &shape, const Op &op) {
+PackedRequantize pack_requantize(const Isa &isa, const Op &op, const Op &x) {
   PackedRequantize packed;
   if (int64_t{op.grid.high} - op.grid.low <= kThresholds) {
-    pack_thresholds(shape.lanes, op, &packed);
+    pack_thresholds(isa.shape.lanes, op, &packed);
+  } else if (isa.has_fma &&
+             pack_multiply_add(isa.shape.lanes, op, x, &packed)) {
+    return packed;
   } else if (op.as<Requantize>().fits_int32) {
-    pack_multipliers(shape, op, &packed);
+    pack_multipliers(isa.shape, op, &packed);
   }
   return packed;
 }

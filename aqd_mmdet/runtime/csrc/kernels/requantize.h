@@ -43,6 +43,27 @@ class MultiplyShift {
   Wide b_[2], s_[2];
 };
 
+// A vector of channels, with a multiply-add of floats.
+template <class Simd>
+struct MultiplyAdd {
+  using Lanes = typename Simd::Lanes;
+
+  Lanes low, high, shift, m, b;
+
+  AQD_TARGET explicit MultiplyAdd(const int32_t *table) {
+    for (Lanes *each : {&low, &high, &shift, &m, &b}) {
+      *each = Simd::load(table);
+      table += Simd::kShape.lanes;
+    }
+  }
+
+  AQD_TARGET AQD_INLINE Lanes operator()(Lanes x) const {
+    // From the bits of a float, to the bits of one.
+    x = Simd::multiply_add(clamp(x, low, high) + shift, m, b);
+    return x - Simd::fill(kFloatZeroBits);
+  }
+};
+
 // A vector of values of 32 bits, or 16, with comparisons.
 template <class V>
 struct Thresholds {

@@ -93,6 +93,9 @@ struct SimdBase {
   }
 
   static constexpr bool kHasLines = false;
+  // Whether multiply_add has fused multiply-adds of floats, by their bits,
+  // which round down.
+  static constexpr bool kHasFma = false;
 
   template <class T, int kColumns>
   AQD_TARGET AQD_INLINE static Lanes interleave(

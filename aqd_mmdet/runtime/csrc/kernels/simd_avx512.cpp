@@ -21,11 +21,13 @@ bool has_avx512() {
 
 const Isa kAvx512 = {"avx512", has_avx512, run_fused<Avx512>, Avx512::kShape,
                      unsigned_bytes, /*has_lut=*/true, /*has_amx=*/false,
-                     /*has_lines=*/true};
+                     /*has_lines=*/true,
+                     /*has_fma=*/true};
 
 const Isa kAmx = {"amx", [] { return has_avx512() && has_amx(); },
                   run_fused<Avx512>, Avx512::kShape, unsigned_bytes,
-                  /*has_lut=*/false, /*has_amx=*/true, /*has_lines=*/true};
+                  /*has_lut=*/false, /*has_amx=*/true, /*has_lines=*/true,
+                  /*has_fma=*/true};
 
 }  // namespace aqd
 

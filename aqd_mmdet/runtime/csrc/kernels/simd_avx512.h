@@ -44,6 +44,7 @@ struct Avx512 : SimdBase<Avx512, 16> {
   static constexpr int kMr = 6;  // 24 of 32 registers for accumulators
   static constexpr bool kHasInt16Thresholds = true;
   static constexpr bool kHasLines = true;
+  static constexpr bool kHasFma = true;
 
   using ByteMac = Avx512ByteMac;
   using WordMac = Avx512WordMac;
@@ -114,6 +115,12 @@ struct Avx512 : SimdBase<Avx512, 16> {
   }
   static void prefetch_write(const uint8_t *at) {
     asm volatile("prefetchw %0" : : "m"(*at));
+  }
+
+  AQD_AVX512 static Lanes multiply_add(Lanes x, Lanes m, Lanes b) {
+    return Lanes(_mm512_castps_si512(_mm512_fmadd_round_ps(
+        __m512(x), __m512(m), __m512(b),
+        _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)));
   }
 
   template <int half>
