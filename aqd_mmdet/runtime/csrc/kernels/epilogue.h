@@ -52,6 +52,10 @@ class Epilogue {
           continue;
         }
       }
+      if (makes_bytes(op)) {
+        store_requantized(op, tile, span, values);
+        continue;
+      }
       run(op, tile, span, values);
       if (op.out != nullptr) {
         store(*op.out, span, buffer(op.buffer, values));
@@ -93,6 +97,7 @@ class Epilogue {
 
  private:
   static constexpr int64_t kLanes = Simd::kShape.lanes;
+  using Lanes = typename Simd::Lanes;
 
   // Where the codes of a tile lie in a tensor.
   struct Span {
@@ -193,42 +198,43 @@ class Epilogue {
     });
   }
 
-  template <class Rule>
-  AQD_TARGET AQD_INLINE static void apply(const Rule &rule, int pixels,
-                                          const int32_t *from, int32_t *to) {
-    for (int i = 0; i < pixels * kLanes; i += kLanes) {
-      Simd::store(rule(Simd::load(from + i)), to + i);
-    }
-  }
-
-  AQD_TARGET static void requantize(const PostOp &op, const TileCoord &tile,
-                                    const Span &span, const int32_t *from,
-                                    int32_t *to) {
-    using Lanes = typename Simd::Lanes;
+  // Requantises a tile, whose values `take` is called with a rule for.
+  template <class Take>
+  AQD_TARGET AQD_INLINE static void with_rule(const PostOp &op,
+                                              const TileCoord &tile,
+                                              const Take &take) {
     const PackedRequantize &packed = op.node->packed.requantize;
+    const Grid &grid = op.op().grid;
     if (!packed.thresholds.empty()) {
-      return apply(thresholds_from<Lanes>(thresholds(op, tile), kLanes,
-                                          load_as<Lanes>),
-                   span.pixels, from, to);
+      return take(thresholds_from<Lanes>(thresholds(op, tile), kLanes,
+                                         load_as<Lanes>));
     }
     if constexpr (Simd::kHasFma) {
       if (!packed.multiply_adds.empty()) {
         const int32_t *table = packed.multiply_adds.data() +
                                tile.vector * multiply_adds_stride(kLanes);
         const MultiplyAdd<Simd> rule(table);
-        if (!packed.clamps_codes) return apply(rule, span.pixels, from, to);
-        const auto low = Simd::fill(op.op().grid.low);
-        const auto high = Simd::fill(op.op().grid.high);
-        return apply([&](Lanes x) AQD_TARGET {
+        if (!packed.clamps_codes) return take(rule);
+        const auto low = Simd::fill(grid.low), high = Simd::fill(grid.high);
+        return take([&](Lanes x) AQD_TARGET {
           return clamp(rule(x), low, high);
-        }, span.pixels, from, to);
+        });
       }
     }
-    if (!packed.multipliers.empty()) {
-      const int64_t *table = packed.multipliers.data() +
-                             tile.vector * multipliers_stride(kLanes);
-      return apply(MultiplyShift<Simd>(table, op.op().grid), span.pixels, from,
-                   to);
+    const int64_t *table =
+        packed.multipliers.data() + tile.vector * multipliers_stride(kLanes);
+    take(MultiplyShift<Simd>(table, grid));
+  }
+
+  AQD_TARGET static void requantize(const PostOp &op, const TileCoord &tile,
+                                    const Span &span, const int32_t *from,
+                                    int32_t *to) {
+    if (op.node->packed.requantize.has_rule()) {
+      return with_rule(op, tile, [&](const auto &rule) AQD_TARGET {
+        for (int i = 0; i < span.pixels * kLanes; i += kLanes) {
+          Simd::store(rule(Simd::load(from + i)), to + i);
+        }
+      });
     }
     const Multipliers &table = op.op().template as<Requantize>().multipliers;
     const size_t first = static_cast<size_t>(tile.vector * kLanes);
@@ -237,6 +243,26 @@ class Epilogue {
         to[i] = aqd::requantize(table, op.op().grid, first + i, from[i]);
       }
     }
+  }
+
+  // Whether a requantisation to bytes is only stored: then it need not be in a
+  // buffer.
+  static bool makes_bytes(const PostOp &op) {
+    return op.is_stored_only && op.op().template is<Requantize>() &&
+           op.node->packed.requantize.has_rule() &&
+           bytes_of(op.out->type) == 1;
+  }
+
+  AQD_TARGET static void store_requantized(const PostOp &op,
+                                           const TileCoord &tile,
+                                           const Span &span,
+                                           AccTile<Simd> *values) {
+    const int32_t *from = input(op.inputs[0], span, values);
+    with_rule(op, tile, [&](const auto &rule) AQD_TARGET {
+      Simd::store_bytes(rule, from, span.pixels, span.lanes, span.next,
+                        op.out->type == Type::kU8,
+                        static_cast<int8_t *>(op.out->data) + span.at);
+    });
   }
 
   AQD_TARGET static void look_up(const Lookup &lookup, const TileCoord &tile,

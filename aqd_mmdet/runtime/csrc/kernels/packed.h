@@ -135,6 +135,11 @@ struct PackedRequantize {
   bool clamps_codes = false;
   // Whether thresholds tell values apart that are saturated to 16 bits.
   bool thresholds_fit_int16 = false;
+
+  bool has_rule() const {
+    return !multipliers.empty() || !thresholds.empty() ||
+           !multiply_adds.empty();
+  }
 };
 
 // A lookup of tables that consist of straight lines, each of 2^shift codes:

@@ -82,6 +82,18 @@ struct SimdBase {
     for (int i = 0; i < lanes; ++i) to[i] = static_cast<T>(x[i]);
   }
 
+  // Some lanes of what a rule makes of some pixels, as bytes, `next` apart.
+  template <class Rule>
+  AQD_TARGET AQD_INLINE static void store_bytes(const Rule &rule,
+                                                const int32_t *from, int pixels,
+                                                int lanes, int64_t next,
+                                                bool /*is_unsigned*/,
+                                                int8_t *to) {
+    for (int p = 0; p < pixels; ++p, from += kLanes, to += next) {
+      Simd::store(rule(Simd::load(from)), to, lanes);
+    }
+  }
+
   // Numbers at places of a table, of some lanes alone: others hold no place.
   AQD_TARGET static Lanes gather(const int32_t *table, Lanes places,
                                  int lanes) {

@@ -133,6 +133,39 @@ struct Avx512 : SimdBase<Avx512, 16> {
                                            _MM_PERM_CCAA));
   }
 
+  // Four pixels at a time. There is room to read whole groups of four.
+  template <class Rule>
+  AQD_AVX512 AQD_INLINE static void store_bytes(const Rule &rule,
+                                                const int32_t *from, int pixels,
+                                                int lanes, int64_t next,
+                                                bool is_unsigned, int8_t *to) {
+    // Four channels of each pixel in turn, to all channels of each.
+    const __m512i order =
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    for (int p = 0; p < pixels; p += 4, from += 64, to += 4 * next) {
+      const __m512i first = _mm512_packs_epi32(__m512i(rule(load(from))),
+                                               __m512i(rule(load(from + 16))));
+      const __m512i second = _mm512_packs_epi32(
+          __m512i(rule(load(from + 32))), __m512i(rule(load(from + 48))));
+      const __m512i bytes = _mm512_permutexvar_epi32(
+          order, is_unsigned ? _mm512_packus_epi16(first, second)
+                             : _mm512_packs_epi16(first, second));
+      if (next == 16 && pixels - p >= 4) {
+        _mm512_storeu_si512(to, bytes);
+        continue;
+      }
+      each_quarter(bytes, [&](int pixel, __m128i codes) AQD_AVX512 {
+        if (p + pixel >= pixels) return;
+        if (lanes == 16) {
+          _mm_storeu_si128(reinterpret_cast<__m128i *>(to + pixel * next),
+                           codes);
+        } else {
+          _mm_mask_storeu_epi8(to + pixel * next, mask(lanes), codes);
+        }
+      });
+    }
+  }
+
   // Requantises a vector of channels of some pixels to bytes, `next` apart.
   // There is room to read whole groups of four pixels.
   AQD_AVX512 static void store_by_thresholds(const int32_t *table,
