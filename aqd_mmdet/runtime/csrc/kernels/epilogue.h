@@ -41,25 +41,30 @@ class Epilogue {
   // Overwrites what acc points to.
   AQD_TARGET void run(const TileCoord &tile, AccTile<Simd> *values) const {
     const Span span = span_of(tile);
-    for (const PostOp &op : fused_.ops) {
+    const PostOp *op = fused_.ops.data();
+    for (const PostOp *end = op + fused_.ops.size(); op < end; ++op) {
       if constexpr (Simd::kHasInt16Thresholds) {
-        if (is_for_int16(op, span)) {
-          Simd::store_by_thresholds(thresholds(op, tile),
-                                    buffer(op.inputs[0].buffer, values),
+        if (is_for_int16(*op, span)) {
+          Simd::store_by_thresholds(thresholds(*op, tile),
+                                    buffer(op->inputs[0].buffer, values),
                                     span.pixels, span.next,
-                                    static_cast<uint8_t *>(op.out->data) +
+                                    static_cast<uint8_t *>(op->out->data) +
                                         span.at);
           continue;
         }
       }
-      if (makes_bytes(op)) {
-        store_requantized(op, tile, span, values);
+      if constexpr (Simd::kHasLines) {
+        if (const int count = look_up_lines(op, tile, span, values)) {
+          op += count - 1;
+          continue;
+        }
+      }
+      if (makes_bytes(*op)) {
+        store_requantized(*op, tile, span, values);
         continue;
       }
-      run(op, tile, span, values);
-      if (op.out != nullptr) {
-        store(*op.out, span, buffer(op.buffer, values));
-      }
+      run(*op, tile, span, values);
+      if (op->out != nullptr) store(*op->out, span, buffer(op->buffer, values));
     }
   }
 
@@ -149,12 +154,6 @@ class Epilogue {
       return requantize(op, tile, span, x, to);
     }
     if (op.op().template is<Lookup>()) {
-      const PackedLookup &packed = op.node->packed.lookup;
-      if constexpr (Simd::kHasLines) {
-        if (!packed.rows.empty()) {
-          return Simd::look_up_lines(packed, tile.vector, span.pixels, x, to);
-        }
-      }
       return look_up(op.op().template as<Lookup>(), tile, span, x, to);
     }
     add(op.op().grid, span.pixels, x, input(op.inputs[1], span, values), to);
@@ -259,10 +258,43 @@ class Epilogue {
                                            AccTile<Simd> *values) {
     const int32_t *from = input(op.inputs[0], span, values);
     with_rule(op, tile, [&](const auto &rule) AQD_TARGET {
-      Simd::store_bytes(rule, from, span.pixels, span.lanes, span.next,
-                        op.out->type == Type::kU8,
-                        static_cast<int8_t *>(op.out->data) + span.at);
+      Simd::store_bytes(rule, from, span.pixels, bytes(*op.out, span));
     });
+  }
+
+  static ByteSpan bytes(const Tensor &out, const Span &span) {
+    return {static_cast<int8_t *>(out.data) + span.at, span.next, span.lanes,
+            out.type == Type::kU8};
+  }
+
+  // Looks up lines, if the first of these operators does or is a
+  // requantisation for that, together with a requantisation to bytes behind.
+  // Returns how many operators are done.
+  AQD_TARGET static int look_up_lines(const PostOp *first,
+                                      const TileCoord &tile, const Span &span,
+                                      AccTile<Simd> *values) {
+    const auto multiply_add = [&](const PostOp &op) {
+      return op.node->packed.requantize.multiply_add(tile.vector, kLanes);
+    };
+    const PostOp *op = first;
+    const int32_t *before = nullptr, *after = nullptr;
+    if (op->is_for_next && op->op().template is<Requantize>()) {
+      before = multiply_add(*op++);
+      if (before == nullptr) return 0;
+    }
+    const PackedLookup &lookup = op->node->packed.lookup;
+    if (lookup.rows.empty()) return 0;
+    int32_t *to = buffer(op->buffer, values);
+    const Tensor *out = op->out;
+    ByteSpan stored = {};
+    if (op->is_for_next && makes_bytes(op[1])) {
+      after = multiply_add(op[1]);
+      if (after != nullptr) stored = bytes(*(++op)->out, span);
+    }
+    Simd::look_up({lookup, tile.vector, span.pixels, before, after,
+                   input(first->inputs[0], span, values), to, stored});
+    if (out != nullptr) store(*out, span, to);
+    return static_cast<int>(op + 1 - first);
   }
 
   AQD_TARGET static void look_up(const Lookup &lookup, const TileCoord &tile,

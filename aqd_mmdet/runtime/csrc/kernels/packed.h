@@ -136,6 +136,12 @@ struct PackedRequantize {
   // Whether thresholds tell values apart that are saturated to 16 bits.
   bool thresholds_fit_int16 = false;
 
+  // The numbers of MultiplyAdd for a vector of channels, if codes need no
+  // clamp; null for others.
+  const int32_t *multiply_add(int64_t vector, int64_t lanes) const {
+    if (multiply_adds.empty() || clamps_codes) return nullptr;
+    return multiply_adds.data() + vector * multiply_adds_stride(lanes);
+  }
   bool has_rule() const {
     return !multipliers.empty() || !thresholds.empty() ||
            !multiply_adds.empty();
@@ -159,6 +165,11 @@ struct PackedLookup {
   // None if some row is not of lines, or a vector reads too many.
   std::vector<Row> rows;
   std::vector<size_t> begins;  // of each vector, and the end
+
+  int rows_of(int64_t vector) const {
+    const size_t v = static_cast<size_t>(vector);
+    return static_cast<int>(begins[v + 1] - begins[v]);
+  }
 };
 
 // Of a node.

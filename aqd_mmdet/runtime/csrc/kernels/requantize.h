@@ -48,9 +48,11 @@ template <class Simd>
 struct MultiplyAdd {
   using Lanes = typename Simd::Lanes;
 
-  Lanes low, high, shift, m, b;
+  Lanes low, high, shift, m, b, zero;
 
-  AQD_TARGET explicit MultiplyAdd(const int32_t *table) {
+  // Codes are counted from the first one.
+  AQD_TARGET explicit MultiplyAdd(const int32_t *table, int32_t first = 0)
+      : zero(Simd::fill(kFloatZeroBits + first)) {
     for (Lanes *each : {&low, &high, &shift, &m, &b}) {
       *each = Simd::load(table);
       table += Simd::kShape.lanes;
@@ -60,7 +62,7 @@ struct MultiplyAdd {
   AQD_TARGET AQD_INLINE Lanes operator()(Lanes x) const {
     // From the bits of a float, to the bits of one.
     x = Simd::multiply_add(clamp(x, low, high) + shift, m, b);
-    return x - Simd::fill(kFloatZeroBits);
+    return x - zero;
   }
 };
 

@@ -55,6 +55,27 @@ AQD_TARGET AQD_INLINE void store_as(V x, void *to) {
   std::memcpy(to, &x, sizeof x);
 }
 
+// Where bytes of a vector of channels of some pixels lie.
+struct ByteSpan {
+  int8_t *to;
+  int64_t next;  // from a pixel to the next
+  int lanes;     // channels that there are
+  bool is_unsigned;
+};
+
+// A lookup of lines for a vector of channels of some pixels, and what runs with
+// it: requantisations before and behind, by their numbers of MultiplyAdd, null
+// for none.
+struct LookupTile {
+  const PackedLookup &lookup;
+  int64_t vector;
+  int pixels;
+  const int32_t *before, *after;
+  const int32_t *from;
+  int32_t *to;     // where nothing is behind
+  ByteSpan bytes;  // of what is behind
+};
+
 template <class Simd, int kLanes>
 struct SimdBase {
   using Lanes = typename VectorOf<int32_t, 4 * kLanes>::type;
@@ -82,15 +103,14 @@ struct SimdBase {
     for (int i = 0; i < lanes; ++i) to[i] = static_cast<T>(x[i]);
   }
 
-  // Some lanes of what a rule makes of some pixels, as bytes, `next` apart.
+  // What a rule makes of some pixels, as bytes.
   template <class Rule>
   AQD_TARGET AQD_INLINE static void store_bytes(const Rule &rule,
                                                 const int32_t *from, int pixels,
-                                                int lanes, int64_t next,
-                                                bool /*is_unsigned*/,
-                                                int8_t *to) {
-    for (int p = 0; p < pixels; ++p, from += kLanes, to += next) {
-      Simd::store(rule(Simd::load(from)), to, lanes);
+                                                const ByteSpan &span) {
+    int8_t *to = span.to;
+    for (int p = 0; p < pixels; ++p, from += kLanes, to += span.next) {
+      Simd::store(rule(Simd::load(from)), to, span.lanes);
     }
   }
 
@@ -104,6 +124,7 @@ struct SimdBase {
     return x;
   }
 
+  // Whether look_up takes a LookupTile.
   static constexpr bool kHasLines = false;
   // Whether multiply_add has fused multiply-adds of floats, by their bits,
   // which round down.

@@ -3,7 +3,6 @@
 #ifdef AQD_HAS_X86
 
 #include "kernels/simd_avx512.h"  // first: it has AQD_TARGET
-#include "kernels/lookup_avx512.h"
 #include "kernels/kernels.h"
 
 namespace aqd {

@@ -86,9 +86,8 @@ struct Avx512 : SimdBase<Avx512, 16> {
         _mm512_setzero_si512(), mask(lanes), __m512i(places), table, 4));
   }
 
-  // Of one vector of channels of some pixels (lookup_avx512.h).
-  static void look_up_lines(const PackedLookup &lookup, int64_t vector,
-                            int pixels, const int32_t *from, int32_t *to);
+  // lookup_avx512.cpp.
+  static void look_up(const LookupTile &tile);
 
   AQD_AVX512 AQD_INLINE static Lanes interleave(
       const uint8_t *const (&columns)[4], int64_t channel) {
@@ -137,33 +136,40 @@ struct Avx512 : SimdBase<Avx512, 16> {
   template <class Rule>
   AQD_AVX512 AQD_INLINE static void store_bytes(const Rule &rule,
                                                 const int32_t *from, int pixels,
-                                                int lanes, int64_t next,
-                                                bool is_unsigned, int8_t *to) {
+                                                const ByteSpan &span) {
+    for (int p = 0; p < pixels; p += 4, from += 64) {
+      store_four({rule(load(from)), rule(load(from + 16)),
+                  rule(load(from + 32)), rule(load(from + 48))},
+                 p, pixels, span);
+    }
+  }
+
+  // As bytes, those of four pixels from p on that there are.
+  AQD_AVX512 AQD_INLINE static void store_four(const Lanes (&x)[4], int p,
+                                               int pixels,
+                                               const ByteSpan &span) {
     // Four channels of each pixel in turn, to all channels of each.
     const __m512i order =
         _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    for (int p = 0; p < pixels; p += 4, from += 64, to += 4 * next) {
-      const __m512i first = _mm512_packs_epi32(__m512i(rule(load(from))),
-                                               __m512i(rule(load(from + 16))));
-      const __m512i second = _mm512_packs_epi32(
-          __m512i(rule(load(from + 32))), __m512i(rule(load(from + 48))));
-      const __m512i bytes = _mm512_permutexvar_epi32(
-          order, is_unsigned ? _mm512_packus_epi16(first, second)
-                             : _mm512_packs_epi16(first, second));
-      if (next == 16 && pixels - p >= 4) {
-        _mm512_storeu_si512(to, bytes);
-        continue;
-      }
-      each_quarter(bytes, [&](int pixel, __m128i codes) AQD_AVX512 {
-        if (p + pixel >= pixels) return;
-        if (lanes == 16) {
-          _mm_storeu_si128(reinterpret_cast<__m128i *>(to + pixel * next),
-                           codes);
-        } else {
-          _mm_mask_storeu_epi8(to + pixel * next, mask(lanes), codes);
-        }
-      });
+    const __m512i first = _mm512_packs_epi32(__m512i(x[0]), __m512i(x[1]));
+    const __m512i second = _mm512_packs_epi32(__m512i(x[2]), __m512i(x[3]));
+    const __m512i bytes = _mm512_permutexvar_epi32(
+        order, span.is_unsigned ? _mm512_packus_epi16(first, second)
+                                : _mm512_packs_epi16(first, second));
+    int8_t *to = span.to + p * span.next;
+    if (span.next == 16 && pixels - p >= 4) {
+      _mm512_storeu_si512(to, bytes);
+      return;
     }
+    each_quarter(bytes, [&](int pixel, __m128i codes) AQD_AVX512 {
+      if (p + pixel >= pixels) return;
+      if (span.lanes == 16) {
+        _mm_storeu_si128(reinterpret_cast<__m128i *>(to + pixel * span.next),
+                         codes);
+      } else {
+        _mm_mask_storeu_epi8(to + pixel * span.next, mask(span.lanes), codes);
+      }
+    });
   }
 
   // Requantises a vector of channels of some pixels to bytes, `next` apart.
