@@ -197,10 +197,12 @@ class Epilogue {
     });
   }
 
-  // Requantises a tile, whose values `take` is called with a rule for.
+  // Calls with the rule of a requantisation. Codes that no byte holds are not
+  // clamped if that `saturates` to the grid.
   template <class Take>
   AQD_TARGET AQD_INLINE static void with_rule(const PostOp &op,
                                               const TileCoord &tile,
+                                              bool saturates,
                                               const Take &take) {
     const PackedRequantize &packed = op.node->packed.requantize;
     const Grid &grid = op.op().grid;
@@ -209,15 +211,17 @@ class Epilogue {
                                          load_as<Lanes>));
     }
     if constexpr (Simd::kHasFma) {
-      if (!packed.multiply_adds.empty()) {
-        const int32_t *table = packed.multiply_adds.data() +
-                               tile.vector * multiply_adds_stride(kLanes);
-        const MultiplyAdd<Simd> rule(table);
-        if (!packed.clamps_codes) return take(rule);
-        const auto low = Simd::fill(grid.low), high = Simd::fill(grid.high);
-        return take([&](Lanes x) AQD_TARGET {
-          return clamp(rule(x), low, high);
-        });
+      const int32_t *table = packed.multiply_add(tile.vector, kLanes);
+      if (table != nullptr) {
+        const auto take_clamped = [&](const auto &rule) AQD_TARGET {
+          if (saturates || !packed.clamps_codes) return take(rule);
+          const auto low = Simd::fill(grid.low), high = Simd::fill(grid.high);
+          take([&](Lanes x) AQD_TARGET { return clamp(rule(x), low, high); });
+        };
+        if (packed.clamps_values) {
+          return take_clamped(MultiplyAdd<Simd, true>(table));
+        }
+        return take_clamped(MultiplyAdd<Simd, false>(table));
       }
     }
     const int64_t *table =
@@ -229,7 +233,7 @@ class Epilogue {
                                     const Span &span, const int32_t *from,
                                     int32_t *to) {
     if (op.node->packed.requantize.has_rule()) {
-      return with_rule(op, tile, [&](const auto &rule) AQD_TARGET {
+      return with_rule(op, tile, false, [&](const auto &rule) AQD_TARGET {
         for (int i = 0; i < span.pixels * kLanes; i += kLanes) {
           Simd::store(rule(Simd::load(from + i)), to + i);
         }
@@ -252,12 +256,20 @@ class Epilogue {
            bytes_of(op.out->type) == 1;
   }
 
+  // Whether the grid is all codes of a byte.
+  static bool has_all_bytes(const PostOp &op) {
+    const Grid &grid = op.op().grid;
+    return grid.high - grid.low == UINT8_MAX &&
+           (grid.low == 0 || grid.low == INT8_MIN);
+  }
+
   AQD_TARGET static void store_requantized(const PostOp &op,
                                            const TileCoord &tile,
                                            const Span &span,
                                            AccTile<Simd> *values) {
     const int32_t *from = input(op.inputs[0], span, values);
-    with_rule(op, tile, [&](const auto &rule) AQD_TARGET {
+    const bool saturates = Simd::kSaturates && has_all_bytes(op);
+    with_rule(op, tile, saturates, [&](const auto &rule) AQD_TARGET {
       Simd::store_bytes(rule, from, span.pixels, bytes(*op.out, span));
     });
   }
@@ -277,23 +289,27 @@ class Epilogue {
       return op.node->packed.requantize.multiply_add(tile.vector, kLanes);
     };
     const PostOp *op = first;
-    const int32_t *before = nullptr, *after = nullptr;
+    LookupTile lookup = {};
     if (op->is_for_next && op->op().template is<Requantize>()) {
-      before = multiply_add(*op++);
-      if (before == nullptr) return 0;
+      lookup.before = multiply_add(*op);
+      lookup.clamps_values = op->node->packed.requantize.clamps_values;
+      if (lookup.before == nullptr) return 0;
+      ++op;
     }
-    const PackedLookup &lookup = op->node->packed.lookup;
-    if (lookup.rows.empty()) return 0;
-    int32_t *to = buffer(op->buffer, values);
+    lookup.lines = &op->node->packed.lookup;
+    if (lookup.lines->rows.empty()) return 0;
+    lookup.vector = tile.vector;
+    lookup.pixels = span.pixels;
+    lookup.from = input(first->inputs[0], span, values);
+    lookup.to = buffer(op->buffer, values);
     const Tensor *out = op->out;
-    ByteSpan stored = {};
-    if (op->is_for_next && makes_bytes(op[1])) {
-      after = multiply_add(op[1]);
-      if (after != nullptr) stored = bytes(*(++op)->out, span);
+    if (op->is_for_next && makes_bytes(op[1]) && has_all_bytes(op[1]) &&
+        !op[1].node->packed.requantize.clamps_values) {
+      lookup.after = multiply_add(op[1]);
+      if (lookup.after != nullptr) lookup.bytes = bytes(*(++op)->out, span);
     }
-    Simd::look_up({lookup, tile.vector, span.pixels, before, after,
-                   input(first->inputs[0], span, values), to, stored});
-    if (out != nullptr) store(*out, span, to);
+    Simd::look_up(lookup);
+    if (out != nullptr) store(*out, span, lookup.to);
     return static_cast<int>(op + 1 - first);
   }
 

@@ -24,8 +24,8 @@ struct Part {
   }
 };
 
-// Finds the line of a part; false if it is none of 16 bits.
-bool find_line(const Part &part, int16_t *first, int16_t *slope_out) {
+// Finds a part's line of a row; false if there is none of 16 bits.
+bool find_line(const Part &part, int64_t number, PackedLookup::Row *row) {
   const int64_t unit = int64_t{1} << part.shift, last = part.count - 1;
   // From the least slope that makes the last value.
   int64_t slope = 0;
@@ -39,11 +39,11 @@ bool find_line(const Part &part, int16_t *first, int16_t *slope_out) {
     }
   }
   const Grid word = {INT16_MIN, INT16_MAX};
-  for (const int64_t each : {int64_t{part.values[0]}, int64_t{part.values[last]}, slope}) {
-    if (!word.holds(each, each)) return false;
-  }
-  *first = static_cast<int16_t>(part.values[0]);
-  *slope_out = static_cast<int16_t>(slope);
+  const auto [low, high] =
+      std::minmax(part.values[0], part.values[last]);
+  if (!word.holds(low, high) || !word.holds(slope, slope)) return false;
+  row->firsts[number] = static_cast<uint16_t>(part.values[0] - INT16_MIN);
+  row->slopes[number] = static_cast<int16_t>(slope);
   return true;
 }
 
@@ -53,7 +53,7 @@ bool find_lines(const int32_t *row, int64_t codes, int shift,
   const int64_t each = int64_t{1} << shift;
   for (int64_t i = 0; i * each < codes; ++i) {
     const Part part = {row + i * each, std::min(each, codes - i * each), shift};
-    if (!find_line(part, lines->firsts + i, lines->slopes + i)) return false;
+    if (!find_line(part, i, lines)) return false;
   }
   return true;
 }
@@ -65,6 +65,7 @@ PackedLookup pack_lookup(const SimdShape &shape, const Op &op, const Op &x) {
   const int64_t codes = int64_t{x.grid.high} - x.grid.low + 1;
   PackedLookup packed;
   packed.first_code = x.grid.low;
+  packed.last_code = x.grid.high;
   while (codes > int64_t{kLines} << packed.shift) ++packed.shift;
   if (packed.shift > kMaxLineShift) return {};
   const size_t channels = lookup.starts.size();

@@ -126,20 +126,19 @@ struct PackedRequantize {
   // For each vector of channels, 32 bits a lane: what x is combined with by XOR
   // (all ones where m is negative), the lowest code, the thresholds.
   std::vector<int32_t> thresholds;
-  // For each vector of channels, 32 bits a lane: the least and the greatest
-  // value that are told apart; what is added to them; the floats by which they
-  // are multiplied, and which are added then.
+  // For each vector of channels, 32 bits a lane: what is added to values, the
+  // floats by which they are multiplied and which are added then; the least
+  // and the greatest value that are told apart.
   std::vector<int32_t> multiply_adds;
-  // Whether a value's code may be beyond the grid, as codes of neighbours
-  // differ by more than 1.
-  bool clamps_codes = false;
+  // Whether values are clamped to these before, since floats do not hold all
+  // that may occur, and whether codes are clamped to the grid.
+  bool clamps_values = false, clamps_codes = false;
   // Whether thresholds tell values apart that are saturated to 16 bits.
   bool thresholds_fit_int16 = false;
 
-  // The numbers of MultiplyAdd for a vector of channels, if codes need no
-  // clamp; null for others.
+  // The numbers of MultiplyAdd for a vector of channels; null for none.
   const int32_t *multiply_add(int64_t vector, int64_t lanes) const {
-    if (multiply_adds.empty() || clamps_codes) return nullptr;
+    if (multiply_adds.empty()) return nullptr;
     return multiply_adds.data() + vector * multiply_adds_stride(lanes);
   }
   bool has_rule() const {
@@ -156,11 +155,12 @@ struct PackedRequantize {
 struct PackedLookup {
   // A row, and the lanes of a vector of channels that read it.
   struct alignas(64) Row {
-    int16_t firsts[kLines], slopes[kLines];
+    uint16_t firsts[kLines];  // and 2^15
+    int16_t slopes[kLines];
     // Of two vectors as 16 bits, four lanes of each in turn.
     uint32_t words;
   };
-  int32_t first_code = 0;
+  int32_t first_code = 0, last_code = 0;
   int shift = 0;
   // None if some row is not of lines, or a vector reads too many.
   std::vector<Row> rows;

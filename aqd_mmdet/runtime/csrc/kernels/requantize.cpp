@@ -156,104 +156,128 @@ int32_t float_bits(int64_t n, int shift) {
                               (n < 0 ? uint32_t{1} << 31 : 0));
 }
 
+struct ValueRange {
+  int64_t low, high;
+
+  int64_t count() const { return high - low + 1; }
+  // Of the complements of its values.
+  ValueRange flipped() const { return {~high, ~low}; }
+};
+
+// Values whose codes are in the grid, and at either end one more, if it occurs.
+// These two have the codes to which others are clamped, if codes of neighbours
+// differ by 1 at most.
+ValueRange unclamped(const Rounding &rule, const Grid &grid, ValueRange x) {
+  if (rule.m < 0) x = x.flipped();
+  const int64_t second = rule.threshold(int64_t{grid.low} + 1, x.low, x.high);
+  const int64_t last = rule.threshold(grid.high, x.low, x.high);
+  x = {std::max(x.low, second - 1), std::min(x.high, last)};
+  return rule.m < 0 ? x.flipped() : x;
+}
+
 // A channel's numbers of MultiplyAdd (requantize.h).
 struct ChannelMultiplyAdd {
-  int32_t low = 0, high = 0;
+  ValueRange told = {0, 0};  // values that are told apart
   int64_t shift = kFloatUnitBits;
   int32_t m = 0, b = 0;
 };
 
-// For values low..high, whose codes need no clamp. False if there are none.
+// Finds numbers that make the code of all values that are told apart, and that
+// all values of a range may be given. False if there are none.
 //
 // By the shift a value x becomes the float x + k, and x * m + b becomes
 // (x + k) * m + n * 2^s. These differ by an error that is the same for all x.
 // The codes are the same if no rest of a sum, (x * m + b) % 2^s, leaves
 // 0..2^s - 1 by it.
-bool find_multiply_add(const Rounding &rule, int64_t low, int64_t high,
-                       ChannelMultiplyAdd *made) {
-  const int64_t one = int64_t{1} << rule.s, count = high - low + 1;
-  if (count > kFloatUnit) return false;
-  const int64_t rest = remainder(low * rule.m + rule.b, one);
+bool find_shift(const Rounding &rule, const ValueRange &given,
+                ChannelMultiplyAdd *made) {
+  const ValueRange &told = made->told;
+  const int64_t one = int64_t{1} << rule.s;
+  const int64_t rest = remainder(rule.sum(told.low), one);
   const int64_t least =
-      least_remainder(rest, remainder(rule.m, one), one, count);
+      least_remainder(rest, remainder(rule.m, one), one, told.count());
   const int64_t most =
       one - 1 - least_remainder(one - 1 - rest, remainder(-rule.m, one), one,
-                                count);
+                                told.count());
   const int64_t room = one - 1 - (most - least);
   // A float holds n if it is a multiple of this.
   const int64_t least_step = rule.m > 0 ? rule.m : one - one / 8 - rule.m;
   int64_t step = one;
   while (step < least_step) step *= 2;
-  int64_t k = kFloatUnit - low;  // the least one
-  int64_t error = k * rule.m - rule.b + least;  // at least 0 is wanted
+  int64_t k = kFloatUnit - given.low;  // the least one
+  int64_t error = k * rule.m - rule.b + least;  // 0..room is wanted
   const int64_t from = remainder(-error, step);
   const int64_t more =
       from + room < step
           ? first_between(remainder(rule.m, step), step, from, from + room)
           : 0;
-  if (more < 0 || more > kFloatUnit - count) return false;
+  if (more < 0 || more > kFloatUnit - given.count()) return false;
   k += more;
   error += more * rule.m;
   const int64_t n = remainder(error, step) - error;
-  *made = {static_cast<int32_t>(low), static_cast<int32_t>(high),
-           kFloatUnitBits + k - kFloatUnit, float_bits(rule.m, rule.s),
-           float_bits(kFloatZero + n / one, 0)};
+  made->shift = kFloatUnitBits + k - kFloatUnit;
+  made->m = float_bits(rule.m, rule.s);
+  made->b = float_bits(kFloatZero + n / one, 0);
   return true;
 }
 
-// The same for all values of low..high.
-bool find_multiply_add(const Rounding &rule, const Grid &grid, int64_t low,
-                       int64_t high, ChannelMultiplyAdd *made) {
-  const auto [least, most] =
-      std::minmax({rule.code(low, grid), rule.code(high, grid)});
-  if (least == most) {
-    made->b = float_bits(kFloatZero + least, 0);
-    return true;
+bool find_multiply_add(const Rounding &rule, const Grid &grid,
+                       const ValueRange &x, bool clamps_values,
+                       ChannelMultiplyAdd *made) {
+  const auto is_small = [](int64_t code) {
+    return std::abs(code) < kFloatUnit / 2 - 1;
+  };
+  const int64_t code = rule.code(x.low, grid);
+  const bool is_constant = code == rule.code(x.high, grid);
+  if (!is_constant) made->told = unclamped(rule, grid, x);
+  const ValueRange given = clamps_values ? made->told : x;
+  if (given.count() > kFloatUnit) return false;
+  if (is_constant) {
+    made->shift = kFloatUnitBits - given.low;
+    made->b = float_bits(kFloatZero + code, 0);
+    return is_small(code);
   }
-  if (std::abs(rule.m) > 2 * kFloatUnit) return false;
-  if (std::abs(rule.b) > INT64_MAX / 4) return false;
-  const bool falls = rule.m < 0;
-  if (falls) low = ~std::exchange(high, ~low);
-  const int64_t second = rule.threshold(least + 1, low, high);
-  high = std::min(high, rule.threshold(most, low, high));
-  low = std::max(low, second - 1);
-  if (falls) low = ~std::exchange(high, ~low);
-  constexpr int64_t kMost = kFloatUnit / 2 - 1;
-  for (const int64_t x : {low, high}) {
-    if (std::abs(rule.sum(x)) >> rule.s >= kMost) return false;
-  }
-  return find_multiply_add(rule, low, high, made);
+  return std::abs(rule.m) <= 2 * kFloatUnit &&
+         std::abs(rule.b) <= INT64_MAX / 4 &&
+         is_small(rule.sum(given.low) >> rule.s) &&
+         is_small(rule.sum(given.high) >> rule.s) &&
+         find_shift(rule, given, made);
 }
 
-// False if there are none for a channel.
+// Values of a channel of an operator that may occur.
+ValueRange values_of(const Op &x, int32_t channel) {
+  if (!x.is<Convolution>()) return {x.grid.low, x.grid.high};
+  const int64_t bound =
+      x.as<Convolution>().bound(static_cast<size_t>(channel));
+  return {-bound, bound};
+}
+
+// False if there are no numbers for a channel.
 bool pack_multiply_add(int64_t lanes, const Op &op, const Op &x,
-                       PackedRequantize *packed) {
-  std::vector<int32_t> &table = packed->multiply_adds;
+                       bool clamps_values, PackedRequantize *packed) {
+  const Multipliers &multipliers = op.as<Requantize>().multipliers;
   const int64_t stride = multiply_adds_stride(lanes);
-  table.assign(
+  std::vector<int32_t> table(
       static_cast<size_t>(vectors_of(op.channels, lanes) * stride), 0);
+  packed->clamps_values = clamps_values;
+  packed->clamps_codes = !clamps_values;
   for (int32_t c = 0; c < op.channels; ++c) {
-    Grid values = x.grid;
-    if (x.is<Convolution>()) {
-      values.high = static_cast<int32_t>(
-          x.as<Convolution>().bound(static_cast<size_t>(c)));
-      values.low = -values.high;
-    }
+    const Rounding rule = rounding_of(multipliers, c);
     ChannelMultiplyAdd made;
-    const Rounding rule = rounding_of(op.as<Requantize>().multipliers, c);
-    if (!find_multiply_add(rule, op.grid, values.low, values.high, &made)) {
-      table.clear();
+    if (!find_multiply_add(rule, op.grid, values_of(x, c), clamps_values,
+                           &made)) {
       return false;
     }
     if (std::abs(rule.m) > int64_t{1} << rule.s) packed->clamps_codes = true;
     int32_t *to = table.data() + c / lanes * stride + c % lanes;
-    for (const int32_t number : {made.low, made.high,
-                                 static_cast<int32_t>(made.shift), made.m,
-                                 made.b}) {
-      *to = number;
+    for (const int64_t number :
+         {made.shift, int64_t{made.m}, int64_t{made.b}, made.told.low,
+          made.told.high}) {
+      *to = static_cast<int32_t>(number);  // modulo 2^32
       to += lanes;
     }
   }
+  packed->multiply_adds = std::move(table);
   return true;
 }
 
@@ -264,7 +288,8 @@ PackedRequantize pack_requantize(const Isa &isa, const Op &op, const Op &x) {
   if (int64_t{op.grid.high} - op.grid.low <= kThresholds) {
     pack_thresholds(isa.shape.lanes, op, &packed);
   } else if (isa.has_fma &&
-             pack_multiply_add(isa.shape.lanes, op, x, &packed)) {
+             (pack_multiply_add(isa.shape.lanes, op, x, false, &packed) ||
+              pack_multiply_add(isa.shape.lanes, op, x, true, &packed))) {
     return packed;
   } else if (op.as<Requantize>().fits_int32) {
     pack_multipliers(isa.shape, op, &packed);

@@ -67,10 +67,12 @@ struct ByteSpan {
 // it: requantisations before and behind, by their numbers of MultiplyAdd, null
 // for none.
 struct LookupTile {
-  const PackedLookup &lookup;
+  const PackedLookup *lines;
   int64_t vector;
   int pixels;
-  const int32_t *before, *after;
+  const int32_t *before;
+  bool clamps_values;  // before
+  const int32_t *after;  // to all codes of bytes
   const int32_t *from;
   int32_t *to;     // where nothing is behind
   ByteSpan bytes;  // of what is behind
@@ -103,7 +105,8 @@ struct SimdBase {
     for (int i = 0; i < lanes; ++i) to[i] = static_cast<T>(x[i]);
   }
 
-  // What a rule makes of some pixels, as bytes.
+  // What a rule makes of some pixels, as bytes. What these do not hold may be
+  // saturated where kSaturates.
   template <class Rule>
   AQD_TARGET AQD_INLINE static void store_bytes(const Rule &rule,
                                                 const int32_t *from, int pixels,
@@ -124,6 +127,7 @@ struct SimdBase {
     return x;
   }
 
+  static constexpr bool kSaturates = false;
   // Whether look_up takes a LookupTile.
   static constexpr bool kHasLines = false;
   // Whether multiply_add has fused multiply-adds of floats, by their bits,

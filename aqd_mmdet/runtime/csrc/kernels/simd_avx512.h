@@ -45,6 +45,7 @@ struct Avx512 : SimdBase<Avx512, 16> {
   static constexpr bool kHasInt16Thresholds = true;
   static constexpr bool kHasLines = true;
   static constexpr bool kHasFma = true;
+  static constexpr bool kSaturates = true;
 
   using ByteMac = Avx512ByteMac;
   using WordMac = Avx512WordMac;
@@ -157,19 +158,20 @@ struct Avx512 : SimdBase<Avx512, 16> {
         order, span.is_unsigned ? _mm512_packus_epi16(first, second)
                                 : _mm512_packs_epi16(first, second));
     int8_t *to = span.to + p * span.next;
-    if (span.next == 16 && pixels - p >= 4) {
-      _mm512_storeu_si512(to, bytes);
-      return;
-    }
-    each_quarter(bytes, [&](int pixel, __m128i codes) AQD_AVX512 {
-      if (p + pixel >= pixels) return;
-      if (span.lanes == 16) {
-        _mm_storeu_si128(reinterpret_cast<__m128i *>(to + pixel * span.next),
-                         codes);
-      } else {
+    const auto store = [&](int pixel, __m128i codes) AQD_AVX512 {
+      _mm_storeu_si128(reinterpret_cast<__m128i *>(to + pixel * span.next),
+                       codes);
+    };
+    if (span.lanes < 16 || pixels - p < 4) {
+      each_quarter(bytes, [&](int pixel, __m128i codes) AQD_AVX512 {
+        if (p + pixel >= pixels) return;
         _mm_mask_storeu_epi8(to + pixel * span.next, mask(span.lanes), codes);
-      }
-    });
+      });
+    } else if (span.next == 16) {
+      _mm512_storeu_si512(to, bytes);
+    } else {
+      each_quarter(bytes, store);
+    }
   }
 
   // Requantises a vector of channels of some pixels to bytes, `next` apart.
