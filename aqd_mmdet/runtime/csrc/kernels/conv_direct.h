@@ -115,12 +115,13 @@ AQD_TARGET void direct_rows(const PackedDirect &packed, const DirectConv &conv,
   alignas(64) int32_t acc[kNr][kTilePixels * kLanes];
   AccTile<Simd> values;
   const bool is_cached = vectors * each <= kCachedWeightBytes;
+  const int64_t step = tile_columns(to.width);
   for (int64_t v = 0, end; v < vectors; v = end) {
     end = is_cached ? vectors : v + block_vectors(vectors - v, kNr);
     for (int64_t row = 0; row < to.rows.count; ++row) {
       const uint8_t *windows = to.windows + row * conv.row_step;
-      for (int64_t c = 0; c < to.width; c += kTilePixels) {
-        const int64_t pixels = std::min<int64_t>(kTilePixels, to.width - c);
+      for (int64_t c = 0; c < to.width; c += step) {
+        const int64_t pixels = std::min(step, to.width - c);
         for (int64_t i = v, block; i < end; i += block) {
           block = block_vectors(vectors - i, kNr);
           TileCoord tile = {to.rows.top + row, c, static_cast<int>(pixels), i};

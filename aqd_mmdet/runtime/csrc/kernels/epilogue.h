@@ -14,7 +14,14 @@
 
 namespace aqd {
 
-constexpr int kTilePixels = 16;
+constexpr int kTilePixels = 48;
+
+// Columns of each of the tiles of a row, as many as needed and all about as
+// wide: a multiple of 4, as four pixels are stored at a time.
+inline int64_t tile_columns(int64_t width) {
+  const int64_t tiles = (width + kTilePixels - 1) / kTilePixels;
+  return (width + 4 * tiles - 1) / (4 * tiles) * 4;
+}
 
 // A tile of a fused operator's output, for which post-ops run at once: some
 // pixels of a row, and a vector of channels.
@@ -74,8 +81,9 @@ class Epilogue {
                                      const Make &make) const {
     const int64_t width = fused_.size.width;
     const int64_t vectors = vectors_of(fused_.channels, kLanes);
-    for (int64_t c = 0; c < width; c += kTilePixels) {
-      const int64_t pixels = width - c < kTilePixels ? width - c : kTilePixels;
+    const int64_t step = tile_columns(width);
+    for (int64_t c = 0; c < width; c += step) {
+      const int64_t pixels = std::min(step, width - c);
       for (int64_t v = 0; v < vectors; ++v) {
         const TileCoord tile = {row, c, static_cast<int>(pixels), v};
         make(tile);

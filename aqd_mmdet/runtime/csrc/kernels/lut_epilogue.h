@@ -40,8 +40,8 @@ class LutEpilogue {
       prefetch(y, 0, 0, kLutPixels);
       for (int64_t v = 0; v < vectors; ++v) {
         gather(work.sums() + y, v);
-        for (int64_t first = 0; first < kLutPixels; first += kTilePixels) {
-          if (v + 1 < vectors) prefetch(y, v + 1, first, kTilePixels);
+        for (int64_t first = 0; first < kLutPixels; first += kTogether) {
+          if (v + 1 < vectors) prefetch(y, v + 1, first, kTogether);
           finish(y, v, first);
         }
       }
@@ -50,6 +50,9 @@ class LutEpilogue {
 
  private:
   static constexpr int64_t kLanes = Avx512::kShape.lanes;
+  // Pixels of a vector whose epilogue runs at a time.
+  static constexpr int64_t kTogether = kLutPixels / 2;
+  static_assert(kTogether <= kTilePixels);
 
   AQD_VBMI static __m512i odd_pixels(const LutSums &sums) {
     return _mm512_load_si512(sums.uppers);
@@ -155,7 +158,7 @@ class LutEpilogue {
     const int64_t pixel = y * kLutPixels + first;
     for (int64_t p = 0, together; p < count; p += together) {
       together =
-          tile_.in_row(pixel + p, std::min<int64_t>(count - p, kTilePixels));
+          tile_.in_row(pixel + p, std::min<int64_t>(count - p, kTogether));
       const int64_t row = tile_.row_of(pixel + p);
       if (row >= size_.height) continue;
       take(TileCoord{row, tile_.column_of(pixel + p),
@@ -175,7 +178,7 @@ class LutEpilogue {
   // The epilogue of 16 pixels of a vector.
   AQD_VBMI void finish(int64_t y, int64_t vector, int64_t first) {
     const auto init = Avx512::load(packed_.acc_init.data() + vector * kLanes);
-    each_coord(y, vector, first, kTilePixels,
+    each_coord(y, vector, first, kTogether,
                [&](const TileCoord &tile, int64_t pixel) AQD_VBMI {
       int32_t *to = values_.acc;
       for (int64_t p = pixel; p < pixel + tile.pixels; ++p, to += kLanes) {
