@@ -8,41 +8,44 @@
 namespace aqd {
 namespace {
 
-// A channel's (x * m + b) >> s.
+struct ValueRange {
+  int64_t low, high;
+
+  int64_t count() const { return high - low + 1; }
+  // Of the complements of its values.
+  ValueRange flipped() const { return {~high, ~low}; }
+};
+
+// Values of a channel of an operator that may occur.
+ValueRange values_of(const Op &x, int32_t channel) {
+  if (!x.is<Convolution>()) return {x.grid.low, x.grid.high};
+  const int64_t bound =
+      x.as<Convolution>().bound(static_cast<size_t>(channel));
+  return {-bound, bound};
+}
+
+// A channel's (x * m + b) >> s, for values that may occur.
 struct Rounding {
   int64_t m, b;
   int s;
 
-  // Of a value that occurs.
   int64_t sum(int64_t x) const { return x * m + b; }
   int64_t code(int64_t x, const Grid &grid) const {
     return std::clamp<int64_t>(sum(x) >> s, grid.low, grid.high);
   }
 
-  // Whether a value's code is at least `code`. (Sums of values that do not
-  // occur may not fit 64 bits; they are saturated.)
-  bool reaches(int64_t x, int64_t code) const {
-    int64_t sum;
-    if (__builtin_add_overflow(x * m, b, &sum)) {
-      sum = b < 0 ? INT64_MIN : INT64_MAX;
-    }
-    return sum >> s >= code;
+  // Where m is negative, codes rise by the complements of values.
+  ValueRange rising(const ValueRange &x) const {
+    return m < 0 ? x.flipped() : x;
   }
-
-  // The least value of low..high whose code is at least `code`, high + 1 if
-  // there is none. For a negative multiplier these are complements, whose codes
-  // rise.
-  int64_t threshold(int64_t code, int64_t low, int64_t high) const {
-    ++high;
-    while (low < high) {
-      const int64_t middle = low + (high - low) / 2;
-      if (reaches(m < 0 ? ~middle : middle, code)) {
-        high = middle;
-      } else {
-        low = middle + 1;
-      }
-    }
-    return low;
+  // The least of rising values whose code is at least `code`; one beyond them
+  // if there is none.
+  int64_t threshold(int64_t code, const ValueRange &x) const {
+    const auto sum_of = [&](int64_t i) { return sum(m < 0 ? ~i : i); };
+    if (sum_of(x.high) >> s < code) return x.high + 1;
+    if (sum_of(x.low) >> s >= code) return x.low;
+    const int64_t missing = code * (int64_t{1} << s) - sum_of(x.low);
+    return x.low + (missing - 1) / std::abs(m) + 1;
   }
 };
 
@@ -51,7 +54,8 @@ Rounding rounding_of(const Multipliers &table, int32_t channel) {
   return {table.m[k], table.b[k], table.s[k]};
 }
 
-void pack_thresholds(int64_t lanes, const Op &op, PackedRequantize *packed) {
+void pack_thresholds(int64_t lanes, const Op &op, const Op &x,
+                     PackedRequantize *packed) {
   const Multipliers &table = op.as<Requantize>().multipliers;
   const int64_t stride = thresholds_stride(lanes);
   packed->thresholds.assign(
@@ -59,16 +63,17 @@ void pack_thresholds(int64_t lanes, const Op &op, PackedRequantize *packed) {
   packed->thresholds_fit_int16 = true;
   for (int32_t c = 0; c < op.channels; ++c) {
     const Rounding rule = rounding_of(table, c);
+    const ValueRange values = rule.rising(values_of(x, c));
     int32_t *to = packed->thresholds.data() + c / lanes * stride + c % lanes;
     to[0] = rule.m < 0 ? -1 : 0;
     to[lanes] = op.grid.low;
     int32_t *next = to + 2 * lanes;
     for (int64_t code = int64_t{op.grid.low} + 1; code <= op.grid.high;
          ++code) {
-      const int64_t t = rule.threshold(code, INT32_MIN, INT32_MAX);
-      if (t == INT32_MIN) {
+      const int64_t t = rule.threshold(code, values);
+      if (t == values.low) {
         ++to[lanes];  // all values reach it
-      } else if (t <= INT32_MAX) {
+      } else if (t <= values.high) {
         *next = static_cast<int32_t>(t - 1);
         if (*next < INT16_MIN || *next >= INT16_MAX) {
           packed->thresholds_fit_int16 = false;
@@ -156,23 +161,15 @@ int32_t float_bits(int64_t n, int shift) {
                               (n < 0 ? uint32_t{1} << 31 : 0));
 }
 
-struct ValueRange {
-  int64_t low, high;
-
-  int64_t count() const { return high - low + 1; }
-  // Of the complements of its values.
-  ValueRange flipped() const { return {~high, ~low}; }
-};
-
 // Values whose codes are in the grid, and at either end one more, if it occurs.
 // These two have the codes to which others are clamped, if codes of neighbours
 // differ by 1 at most.
-ValueRange unclamped(const Rounding &rule, const Grid &grid, ValueRange x) {
-  if (rule.m < 0) x = x.flipped();
-  const int64_t second = rule.threshold(int64_t{grid.low} + 1, x.low, x.high);
-  const int64_t last = rule.threshold(grid.high, x.low, x.high);
-  x = {std::max(x.low, second - 1), std::min(x.high, last)};
-  return rule.m < 0 ? x.flipped() : x;
+ValueRange unclamped(const Rounding &rule, const Grid &grid,
+                     const ValueRange &values) {
+  const ValueRange x = rule.rising(values);
+  const int64_t second = rule.threshold(int64_t{grid.low} + 1, x);
+  const int64_t last = rule.threshold(grid.high, x);
+  return rule.rising({std::max(x.low, second - 1), std::min(x.high, last)});
 }
 
 // A channel's numbers of MultiplyAdd (requantize.h).
@@ -244,14 +241,6 @@ bool find_multiply_add(const Rounding &rule, const Grid &grid,
          find_shift(rule, given, made);
 }
 
-// Values of a channel of an operator that may occur.
-ValueRange values_of(const Op &x, int32_t channel) {
-  if (!x.is<Convolution>()) return {x.grid.low, x.grid.high};
-  const int64_t bound =
-      x.as<Convolution>().bound(static_cast<size_t>(channel));
-  return {-bound, bound};
-}
-
 // False if there are no numbers for a channel.
 bool pack_multiply_add(int64_t lanes, const Op &op, const Op &x,
                        bool clamps_values, PackedRequantize *packed) {
@@ -286,7 +275,7 @@ bool pack_multiply_add(int64_t lanes, const Op &op, const Op &x,
 PackedRequantize pack_requantize(const Isa &isa, const Op &op, const Op &x) {
   PackedRequantize packed;
   if (int64_t{op.grid.high} - op.grid.low <= kThresholds) {
-    pack_thresholds(isa.shape.lanes, op, &packed);
+    pack_thresholds(isa.shape.lanes, op, x, &packed);
   } else if (isa.has_fma &&
              (pack_multiply_add(isa.shape.lanes, op, x, false, &packed) ||
               pack_multiply_add(isa.shape.lanes, op, x, true, &packed))) {
