@@ -150,15 +150,17 @@ int64_t first_between(int64_t step, int64_t modulus, int64_t low,
   return (low + modulus * rounds + step - 1) / step;
 }
 
-// The bits of the float n / 2^shift, for n of up to 24 bits.
+// The bits of the float n / 2^shift, of which 24 bits are not 0.
 int32_t float_bits(int64_t n, int shift) {
   if (n == 0) return 0;
   const uint64_t magnitude = static_cast<uint64_t>(std::abs(n));
   const int top = 63 - __builtin_clzll(magnitude);
-  const uint64_t bits = (static_cast<uint64_t>(127 + top - shift) << 23) +
-                        (magnitude << 23 >> top) - (uint64_t{1} << 23);
-  return static_cast<int32_t>(static_cast<uint32_t>(bits) |
-                              (n < 0 ? uint32_t{1} << 31 : 0));
+  const uint64_t mantissa =
+      top > 23 ? magnitude >> (top - 23) : magnitude << (23 - top);
+  const uint64_t exponent = static_cast<uint64_t>(127 + top - shift);
+  const uint64_t sign = n < 0 ? uint64_t{1} << 31 : 0;
+  // The mantissa's highest bit is not stored.
+  return static_cast<int32_t>(sign + ((exponent - 1) << 23) + mantissa);
 }
 
 // Values whose codes are in the grid, and at either end one more, if it occurs.
@@ -197,10 +199,11 @@ bool find_shift(const Rounding &rule, const ValueRange &given,
       one - 1 - least_remainder(one - 1 - rest, remainder(-rule.m, one), one,
                                 told.count());
   const int64_t room = one - 1 - (most - least);
-  // A float holds n if it is a multiple of this.
+  // A float holds n if it is a multiple of this, and kFloatZero as well.
   const int64_t least_step = rule.m > 0 ? rule.m : one - one / 8 - rule.m;
   int64_t step = one;
   while (step < least_step) step *= 2;
+  if (step / one > kFloatZero % kFloatUnit) return false;
   int64_t k = kFloatUnit - given.low;  // the least one
   int64_t error = k * rule.m - rule.b + least;  // 0..room is wanted
   const int64_t from = remainder(-error, step);
