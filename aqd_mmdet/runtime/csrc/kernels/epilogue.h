@@ -14,8 +14,6 @@
 
 namespace aqd {
 
-constexpr int kTilePixels = 48;
-
 // Columns of each of the tiles of a row, as many as needed and all about as
 // wide: a multiple of 4, as four pixels are stored at a time.
 inline int64_t tile_columns(int64_t width) {

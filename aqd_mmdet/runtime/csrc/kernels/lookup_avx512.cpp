@@ -1,103 +1,94 @@
 // Lookups of tables that are lines (packed.h), by AVX-512: two registers are a
 // table of 64 numbers of 16 bits. A requantisation before, and one to bytes
-// behind, run in registers with it.
+// behind, run with it: three short loops, since one long one has so many
+// dependent instructions that too few of them are in flight.
 
 #include "kernels/isa.h"
 
 #ifdef AQD_HAS_X86
 
 #include "kernels/simd_avx512.h"
+#include "kernels/tuning.h"
 
 namespace aqd {
 namespace {
 
-// The lines of a vector of channels that read so many rows; 0 for any number,
-// which are not held in registers.
-template <int kRows>
-class LineTable {
- public:
-  AQD_AVX512 AQD_INLINE LineTable(const PackedLookup &lookup, int64_t vector)
-      : rows_(lookup.rows.data() + lookup.begins[static_cast<size_t>(vector)]),
-        count_(lookup.rows_of(vector)),
-        shift_(_mm_cvtsi32_si128(lookup.shift)),
-        to_fraction_(_mm_cvtsi32_si128(15 - lookup.shift)),
-        last_(_mm512_set1_epi16(
-            static_cast<int16_t>(lookup.last_code - lookup.first_code))) {
-#pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) lines_[r] = Lines(rows_[r]);
-  }
-
-  // The values of two vectors of codes, counted from the first one, and 2^15.
-  // Of both, four channels follow each other in turn.
-  AQD_AVX512 AQD_INLINE __m512i operator()(__m512i x, __m512i y) const {
-    const __m512i codes =
-        _mm512_min_epu16(_mm512_packus_epi32(x, y), last_);
-    const __m512i number = _mm512_srl_epi16(codes, shift_);
-    const Line line = find(number);
-    // A product with a fraction of 15 bits, rounded.
-    const __m512i fraction =
-        _mm512_and_si512(_mm512_sll_epi16(codes, to_fraction_),
-                         _mm512_set1_epi16(INT16_MAX));
-    return _mm512_add_epi16(line.first,
-                            _mm512_mulhrs_epi16(line.slope, fraction));
-  }
-
- private:
+// The lines of a row of a table.
+struct Lines {
+  // The line of each code; 0 for channels that read other rows.
   struct Line {
     __m512i first, slope;
 
-    // Numbers of other channels are 0.
-    AQD_AVX512 AQD_INLINE Line operator|(const Line &other) const {
-      return {_mm512_or_si512(first, other.first),
-              _mm512_or_si512(slope, other.slope)};
+    AQD_AVX512 AQD_INLINE void operator|=(const Line &other) {
+      first = _mm512_or_si512(first, other.first);
+      slope = _mm512_or_si512(slope, other.slope);
     }
   };
 
-  struct Lines {
-    __m512i firsts[2], slopes[2];
+  __m512i firsts[2], slopes[2];
+  __mmask32 words;
 
-    Lines() = default;
-    AQD_AVX512 AQD_INLINE explicit Lines(const PackedLookup::Row &row) {
+  Lines() = default;
+  AQD_AVX512 AQD_INLINE explicit Lines(const PackedLookup::Row &row)
+      : words(row.words) {
 #pragma GCC unroll 2
-      for (int i = 0; i < 2; ++i) {
-        firsts[i] = _mm512_load_si512(row.firsts + 32 * i);
-        slopes[i] = _mm512_load_si512(row.slopes + 32 * i);
-      }
+    for (int i = 0; i < 2; ++i) {
+      firsts[i] = _mm512_load_si512(row.firsts + 32 * i);
+      slopes[i] = _mm512_load_si512(row.slopes + 32 * i);
     }
-    AQD_AVX512 AQD_INLINE Line at(__m512i number) const {
-      return {_mm512_permutex2var_epi16(firsts[0], number, firsts[1]),
-              _mm512_permutex2var_epi16(slopes[0], number, slopes[1])};
-    }
-    AQD_AVX512 AQD_INLINE Line at(__m512i number, __mmask32 words) const {
-      return {_mm512_maskz_permutex2var_epi16(words, firsts[0], number,
-                                              firsts[1]),
-              _mm512_maskz_permutex2var_epi16(words, slopes[0], number,
-                                              slopes[1])};
-    }
-  };
-
-  AQD_AVX512 AQD_INLINE Line find(__m512i number) const {
-    if constexpr (kRows == 1) return lines_[0].at(number);
-    Line line = (kRows == 0 ? Lines(rows_[0]) : lines_[0])
-                    .at(number, rows_[0].words);
-#pragma GCC unroll 4
-    for (int r = 1; r < kRows; ++r) {
-      line = line | lines_[r].at(number, rows_[r].words);
-    }
-    if constexpr (kRows == 0) {
-      for (int r = 1; r < count_; ++r) {
-        line = line | Lines(rows_[r]).at(number, rows_[r].words);
-      }
-    }
-    return line;
   }
 
-  const PackedLookup::Row *rows_;
-  int count_;
-  __m128i shift_, to_fraction_;
-  __m512i last_;
-  Lines lines_[kRows > 0 ? kRows : 1];
+  AQD_AVX512 AQD_INLINE Line at(__m512i number) const {
+    return {_mm512_maskz_permutex2var_epi16(words, firsts[0], number,
+                                            firsts[1]),
+            _mm512_maskz_permutex2var_epi16(words, slopes[0], number,
+                                            slopes[1])};
+  }
 };
+
+// Replaces codes of a vector of channels, counted from the first one, by their
+// values and 2^15. Channels read kRows rows, whose lines are in registers, or
+// another number of rows for 0.
+template <int kRows>
+AQD_AVX512 AQD_INLINE void look_up_lines(const PackedLookup &lookup,
+                                         int64_t vector, int count,
+                                         __m512i *codes) {
+  // Lines in memory are loaded for two vectors.
+  constexpr int kTogether = kRows == 0 ? 2 : 1;
+  const PackedLookup::Row *row =
+      lookup.rows.data() + lookup.begins[static_cast<size_t>(vector)];
+  const int rows = kRows == 0 ? lookup.rows_of(vector) : kRows;
+  Lines lines[kRows == 0 ? 1 : kRows];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) lines[r] = Lines(row[r]);
+  const __m128i shift = _mm_cvtsi32_si128(lookup.shift);
+  const __m128i to_fraction = _mm_cvtsi32_si128(15 - lookup.shift);
+  const __m512i fractions = _mm512_set1_epi16(INT16_MAX);
+  for (int i = 0; i < count; i += kTogether) {
+    __m512i number[kTogether];
+    Lines::Line line[kTogether] = {};
+#pragma GCC unroll 2
+    for (int j = 0; j < kTogether; ++j) {
+      number[j] = _mm512_srl_epi16(codes[i + j], shift);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) {
+      if constexpr (kRows == 0) lines[0] = Lines(row[r]);
+#pragma GCC unroll 2
+      for (int j = 0; j < kTogether; ++j) {
+        line[j] |= lines[kRows == 0 ? 0 : r].at(number[j]);
+      }
+    }
+#pragma GCC unroll 2
+    for (int j = 0; j < kTogether; ++j) {
+      // A product with a fraction of 15 bits, rounded.
+      const __m512i fraction = _mm512_and_si512(
+          _mm512_sll_epi16(codes[i + j], to_fraction), fractions);
+      codes[i + j] = _mm512_add_epi16(
+          line[j].first, _mm512_mulhrs_epi16(line[j].slope, fraction));
+    }
+  }
+}
 
 // Looks up what `before` makes of some pixels, and passes four at a time to
 // `put`, as values and 2^15.
@@ -105,20 +96,28 @@ template <int kRows, class Before, class Put>
 AQD_AVX512 AQD_INLINE void look_up_lines(const LookupTile &tile,
                                          const Before &before,
                                          const Put &put) {
-  const LineTable<kRows> table(*tile.lines, tile.vector);
+  // Of two pixels each, whose channels follow each other in turn, four at a
+  // time.
+  __m512i words[kTilePixels / 2 + 1];
+  const __m512i last = _mm512_set1_epi16(
+      static_cast<int16_t>(tile.lines->last_code - tile.lines->first_code));
+  const int count = (tile.pixels + 1) / 2;
   const int32_t *from = tile.from;
-  const auto make = [&](int p) AQD_AVX512 {
-    return __m512i(before(Avx512::load(from + 16 * p)));
-  };
-  for (int p = 0; p < tile.pixels; p += 4, from += 64) {
+  for (int i = 0; i < count; ++i, from += 32) {
+    words[i] = _mm512_packus_epi32(__m512i(before(Avx512::load(from))),
+                                   __m512i(before(Avx512::load(from + 16))));
+    words[i] = _mm512_min_epu16(words[i], last);
+  }
+  look_up_lines<kRows>(*tile.lines, tile.vector, count, words);
+  for (int p = 0; p < tile.pixels; p += 4) {
+    const __m512i *each = words + p / 2;
     const __m512i none = _mm512_setzero_si512();
-    __m512i values[4];
-#pragma GCC unroll 2
-    for (int i = 0; i < 4; i += 2) {
-      const __m512i words = table(make(i), make(i + 1));
-      values[i] = _mm512_unpacklo_epi16(words, none);
-      values[i + 1] = _mm512_unpackhi_epi16(words, none);
-    }
+    const __m512i values[] = {
+        _mm512_unpacklo_epi16(each[0], none),
+        _mm512_unpackhi_epi16(each[0], none),
+        _mm512_unpacklo_epi16(each[1], none),
+        _mm512_unpackhi_epi16(each[1], none),
+    };
     put(p, values);
   }
 }
