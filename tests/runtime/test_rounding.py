@@ -106,7 +106,7 @@ def test_a_lookup_between_requantisations(seed):
     """They may run together, with several tables in a vector."""
     rng = np.random.default_rng(seed)
     channels = int(rng.integers(1, 50))
-    size = int(rng.integers(1, 4)), int(rng.integers(1, 110))
+    size = int(rng.integers(1, 4)), int(rng.integers(10, 110))
     dtype = rng.choice([np.int16, np.int32])
     low, count = -int(rng.integers(1, 2048)), int(rng.integers(1, 4097))
     inner = ir.Grid(low, low + count - 1)
