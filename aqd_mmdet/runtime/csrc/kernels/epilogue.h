@@ -359,13 +359,18 @@ class Epilogue {
                            int64_t vectors) const {
     const int64_t code = static_cast<int64_t>(bytes_of(x.type));
     const int64_t channel = tile.vector * kLanes;
-    const int64_t end = std::min(vectors * kLanes, x.channels - channel) * code;
+    int64_t end = std::min(vectors * kLanes, x.channels - channel) * code;
+    int64_t pixels = tile.pixels;
+    if (end == x.channels * code) {  // of all pixels together
+      end *= pixels;
+      pixels = 1;
+    }
     int64_t skipped = channel * code % kCacheLine;
     if (skipped != 0) skipped = kCacheLine - skipped;
     if (skipped >= end) return;
     const uint8_t *from =
         static_cast<const uint8_t *>(x.data) + span_of(tile).at * code;
-    for (int p = 0; p < tile.pixels; ++p, from += x.channels * code) {
+    for (int64_t p = 0; p < pixels; ++p, from += x.channels * code) {
       for (int64_t i = skipped; i < end; i += kCacheLine) fetch(from + i);
     }
   }
