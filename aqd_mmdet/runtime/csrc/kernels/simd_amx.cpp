@@ -10,6 +10,7 @@
 #include <cpuid.h>
 
 #include <array>
+#include <cstring>
 #ifdef __linux__
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -178,18 +179,25 @@ class AmxColumns {
     }
   }
 
-  // The epilogue of a block.
+  // The epilogue of the pixels of a block that are wanted.
   AQD_AMX void finish(const TileCoord &block, int64_t vectors, AmxAcc *acc) {
-    for (int64_t v = 0; v < vectors; ++v) {
-      for (int64_t first = 0; first < pixels_; first += kRows) {
-        TileCoord tile = block;
-        tile.column += first;
-        tile.vector += v;
-        tile.pixels = static_cast<int>(std::min(kRows, pixels_ - first));
-        values_.acc = acc->values[v][first];
+    to_.fused.each_run(block.row, [&](int64_t first, int64_t end) AQD_AMX {
+      TileCoord tile = block;
+      tile.column = std::max(first, block.column);
+      end = std::min(end, block.column + pixels_);
+      if (tile.column >= end) return;
+      tile.pixels = static_cast<int>(end - tile.column);
+      for (int64_t v = 0; v < vectors; ++v, ++tile.vector) {
+        values_.acc = acc->values[v][tile.column - block.column];
+        if (tile.pixels < pixels_) {
+          // The epilogue may overwrite some pixels behind a run.
+          std::memcpy(values_.buffers[0], values_.acc,
+                      static_cast<size_t>(tile.pixels) * sizeof acc->values[v][0]);
+          values_.acc = values_.buffers[0];
+        }
         to_.epilogue.run(tile, &values_);
       }
-    }
+    });
   }
 
   const PackedAmx &packed_;
