@@ -227,11 +227,16 @@ class WinogradConv {
     }
   }
 
+  // A row of a group of tiles.
+  struct AccRow {
+    alignas(64) int32_t acc[AccTile<Simd>::kCount];
+  };
+
   // Outputs of a tile for a vector of channels, of which each row goes to `to`
-  // of a value of its own; points are `next` apart.
+  // of one of `outputs`; points are `next` apart.
   AQD_TARGET void transform_acc(const int32_t *acc, int64_t next,
                                 const int32_t *window_sums, int64_t to,
-                                AccTile<Simd> *values) const {
+                                AccRow *outputs) const {
     Numbers rows[kInputRows][kTileColumns];
 #pragma GCC unroll 6
     for (int y = 0; y < kInputRows; ++y) {
@@ -255,7 +260,7 @@ class WinogradConv {
         } else {
           sum >>= kTile.shift();
         }
-        Simd::store(sum, values[y].acc + to + x * kLanes);
+        Simd::store(sum, outputs[y].acc + to + x * kLanes);
       }
     }
   }
@@ -291,7 +296,8 @@ class WinogradConv {
   // is prefetched a group of tiles ahead.
   void make_outputs(const WinogradShare &share, int64_t vector, int64_t block,
                     const WinogradScratch &work) const {
-    AccTile<Simd> values[kRows];
+    AccRow outputs[kRows];
+    AccTile<Simd> values;
     const int64_t next = kWinogradTiles * block * kLanes;
     const auto prefetch = [&](const TileCoord &tile, int64_t) {
       epilogue_.prefetch(tile, block);
@@ -306,10 +312,11 @@ class WinogradConv {
           const int64_t tile = group.first + t;
           transform_acc(work.acc() + (tile * block + v) * kLanes, next,
                         work.window_sums() + tile * kRows * kTileColumns,
-                        t * kTileColumns * kLanes, values);
+                        t * kTileColumns * kLanes, outputs);
         }
         each_row(group, vector + v, [&](const TileCoord &tile, int64_t y) {
-          epilogue_.run(tile, values + y);
+          values.acc = outputs[y].acc;
+          epilogue_.run(tile, &values);
         });
       }
     }
