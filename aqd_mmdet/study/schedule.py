@@ -40,9 +40,8 @@ def run_cells(
     """
     if jobs > 1:  # read where PyTorch is loaded
         os.environ['OMP_NUM_THREADS'] = '1'
-    context: Any = get_context('forkserver')
-    # Loads PyTorch and MMDetection once for all cells.
-    context.set_forkserver_preload([run.__module__])
+    # A process that asked PyTorch for a GPU cannot be forked.
+    context: Any = get_context('spawn')
     finished = set(read_results(results))
     waiting = [cell for cell in cells if cell.name not in finished]
     running: dict[int, tuple[Cell, Any]] = {}

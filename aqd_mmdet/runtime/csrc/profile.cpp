@@ -97,7 +97,8 @@ int64_t table_bytes(const Node &node) {
   }
   const PackedRequantize &packed = node.packed.requantize;
   const int64_t bytes =
-      bytes_of(packed.multipliers) + bytes_of(packed.thresholds);
+      bytes_of(packed.multipliers) + bytes_of(packed.thresholds) +
+      bytes_of(packed.multiply_adds);
   if (bytes > 0) return bytes;
   const Multipliers &table = node.op.as<Requantize>().multipliers;
   return bytes_of(table.m) + bytes_of(table.b) + bytes_of(table.s);

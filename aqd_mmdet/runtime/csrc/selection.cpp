@@ -50,6 +50,7 @@ class PixelSelector {
       for (const size_t position : step->node->members) need_inputs(position);
       return;
     }
+    if (is_depthwise(*step)) need.pixels = &aligned(*need.pixels);
     step->fused.wanted = need.pixels;
     for (const size_t position : step->node->members) {
       tensors_[position].made = need.pixels;
@@ -63,13 +64,36 @@ class PixelSelector {
   // Whether kernels can leave pixels out. Codes that were left out can be
   // anything, for which no table has a value.
   static bool can_select(const Step &step) {
-    const auto reads_made_codes = [](const PostOp &op) {
-      return !op.op().is<Lookup>() || op.inputs[0].tensor == nullptr;
-    };
     const std::vector<PostOp> &ops = step.fused.ops;
+    const auto looks_up = [](const PostOp &op) {
+      return op.op().is<Lookup>();
+    };
+    const auto reads_tensor = [](const PostOp &op) {
+      return std::any_of(op.inputs, op.inputs + op.arity(),
+                         [](const auto &x) { return x.tensor != nullptr; });
+    };
     return !ops.empty() && !step.node->is_pooled() &&
            !step.node->packed.reads_pixels &&
-           std::all_of(ops.begin(), ops.end(), reads_made_codes);
+           (std::none_of(ops.begin(), ops.end(), looks_up) ||
+            std::none_of(ops.begin(), ops.end(), reads_tensor));
+  }
+
+  static bool is_depthwise(const Step &step) {
+    return step.node->op.is<Convolution>() && step.node->conv().groups > 1;
+  }
+
+  // Runs of a depthwise convolution begin where a group of columns may
+  // (ColumnGroups).
+  const PixelSet &aligned(const PixelSet &pixels) {
+    constexpr int64_t kColumns = 4;
+    sets_.emplace_back(pixels.size());
+    PixelSet &made = sets_.back();
+    for (int64_t row = 0; row < pixels.size().height; ++row) {
+      pixels.each_run(row, [&](int64_t first, int64_t end) {
+        made.add_run(row, first / kColumns * kColumns, end);
+      });
+    }
+    return made;
   }
 
   // Adds to a need what another one is.

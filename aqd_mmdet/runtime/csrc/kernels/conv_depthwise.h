@@ -99,8 +99,8 @@ AQD_TARGET void depthwise_rows(const DepthwiseConv &conv,
                                const uint8_t *windows, RowRange rows) {
   constexpr int64_t kLanes = Simd::kShape.lanes;
   // As many as there are registers for.
-  constexpr int kPixels =
-      Simd::kMr * Simd::kShape.nr < kTilePixels ? kTilePixels / 2 : kTilePixels;
+  constexpr int kPixels = Simd::kMr * Simd::kShape.nr < 16 ? 8 : 16;
+  static_assert(kTilePixels % kPixels == 0);
   const int64_t bytes =  // of a vector's weights
       static_cast<int64_t>(conv.steps.size()) * kPhases * 4 * kLanes;
   AccTile<Simd> values;

@@ -51,8 +51,9 @@ struct AccRows {
   template <class Take>
   AQD_TARGET AQD_INLINE void each_tile(int64_t i, const Take &take) const {
     fused.each_run(rows.top + i, [&](int64_t first, int64_t end) AQD_TARGET {
-      for (int64_t c = first; c < end; c += kTilePixels) {
-        const int64_t pixels = end - c < kTilePixels ? end - c : kTilePixels;
+      const int64_t step = tile_columns(end - first);
+      for (int64_t c = first; c < end; c += step) {
+        const int64_t pixels = end - c < step ? end - c : step;
         take(TileCoord{rows.top + i, c, static_cast<int>(pixels), 0});
       }
     });

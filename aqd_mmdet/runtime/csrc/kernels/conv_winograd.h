@@ -77,7 +77,12 @@ class WinogradConv {
   static constexpr int kTogether = Mac::kIsShort ? 2 : 1;
   using Sums = typename VectorOf<
       std::conditional_t<Mac::kIsShort, uint16_t, uint32_t>, kBytes>::type;
-  using Values = AccTile<Simd>[kTogether][kRows];
+
+  // A row of a group of tiles.
+  struct AccRow {
+    alignas(64) int32_t acc[AccTile<Simd>::kCount];
+  };
+  using AccGroup = AccRow[kTogether][kRows];
 
   // Accumulators of that MAC in registers, which begin with what is in memory
   // even if they are short.
@@ -182,10 +187,10 @@ class WinogradConv {
   }
 
   // Makes the outputs of a tile for a vector of channels, or for two together,
-  // and stores each row of them at `to` of its values.
+  // and stores each row of them at `to` of one of `outputs`.
   AQD_TARGET void make_tile(const int32_t *acc, int64_t part_step,
                             const int32_t *window_sums, int64_t to,
-                            Values &values) const {
+                            AccGroup &outputs) const {
     using Lanes = typename Simd::Lanes;
     const int64_t next = parts_ * part_step;
     if constexpr (Mac::kIsShort) {
@@ -200,7 +205,7 @@ class WinogradConv {
           const int32_t window_sum = window_sums[y * kTileColumns + x];
 #pragma GCC unroll 2
           for (int v = 0; v < kTogether; ++v) {
-            int32_t *out = values[v][y].acc + to + x * kLanes;
+            int32_t *out = outputs[v][y].acc + to + x * kLanes;
             const Lanes sum =
                 part == 0 ? Simd::fill(window_sum) : Simd::load(out);
             Simd::store(Lanes(twice[v]) + sum, out);
@@ -216,7 +221,7 @@ class WinogradConv {
         } else {
           sum >>= kTile.shift();
         }
-        Simd::store(sum, values[0][y].acc + to + x * kLanes);
+        Simd::store(sum, outputs[0][y].acc + to + x * kLanes);
       });
     }
   }
@@ -253,7 +258,8 @@ class WinogradConv {
   // is prefetched a group of tiles ahead.
   void make_outputs(const WinogradShare &share, int64_t vector, int64_t block,
                     const WinogradScratch &work) const {
-    Values values;
+    AccGroup outputs;
+    AccTile<Simd> values;
     const int64_t stored = stored_vectors(block);
     const auto prefetch = [&](const TileCoord &tile, int64_t) {
       epilogue_.prefetch(tile, block);
@@ -269,10 +275,11 @@ class WinogradConv {
           make_tile(work.acc() + (tile * stored + v / kTogether) * kLanes,
                     kWinogradTiles * stored * kLanes,
                     work.window_sums() + tile * kRows * kTileColumns,
-                    t * kTileColumns * kLanes, values);
+                    t * kTileColumns * kLanes, outputs);
         }
         each_row(group, vector + v, [&](const TileCoord &tile, int64_t y) {
-          epilogue_.run(tile, values[v % kTogether] + y);
+          values.acc = outputs[v % kTogether][y].acc;
+          epilogue_.run(tile, &values);
         });
       }
     }

@@ -14,7 +14,12 @@
 
 namespace aqd {
 
-constexpr int kTilePixels = 16;
+// Columns of each of the tiles of a row, as many as needed and all about as
+// wide: a multiple of 4, as four pixels are stored at a time.
+inline int64_t tile_columns(int64_t width) {
+  const int64_t tiles = (width + kTilePixels - 1) / kTilePixels;
+  return (width + 4 * tiles - 1) / (4 * tiles) * 4;
+}
 
 // A tile of a fused operator's output, for which post-ops run at once: some
 // pixels of a row, and a vector of channels.
@@ -41,33 +46,43 @@ class Epilogue {
   // Overwrites what acc points to.
   AQD_TARGET void run(const TileCoord &tile, AccTile<Simd> *values) const {
     const Span span = span_of(tile);
-    for (const PostOp &op : fused_.ops) {
+    const PostOp *op = fused_.ops.data();
+    for (const PostOp *end = op + fused_.ops.size(); op < end; ++op) {
       if constexpr (Simd::kHasInt16Thresholds) {
-        if (is_for_int16(op, span)) {
-          Simd::store_by_thresholds(thresholds(op, tile),
-                                    buffer(op.inputs[0].buffer, values),
+        if (is_for_int16(*op, span)) {
+          Simd::store_by_thresholds(thresholds(*op, tile),
+                                    buffer(op->inputs[0].buffer, values),
                                     span.pixels, span.next,
-                                    static_cast<uint8_t *>(op.out->data) +
+                                    static_cast<uint8_t *>(op->out->data) +
                                         span.at);
           continue;
         }
       }
-      run(op, tile, span, values);
-      if (op.out != nullptr) {
-        store(*op.out, span, buffer(op.buffer, values));
+      if constexpr (Simd::kHasLines) {
+        if (const int count = look_up_lines(op, tile, span, values)) {
+          op += count - 1;
+          continue;
+        }
       }
+      if (makes_bytes(*op)) {
+        store_requantized(*op, tile, span, values);
+        continue;
+      }
+      run(*op, tile, span, values);
+      if (op->out != nullptr) store(*op->out, span, buffer(op->buffer, values));
     }
   }
 
   // Runs for what is wanted of a row, tile by tile, each after `make` made its
-  // accumulators. Tiles begin at multiples of four pixels.
+  // accumulators.
   template <class Make>
   AQD_TARGET AQD_INLINE void run_row(int64_t row, AccTile<Simd> *values,
                                      const Make &make) const {
     const int64_t vectors = vectors_of(fused_.channels, kLanes);
     fused_.each_run(row, [&](int64_t first, int64_t end) AQD_TARGET {
-      for (int64_t c = first / 4 * 4; c < end; c += kTilePixels) {
-        const int64_t pixels = end - c < kTilePixels ? end - c : kTilePixels;
+      const int64_t step = tile_columns(end - first);
+      for (int64_t c = first; c < end; c += step) {
+        const int64_t pixels = end - c < step ? end - c : step;
         for (int64_t v = 0; v < vectors; ++v) {
           const TileCoord tile = {row, c, static_cast<int>(pixels), v};
           make(tile);
@@ -95,6 +110,7 @@ class Epilogue {
 
  private:
   static constexpr int64_t kLanes = Simd::kShape.lanes;
+  using Lanes = typename Simd::Lanes;
 
   // Where the codes of a tile lie in a tensor.
   struct Span {
@@ -146,12 +162,6 @@ class Epilogue {
       return requantize(op, tile, span, x, to);
     }
     if (op.op().template is<Lookup>()) {
-      const PackedLookup &packed = op.node->packed.lookup;
-      if constexpr (Simd::kHasLines) {
-        if (!packed.rows.empty()) {
-          return Simd::look_up_lines(packed, tile.vector, span.pixels, x, to);
-        }
-      }
       return look_up(op.op().template as<Lookup>(), tile, span, x, to);
     }
     add(op.op().grid, span.pixels, x, input(op.inputs[1], span, values), to);
@@ -195,29 +205,47 @@ class Epilogue {
     });
   }
 
-  template <class Rule>
-  AQD_TARGET AQD_INLINE static void apply(const Rule &rule, int pixels,
-                                          const int32_t *from, int32_t *to) {
-    for (int i = 0; i < pixels * kLanes; i += kLanes) {
-      Simd::store(rule(Simd::load(from + i)), to + i);
+  // Calls with the rule of a requantisation. Codes that no byte holds are not
+  // clamped if that `saturates` to the grid.
+  template <class Take>
+  AQD_TARGET AQD_INLINE static void with_rule(const PostOp &op,
+                                              const TileCoord &tile,
+                                              bool saturates,
+                                              const Take &take) {
+    const PackedRequantize &packed = op.node->packed.requantize;
+    const Grid &grid = op.op().grid;
+    if (!packed.thresholds.empty()) {
+      return take(thresholds_from<Lanes>(thresholds(op, tile), kLanes,
+                                         load_as<Lanes>));
     }
+    if constexpr (Simd::kHasFma) {
+      const int32_t *table = packed.multiply_add(tile.vector, kLanes);
+      if (table != nullptr) {
+        const auto take_clamped = [&](const auto &rule) AQD_TARGET {
+          if (saturates || !packed.clamps_codes) return take(rule);
+          const auto low = Simd::fill(grid.low), high = Simd::fill(grid.high);
+          take([&](Lanes x) AQD_TARGET { return clamp(rule(x), low, high); });
+        };
+        if (packed.clamps_values) {
+          return take_clamped(MultiplyAdd<Simd, true>(table));
+        }
+        return take_clamped(MultiplyAdd<Simd, false>(table));
+      }
+    }
+    const int64_t *table =
+        packed.multipliers.data() + tile.vector * multipliers_stride(kLanes);
+    take(MultiplyShift<Simd>(table, grid));
   }
 
   AQD_TARGET static void requantize(const PostOp &op, const TileCoord &tile,
                                     const Span &span, const int32_t *from,
                                     int32_t *to) {
-    using Lanes = typename Simd::Lanes;
-    const PackedRequantize &packed = op.node->packed.requantize;
-    if (!packed.thresholds.empty()) {
-      return apply(thresholds_from<Lanes>(thresholds(op, tile), kLanes,
-                                          load_as<Lanes>),
-                   span.pixels, from, to);
-    }
-    if (!packed.multipliers.empty()) {
-      const int64_t *table = packed.multipliers.data() +
-                             tile.vector * multipliers_stride(kLanes);
-      return apply(MultiplyShift<Simd>(table, op.op().grid), span.pixels, from,
-                   to);
+    if (op.node->packed.requantize.has_rule()) {
+      return with_rule(op, tile, false, [&](const auto &rule) AQD_TARGET {
+        for (int i = 0; i < span.pixels * kLanes; i += kLanes) {
+          Simd::store(rule(Simd::load(from + i)), to + i);
+        }
+      });
     }
     const Multipliers &table = op.op().template as<Requantize>().multipliers;
     const size_t first = static_cast<size_t>(tile.vector * kLanes);
@@ -226,6 +254,71 @@ class Epilogue {
         to[i] = aqd::requantize(table, op.op().grid, first + i, from[i]);
       }
     }
+  }
+
+  // Whether a requantisation to bytes is only stored: then it need not be in a
+  // buffer.
+  static bool makes_bytes(const PostOp &op) {
+    return op.is_stored_only && op.op().template is<Requantize>() &&
+           op.node->packed.requantize.has_rule() &&
+           bytes_of(op.out->type) == 1;
+  }
+
+  // Whether the grid is all codes of a byte.
+  static bool has_all_bytes(const PostOp &op) {
+    const Grid &grid = op.op().grid;
+    return grid.high - grid.low == UINT8_MAX &&
+           (grid.low == 0 || grid.low == INT8_MIN);
+  }
+
+  AQD_TARGET static void store_requantized(const PostOp &op,
+                                           const TileCoord &tile,
+                                           const Span &span,
+                                           AccTile<Simd> *values) {
+    const int32_t *from = input(op.inputs[0], span, values);
+    const bool saturates = Simd::kSaturates && has_all_bytes(op);
+    with_rule(op, tile, saturates, [&](const auto &rule) AQD_TARGET {
+      Simd::store_bytes(rule, from, span.pixels, bytes(*op.out, span));
+    });
+  }
+
+  static ByteSpan bytes(const Tensor &out, const Span &span) {
+    return {static_cast<int8_t *>(out.data) + span.at, span.next, span.lanes,
+            out.type == Type::kU8};
+  }
+
+  // Looks up lines, if the first of these operators does or is a
+  // requantisation for that, together with a requantisation to bytes behind.
+  // Returns how many operators are done.
+  AQD_TARGET static int look_up_lines(const PostOp *first,
+                                      const TileCoord &tile, const Span &span,
+                                      AccTile<Simd> *values) {
+    const auto multiply_add = [&](const PostOp &op) {
+      return op.node->packed.requantize.multiply_add(tile.vector, kLanes);
+    };
+    const PostOp *op = first;
+    LookupTile lookup = {};
+    if (op->is_for_next && op->op().template is<Requantize>()) {
+      lookup.before = multiply_add(*op);
+      lookup.clamps_values = op->node->packed.requantize.clamps_values;
+      if (lookup.before == nullptr) return 0;
+      ++op;
+    }
+    lookup.lines = &op->node->packed.lookup;
+    if (lookup.lines->rows.empty()) return 0;
+    lookup.vector = tile.vector;
+    lookup.pixels = span.pixels;
+    lookup.from = input(first->inputs[0], span, values);
+    lookup.to = buffer(op->buffer, values);
+    const Tensor *out = op->out;
+    if (op->is_for_next && makes_bytes(op[1]) && has_all_bytes(op[1]) &&
+        !op[1].node->packed.requantize.clamps_values) {
+      lookup.after = multiply_add(op[1]);
+      if (lookup.after != nullptr) lookup.bytes = bytes(*(++op)->out, span);
+    }
+    Simd::look_up(lookup);
+    if (out != nullptr) store(*out, span, lookup.to);
+    return static_cast<int>(op + 1 - first);
   }
 
   AQD_TARGET static void look_up(const Lookup &lookup, const TileCoord &tile,
@@ -268,13 +361,18 @@ class Epilogue {
                            int64_t vectors) const {
     const int64_t code = static_cast<int64_t>(bytes_of(x.type));
     const int64_t channel = tile.vector * kLanes;
-    const int64_t end = std::min(vectors * kLanes, x.channels - channel) * code;
+    int64_t end = std::min(vectors * kLanes, x.channels - channel) * code;
+    int64_t pixels = tile.pixels;
+    if (end == x.channels * code) {  // of all pixels together
+      end *= pixels;
+      pixels = 1;
+    }
     int64_t skipped = channel * code % kCacheLine;
     if (skipped != 0) skipped = kCacheLine - skipped;
     if (skipped >= end) return;
     const uint8_t *from =
         static_cast<const uint8_t *>(x.data) + span_of(tile).at * code;
-    for (int p = 0; p < tile.pixels; ++p, from += x.channels * code) {
+    for (int64_t p = 0; p < pixels; ++p, from += x.channels * code) {
       for (int64_t i = skipped; i < end; i += kCacheLine) fetch(from + i);
     }
   }

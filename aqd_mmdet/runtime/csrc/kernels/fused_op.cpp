@@ -3,16 +3,21 @@
 namespace aqd {
 namespace {
 
-// The last operator that reads what one makes; its own index for none.
-int last_reader(const FusedOp &fused, int index) {
-  for (int i = static_cast<int>(fused.ops.size()) - 1; i > index; --i) {
-    const PostOp &each = fused.ops[static_cast<size_t>(i)];
-    for (int k = 0; k < each.arity(); ++k) {
-      const PostOp::Input &input = each.inputs[k];
-      if (input.tensor == nullptr && input.index == index) return i;
+// Whether an operator reads what an earlier one makes.
+bool reads(const PostOp &op, int index) {
+  for (int k = 0; k < op.arity(); ++k) {
+    if (op.inputs[k].tensor == nullptr && op.inputs[k].index == index) {
+      return true;
     }
   }
-  return index;
+  return false;
+}
+
+// The last operator that reads what one makes; its own index for none.
+int last_reader(const FusedOp &fused, int index) {
+  int i = static_cast<int>(fused.ops.size()) - 1;
+  while (i > index && !reads(fused.ops[static_cast<size_t>(i)], index)) --i;
+  return i;
 }
 
 }  // namespace
@@ -41,6 +46,8 @@ void assign_buffers(FusedOp *fused) {
     }
     op.buffer = take();
     is_used[op.buffer] = last_reader(*fused, index) != index;
+    op.is_for_next =
+        op.out == nullptr && last_reader(*fused, index) == index + 1;
     op.is_stored_only = op.out != nullptr && !is_used[op.buffer];
     if (!op.op().is<Upsample>()) continue;
     const int64_t width = op.inputs[0].tensor->size.width;

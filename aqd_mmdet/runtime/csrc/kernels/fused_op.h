@@ -28,6 +28,7 @@ struct PostOp {
   int buffer = 0;               // of what it makes
   const Tensor *out = nullptr;  // where that is stored; null if it is not
   bool is_stored_only = false;  // no later operator of the fused one reads it
+  bool is_for_next = false;     // the next operator alone reads it
   // Of an upsampling: the column that it reads for each of its output.
   std::vector<int64_t> columns;
 

@@ -40,6 +40,8 @@ struct Isa {
   bool has_lut = false, has_amx = false;
   // Whether registers are tables of 32 numbers.
   bool has_lines = false;
+  // Whether there are fused multiply-adds of floats.
+  bool has_fma = false;
 };
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -77,7 +79,7 @@ InputFormat unsigned_bytes(const Weights &weights, const Grid &codes);
 InputFormat as_words(const Weights &weights, const Grid &codes);
 
 PackedLookup pack_lookup(const SimdShape &shape, const Op &op, const Op &x);
-PackedRequantize pack_requantize(const SimdShape &shape, const Op &op);
+PackedRequantize pack_requantize(const Isa &isa, const Op &op, const Op &x);
 
 void pack_program(const Isa &isa, Program *program);
 

@@ -24,8 +24,8 @@ struct Part {
   }
 };
 
-// Finds the line of a part, as PackedLookup::Row has it; false if it is none.
-bool find_line(const Part &part, int32_t *line) {
+// Finds a part's line of a row; false if there is none of 16 bits.
+bool find_line(const Part &part, int64_t number, PackedLookup::Row *row) {
   const int64_t unit = int64_t{1} << part.shift, last = part.count - 1;
   // From the least slope that makes the last value.
   int64_t slope = 0;
@@ -39,20 +39,21 @@ bool find_line(const Part &part, int32_t *line) {
     }
   }
   const Grid word = {INT16_MIN, INT16_MAX};
-  if (!word.holds(part.values[0], part.values[0]) || !word.holds(slope, slope)) {
-    return false;
-  }
-  *line = static_cast<int32_t>(static_cast<uint32_t>(part.values[0]) << 16 |
-                               (static_cast<uint32_t>(slope) & 0xffff));
+  const auto [low, high] =
+      std::minmax(part.values[0], part.values[last]);
+  if (!word.holds(low, high) || !word.holds(slope, slope)) return false;
+  row->firsts[number] = static_cast<uint16_t>(part.values[0] - INT16_MIN);
+  row->slopes[number] = static_cast<int16_t>(slope);
   return true;
 }
 
 // Finds the lines of a row of so many codes.
-bool find_lines(const int32_t *row, int64_t codes, int shift, int32_t *lines) {
+bool find_lines(const int32_t *row, int64_t codes, int shift,
+                PackedLookup::Row *lines) {
   const int64_t each = int64_t{1} << shift;
   for (int64_t i = 0; i * each < codes; ++i) {
     const Part part = {row + i * each, std::min(each, codes - i * each), shift};
-    if (!find_line(part, lines + i)) return false;
+    if (!find_line(part, i, lines)) return false;
   }
   return true;
 }
@@ -64,6 +65,7 @@ PackedLookup pack_lookup(const SimdShape &shape, const Op &op, const Op &x) {
   const int64_t codes = int64_t{x.grid.high} - x.grid.low + 1;
   PackedLookup packed;
   packed.first_code = x.grid.low;
+  packed.last_code = x.grid.high;
   while (codes > int64_t{kLines} << packed.shift) ++packed.shift;
   if (packed.shift > kMaxLineShift) return {};
   const size_t channels = lookup.starts.size();
@@ -80,11 +82,13 @@ PackedLookup pack_lookup(const SimdShape &shape, const Op &op, const Op &x) {
         starts.push_back(lookup.starts[c]);
         packed.rows.push_back({});
         const int32_t *row = lookup.values + lookup.starts[c] + x.grid.low;
-        if (!find_lines(row, codes, packed.shift, packed.rows.back().lines)) {
+        if (!find_lines(row, codes, packed.shift, &packed.rows.back())) {
           return {};
         }
       }
-      packed.rows[packed.begins.back() + index].lanes |= 1u << (c - first);
+      const size_t lane = c - first;
+      packed.rows[packed.begins.back() + index].words |=
+          0x11u << (lane / 4 * 8 + lane % 4);
     }
   }
   packed.begins.push_back(packed.rows.size());

@@ -42,7 +42,7 @@ class LutEpilogue {
       }
       for (int64_t v = 0; v < vectors; ++v) {
         gather(work.sums() + y, v);
-        for (int64_t first = 0; first < kLutPixels; first += kTilePixels) {
+        for (int64_t first = 0; first < kLutPixels; first += LutTile::kGroup) {
           if (v + 1 < vectors) prefetch(y, v + 1, first);
           finish(y, v, first);
         }
@@ -52,6 +52,8 @@ class LutEpilogue {
 
  private:
   static constexpr int64_t kLanes = Avx512::kShape.lanes;
+  // Pixels of a vector whose epilogue runs at a time.
+  static_assert(LutTile::kGroup <= kTilePixels);
 
   AQD_VBMI static __m512i odd_pixels(const LutSums &sums) {
     return _mm512_load_si512(sums.uppers);

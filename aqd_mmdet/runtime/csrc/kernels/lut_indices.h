@@ -57,8 +57,8 @@ class LutPixels {
 // Some vectors of 64 pixels of the output, kLutMr at most.
 class LutTile {
  public:
-  // Pixels whose bytes are transposed at once.
-  static constexpr int64_t kGroup = 16;
+  // Pixels that are packed, and that an epilogue takes, at once.
+  static constexpr int64_t kGroup = kLutPixels / 2;
 
   LutTile(const LutPixels &pixels, int64_t first, int64_t vectors)
       : vectors_(vectors) {
@@ -136,17 +136,21 @@ class IndexPacker {
           read(plane, run, to_run);
           to_run += run.count;
         });
-        transpose<1>(x);
-        store(x, to + plane * kLutPixels + first);
+        for (int64_t i = 0; i < LutTile::kGroup; i += kTransposed) {
+          transpose<1>(x + i);
+          store(x + i, to + plane * kLutPixels + first + i);
+        }
       }
     }
   }
 
  private:
+  static constexpr int64_t kTransposed = 16;
+
   // Bytes of 16 pixels for each of 64 K groups.
   AQD_VBMI void store(const __m512i *x, uint8_t *to) const {
     const int64_t next = planes_ * kLutPixels;
-    for (int64_t i = 0; i < LutTile::kGroup; ++i, to += next) {
+    for (int64_t i = 0; i < kTransposed; ++i, to += next) {
       each_quarter(x[i], [&](int64_t quarter, __m128i bytes) AQD_VBMI {
         _mm_store_si128(
             reinterpret_cast<__m128i *>(to + 16 * quarter * next), bytes);

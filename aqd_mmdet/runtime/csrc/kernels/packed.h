@@ -92,9 +92,9 @@ struct PackedConv {
 
 constexpr int kLines = 64;  // of a row of a table
 // Of tables that the channels of one vector read.
-constexpr size_t kMaxRows = 6;
-// So that codes of a line, counted from its first one, have 15 bits.
-constexpr int kMaxLineShift = 14;
+constexpr size_t kMaxRows = 8;
+// So that codes, counted from the first one, have 16 bits.
+constexpr int kMaxLineShift = 10;
 
 constexpr int kThresholds = 3;  // of four codes
 
@@ -106,7 +106,17 @@ constexpr int64_t thresholds_stride(int64_t lanes) {
   return (2 + kThresholds) * lanes;
 }
 
-// A requantisation (requantize.h), with one of the two filled; with neither
+constexpr int64_t multiply_adds_stride(int64_t lanes) { return 5 * lanes; }
+
+// Floats of 2^23..2^24 are whole numbers, in units of the last bit: they are
+// 2^23 and what their bits exceed kFloatUnitBits by.
+constexpr int64_t kFloatUnit = 1 << 23;
+constexpr int64_t kFloatUnitBits = 0x4b000000;
+// Stands for the code 0 there, in the middle.
+constexpr int64_t kFloatZero = kFloatUnit + kFloatUnit / 2;
+constexpr int32_t kFloatZeroBits = 0x4b400000;
+
+// A requantisation (requantize.h), with one of the tables filled; with none
 // where values do not fit 32 bits before they are clamped, which plain code
 // computes then.
 struct PackedRequantize {
@@ -116,8 +126,25 @@ struct PackedRequantize {
   // For each vector of channels, 32 bits a lane: what x is combined with by XOR
   // (all ones where m is negative), the lowest code, the thresholds.
   std::vector<int32_t> thresholds;
+  // For each vector of channels, 32 bits a lane: what is added to values, the
+  // floats by which they are multiplied and which are added then; the least
+  // and the greatest value that are told apart.
+  std::vector<int32_t> multiply_adds;
+  // Whether values are clamped to these before, since floats do not hold all
+  // that may occur, and whether codes are clamped to the grid.
+  bool clamps_values = false, clamps_codes = false;
   // Whether thresholds tell values apart that are saturated to 16 bits.
   bool thresholds_fit_int16 = false;
+
+  // The numbers of MultiplyAdd for a vector of channels; null for none.
+  const int32_t *multiply_add(int64_t vector, int64_t lanes) const {
+    if (multiply_adds.empty()) return nullptr;
+    return multiply_adds.data() + vector * multiply_adds_stride(lanes);
+  }
+  bool has_rule() const {
+    return !multipliers.empty() || !thresholds.empty() ||
+           !multiply_adds.empty();
+  }
 };
 
 // A lookup of tables that consist of straight lines, each of 2^shift codes:
@@ -128,14 +155,21 @@ struct PackedRequantize {
 struct PackedLookup {
   // A row, and the lanes of a vector of channels that read it.
   struct alignas(64) Row {
-    int32_t lines[kLines];  // the first value in 16 bits, below it the slope
-    uint32_t lanes;
+    uint16_t firsts[kLines];  // and 2^15
+    int16_t slopes[kLines];
+    // Of two vectors as 16 bits, four lanes of each in turn.
+    uint32_t words;
   };
-  int32_t first_code = 0;
+  int32_t first_code = 0, last_code = 0;
   int shift = 0;
   // None if some row is not of lines, or a vector reads too many.
   std::vector<Row> rows;
   std::vector<size_t> begins;  // of each vector, and the end
+
+  int rows_of(int64_t vector) const {
+    const size_t v = static_cast<size_t>(vector);
+    return static_cast<int>(begins[v + 1] - begins[v]);
+  }
 };
 
 // Of a node.

@@ -251,7 +251,8 @@ const PackedConv *pack_conv(const Task &task) {
 void pack_node(const Isa &isa, Program *program, Node *node) {
   Packed &packed = node->packed;
   if (node->op.is<Requantize>()) {
-    packed.requantize = pack_requantize(isa.shape, node->op);
+    const Op &x = program->nodes[node->op.inputs[0]].op;
+    packed.requantize = pack_requantize(isa, node->op, x);
     packed.has_kernel = true;
   } else if (node->op.is<Lookup>()) {
     const Op &x = program->nodes[node->op.inputs[0]].op;

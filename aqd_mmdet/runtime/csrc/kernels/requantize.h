@@ -43,6 +43,34 @@ class MultiplyShift {
   Wide b_[2], s_[2];
 };
 
+// A vector of channels, with a multiply-add of floats. Codes may be beyond the
+// grid.
+template <class Simd, bool kClampsValues>
+class MultiplyAdd {
+ public:
+  using Lanes = typename Simd::Lanes;
+
+  // For values raised by a number, to codes counted from another one.
+  AQD_TARGET explicit MultiplyAdd(const int32_t *table, int32_t raised = 0,
+                                  int32_t first = 0)
+      : shift_(Simd::load(table) - raised), m_(Simd::load(table + kLanes)),
+        b_(Simd::load(table + 2 * kLanes)),
+        low_(Simd::load(table + 3 * kLanes)),
+        high_(Simd::load(table + 4 * kLanes)),
+        zero_(Simd::fill(kFloatZeroBits + first)) {}
+
+  AQD_TARGET AQD_INLINE Lanes operator()(Lanes x) const {
+    if constexpr (kClampsValues) x = clamp(x, low_, high_);
+    // From the bits of a float, to the bits of one.
+    return Simd::multiply_add(x + shift_, m_, b_) - zero_;
+  }
+
+ private:
+  static constexpr int64_t kLanes = Simd::kShape.lanes;
+
+  Lanes shift_, m_, b_, low_, high_, zero_;
+};
+
 // A vector of values of 32 bits, or 16, with comparisons.
 template <class V>
 struct Thresholds {

@@ -55,6 +55,29 @@ AQD_TARGET AQD_INLINE void store_as(V x, void *to) {
   std::memcpy(to, &x, sizeof x);
 }
 
+// Where bytes of a vector of channels of some pixels lie.
+struct ByteSpan {
+  int8_t *to;
+  int64_t next;  // from a pixel to the next
+  int lanes;     // channels that there are
+  bool is_unsigned;
+};
+
+// A lookup of lines for a vector of channels of some pixels, and what runs with
+// it: requantisations before and behind, by their numbers of MultiplyAdd, null
+// for none.
+struct LookupTile {
+  const PackedLookup *lines;
+  int64_t vector;
+  int pixels;
+  const int32_t *before;
+  bool clamps_values;  // before
+  const int32_t *after;  // to all codes of bytes
+  const int32_t *from;
+  int32_t *to;     // where nothing is behind
+  ByteSpan bytes;  // of what is behind
+};
+
 template <class Simd, int kLanes>
 struct SimdBase {
   using Lanes = typename VectorOf<int32_t, 4 * kLanes>::type;
@@ -82,6 +105,18 @@ struct SimdBase {
     for (int i = 0; i < lanes; ++i) to[i] = static_cast<T>(x[i]);
   }
 
+  // What a rule makes of some pixels, as bytes. What these do not hold may be
+  // saturated where kSaturates.
+  template <class Rule>
+  AQD_TARGET AQD_INLINE static void store_bytes(const Rule &rule,
+                                                const int32_t *from, int pixels,
+                                                const ByteSpan &span) {
+    int8_t *to = span.to;
+    for (int p = 0; p < pixels; ++p, from += kLanes, to += span.next) {
+      Simd::store(rule(Simd::load(from)), to, span.lanes);
+    }
+  }
+
   // Numbers at places of a table, of some lanes alone: others hold no place.
   AQD_TARGET static Lanes gather(const int32_t *table, Lanes places,
                                  int lanes) {
@@ -92,7 +127,12 @@ struct SimdBase {
     return x;
   }
 
+  static constexpr bool kSaturates = false;
+  // Whether look_up takes a LookupTile.
   static constexpr bool kHasLines = false;
+  // Whether multiply_add has fused multiply-adds of floats, by their bits,
+  // which round down.
+  static constexpr bool kHasFma = false;
 
   template <class T, int kColumns>
   AQD_TARGET AQD_INLINE static Lanes interleave(

@@ -3,7 +3,6 @@
 #ifdef AQD_HAS_X86
 
 #include "kernels/simd_avx512.h"  // first: it has AQD_TARGET
-#include "kernels/lookup_avx512.h"
 #include "kernels/kernels.h"
 
 namespace aqd {
@@ -21,11 +20,13 @@ bool has_avx512() {
 
 const Isa kAvx512 = {"avx512", has_avx512, run_fused<Avx512>, Avx512::kShape,
                      unsigned_bytes, /*has_lut=*/true, /*has_amx=*/false,
-                     /*has_lines=*/true};
+                     /*has_lines=*/true,
+                     /*has_fma=*/true};
 
 const Isa kAmx = {"amx", [] { return has_avx512() && has_amx(); },
                   run_fused<Avx512>, Avx512::kShape, unsigned_bytes,
-                  /*has_lut=*/false, /*has_amx=*/true, /*has_lines=*/true};
+                  /*has_lut=*/false, /*has_amx=*/true, /*has_lines=*/true,
+                  /*has_fma=*/true};
 
 }  // namespace aqd
 

@@ -44,6 +44,8 @@ struct Avx512 : SimdBase<Avx512, 16> {
   static constexpr int kMr = 6;  // 24 of 32 registers for accumulators
   static constexpr bool kHasInt16Thresholds = true;
   static constexpr bool kHasLines = true;
+  static constexpr bool kHasFma = true;
+  static constexpr bool kSaturates = true;
 
   using ByteMac = Avx512ByteMac;
   using WordMac = Avx512WordMac;
@@ -85,9 +87,8 @@ struct Avx512 : SimdBase<Avx512, 16> {
         _mm512_setzero_si512(), mask(lanes), __m512i(places), table, 4));
   }
 
-  // Of one vector of channels of some pixels (lookup_avx512.h).
-  static void look_up_lines(const PackedLookup &lookup, int64_t vector,
-                            int pixels, const int32_t *from, int32_t *to);
+  // lookup_avx512.cpp.
+  static void look_up(const LookupTile &tile);
 
   AQD_AVX512 AQD_INLINE static Lanes interleave(
       const uint8_t *const (&columns)[4], int64_t channel) {
@@ -116,6 +117,12 @@ struct Avx512 : SimdBase<Avx512, 16> {
     asm volatile("prefetchw %0" : : "m"(*at));
   }
 
+  AQD_AVX512 static Lanes multiply_add(Lanes x, Lanes m, Lanes b) {
+    return Lanes(_mm512_castps_si512(_mm512_fmadd_round_ps(
+        __m512(x), __m512(m), __m512(b),
+        _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)));
+  }
+
   template <int half>
   AQD_AVX512 static Wide multiply(Lanes x, Lanes m) {
     const Wide a = Wide(x) >> 32 * half, b = Wide(m) >> 32 * half;
@@ -124,6 +131,47 @@ struct Avx512 : SimdBase<Avx512, 16> {
   AQD_AVX512 static Lanes combine(Wide even, Wide odd) {
     return Lanes(_mm512_mask_shuffle_epi32(__m512i(even), 0xaaaa, __m512i(odd),
                                            _MM_PERM_CCAA));
+  }
+
+  // Four pixels at a time. There is room to read whole groups of four.
+  template <class Rule>
+  AQD_AVX512 AQD_INLINE static void store_bytes(const Rule &rule,
+                                                const int32_t *from, int pixels,
+                                                const ByteSpan &span) {
+    for (int p = 0; p < pixels; p += 4, from += 64) {
+      store_four({rule(load(from)), rule(load(from + 16)),
+                  rule(load(from + 32)), rule(load(from + 48))},
+                 p, pixels, span);
+    }
+  }
+
+  // As bytes, those of four pixels from p on that there are.
+  AQD_AVX512 AQD_INLINE static void store_four(const Lanes (&x)[4], int p,
+                                               int pixels,
+                                               const ByteSpan &span) {
+    // Four channels of each pixel in turn, to all channels of each.
+    const __m512i order =
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i first = _mm512_packs_epi32(__m512i(x[0]), __m512i(x[1]));
+    const __m512i second = _mm512_packs_epi32(__m512i(x[2]), __m512i(x[3]));
+    const __m512i bytes = _mm512_permutexvar_epi32(
+        order, span.is_unsigned ? _mm512_packus_epi16(first, second)
+                                : _mm512_packs_epi16(first, second));
+    int8_t *to = span.to + p * span.next;
+    const auto store = [&](int pixel, __m128i codes) AQD_AVX512 {
+      _mm_storeu_si128(reinterpret_cast<__m128i *>(to + pixel * span.next),
+                       codes);
+    };
+    if (span.lanes < 16 || pixels - p < 4) {
+      each_quarter(bytes, [&](int pixel, __m128i codes) AQD_AVX512 {
+        if (p + pixel >= pixels) return;
+        _mm_mask_storeu_epi8(to + pixel * span.next, mask(span.lanes), codes);
+      });
+    } else if (span.next == 16) {
+      _mm512_storeu_si512(to, bytes);
+    } else {
+      each_quarter(bytes, store);
+    }
   }
 
   // Requantises a vector of channels of some pixels to bytes, `next` apart.
