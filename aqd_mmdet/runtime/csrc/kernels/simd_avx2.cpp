@@ -67,7 +67,6 @@ struct Avx2 : SimdBase<Avx2<kVnni>, 8> {
   static constexpr SimdShape kShape = {8,    2,    true,  0,
                                        true, true, !kVnni};
   static constexpr int kMr = 6;  // 12 of 16 registers for accumulators
-  static constexpr bool kHasInt16Thresholds = true;
 
   using Base = SimdBase<Avx2, 8>;
   using typename Base::Lanes;
@@ -126,34 +125,6 @@ struct Avx2 : SimdBase<Avx2<kVnni>, 8> {
   AQD_TARGET static Lanes combine(Wide even, Wide odd) {
     return Lanes(_mm256_blend_epi32(__m256i(even),
                                     _mm256_slli_epi64(__m256i(odd), 32), 0xaa));
-  }
-
-  // Requantises a vector of channels of some pixels to bytes, `next` apart.
-  // There is room to read whole groups of four pixels.
-  AQD_TARGET static void store_by_thresholds(const int32_t *table,
-                                             const int32_t *x, int pixels,
-                                             int64_t next, uint8_t *out) {
-    using Words = typename VectorOf<int16_t, 32>::type;
-    const auto pack = [&](const int32_t *a, const int32_t *b) AQD_TARGET {
-      return Words(
-          _mm256_packs_epi32(load_as<__m256i>(a), load_as<__m256i>(b)));
-    };
-    const auto rule = thresholds_from<Words>(
-        table, 8, [&](const int32_t *numbers) AQD_TARGET {
-          return pack(numbers, numbers);
-        });
-    // Four channels of each pixel in turn, to all channels of each.
-    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    for (int p = 0; p < pixels; p += 4, x += 32) {
-      const __m256i codes =
-          _mm256_packus_epi16(__m256i(rule(pack(x, x + 8))),
-                              __m256i(rule(pack(x + 16, x + 24))));
-      const Wide bytes = Wide(_mm256_permutevar8x32_epi32(codes, order));
-      for (int i = 0; i < 4 && p + i < pixels; ++i, out += next) {
-        const int64_t eight = bytes[i];
-        std::memcpy(out, &eight, 8);
-      }
-    }
   }
 };
 
