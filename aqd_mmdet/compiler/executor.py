@@ -5,7 +5,8 @@ tensors by the same code as on arrays. Here are the others: PyTorch has a
 faster function for them, or gives another name to what numpy does.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -87,7 +88,7 @@ class Executor:
         self.program.sizes((height, width))
         tensors = {'image': image}
         # Under autocast a convolution of float32 would run in 16 bits.
-        with torch.autocast(image.device.type, enabled=False):
+        with torch.autocast(image.device.type, enabled=False), _exact_sums():
             for position, op in enumerate(self.program.ops):
                 values = self.run_op(op, [tensors[n] for n in op.inputs])
                 other = None if see is None else see(op, values)
@@ -109,6 +110,20 @@ class Executor:
             wide = _DTYPES[op.arithmetic]
             values = op.run([x.to(wide) for x in inputs], constants)
         return values.to(_DTYPES[op.grid.dtype.name])
+
+
+@contextmanager
+def _exact_sums() -> Iterator[None]:
+    """Let a GPU compute convolutions as products of matrices.
+
+    cuDNN may take Winograd's algorithm, whose floats are no integers.
+    """
+    cudnn, was_enabled = torch.backends.cudnn, torch.backends.cudnn.enabled
+    cudnn.enabled = False
+    try:
+        yield
+    finally:
+        cudnn.enabled = was_enabled
 
 
 def _convolution(

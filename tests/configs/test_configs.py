@@ -8,14 +8,19 @@ from mmengine import load
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from aqd_mmdet.layers import QuantConv2d
+from aqd_mmdet.layers import QuantAdd, QuantConv2d
 from aqd_mmdet.models.quantized_detector import quantized_layers
 from aqd_mmdet.quantizers.quantizer import ImageQuantizer
+from aqd_mmdet.study.plan import read_study
 from tests.factories import CONFIGS, ROOT
 
 ALL = sorted(p for p in CONFIGS.rglob('*.py'))
-TYPED = [p for p in ALL if '_base_' not in p.parts]
+# Those of studies belong to a study's cells, below.
+TYPED = [
+    p for p in ALL if '_base_' not in p.parts and p.parent.name != 'study'
+]
 FAMILIES = sorted({p.parent for p in TYPED})
+STUDY = read_study(CONFIGS / 'study/low_bits.py')
 DETECTORS = ['retinanet', 'fcos']
 MATRIX = [
     (detector, depth, bits)
@@ -167,3 +172,29 @@ def test_clip_values_do_not_decay():
     decay = {id(g['params'][0]): g['weight_decay'] for g in groups}
     for name, parameter in model.named_parameters():
         assert decay[id(parameter)] == (0 if name.endswith('.clip') else 1e-4)
+
+
+@pytest.mark.parametrize(
+    'cell', [c for c in STUDY.cells if not c.seed], ids=lambda c: c.name
+)
+def test_cells_of_the_study(cell):
+    cfg = Config.fromfile(STUDY.config_of(cell))
+    before = deepcopy(cfg)
+    cfg.merge_from_dict(STUDY.options_of(cell))
+    model = deepcopy(cfg.model)
+    adds = {
+        m.grid.bits
+        for m in MODELS.build(model).modules()
+        if isinstance(m, QuantAdd)
+    }
+    wide = 16 if cell.recipe == 'paper' else 8
+    assert adds == (set() if cell.bits == 'float' else {wide})
+    assert cfg.default_hooks.calibration.start == (
+        'paper' if cell.recipe == 'paper' else 'mse'
+    )
+    clip = cfg.optim_wrapper.paramwise_cfg.custom_keys['.clip']
+    assert clip.decay_mult == (cell.recipe == 'paper')
+    # Overrides of lists go by their places.
+    warm_up, cosine = cfg.param_scheduler
+    assert warm_up == before.param_scheduler[0]
+    assert cosine.end == cfg.train_cfg.max_iters

@@ -45,6 +45,11 @@ class Interpreter {
   // does not take this size.
   const Tensor *output(size_t program, size_t index, Size input);
 
+  // Runs of the network what its choice needs (graph/run_order.h), on an image.
+  Status begin(const void *image, Size size, int32_t *const *outputs);
+  // Runs the rest of it. wanted: the pixels of each output; null for all.
+  void finish(const std::vector<const PixelSet *> &wanted);
+
   // Runs a program on inputs of one size, each after the other. If a profile is
   // wanted, it is of all operators in their order; it lives until the program
   // is planned for another size.
@@ -56,6 +61,7 @@ class Interpreter {
   const Model &model_;
   ThreadPool &pool_;
   std::vector<Execution> executions_;  // the last of each program
+  std::unique_ptr<Execution> choosing_;  // of the network
   Buffer arena_;  // a program's tensors, and what threads need
   Buffer image_;  // of the network
   Buffer maps_;   // what leaves the network

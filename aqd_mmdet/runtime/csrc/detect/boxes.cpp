@@ -156,14 +156,15 @@ void nms(int64_t overlap, int64_t keep, std::vector<Box> *boxes) {
 }
 
 std::vector<Box> find_boxes(const Detector &detector,
-                            const std::vector<Map> &maps, Size size,
-                            ThreadPool *pool) {
+                            const std::vector<Map> &maps,
+                            const std::vector<Candidate> &candidates,
+                            Size size) {
   const PostProcess &post = detector.post;
   const Map *codes = &maps[post.decoder.levels.size()];
   const int32_t margin = static_cast<int32_t>(post.margin);
   const Size far = {size.height + margin, size.width + margin};
   std::vector<Box> boxes;
-  for (const Candidate &each : find_candidates(detector, maps, pool)) {
+  for (const Candidate &each : candidates) {
     const Edges wide = decode(post.decoder, each.level, codes[each.level],
                               each.index / post.classes);
     const Edges edges = clip(wide, -std::max(margin, 0), far);

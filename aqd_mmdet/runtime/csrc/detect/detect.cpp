@@ -7,9 +7,10 @@
 namespace aqd {
 namespace {
 
-// Runs the network. Its outputs are the interpreter's until the next call.
-Status run_network(Interpreter *interpreter, const void *input, Size size,
-                   std::vector<Map> *maps) {
+// Begins to run the network. Its outputs are the interpreter's until the next
+// call.
+Status begin_network(Interpreter *interpreter, const void *input, Size size,
+                     std::vector<Map> *maps) {
   // Each begins with a line of the cache.
   const auto bytes_of = [](const Map &map) {
     return whole_lines(int64_t{map.size.height} * map.size.width *
@@ -31,7 +32,27 @@ Status run_network(Interpreter *interpreter, const void *input, Size size,
     map.codes = outputs.back();
     next += bytes_of(map);
   }
-  return interpreter->run(0, input, 1, size, outputs.data());
+  return interpreter->begin(input, size, outputs.data());
+}
+
+// Makes the other outputs where they are needed. Finds the candidates.
+std::vector<Candidate> finish_network(Interpreter *interpreter,
+                                      const std::vector<Map> &maps) {
+  const Model &model = interpreter->model();
+  const Scores &scores = model.detector.post.scores;
+  // Logits without factors are all that candidates need.
+  const bool are_first = !choice_of(model.detector.post).is_read_later;
+  ThreadPool *pool = interpreter->pool();
+  std::vector<Candidate> candidates;
+  if (are_first) candidates = find_candidates(model.detector, maps, pool);
+  const std::vector<PixelSet> chosen =
+      chosen_pixels(model.detector, maps, candidates, pool);
+  std::vector<const PixelSet *> wanted(maps.size(), nullptr);
+  const size_t levels = chosen.size(), kinds = scores.has_factors() ? 3 : 2;
+  for (size_t i = 0; i < kinds * levels; ++i) wanted[i] = &chosen[i % levels];
+  interpreter->finish(wanted);
+  if (!are_first) candidates = find_candidates(model.detector, maps, pool);
+  return candidates;
 }
 
 // Whether the maps of each level have one size.
@@ -71,10 +92,10 @@ Status detect(Interpreter *interpreter, const Pixels &image,
   if (pixels == nullptr) return kNoMemory;
   resize(detector.pre, image, to, padded, interpreter->pool(), pixels);
   std::vector<Map> maps;
-  Status status = run_network(interpreter, pixels, padded, &maps);
+  Status status = begin_network(interpreter, pixels, padded, &maps);
   if (status != kOk) return status;
   if (!are_of_one_size(detector.post, maps)) return kBadInput;
-  *found = find_boxes(detector, maps, to, interpreter->pool());
+  *found = find_boxes(detector, maps, finish_network(interpreter, maps), to);
   if (detector.has_regions()) {
     status = refine_proposals(interpreter, maps, to, found);
   }

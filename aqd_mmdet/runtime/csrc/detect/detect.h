@@ -110,6 +110,13 @@ struct Candidate {
   int64_t index = 0;
 };
 
+// The pixels of each level where the other outputs are needed, by the kind of
+// outputs that chooses: those of the candidates, or of all that could be one.
+std::vector<PixelSet> chosen_pixels(const Detector &detector,
+                                    const std::vector<Map> &maps,
+                                    const std::vector<Candidate> &candidates,
+                                    ThreadPool *pool);
+
 // The best candidates of all levels, in the order of levels, with the ranks by
 // which they are sorted for non-maximum suppression.
 std::vector<Candidate> find_candidates(const Detector &detector,
@@ -130,8 +137,9 @@ void softmax(const Curve &exp, size_t count, int64_t *logits);
 // Boxes in an image of a size without its padding; of a detector with a second
 // stage, its proposals.
 std::vector<Box> find_boxes(const Detector &detector,
-                            const std::vector<Map> &maps, Size size,
-                            ThreadPool *pool);
+                            const std::vector<Map> &maps,
+                            const std::vector<Candidate> &candidates,
+                            Size size);
 
 // An anchor, moved and scaled by four codes: dx, dy, dw, dh.
 Edges decode_deltas(const Anchor &from, const int32_t *codes,

@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "graph/program.h"
+#include "graph/run_order.h"
 
 namespace aqd {
 
@@ -97,6 +97,10 @@ struct PostProcess {
   int64_t margin = 0;
   int64_t overlap = 0, keep = 0;  // of non-maximum suppression
 };
+
+// The kind of the network's outputs by which the pixels are chosen where the
+// others are needed: logits, or the factors that are part of every score.
+Choice choice_of(const PostProcess &post);
 
 struct RegionStage {
   size_t first_map = 0;  // output of the network that is the finest map

@@ -52,6 +52,12 @@ int64_t product(const Scores &scores, int64_t logit, int64_t factor) {
          sigmoid(scores, scores.factors, factor);
 }
 
+// No sigmoid is larger.
+int64_t largest_sigmoid(const Scores &scores) {
+  const std::vector<int32_t> &table = scores.curve.table;
+  return *std::max_element(table.begin(), table.end());
+}
+
 // Whether all of a block's codes are below one, without a branch.
 bool are_below(const int32_t *codes, int32_t least) {
   int32_t all = -1;
@@ -100,15 +106,22 @@ void offer_candidates(const PostProcess &post, const int32_t *logits,
     offer_logits(post, logits, factors, first * classes, end * classes, best);
     return;
   }
+  const int64_t largest = scores.has_factors() ? largest_sigmoid(scores) : 0;
   std::vector<int64_t> shares(static_cast<size_t>(classes + 1));
   for (int64_t prior = first; prior < end; ++prior) {
     const int64_t start = prior * classes;
     const int32_t *own = logits + start;
+    int64_t factor = 0;
+    if (scores.has_factors()) {
+      // Logits are only there where a factor lets a score pass.
+      factor = sigmoid(scores, scores.factors, factors[prior]);
+      if (factor * largest < best->least) continue;
+    }
     if (kind == ScoreKind::kBestClass) {
       const int64_t label = std::max_element(own, own + classes) - own;
-      best->offer(product(scores, own[label], factors[prior]), start + label);
+      best->offer(sigmoid(scores, scores.logits, own[label]) * factor,
+                  start + label);
     } else if (kind != ScoreKind::kSoftmax) {
-      const int64_t factor = sigmoid(scores, scores.factors, factors[prior]);
       for (int64_t c = 0; c < classes; ++c) {
         best->offer(sigmoid(scores, scores.logits, own[c]) * factor, start + c);
       }
@@ -153,7 +166,57 @@ std::vector<Candidate> top_candidates(const PostProcess &post,
   return all;
 }
 
+// Whether a score may reach the threshold, by the code of what chooses.
+bool may_pass(const PostProcess &post, int64_t largest, int64_t code) {
+  if (choice_of(post).kind == 0) return code >= post.threshold;
+  return sigmoid(post.scores, post.scores.factors, code) * largest >=
+         post.threshold;
+}
+
 }  // namespace
+
+Choice choice_of(const PostProcess &post) {
+  const bool has_factors = post.scores.has_factors();
+  // Products are chosen by their logits alone.
+  const bool by_factors =
+      has_factors && post.scores.kind != ScoreKind::kProduct;
+  return {by_factors ? size_t{2} : size_t{0}, has_factors};
+}
+
+std::vector<PixelSet> chosen_pixels(const Detector &detector,
+                                    const std::vector<Map> &maps,
+                                    const std::vector<Candidate> &candidates,
+                                    ThreadPool *pool) {
+  const PostProcess &post = detector.post;
+  const size_t levels = post.decoder.levels.size();
+  std::vector<PixelSet> chosen;
+  for (size_t i = 0; i < levels; ++i) chosen.emplace_back(maps[i].size);
+  if (!choice_of(post).is_read_later) {
+    for (const Candidate &each : candidates) {
+      const int64_t pixel = each.index / post.classes /
+                            post.decoder.levels[each.level].priors();
+      const int64_t width = maps[each.level].size.width;
+      chosen[each.level].add(pixel / width, pixel % width);
+    }
+    return chosen;
+  }
+  const int64_t largest = largest_sigmoid(post.scores);
+  for (size_t level = 0; level < levels; ++level) {
+    const Map &map = maps[choice_of(post).kind * levels + level];
+    pool->run(map.size.height, [&](int64_t row, int) {
+      const int32_t *codes = map.codes + row * map.size.width * map.channels;
+      for (int64_t column = 0; column < map.size.width; ++column) {
+        const auto passes = [&](int32_t code) {
+          return may_pass(post, largest, code);
+        };
+        const int32_t *end = codes + map.channels;
+        if (std::any_of(codes, end, passes)) chosen[level].add(row, column);
+        codes = end;
+      }
+    });
+  }
+  return chosen;
+}
 
 std::vector<Candidate> find_candidates(const Detector &detector,
                                        const std::vector<Map> &maps,

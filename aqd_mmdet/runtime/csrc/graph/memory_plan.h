@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "graph/program.h"
+#include "graph/run_order.h"
 
 namespace aqd {
 
@@ -21,9 +21,9 @@ inline uint8_t *line_from(void *memory) {
 
 constexpr size_t kArena = SIZE_MAX;
 
-// Where the tensors of a program lie for one size of its input: in an arena, or
-// in an output that is not yet made. The caller's memory for that output is
-// their donor.
+// Where the tensors of a program lie for one size of its input and one order:
+// in an arena, or in an output that is not yet made or no longer read. The
+// caller's memory for that output is their donor.
 struct Plan {
   Size input;
   std::vector<Size> sizes;
@@ -40,6 +40,7 @@ struct Isa;
 bool infer_sizes(const Program &program, Size input, std::vector<Size> *sizes);
 
 // Returns whether the program takes an input of this size.
-bool make_plan(const Program &program, const Isa &isa, Size input, Plan *plan);
+bool make_plan(const Program &program, const RunOrder &order, const Isa &isa,
+               Size input, Plan *plan);
 
 }  // namespace aqd

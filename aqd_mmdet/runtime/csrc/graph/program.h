@@ -25,7 +25,6 @@ struct Node {
   Window pooling;
   bool is_stored = true;  // whether another fused operator reads it
   bool is_placed = true;  // false if it is written to the caller's memory
-  size_t last_use = 0;    // position of the last root that reads it
 
   // What the instruction set prepares (kernels/isa.h).
   Packed packed;

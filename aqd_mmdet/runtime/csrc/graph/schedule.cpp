@@ -318,25 +318,22 @@ class Fuser {
            std::any_of(sum.inputs.begin(), sum.inputs.end(), is_missing);
   }
 
-  // Decides which tensors need memory, and until when.
+  // Decides which tensors need memory.
   void finish() {
     for (Node &each : nodes_) {
       each.is_stored = &each == &nodes_[each.root] && !can_be_root(each.op);
-      each.last_use = each.root;
     }
     for (const Node &each : nodes_) {
       // The second input of an upsampling only gives a size.
       const size_t count = each.op.is<Upsample>() ? 1 : each.op.inputs.size();
       for (size_t i = 0; i < count; ++i) {
         Node &read = nodes_[each.op.inputs[i]];
-        read.last_use = std::max(read.last_use, each.root);
         if (read.root != each.root) read.is_stored = true;
       }
     }
     for (const size_t output : program_.outputs) {
       Node &made = nodes_[output];
       made.is_stored = true;
-      made.last_use = nodes_.size();
       made.is_placed = made.op.grid.type() != Type::kI32;
     }
   }

@@ -43,9 +43,21 @@ struct DirectConv {
 template <class Simd>
 struct AccRows {
   const Epilogue<Simd> &epilogue;
-  int64_t width, channels;
+  const FusedOp &fused;
   const uint8_t *windows;  // where the first row reads
   RowRange rows;
+
+  // Calls with the tiles that are wanted of a row, the i-th of these.
+  template <class Take>
+  AQD_TARGET AQD_INLINE void each_tile(int64_t i, const Take &take) const {
+    fused.each_run(rows.top + i, [&](int64_t first, int64_t end) AQD_TARGET {
+      const int64_t step = tile_columns(end - first);
+      for (int64_t c = first; c < end; c += step) {
+        const int64_t pixels = end - c < step ? end - c : step;
+        take(TileCoord{rows.top + i, c, static_cast<int>(pixels), 0});
+      }
+    });
+  }
 };
 
 // Makes the accumulators of MR pixels x NR vectors of output channels. Those of
@@ -110,30 +122,29 @@ AQD_TARGET void direct_rows(const PackedDirect &packed, const DirectConv &conv,
   constexpr int64_t kLanes = Simd::kShape.lanes;
   constexpr int kNr = Simd::kShape.nr;
   const int8_t *weights = packed.weights.data()->bytes;
-  const int64_t vectors = vectors_of(to.channels, kLanes);
+  const int64_t vectors = vectors_of(to.fused.channels, kLanes);
   const int64_t each = conv.weight_bytes(kLanes, 1);
   alignas(64) int32_t acc[kNr][kTilePixels * kLanes];
   AccTile<Simd> values;
   const bool is_cached = vectors * each <= kCachedWeightBytes;
-  const int64_t step = tile_columns(to.width);
   for (int64_t v = 0, end; v < vectors; v = end) {
     end = is_cached ? vectors : v + block_vectors(vectors - v, kNr);
     for (int64_t row = 0; row < to.rows.count; ++row) {
       const uint8_t *windows = to.windows + row * conv.row_step;
-      for (int64_t c = 0; c < to.width; c += step) {
-        const int64_t pixels = std::min(step, to.width - c);
+      to.each_tile(row, [&](TileCoord tile) AQD_TARGET {
         for (int64_t i = v, block; i < end; i += block) {
           block = block_vectors(vectors - i, kNr);
-          TileCoord tile = {to.rows.top + row, c, static_cast<int>(pixels), i};
+          tile.vector = i;
           to.epilogue.prefetch(tile, block);
-          direct_tile<Simd, Mac>(packed, conv, windows + c * conv.pixel_step,
+          direct_tile<Simd, Mac>(packed, conv,
+                                 windows + tile.column * conv.pixel_step,
                                  weights + i * each, tile, block, acc[0]);
           for (int64_t j = 0; j < block; ++j, ++tile.vector) {
             values.acc = acc[j];
             to.epilogue.run(tile, &values);
           }
         }
-      }
+      });
     }
   }
 }
@@ -159,8 +170,7 @@ void convolve_strips(const FusedOp &fused, const InputFormat &format,
   const Epilogue<Simd> epilogue(fused);
   for_each_strip(fused, format, view, workers, [&](const RowStrip &strip) {
     if (!fused.root().is_pooled()) {
-      make(AccRows<Simd>{epilogue, fused.size.width, fused.channels,
-                         strip.windows, strip.rows});
+      make(AccRows<Simd>{epilogue, fused, strip.windows, strip.rows});
       return;
     }
     const LineBuffer buffer(fused, strip.line_buffer);
@@ -171,7 +181,7 @@ void convolve_strips(const FusedOp &fused, const InputFormat &format,
       const int64_t row = strip.rows.top + i;
       const RowRange needed = acc_rows(fused.root(), fused.x->size, {row, 1});
       for (; next < needed.top + needed.count; ++next) {
-        make(AccRows<Simd>{storing, buffer.lines.size.width, fused.channels,
+        make(AccRows<Simd>{storing, buffer.conv,
                            strip.windows + (next - strip.acc_rows.top) * step,
                            {next % buffer.lines.size.height, 1}});
       }

@@ -109,8 +109,8 @@ void look_up(const PackedLut &packed, const LutTile &tile, int64_t first,
   const int32_t *end =
       index_offsets + std::min(k_groups.block, k_groups.count - first) * taps;
   const uint8_t *indices = work.indices + first % kLutIndexBlock *
-                                              tile.vectors * taps * kLutPixels;
-  const auto run = kMicrokernels[tile.vectors - 1];
+                                              tile.vectors() * taps * kLutPixels;
+  const auto run = kMicrokernels[tile.vectors() - 1];
   LutSums *sums = work.sums();
   for (int64_t out = 0; out < work.outs / kLutNr; ++out) {
     const uint16_t *tables =
@@ -130,7 +130,7 @@ void look_up(const PackedLut &packed, const LutTile &tile, int64_t first,
 void convolve_tile(const FusedOp &fused, const PackedLut &packed,
                    const LutTile &tile, const LutScratch &work) {
   const KGroups &k_groups = packed.k_groups;
-  const int64_t taps = k_groups.taps, planes = tile.vectors * taps;
+  const int64_t taps = k_groups.taps, planes = tile.vectors() * taps;
   // Where the indices of a block's lookups are, in bytes.
   int32_t index_offsets[kLutMaxLookups], *offset = index_offsets;
   for (int64_t group = 0; group < k_groups.block; ++group) {
@@ -156,14 +156,14 @@ void convolve_tile(const FusedOp &fused, const PackedLut &packed,
 
 void Avx512::convolve(const FusedOp &fused, const PackedLut &packed,
                       const Workers &workers) {
-  const int64_t width = fused.size.width, pixels = width * fused.size.height;
-  const int64_t vectors = (pixels + kLutPixels - 1) / kLutPixels;
+  const LutPixels pixels(fused);
+  const int64_t vectors = (pixels.count() + kLutPixels - 1) / kLutPixels;
   // Small maps are divided among threads rather than into large tiles.
   const int64_t each = std::clamp<int64_t>(
       (vectors + workers.threads() - 1) / workers.threads(), 1, kLutMr);
   workers.run((vectors + each - 1) / each, [&](int64_t i, uint8_t *memory) {
-    const LutTile tile = {i * each * kLutPixels,
-                          std::min(each, vectors - i * each), width};
+    const LutTile tile(pixels, i * each * kLutPixels,
+                       std::min(each, vectors - i * each));
     convolve_tile(fused, packed, tile,
                   LutScratch(packed, fused.root().op, memory));
   });

@@ -40,16 +40,22 @@ class WinogradConv {
       shifts_[point] = static_cast<Input>(
           packed.zero_point_shift(point, Simd::kShape.lowest_byte));
     }
+    for (int64_t row = 0; row < fused_.size.height; row += kRows) {
+      const int64_t end = std::min<int64_t>(row + kRows, fused_.size.height);
+      for (int64_t across = 0; across < tiles_across_; ++across) {
+        if (is_wanted(row, end, across * kTileColumns)) {
+          tiles_.push_back(row / kRows * tiles_across_ + across);
+        }
+      }
+    }
   }
 
-  int64_t tiles() const {
-    return tiles_across_ * ((fused_.size.height + kRows - 1) / kRows);
-  }
+  int64_t tiles() const { return static_cast<int64_t>(tiles_.size()); }
 
   void run(const WinogradShare &share, const WinogradScratch &work) const {
     std::memset(work.zeros(), 0, static_cast<size_t>(x_.channels));
     for (int64_t i = 0; i < share.tiles; ++i) {
-      transform_tile(share.first_tile + i, i, work);
+      transform_tile(tile_at(share.first_tile + i), i, work);
     }
     const int64_t vectors = vectors_of(fused_.channels, kLanes);
     const int64_t end = std::min(share.end_block * kNr, vectors);
@@ -85,7 +91,18 @@ class WinogradConv {
     }
   }
 
-  // Where each pixel that a tile reads is.
+  int64_t tile_at(int64_t i) const { return tiles_[static_cast<size_t>(i)]; }
+
+  // Whether any pixel is wanted of a tile that begins at a column.
+  bool is_wanted(int64_t row, int64_t end, int64_t column) const {
+    for (; row < end; ++row) {
+      if (fused_.wants_any(row, column, column + kTileColumns)) return true;
+    }
+    return false;
+  }
+
+  // Where each pixel that a tile reads is. One that was not made is as good as
+  // zeros, since no wanted output reads it.
   using Pixels = const uint8_t *[kInputRows][kInputColumns];
   void find_pixels(int64_t tile, const uint8_t *zeros, Pixels &pixels) const {
     const Size &padding = fused_.conv().window.padding;
@@ -93,8 +110,10 @@ class WinogradConv {
     const int64_t left = tile % tiles_across_ * kTileColumns - padding.width;
     for (int y = 0; y < kInputRows; ++y) {
       for (int x = 0; x < kInputColumns; ++x) {
-        const bool is_inside = top + y >= 0 && top + y < x_.size.height &&
-                               left + x >= 0 && left + x < x_.size.width;
+        const bool is_inside =
+            top + y >= 0 && top + y < x_.size.height && left + x >= 0 &&
+            left + x < x_.size.width &&
+            (x_.made == nullptr || x_.made->has(top + y, left + x));
         const int64_t at = ((top + y) * x_.size.width + left + x) * x_.channels;
         pixels[y][x] =
             is_inside ? static_cast<const uint8_t *>(x_.data) + at : zeros;
@@ -249,9 +268,13 @@ class WinogradConv {
   // The tiles of a share from one on that an epilogue takes at a time; none
   // behind the last one.
   TileGroup group_at(const WinogradShare &share, int64_t i) const {
-    const int64_t tile = share.first_tile + i, across = tile % tiles_across_;
-    const int64_t count = std::min<int64_t>(
+    if (i == share.tiles) return {i, 0, 0, 0};
+    const int64_t first = share.first_tile + i, tile = tile_at(first);
+    const int64_t across = tile % tiles_across_;
+    const int64_t most = std::min<int64_t>(
         {kTilePixels / kTileColumns, share.tiles - i, tiles_across_ - across});
+    int64_t count = 1;
+    while (count < most && tile_at(first + count) == tile + count) ++count;
     return {i, count, tile / tiles_across_ * kRows, across * kTileColumns};
   }
 
@@ -304,6 +327,7 @@ class WinogradConv {
   const Tensor &x_;
   const Epilogue<Simd> &epilogue_;
   const int64_t tiles_across_, point_bytes_, k_steps_;
+  std::vector<int64_t> tiles_;  // that are wanted, row by row
   Input shifts_[kMaxPoints];
 };
 

@@ -73,21 +73,23 @@ class Epilogue {
     }
   }
 
-  // Runs for a row, tile by tile, each after `make` made its accumulators.
+  // Runs for what is wanted of a row, tile by tile, each after `make` made its
+  // accumulators.
   template <class Make>
   AQD_TARGET AQD_INLINE void run_row(int64_t row, AccTile<Simd> *values,
                                      const Make &make) const {
-    const int64_t width = fused_.size.width;
     const int64_t vectors = vectors_of(fused_.channels, kLanes);
-    const int64_t step = tile_columns(width);
-    for (int64_t c = 0; c < width; c += step) {
-      const int64_t pixels = std::min(step, width - c);
-      for (int64_t v = 0; v < vectors; ++v) {
-        const TileCoord tile = {row, c, static_cast<int>(pixels), v};
-        make(tile);
-        run(tile, values);
+    fused_.each_run(row, [&](int64_t first, int64_t end) AQD_TARGET {
+      const int64_t step = tile_columns(end - first);
+      for (int64_t c = first; c < end; c += step) {
+        const int64_t pixels = end - c < step ? end - c : step;
+        for (int64_t v = 0; v < vectors; ++v) {
+          const TileCoord tile = {row, c, static_cast<int>(pixels), v};
+          make(tile);
+          run(tile, values);
+        }
       }
-    }
+    });
   }
 
   // Fetches into the cache what the epilogue reads and writes of a tile, and of

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "graph/program.h"
-#include "graph/program.h"
 #include "kernels/tensor.h"
 #include "thread_pool.h"
 
@@ -47,9 +46,23 @@ struct FusedOp {
   std::vector<PostOp> ops;    // the root, then its post-ops
   Size size;
   int32_t channels = 0;
+  const PixelSet *wanted = nullptr;  // the pixels to be made; null for all
 
   const Node &root() const { return *ops[0].node; }
   const Convolution &conv() const { return root().conv(); }
+
+  bool wants_rows(int64_t first, int64_t end) const {
+    return wanted == nullptr || wanted->has_rows(first, end);
+  }
+  bool wants_any(int64_t row, int64_t first, int64_t end) const {
+    return wanted == nullptr || wanted->has_any(row, first, end);
+  }
+  // Calls with each run of wanted neighbours in a row: take(first, end).
+  template <class Take>
+  AQD_INLINE void each_run(int64_t row, const Take &take) const {
+    if (wanted != nullptr) return wanted->each_run(row, take);
+    take(int64_t{0}, int64_t{size.width});
+  }
 };
 
 // Completes a fused operator of which nodes, tensors and indices are known. A

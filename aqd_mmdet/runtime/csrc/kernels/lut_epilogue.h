@@ -31,17 +31,19 @@ class LutEpilogue {
 
   AQD_VBMI void run(const LutScratch &work) {
     const int64_t vectors = vectors_of(channels_, kLanes);
-    for (int64_t y = 0; y < tile_.vectors; ++y) {
+    for (int64_t y = 0; y < tile_.vectors(); ++y) {
       sum_windows(work.code_sums() + y * packed_.k_groups.taps);
       if (is_for_int16_) {
         store_by_thresholds(work.sums() + y, y);
         continue;
       }
-      prefetch(y, 0, 0, kLutPixels);
+      for (int64_t first = 0; first < kLutPixels; first += LutTile::kGroup) {
+        prefetch(y, 0, first);
+      }
       for (int64_t v = 0; v < vectors; ++v) {
         gather(work.sums() + y, v);
-        for (int64_t first = 0; first < kLutPixels; first += kTogether) {
-          if (v + 1 < vectors) prefetch(y, v + 1, first, kTogether);
+        for (int64_t first = 0; first < kLutPixels; first += LutTile::kGroup) {
+          if (v + 1 < vectors) prefetch(y, v + 1, first);
           finish(y, v, first);
         }
       }
@@ -51,8 +53,7 @@ class LutEpilogue {
  private:
   static constexpr int64_t kLanes = Avx512::kShape.lanes;
   // Pixels of a vector whose epilogue runs at a time.
-  static constexpr int64_t kTogether = kLutPixels / 2;
-  static_assert(kTogether <= kTilePixels);
+  static_assert(LutTile::kGroup <= kTilePixels);
 
   AQD_VBMI static __m512i odd_pixels(const LutSums &sums) {
     return _mm512_load_si512(sums.uppers);
@@ -94,11 +95,14 @@ class LutEpilogue {
   }
 
   AQD_VBMI void store_by_thresholds(const LutSums *sums, int64_t y) const {
-    int64_t places[kLutPixels];  // -1 for none
-    for (int64_t p = 0; p < kLutPixels; ++p) {
-      const int64_t pixel = y * kLutPixels + p, row = tile_.row_of(pixel);
-      places[p] = row * size_.width + tile_.column_of(pixel);
-      if (row >= size_.height) places[p] = -1;
+    int64_t places[kLutPixels];  // negative for none
+    int64_t *next = places;
+    for (int64_t p = 0; p < kLutPixels; p += LutTile::kGroup) {
+      tile_.each_run(y * kLutPixels + p, [&](const PixelRun &run) {
+        int64_t place = run.row < 0 ? -kLutPixels
+                                    : run.row * size_.width + run.column;
+        for (int64_t i = 0; i < run.count; ++i) *next++ = place++;
+      });
     }
     const int32_t *rules = last_.node->packed.requantize.thresholds.data();
     uint8_t *out = static_cast<uint8_t *>(last_.out->data);
@@ -150,27 +154,23 @@ class LutEpilogue {
     }
   }
 
-  // Calls with the coordinates of some pixels of a vector, as many of a row at
-  // once as there are, and with the number of the first in the vector.
+  // Calls with the coordinates of a group of pixels of a vector, as many of a
+  // row at once as there are, and with the number of the first in the vector.
   template <class Take>
   AQD_VBMI void each_coord(int64_t y, int64_t vector, int64_t first,
-                           int64_t count, const Take &take) const {
-    const int64_t pixel = y * kLutPixels + first;
-    for (int64_t p = 0, together; p < count; p += together) {
-      together =
-          tile_.in_row(pixel + p, std::min<int64_t>(count - p, kTogether));
-      const int64_t row = tile_.row_of(pixel + p);
-      if (row >= size_.height) continue;
-      take(TileCoord{row, tile_.column_of(pixel + p),
-                     static_cast<int>(together), vector},
-           first + p);
-    }
+                           const Take &take) const {
+    tile_.each_run(y * kLutPixels + first, [&](const PixelRun &run) AQD_VBMI {
+      if (run.row >= 0) {
+        take(TileCoord{run.row, run.column, static_cast<int>(run.count),
+                       vector},
+             first);
+      }
+      first += run.count;
+    });
   }
 
-  AQD_VBMI void prefetch(int64_t y, int64_t vector, int64_t first,
-                         int64_t count) const {
-    each_coord(y, vector, first, count,
-               [&](const TileCoord &tile, int64_t) AQD_VBMI {
+  AQD_VBMI void prefetch(int64_t y, int64_t vector, int64_t first) const {
+    each_coord(y, vector, first, [&](const TileCoord &tile, int64_t) AQD_VBMI {
       epilogue_.prefetch(tile, 1);
     });
   }
@@ -178,7 +178,7 @@ class LutEpilogue {
   // The epilogue of 16 pixels of a vector.
   AQD_VBMI void finish(int64_t y, int64_t vector, int64_t first) {
     const auto init = Avx512::load(packed_.acc_init.data() + vector * kLanes);
-    each_coord(y, vector, first, kTogether,
+    each_coord(y, vector, first,
                [&](const TileCoord &tile, int64_t pixel) AQD_VBMI {
       int32_t *to = values_.acc;
       for (int64_t p = pixel; p < pixel + tile.pixels; ++p, to += kLanes) {

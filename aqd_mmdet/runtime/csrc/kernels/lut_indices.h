@@ -16,17 +16,76 @@
 
 namespace aqd {
 
-// Some vectors of 64 pixels of the output, whose rows follow one another.
-struct LutTile {
-  int64_t first, vectors;  // kLutMr at most
-  int64_t width;           // of the output
+// Neighbours in a row of the output, none of them behind the last row.
+struct PixelRun {
+  int64_t row, column, count;
+};
 
-  int64_t row_of(int64_t pixel) const { return (first + pixel) / width; }
-  int64_t column_of(int64_t pixel) const { return (first + pixel) % width; }
-  // How many pixels from one on are in one row.
-  int64_t in_row(int64_t pixel, int64_t most) const {
-    return std::min(most, width - column_of(pixel));
+// The pixels of the output that are wanted. They are numbered row by row,
+// without gaps.
+class LutPixels {
+ public:
+  explicit LutPixels(const FusedOp &fused) : count_(0) {
+    for (int64_t row = 0; row < fused.size.height; ++row) {
+      fused.each_run(row, [&](int64_t first, int64_t end) {
+        starts_.push_back(count_);
+        runs_.push_back({row, first, end - first});
+        count_ += end - first;
+      });
+    }
   }
+
+  int64_t count() const { return count_; }
+
+  // The neighbours from a pixel on, so many at most; for one behind the last
+  // pixel as many of a row that there is not.
+  PixelRun run_at(int64_t pixel, int64_t most) const {
+    if (pixel >= count_) return {-1, 0, most};
+    const auto behind = std::upper_bound(starts_.begin(), starts_.end(), pixel);
+    const size_t i = static_cast<size_t>(behind - starts_.begin()) - 1;
+    const int64_t skipped = pixel - starts_[i];
+    const PixelRun &run = runs_[i];
+    return {run.row, run.column + skipped, std::min(most, run.count - skipped)};
+  }
+
+ private:
+  std::vector<int64_t> starts_;  // the number of each run's first pixel
+  std::vector<PixelRun> runs_;
+  int64_t count_;
+};
+
+// Some vectors of 64 pixels of the output, kLutMr at most.
+class LutTile {
+ public:
+  // Pixels that are packed, and that an epilogue takes, at once.
+  static constexpr int64_t kGroup = kLutPixels / 2;
+
+  LutTile(const LutPixels &pixels, int64_t first, int64_t vectors)
+      : vectors_(vectors) {
+    for (int64_t p = 0; p < vectors * kLutPixels;) {
+      begins_[p / kGroup + 1] = begins_[p / kGroup];
+      for (const int64_t end = p + kGroup; p < end;) {
+        const PixelRun run = pixels.run_at(first + p, end - p);
+        runs_[begins_[(end - 1) / kGroup + 1]++] = run;
+        p += run.count;
+      }
+    }
+  }
+
+  int64_t vectors() const { return vectors_; }
+  // Calls with the runs of the group that begins at a pixel, in their order.
+  template <class Take>
+  AQD_INLINE void each_run(int64_t pixel, const Take &take) const {
+    const int64_t group = pixel / kGroup;
+    for (int i = begins_[group]; i < begins_[group + 1]; ++i) take(runs_[i]);
+  }
+
+ private:
+  static constexpr int64_t kPixels = kLutMr * kLutPixels;
+
+  int64_t vectors_;
+  int begins_[kPixels / kGroup + 1] = {};
+  PixelRun runs_[kPixels];
 };
 
 // Transposes 16 vectors of numbers of so many bytes, in each quarter of the
@@ -53,9 +112,9 @@ class IndexPacker {
  public:
   IndexPacker(const FusedOp &fused, const PackedLut &packed,
               const LutTile &tile)
-      : window_(fused.conv().window), x_(*fused.x), out_(fused.size),
-        scheme_(*packed.scheme), k_groups_(packed.k_groups), tile_(tile),
-        planes_(tile.vectors * k_groups_.taps) {}
+      : window_(fused.conv().window), x_(*fused.x), scheme_(*packed.scheme),
+        k_groups_(packed.k_groups), tile_(tile),
+        planes_(tile.vectors() * k_groups_.taps) {}
 
   // Packs a block of K groups, to K group x plane x pixel. Codes of 64 groups
   // of a pixel lie together in the input, pixels of a group in the planes.
@@ -69,24 +128,29 @@ class IndexPacker {
                                          : (1ull << left) - 1;
     }
     for (int64_t plane = 0; plane < planes_; ++plane) {
-      for (int64_t first = 0; first < kLutPixels; first += 16) {
-        __m512i x[16];
+      for (int64_t first = 0; first < kLutPixels; first += LutTile::kGroup) {
+        __m512i x[LutTile::kGroup];
         const int64_t pixel = plane / k_groups_.taps * kLutPixels + first;
-        for (int64_t i = 0, count; i < 16; i += count) {
-          count = tile_.in_row(pixel + i, 16 - i);
-          read(plane, pixel + i, count, x + i);
+        __m512i *to_run = x;
+        tile_.each_run(pixel, [&](const PixelRun &run) AQD_VBMI {
+          read(plane, run, to_run);
+          to_run += run.count;
+        });
+        for (int64_t i = 0; i < LutTile::kGroup; i += kTransposed) {
+          transpose<1>(x + i);
+          store(x + i, to + plane * kLutPixels + first + i);
         }
-        transpose<1>(x);
-        store(x, to + plane * kLutPixels + first);
       }
     }
   }
 
  private:
+  static constexpr int64_t kTransposed = 16;
+
   // Bytes of 16 pixels for each of 64 K groups.
   AQD_VBMI void store(const __m512i *x, uint8_t *to) const {
     const int64_t next = planes_ * kLutPixels;
-    for (int64_t i = 0; i < 16; ++i, to += next) {
+    for (int64_t i = 0; i < kTransposed; ++i, to += next) {
       each_quarter(x[i], [&](int64_t quarter, __m128i bytes) AQD_VBMI {
         _mm_store_si128(
             reinterpret_cast<__m128i *>(to + 16 * quarter * next), bytes);
@@ -94,22 +158,20 @@ class IndexPacker {
     }
   }
 
-  // Indices of 64 K groups at some pixels of a plane, neighbours in one row.
-  AQD_VBMI void read(int64_t plane, int64_t pixel, int64_t count,
-                     __m512i *to) const {
+  // Indices of 64 K groups at some pixels of a plane.
+  AQD_VBMI void read(int64_t plane, const PixelRun &run, __m512i *to) const {
     const int64_t tap = plane % k_groups_.taps, step = window_.stride.width;
     const int64_t v = tap / window_.kernel.width,
                   u = tap % window_.kernel.width;
-    const int64_t out = tile_.row_of(pixel);
-    const int64_t row = out * window_.stride.height - window_.padding.height +
-                        v * window_.dilation.height;
-    const bool has_row = out < out_.height && row >= 0 && row < x_.size.height;
-    int64_t column = tile_.column_of(pixel) * step - window_.padding.width +
+    const int64_t row = run.row * window_.stride.height -
+                        window_.padding.height + v * window_.dilation.height;
+    const bool has_row = run.row >= 0 && row >= 0 && row < x_.size.height;
+    int64_t column = run.column * step - window_.padding.width +
                      u * window_.dilation.width;
     const int64_t row_codes = int64_t{x_.size.width} * x_.channels;
     const uint8_t *from = static_cast<const uint8_t *>(x_.data) +
                           row * row_codes + column * x_.channels;
-    for (int64_t i = 0; i < count; ++i) {
+    for (int64_t i = 0; i < run.count; ++i) {
       to[i] = _mm512_setzero_si512();
       if (has_row && column >= 0 && column < x_.size.width) {
         to[i] = pack_pixel(from, row_codes);
@@ -138,7 +200,6 @@ class IndexPacker {
 
   const Window &window_;
   const Tensor &x_;
-  const Size out_;
   const LutScheme &scheme_;
   const KGroups &k_groups_;
   const LutTile &tile_;

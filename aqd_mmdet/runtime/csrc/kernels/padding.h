@@ -77,6 +77,7 @@ void divide_rows(const FusedOp &fused, const InputView &view,
   const int64_t strips = strip_count(fused, view, workers.threads());
   workers.run(strips, [&](int64_t i, uint8_t *memory) {
     const int64_t top = rows * i / strips, end = rows * (i + 1) / strips;
+    if (!fused.wants_rows(top, end)) return;
     work(RowRange{top, end - top}, memory);
   });
 }

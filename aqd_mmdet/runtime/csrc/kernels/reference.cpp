@@ -224,9 +224,9 @@ void widen(const Tensor &x, int32_t *out) {
 void run_fused(const FusedOp &fused) {
   FusedPixel pixel(fused);
   for (int64_t row = 0; row < fused.size.height; ++row) {
-    for (int64_t column = 0; column < fused.size.width; ++column) {
-      pixel.run(row, column);
-    }
+    fused.each_run(row, [&](int64_t column, int64_t end) {
+      for (; column < end; ++column) pixel.run(row, column);
+    });
   }
 }
 

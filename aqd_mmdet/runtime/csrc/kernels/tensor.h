@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "graph/ops.h"
+#include "kernels/pixel_set.h"
 
 #define AQD_INLINE __attribute__((always_inline)) inline
 
@@ -21,6 +22,7 @@ struct Tensor {
   Type type = Type::kI32;
   int32_t channels = 0;
   Size size;
+  const PixelSet *made = nullptr;  // the pixels that it has; null for all
 
   size_t plane() const {
     return static_cast<size_t>(size.height) * static_cast<size_t>(size.width);

@@ -1,0 +1,190 @@
+"""Studies: which cells there are, and in which order they run."""
+
+import itertools
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from ..errors import UserError, nearest
+
+# The schedule of the float detectors that all other cells start from.
+SCRATCH = 'scratch'
+AXES = ('model', 'data', 'bits', 'seed', 'recipe', 'schedule')
+KEYS = ('data', 'seed', 'model', 'training')
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training, and the test of what it made.
+
+    Attributes:
+        model, data: Names that the study's `config` is made of.
+        bits: Width of weights and activations, or ``float``.
+        seed: Of the training.
+        recipe, schedule: Names in the study.
+    """
+
+    model: str
+    data: str
+    bits: int | str
+    seed: int
+    recipe: str
+    schedule: str
+
+    @property
+    def name(self) -> str:
+        """A name that no other cell of the study has."""
+        return '-'.join(str(getattr(self, axis)) for axis in AXES)
+
+    @property
+    def start(self) -> 'Cell | None':
+        """The cell whose weights this one starts from."""
+        if self.schedule == SCRATCH:
+            return None
+        return Cell(
+            self.model, self.data, 'float', self.seed, 'default', SCRATCH
+        )
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's file.
+
+    Attributes:
+        path: The file.
+        cells: All cells, the first ones first.
+        config: Pattern of the cells' configs, in the study's folder.
+        options: Overrides of a config by axis and name, such as
+            ``options['recipe']['paper']``.
+    """
+
+    path: Path
+    cells: tuple[Cell, ...]
+    config: str
+    options: dict[str, dict[str, dict]]
+
+    def config_of(self, cell: Cell) -> Path:
+        """Return the file of a cell's config."""
+        name = self.config.format(model=cell.model, data=cell.data)
+        return self.path.parent / name
+
+    def options_of(self, cell: Cell) -> dict[str, Any]:
+        """Return the overrides of a cell's config, by dotted keys."""
+        return {
+            **self.options['schedule'][cell.schedule],
+            **self.options['recipe'][cell.recipe],
+            'model.bits': cell.bits,
+            'randomness.seed': cell.seed,
+        }
+
+
+def read_study(path: Path) -> Study:
+    """Read a study's file.
+
+    Args:
+        path: A config in Python with the lists ``data``, ``seed``, ``model``
+            and ``training`` (dicts of ``bits``, ``recipe``, ``schedule``),
+            the pattern ``config``, and the dicts ``recipes`` and
+            ``schedules``.
+
+    Raises:
+        UserError: If something is missing, unknown, or there twice.
+    """
+    if not path.is_file():
+        raise UserError(f'study {path}: no such file')
+    cfg = Config.fromfile(path)
+    needed = {*KEYS, 'config', 'recipes', 'schedules'}
+    if set(cfg) != needed:
+        raise UserError(
+            f'study {path}: expected the keys {", ".join(sorted(needed))}, '
+            f'found {", ".join(sorted(cfg))}'
+        )
+    options = dict(
+        recipe=cfg.recipes.to_dict(), schedule=cfg.schedules.to_dict()
+    )
+    cells = []
+    for data, seed, model, training in itertools.product(
+        *(cfg[key] for key in KEYS)
+    ):
+        axes = dict(recipe='default', schedule='finetune') | dict(training)
+        for axis, known in options.items():
+            if axes[axis] not in known:
+                raise UserError(
+                    f'study {path}: no {axis} is called {axes[axis]!r} '
+                    f'({nearest(axes[axis], known)})'
+                )
+        cells.append(Cell(model=model, data=data, seed=seed, **axes))
+    study = Study(path, tuple(cells), cfg.config, options)
+    _check(study)
+    return study
+
+
+def _check(study: Study) -> None:
+    known = set(study.cells)
+    if len(known) < len(study.cells):
+        raise UserError(f'study {study.path}: two cells are the same')
+    for cell in study.cells:
+        if not study.config_of(cell).is_file():
+            raise UserError(
+                f'study {study.path}: {study.config_of(cell)}: no such file'
+            )
+        if cell.start is not None and cell.start not in known:
+            raise UserError(
+                f'study {study.path}: {cell.name} starts from '
+                f'{cell.start.name}, which is no cell: add '
+                f"dict(bits='float', schedule='{SCRATCH}') to `training`"
+            )
+
+
+def choose(study: Study, pattern: str) -> list[Cell]:
+    """Return the cells of a pattern, and those that they start from.
+
+    Args:
+        study: The study.
+        pattern: Regular expression, found somewhere in a cell's name.
+
+    Raises:
+        UserError: If no cell has it.
+    """
+    try:
+        chosen = {c for c in study.cells if re.search(pattern, c.name)}
+    except re.error as error:
+        raise UserError(
+            f'--cells {pattern}: no regular expression ({error})'
+        ) from None
+    if not chosen:
+        names = [cell.name for cell in study.cells]
+        raise UserError(
+            f'--cells {pattern}: no cell has it ({nearest(pattern, names)})'
+        )
+    chosen |= {cell.start for cell in chosen if cell.start is not None}
+    return [cell for cell in study.cells if cell in chosen]
+
+
+def read_results(path: Path) -> dict[str, dict]:
+    """Return the results of finished cells by the cells' names.
+
+    Args:
+        path: File with one JSON object in each line; it may be missing.
+
+    Raises:
+        UserError: If a line is something else.
+    """
+    results = {}
+    lines: Sequence[str] = (
+        path.read_text().splitlines() if path.exists() else ()
+    )
+    for number, line in enumerate(lines, 1):
+        try:
+            result = json.loads(line)
+            results[result['cell']] = result
+        except (ValueError, KeyError, TypeError):
+            raise UserError(
+                f'{path}, line {number}: no result of a cell; remove the line'
+            ) from None
+    return results

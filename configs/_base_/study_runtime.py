@@ -1,0 +1,14 @@
+# Short trainings that count steps; the last weights alone are kept.
+_base_ = './aqd_runtime.py'
+
+default_hooks = dict(
+    logger=dict(interval=20),
+    checkpoint=dict(
+        interval=-1,
+        by_epoch=False,
+        save_last=True,
+        save_optimizer=False,
+        save_param_scheduler=False,
+    ),
+)
+log_processor = dict(by_epoch=False)

@@ -1,0 +1,120 @@
+"""Cells of studies: their order, their starts, mistakes."""
+
+import json
+
+import pytest
+
+from aqd_mmdet.errors import UserError
+from aqd_mmdet.study.plan import Cell, choose, read_results, read_study
+
+STUDY = """
+data = ['cells']
+seed = [0, 1]
+model = ['a', 'b']
+training = [
+    dict(bits='float', schedule='scratch'),
+    dict(bits=2),
+    dict(bits=2, recipe='paper'),
+]
+config = '{model}_{data}.py'
+schedules = dict(scratch={'lr': 2}, finetune={'lr': 1})
+recipes = dict(default={}, paper={'start': 'paper', 'lr': 3})
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    for name in 'ab':
+        (tmp_path / f'{name}_cells.py').touch()
+    path = tmp_path / 'study.py'
+    path.write_text(STUDY)
+    return path
+
+
+def test_the_first_axes_vary_slowest(file):
+    names = [cell.name for cell in read_study(file).cells]
+    assert len(names) == 12
+    assert names[:4] == [
+        'a-cells-float-0-default-scratch',
+        'a-cells-2-0-default-finetune',
+        'a-cells-2-0-paper-finetune',
+        'b-cells-float-0-default-scratch',
+    ]
+    assert names[6] == 'a-cells-float-1-default-scratch'
+
+
+def test_a_cell_starts_from_the_float_detector_of_its_seed(file):
+    first, second, *_ = read_study(file).cells
+    assert first.start is None
+    assert second.start == first
+
+
+def test_overrides_of_recipes_win_over_those_of_schedules(file):
+    study = read_study(file)
+    cell = study.cells[2]
+    assert study.config_of(cell) == file.parent / 'a_cells.py'
+    assert study.options_of(cell) == {
+        'lr': 3,
+        'start': 'paper',
+        'model.bits': 2,
+        'randomness.seed': 0,
+    }
+
+
+def test_chosen_cells_bring_their_starts(file):
+    chosen = choose(read_study(file), 'b-cells-2-1-paper')
+    assert [cell.name for cell in chosen] == [
+        'b-cells-float-1-default-scratch',
+        'b-cells-2-1-paper-finetune',
+    ]
+
+
+@pytest.mark.parametrize(
+    'pattern, message',
+    [('c-cells', 'no cell has it.*nearest: '), ('(', 'no regular expression')],
+)
+def test_patterns_that_choose_nothing(file, pattern, message):
+    with pytest.raises(UserError, match=message):
+        choose(read_study(file), pattern)
+
+
+@pytest.mark.parametrize(
+    'old, new, message',
+    [
+        ('seed = [0, 1]\n', '', 'expected the keys'),
+        ('[0, 1]', '[1, 1]', 'two cells are the same'),
+        ("['a', 'b']", "['c']", 'c_cells.py: no such file'),
+        ("recipe='paper'", "recipe='papers'", 'nearest: paper'),
+        (
+            "dict(bits='float', schedule='scratch')",
+            'dict(bits=3)',
+            'starts from a-cells-float-0-default-scratch, which is no cell',
+        ),
+    ],
+)
+def test_mistakes_in_a_study(file, old, new, message):
+    assert old in STUDY
+    file.write_text(STUDY.replace(old, new))
+    with pytest.raises(UserError, match=message):
+        read_study(file)
+
+
+def test_a_study_that_is_missing(tmp_path):
+    with pytest.raises(UserError, match='no such file'):
+        read_study(tmp_path / 'study.py')
+
+
+def test_results_by_name(tmp_path):
+    path = tmp_path / 'results.jsonl'
+    assert read_results(path) == {}
+    path.write_text(f'{json.dumps(dict(cell="x", steps=3))}\n')
+    assert read_results(path) == {'x': dict(cell='x', steps=3)}
+    path.write_text('{"cell": "x"}\n{"cell": ')
+    with pytest.raises(UserError, match='line 2: no result of a cell'):
+        read_results(path)
+
+
+def test_names_tell_cells_apart():
+    cell = Cell('m', 'd', 'float', 0, 'default', 'scratch')
+    other = Cell('m', 'd', 'float', 0, 'default', 'finetune')
+    assert cell.name != other.name

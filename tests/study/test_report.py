@@ -1,0 +1,71 @@
+"""Tables and the picture of literal results."""
+
+from pathlib import Path
+
+from aqd_mmdet.study.plan import Cell, Study
+from aqd_mmdet.study.report import HEADS, document, write
+
+FLOATS = [Cell('m', 'd', 'float', s, 'default', 'finetune') for s in (0, 1)]
+TWO = [Cell('m', 'd', 2, s, 'default', 'finetune') for s in (0, 1)]
+PAPER = Cell('m', 'd', 2, 0, 'paper', 'finetune')
+NAMES = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+STUDY = Study(Path('bits.py'), (*FLOATS, *TWO, PAPER), '', {})
+
+
+def result(cell: Cell, ap: float, simulated: float | None = None) -> dict:
+    rest = [ap + i / 100 for i in range(len(HEADS))]
+    return dict(
+        cell=cell.name,
+        seed=cell.seed,
+        steps=7,
+        device='this',
+        versions=dict(torch='2', numpy='3'),
+        metrics=dict(zip(NAMES, rest, strict=True)),
+        simulation=None if simulated is None else dict(mAP=simulated),
+    )
+
+
+def results() -> dict[str, dict]:
+    found = [
+        result(FLOATS[0], 0.5),
+        result(FLOATS[1], 0.52),
+        result(TWO[0], 0.48, 0.482),
+        result(TWO[1], 0.44, 0.442),
+        result(PAPER, 0.3, 0.3),
+    ]
+    return {x['cell']: x for x in found}
+
+
+def test_a_row_is_the_mean_of_seeds_and_their_deviation():
+    text = document(STUDY, results())
+    rows = [
+        [cell.strip() for cell in line.strip('|').split('|')]
+        for line in text.splitlines()
+        if line.startswith('|')
+    ][2:]
+    assert rows == [
+        ['float, finetune', 'default', '2', '51.0 ± 1.4', '52.0 ± 1.4',
+         '53.0 ± 1.4', '54.0 ± 1.4', '55.0 ± 1.4', '56.0 ± 1.4', '', ''],
+        ['2', 'default', '2', '46.0 ± 2.8', '47.0 ± 2.8', '48.0 ± 2.8',
+         '49.0 ± 2.8', '50.0 ± 2.8', '51.0 ± 2.8', '46.2 ± 2.8',
+         '-5.0 ± 4.2'],
+        ['2', 'paper', '1', '30.0', '31.0', '32.0', '33.0', '34.0', '35.0',
+         '30.0', '-20.0'],
+    ]  # fmt: skip
+    assert '- versions: torch 2, numpy 3\n' in text
+    assert '5 of 5 cells' in text
+
+
+def test_unfinished_cells_have_no_rows():
+    found = results()
+    del found[PAPER.name], found[TWO[1].name]
+    text = document(STUDY, found)
+    assert '3 of 5 cells' in text
+    assert 'paper' not in text
+    assert '| 2 | default | 1 | 48.0 |' in text
+
+
+def test_files(tmp_path):
+    write(STUDY, results(), tmp_path / 'results.md')
+    assert (tmp_path / 'results.md').read_text() == document(STUDY, results())
+    assert (tmp_path / 'bits.png').read_bytes().startswith(b'\x89PNG')
