@@ -131,7 +131,8 @@ AQD_AVX512 void look_up_lines(const LookupTile &tile, const Before &before) {
         tile, before, [&](int p, const __m512i *x) AQD_AVX512 {
 #pragma GCC unroll 4
           for (int i = 0; i < 4; ++i) {
-            Avx512::store(Lanes(x[i]) - kRaised, tile.to + ptrdiff_t{16} * (p + i));
+            Avx512::store(Lanes(x[i]) - kRaised,
+                          tile.to + ptrdiff_t{16} * (p + i));
           }
         });
   }
