@@ -22,8 +22,7 @@ def stop(number: int, frame: object) -> None:
     sys.exit(130)
 
 
-@one_line
-def main() -> None:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add('study', type=Path, help='a file such as configs/study/low_bits.py')
@@ -50,7 +49,12 @@ def main() -> None:
         metavar='FILE.md',
         help='write tables of the results, and a picture beside them',
     )
-    args = parser.parse_args()
+    return parser
+
+
+@one_line
+def main() -> None:
+    args = _parser().parse_args()
     if args.jobs < 1:
         raise UserError(f'--jobs {args.jobs}: give 1 or more')
     study = read_study(args.study)

@@ -2,12 +2,18 @@
 
 from dataclasses import dataclass
 
+from PIL import Image
+
 from ..errors import UserError, nearest
 from .layers import Chain
 
 # MMDetection's usual 800x1333, padded to a multiple of the stride, and a small
 # size.
 SIZES = ((800, 1344), (320, 320))
+# Pictures of 4:3, the most common ones, as MMDetection's pipeline resizes and
+# pads them. Peers' networks read one size.
+ASPECT = (3, 4)
+ASPECT_SIZE = (800, 1088)
 # Callers from bytes to boxes that ask one detector at the same time.
 CALLERS = (1, 2, 4)
 ZOO = 'mmdet::'
@@ -115,6 +121,34 @@ class Boxes:
     def size(self) -> tuple[int, int]:
         """Height and width of the network's image in pixels."""
         return self.network.size
+
+
+def boxes_case(network: Network, pictures: tuple[str, ...]) -> Boxes:
+    """Return the case of a network from pictures to boxes.
+
+    Args:
+        network: The network.
+        pictures: Files of the pictures.
+
+    Raises:
+        UserError: If none of them has the aspect that the network needs.
+    """
+    if network.source.is_zoo:
+        return Boxes(network, pictures)
+    fitting = tuple(path for path in pictures if _has_aspect(path))
+    if not fitting:
+        raise UserError(
+            f'{network.detector}: none of {len(pictures)} pictures is '
+            f'{ASPECT[1]}:{ASPECT[0]} (width:height): give some, such as of '
+            '640 x 480 pixels'
+        )
+    return Boxes(Network(network.detector, ASPECT_SIZE), fitting)
+
+
+def _has_aspect(path: str) -> bool:
+    with Image.open(path) as picture:
+        width, height = picture.size
+    return width * ASPECT[0] == height * ASPECT[1]
 
 
 Case = Network | Boxes | Chain

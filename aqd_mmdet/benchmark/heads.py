@@ -51,6 +51,8 @@ def _backgrounds(head: Any) -> slice:
 
 
 HEADS = {
+    'RetinaHead': Head('sigmoid', True, 0, lambda x: [x.retina_cls], _all, 1),
+    'FCOSHead': Head('product', False, 0, lambda x: [x.conv_cls], _all, 1),
     'YOLOXHead': Head(
         'best class', True, 2, lambda x: x.multi_level_conv_obj, _all, 1
     ),
@@ -96,7 +98,7 @@ def read_decoding(detector: Any, sizes: Sequence[tuple[int, int]]) -> Decoding:
     most = np.iinfo(np.int64).max
     levels = [_centred(x) for x in _priors(head, sizes)]
     anchors = tuple(head.prior_generator.num_base_priors)
-    is_anchor = kind.scores == 'softmax'
+    is_anchor = hasattr(head.prior_generator, 'base_anchors')
     return Decoding(
         kind.scores,
         kind.deltas,

@@ -57,11 +57,12 @@ class Decoding:
         """
         levels = len(self.priors)
         return [
-            self._best(SELECT[self.scores](maps[i::levels], self, i))
+            self.best(SELECT[self.scores](maps[i::levels], self, i))
             for i in range(levels)
         ]
 
-    def _best(self, found: 'Candidates') -> 'Candidates':
+    def best(self, found: 'Candidates') -> 'Candidates':
+        """Return the best candidates of a level."""
         if len(found.scores) <= self.candidates:
             return found
         best = np.argpartition(found.scores, -self.candidates)
@@ -130,11 +131,26 @@ def _logit(p: float) -> np.float32:
 def _sigmoids(
     maps: Sequence[np.ndarray], decoding: Decoding, level: int
 ) -> Candidates:
-    """Each class of each place is a candidate (RTMDet)."""
+    """Each class of each prior is a candidate (RetinaNet, RTMDet)."""
     logits = maps[0].reshape(maps[0].shape[1], -1)
     chosen = np.flatnonzero(logits > _logit(decoding.threshold))
-    labels, places = np.divmod(chosen, logits.shape[1])
-    return Candidates(places, labels, _sigmoid(logits.ravel()[chosen]))
+    channels, places = np.divmod(chosen, logits.shape[1])
+    classes = len(logits) // decoding.anchors[level]
+    anchors, labels = np.divmod(channels, classes)
+    return Candidates(
+        anchors * logits.shape[1] + places,
+        labels,
+        _sigmoid(logits.ravel()[chosen]),
+    )
+
+
+def _products(
+    maps: Sequence[np.ndarray], decoding: Decoding, level: int
+) -> Candidates:
+    """Chosen by class, then times the place's centerness (FCOS)."""
+    found = decoding.best(_sigmoids(maps, decoding, level))
+    factors = _sigmoid(maps[2].ravel()[found.places])
+    return found._replace(scores=found.scores * factors)
 
 
 def _best_classes(
@@ -177,6 +193,7 @@ SELECT: dict[
     str, Callable[[Sequence[np.ndarray], Decoding, int], Candidates]
 ] = {
     'sigmoid': _sigmoids,
+    'product': _products,
     'best class': _best_classes,
     'softmax': _softmax,
 }

@@ -135,8 +135,7 @@ class Models:
             # Keep only one detector, because they are large.
             self._floats.clear()
             floating = build_float(network, self.configs)
-            if network.source.is_zoo:
-                set_candidates(floating.detector, floating.images)
+            set_candidates(floating.detector, floating.images)
             self._floats[network] = floating
         return self._floats[network]
 

@@ -40,8 +40,6 @@ def run_cells(
     """
     if jobs > 1:  # read where PyTorch is loaded
         os.environ['OMP_NUM_THREADS'] = '1'
-    # A process that asked PyTorch for a GPU cannot be forked.
-    context: Any = get_context('spawn')
     finished = set(read_results(results))
     waiting = [cell for cell in cells if cell.name not in finished]
     running: dict[int, tuple[Cell, Any]] = {}
@@ -53,10 +51,7 @@ def run_cells(
             if time.monotonic() < end:
                 for cell in _ready(waiting, finished)[: jobs - len(running)]:
                     waiting.remove(cell)
-                    process = context.Process(
-                        target=run, args=(study, cell, folder, results)
-                    )
-                    process.start()
+                    process = _start(run, study, cell, folder, results)
                     running[process.sentinel] = cell, process
             if not running:
                 break
@@ -79,6 +74,14 @@ def run_cells(
             f'{len(failed)} cells failed: {", ".join(failed)}; see log.txt in '
             f'their folders in {folder}, and run the same command again'
         )
+
+
+def _start(run: Run, *args: object) -> Any:
+    """Start a cell and return its process."""
+    # A process that asked PyTorch for a GPU cannot be forked.
+    process: Any = get_context('spawn').Process(target=run, args=args)
+    process.start()
+    return process
 
 
 def _ready(waiting: Sequence[Cell], finished: set[str]) -> list[Cell]:

@@ -23,7 +23,13 @@ from aqd_mmdet.runtime.preprocess import prepare
 
 CONFIGS = Path('configs')
 # Smaller than those of the benchmark, where the detector allows it.
-SIZES = {'yolox-nano': 160, 'rtmdet-tiny': 96, 'ssdlite': 320}
+SIZES = {
+    'retinanet-r18': 160,
+    'fcos-r18': 160,
+    'yolox-nano': 160,
+    'rtmdet-tiny': 96,
+    'ssdlite': 320,
+}
 
 
 @pytest.fixture(scope='module', params=SIZES)
@@ -97,7 +103,14 @@ def test_pictures_are_put_into_the_frame(pipeline, shape):
     expected = pipeline.table[channels, pixels[0]]
     # OpenCV's bilinear rule rounds otherwise.
     step = np.abs(np.diff(pipeline.table)).max()
-    assert np.abs(frame.image[0] - expected).max() <= 1.01 * step
+    rows, columns = expected.shape[1:]
+    inside = frame.image[0, :, :rows, :columns]
+    assert np.abs(inside - expected).max() <= 1.01 * step
+    # The rest of a frame is border, as where a picture is a square's part.
+    fill = np.array(pipeline.preprocess.fill)[:, None, None]
+    border = pipeline.table[channels, fill]
+    assert (frame.image[0, :, rows:] == border).all()
+    assert (frame.image[0, :, :rows, columns:] == border).all()
     assert frame.image.dtype == np.float32
 
 
@@ -133,7 +146,8 @@ def test_nothing_is_found_where_no_score_is_high_enough(floating, pipeline):
     maps = [x.numpy() for levels in outputs for x in levels]
     for each in maps[: len(pipeline.decoding.priors)]:
         each[:] = -30  # of all classes, if there is no background
-        each[:, 80::81] = 30 if pipeline.decoding.scores == 'softmax' else 0
+        if pipeline.decoding.scores == 'softmax':
+            each[:, 80::81] = 30
     found = find_boxes(pipeline.decoding, maps, (64, 64), (64, 64))
     assert [len(x) for x in found] == [0, 0, 0]
     assert found.boxes.shape == (0, 4)

@@ -61,31 +61,18 @@ struct alignas(64) AmxAcc {
   int32_t values[kAmxNr][2 * kRows][kLanes];
 };
 
-// Part of K: segments of the window, and the weights for them.
-struct KChunk {
-  size_t first, end;
-  const int8_t *weights;
-};
-
-// Adds a part of K to accumulators of 16 pixels or 32, and of one vector of
-// channels or two. They begin as numbers of each vector, the same ones for all
-// pixels, or as what they are.
+// Accumulators of 16 pixels or 32, and of one vector of channels or two. Those
+// of a channel begin as the same number.
 template <bool kTwoPixelTiles, bool kTwoVectors>
-AQD_AMX void microkernel(const DirectConv &conv, const KChunk &chunk,
-                         const int32_t *init, const uint8_t *codes,
+AQD_AMX void microkernel(const DirectConv &conv, const int32_t *acc_init,
+                         const uint8_t *codes, const int8_t *weights,
                          AmxAcc *acc) {
-  int32_t(*values)[2 * kRows][kLanes] = acc->values;
-  const int64_t stride = init == nullptr ? 64 : 0;
-  const auto begin = [&](int v, int64_t pixel) {
-    return init == nullptr ? values[v][pixel] : init + v * kLanes;
-  };
-  _tile_loadd(0, begin(0, 0), stride);
-  if (kTwoVectors) _tile_loadd(1, begin(1, 0), stride);
-  if (kTwoPixelTiles) _tile_loadd(2, begin(0, kRows), stride);
-  if (kTwoPixelTiles && kTwoVectors) _tile_loadd(3, begin(1, kRows), stride);
-  const int8_t *weights = chunk.weights;
-  for (size_t i = chunk.first; i < chunk.end; ++i) {
-    const uint8_t *from = codes + conv.offsets[i];
+  _tile_loadd(0, acc_init, 0);
+  if (kTwoVectors) _tile_loadd(1, acc_init + kLanes, 0);
+  if (kTwoPixelTiles) _tile_loadd(2, acc_init, 0);
+  if (kTwoPixelTiles && kTwoVectors) _tile_loadd(3, acc_init + kLanes, 0);
+  for (const int64_t offset : conv.offsets) {
+    const uint8_t *from = codes + offset;
     for (int64_t k = 0; k < conv.k_steps; k += kAmxSteps, from += 64) {
       _tile_loadd(4, from, conv.pixel_step);
       _tile_loadd(6, weights, 64);
@@ -102,114 +89,68 @@ AQD_AMX void microkernel(const DirectConv &conv, const KChunk &chunk,
       weights += kTwoVectors ? 2 * kTileBytes : kTileBytes;
     }
   }
-  _tile_stored(0, values[0][0], 64);
-  if (kTwoVectors) _tile_stored(1, values[1][0], 64);
-  if (kTwoPixelTiles) _tile_stored(2, values[0][kRows], 64);
-  if (kTwoPixelTiles && kTwoVectors) _tile_stored(3, values[1][kRows], 64);
+  _tile_stored(0, acc->values[0][0], 64);
+  if (kTwoVectors) _tile_stored(1, acc->values[1][0], 64);
+  if (kTwoPixelTiles) _tile_stored(2, acc->values[0][kRows], 64);
+  if (kTwoPixelTiles && kTwoVectors) {
+    _tile_stored(3, acc->values[1][kRows], 64);
+  }
 }
 
-// Runs the rows of some columns, by one tile configuration.
-class AmxColumns {
- public:
-  AmxColumns(const PackedAmx &packed, const DirectConv &conv,
-             const AccRows<Avx512> &to, int64_t pixels)
-      : packed_(packed), conv_(conv), to_(to), pixels_(pixels),
-        segment_bytes_(conv.weight_bytes(kLanes, kAmxSteps) /
-                       static_cast<int64_t>(conv.offsets.size())) {
-    const int64_t most = kAmxChunkBytes / (kAmxNr * segment_bytes_);
-    chunk_ = static_cast<size_t>(std::max<int64_t>(most, 1));
-  }
-
-  // From one column to before another.
-  AQD_AMX void run(int64_t first, int64_t end) {
-    if (first == end) return;
-    _tile_loadconfig(&kTileConfigs[static_cast<size_t>(pixels_)]);
-    const int64_t vectors = vectors_of(to_.fused.channels, kLanes);
-    for (int64_t i = 0; i < to_.rows.count; ++i) {
-      for (int64_t c = first; c < end; c += kBlocks * 2 * kRows) {
-        find_blocks(to_.rows.top + i, c, end);
-        for (int64_t v = 0; v < vectors; v += kAmxNr) {
-          make(i, v, v + 1 < vectors ? 2 : 1);
-        }
+// The epilogue of the pixels of a block that are wanted.
+AQD_AMX void finish(const AccRows<Avx512> &to, const TileCoord &block,
+                    int64_t vectors, AmxAcc *acc, AccTile<Avx512> *values) {
+  to.fused.each_run(block.row, [&](int64_t first, int64_t end) AQD_AMX {
+    TileCoord tile = block;
+    tile.column = std::max(first, block.column);
+    end = std::min(end, block.column + block.pixels);
+    if (tile.column >= end) return;
+    tile.pixels = static_cast<int>(end - tile.column);
+    for (int64_t v = 0; v < vectors; ++v, ++tile.vector) {
+      int32_t(*from)[kLanes] = acc->values[v] + (tile.column - block.column);
+      values->acc = *from;
+      if (tile.pixels < block.pixels) {
+        // The epilogue may overwrite some pixels behind a run.
+        values->acc = values->buffers[0];
+        std::memcpy(values->acc, from,
+                    static_cast<size_t>(tile.pixels) * sizeof *from);
       }
+      to.epilogue.run(tile, values);
     }
-    _tile_release();
-  }
+  });
+}
 
- private:
-  // Blocks of 32 pixels whose accumulators are kept: the 24 kB stay in the L1
-  // cache beside a part of K.
-  static constexpr int64_t kBlocks = 6;
-
-  // The blocks of a row that are wanted, from a column on.
-  void find_blocks(int64_t row, int64_t first, int64_t end) {
-    count_ = 0;
-    end = std::min(end, first + kBlocks * 2 * kRows);
-    for (int64_t c = first; c < end; c += 2 * kRows) {
-      if (to_.fused.wants_any(row, c, c + pixels_)) columns_[count_++] = c;
-    }
-  }
-
-  // All blocks of a row for one vector of channels or two.
-  AQD_AMX void make(int64_t row, int64_t vector, int64_t vectors) {
-    const bool two = pixels_ > kRows, both = vectors == 2;
-    const auto add = two ? (both ? microkernel<true, true>
-                                 : microkernel<true, false>)
-                         : (both ? microkernel<false, true>
-                                 : microkernel<false, false>);
-    const size_t segments = conv_.offsets.size();
-    const uint8_t *windows = to_.windows + row * conv_.row_step;
-    const int32_t *init = packed_.acc_init.data() + vector * kLanes;
-    const int8_t *weights = packed_.weights.data()->bytes +
-                            vector * segment_bytes_ *
-                                static_cast<int64_t>(segments);
-    for (size_t first = 0; first < segments; first += chunk_) {
-      const KChunk chunk = {first, std::min(first + chunk_, segments),
-                            weights + static_cast<int64_t>(first) * vectors *
-                                          segment_bytes_};
-      for (int64_t i = 0; i < count_; ++i) {
-        TileCoord tile = {to_.rows.top + row, columns_[i],
-                          static_cast<int>(pixels_), vector};
-        const bool is_last = chunk.end == segments;
-        if (is_last) to_.epilogue.prefetch(tile, vectors);
-        add(conv_, chunk, first == 0 ? init : nullptr,
-            windows + columns_[i] * conv_.pixel_step, &acc_[i]);
-        if (is_last) finish(tile, vectors, &acc_[i]);
+// Pixels from one column of each row to another, by one tile configuration.
+AQD_AMX void columns(const PackedAmx &packed, const DirectConv &conv,
+                     const AccRows<Avx512> &to, int64_t first, int64_t end) {
+  if (first == end) return;
+  const int64_t pixels = std::min<int64_t>(2 * kRows, end - first);
+  const bool two = pixels > kRows;
+  const int64_t vectors = vectors_of(to.fused.channels, kLanes);
+  const int64_t each = conv.weight_bytes(kLanes, kAmxSteps);
+  AmxAcc acc;
+  AccTile<Avx512> values;
+  _tile_loadconfig(&kTileConfigs[static_cast<size_t>(pixels)]);
+  for (int64_t row = 0; row < to.rows.count; ++row) {
+    for (int64_t v = 0; v < vectors; v += kAmxNr) {
+      const bool both = v + 1 < vectors;
+      const auto run =
+          two ? (both ? microkernel<true, true> : microkernel<true, false>)
+              : (both ? microkernel<false, true> : microkernel<false, false>);
+      for (int64_t c = first; c < end; c += 2 * kRows) {
+        const TileCoord tile = {to.rows.top + row, c, static_cast<int>(pixels),
+                                v};
+        if (!to.fused.wants_any(tile.row, c, c + pixels)) continue;
+        to.epilogue.prefetch(tile, both ? 2 : 1);
+        run(conv, packed.acc_init.data() + v * kLanes,
+            to.windows + row * conv.row_step + c * conv.pixel_step,
+            packed.weights.data()->bytes + v * each, &acc);
+        finish(to, tile, both ? 2 : 1, &acc, &values);
       }
     }
   }
-
-  // The epilogue of the pixels of a block that are wanted.
-  AQD_AMX void finish(const TileCoord &block, int64_t vectors, AmxAcc *acc) {
-    to_.fused.each_run(block.row, [&](int64_t first, int64_t end) AQD_AMX {
-      TileCoord tile = block;
-      tile.column = std::max(first, block.column);
-      end = std::min(end, block.column + pixels_);
-      if (tile.column >= end) return;
-      tile.pixels = static_cast<int>(end - tile.column);
-      for (int64_t v = 0; v < vectors; ++v, ++tile.vector) {
-        values_.acc = acc->values[v][tile.column - block.column];
-        if (tile.pixels < pixels_) {
-          // The epilogue may overwrite some pixels behind a run.
-          std::memcpy(values_.buffers[0], values_.acc,
-                      static_cast<size_t>(tile.pixels) * sizeof acc->values[v][0]);
-          values_.acc = values_.buffers[0];
-        }
-        to_.epilogue.run(tile, &values_);
-      }
-    });
-  }
-
-  const PackedAmx &packed_;
-  const DirectConv &conv_;
-  const AccRows<Avx512> &to_;
-  const int64_t pixels_;         // of a block
-  const int64_t segment_bytes_;  // of the weights of a vector
-  size_t chunk_;                 // segments that are summed together
-  int64_t columns_[kBlocks], count_ = 0;
-  AmxAcc acc_[kBlocks];
-  AccTile<Avx512> values_;
-};
+  _tile_release();
+}
 
 }  // namespace
 
@@ -234,9 +175,9 @@ void Avx512::convolve(const FusedOp &fused, const PackedAmx &packed,
                           [&](const AccRows<Avx512> &to) {
     // Whole pairs of tiles first, as the machine is set up for a number of
     // pixels.
-    const int64_t width = to.fused.size.width, rest = width % (2 * kRows);
-    AmxColumns(packed, conv, to, 2 * kRows).run(0, width - rest);
-    AmxColumns(packed, conv, to, rest).run(width - rest, width);
+    const int64_t whole = to.fused.size.width / (2 * kRows) * (2 * kRows);
+    columns(packed, conv, to, 0, whole);
+    columns(packed, conv, to, whole, to.fused.size.width);
   });
 }
 

@@ -39,10 +39,6 @@ constexpr int64_t kWinogradMinChannels = 16;
 // for that.
 constexpr size_t kWinogradMaxWeights = 1 << 21;
 
-// Weights of a part of K for a pair of vectors of channels, with tiles of AMX:
-// half of an L1 cache of 48 kB, where they stay for the pixels of a row.
-constexpr int64_t kAmxChunkBytes = 24 << 10;
-
 // Outputs of 32 bits from this size on are stored past the caches, which would
 // not hold them until they are read. Such a store need not read the line first.
 constexpr size_t kStreamedBytes = 4 << 20;
