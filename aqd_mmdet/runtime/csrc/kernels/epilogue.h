@@ -1,6 +1,7 @@
 // The epilogue: what follows the accumulators of a convolution (or the codes of
-// an elementwise root) in a fused operator. It runs for a tile of up to 16
-// pixels and one vector of channels, while their values are in the L1 cache.
+// an elementwise root) in a fused operator. It runs for a tile of up to
+// kTilePixels pixels and one vector of channels, while their values are in the
+// L1 cache.
 
 #pragma once
 
@@ -14,8 +15,9 @@
 
 namespace aqd {
 
-// Columns of each of the tiles of a row, as many as needed and all about as
-// wide: a multiple of 4, as four pixels are stored at a time.
+// Columns of each of the tiles of a row, all about as wide: a multiple of 4, as
+// four pixels are stored at a time, and as depthwise convolutions have up to
+// four phases.
 inline int64_t tile_columns(int64_t width) {
   const int64_t tiles = (width + kTilePixels - 1) / kTilePixels;
   return (width + 4 * tiles - 1) / (4 * tiles) * 4;

@@ -33,8 +33,8 @@ struct Lines {
       : words(row.words) {
 #pragma GCC unroll 2
     for (int i = 0; i < 2; ++i) {
-      firsts[i] = _mm512_load_si512(row.firsts + 32 * i);
-      slopes[i] = _mm512_load_si512(row.slopes + 32 * i);
+      firsts[i] = _mm512_load_si512(row.firsts + ptrdiff_t{32} * i);
+      slopes[i] = _mm512_load_si512(row.slopes + ptrdiff_t{32} * i);
     }
   }
 
@@ -131,7 +131,8 @@ AQD_AVX512 void look_up_lines(const LookupTile &tile, const Before &before) {
         tile, before, [&](int p, const __m512i *x) AQD_AVX512 {
 #pragma GCC unroll 4
           for (int i = 0; i < 4; ++i) {
-            Avx512::store(Lanes(x[i]) - kRaised, tile.to + 16 * (p + i));
+            Avx512::store(Lanes(x[i]) - kRaised,
+                          tile.to + ptrdiff_t{16} * (p + i));
           }
         });
   }
@@ -148,7 +149,9 @@ AQD_AVX512 void look_up_lines(const LookupTile &tile) {
   const int32_t first = tile.lines->first_code;
   if (tile.before == nullptr) {
     look_up_lines<kRows>(
-        tile, [&](Avx512::Lanes x) AQD_AVX512 { return x - first; });
+        tile, [&](Avx512::Lanes x) AQD_AVX512 {
+          return _mm512_sub_epi32(__m512i(x), _mm512_set1_epi32(first));
+        });
   } else if (tile.clamps_values) {
     look_up_lines<kRows>(tile,
                          MultiplyAdd<Avx512, true>(tile.before, 0, first));

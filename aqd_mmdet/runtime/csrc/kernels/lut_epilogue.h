@@ -175,7 +175,7 @@ class LutEpilogue {
     });
   }
 
-  // The epilogue of 16 pixels of a vector.
+  // The epilogue of some pixels of a vector.
   AQD_VBMI void finish(int64_t y, int64_t vector, int64_t first) {
     const auto init = Avx512::load(packed_.acc_init.data() + vector * kLanes);
     each_coord(y, vector, first,

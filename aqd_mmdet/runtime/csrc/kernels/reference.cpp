@@ -64,10 +64,10 @@ void convolve_pixel(const FusedOp &fused, int64_t row, int64_t column,
 
 // Replaces codes by those of another pixel that are larger.
 template <class From, class To>
-void take_largest(const From *__restrict codes, int32_t channels,
+void take_largest(const From *__restrict codes, int64_t count,
                   To *__restrict largest) {
-  for (int32_t c = 0; c < channels; ++c) {
-    largest[c] = std::max(largest[c], static_cast<To>(codes[c]));
+  for (int64_t i = 0; i < count; ++i) {
+    largest[i] = std::max(largest[i], static_cast<To>(codes[i]));
   }
 }
 
@@ -253,16 +253,27 @@ void run_region(const Op &, const Tensor *const *inputs, const Tensor &out,
 void run_max_pool(const Op &op, const Tensor *const *inputs, const Tensor &out,
                   ThreadPool *threads) {
   const Tensor &x = *inputs[0];
+  // First the largest of the rows of windows, then of these along columns.
+  Window rows = op.as<MaxPool>().window, columns = rows;
+  rows.kernel.width = 1;
+  rows.padding.width = 0;
+  columns.kernel.height = 1;
+  columns.padding.height = 0;
+  const int64_t step = int64_t{x.size.width} * x.channels;
   threads->run(out.size.height, [&](int64_t row, int) {
     with_codes(x, out, [&](const auto *from, auto *to) {
       using To = std::remove_reference_t<decltype(*to)>;
+      const To low = static_cast<To>(op.grid.low);
+      std::vector<To> largest(static_cast<size_t>(step), low);
+      each_tap(rows, x.size, row, 0, [&](int64_t, int64_t y, int64_t) {
+        take_largest(from + y * step, step, largest.data());
+      });
       to += row * out.size.width * out.channels;
       for (int64_t column = 0; column < out.size.width; ++column) {
-        std::fill(to, to + out.channels, static_cast<To>(op.grid.low));
-        each_tap(op.as<MaxPool>().window, x.size, row, column,
-                 [&](int64_t, int64_t y, int64_t z) {
-          take_largest(from + (y * x.size.width + z) * x.channels, out.channels,
-                       to);
+        std::fill(to, to + out.channels, low);
+        each_tap(columns, {1, x.size.width}, 0, column,
+                 [&](int64_t, int64_t, int64_t z) {
+          take_largest(largest.data() + z * x.channels, out.channels, to);
         });
         to += out.channels;
       }

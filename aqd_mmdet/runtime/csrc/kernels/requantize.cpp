@@ -150,7 +150,8 @@ int64_t first_between(int64_t step, int64_t modulus, int64_t low,
   return (low + modulus * rounds + step - 1) / step;
 }
 
-// The bits of the float n / 2^shift, of which 24 bits are not 0.
+// The bits of the float n / 2^shift. No more than 24 bits of n, from its first
+// to its last 1, are significant.
 int32_t float_bits(int64_t n, int shift) {
   if (n == 0) return 0;
   const uint64_t magnitude = static_cast<uint64_t>(std::abs(n));
@@ -215,9 +216,11 @@ bool find_shift(const Rounding &rule, const ValueRange &given,
   k += more;
   error += more * rule.m;
   const int64_t n = remainder(error, step) - error;
+  const int64_t b = kFloatZero + n / one;
+  if (std::abs(b) > 2 * kFloatUnit * (step / one)) return false;
   made->shift = kFloatUnitBits + k - kFloatUnit;
   made->m = float_bits(rule.m, rule.s);
-  made->b = float_bits(kFloatZero + n / one, 0);
+  made->b = float_bits(b, 0);
   return true;
 }
 

@@ -53,22 +53,29 @@ class MultiplyAdd {
   // For values raised by a number, to codes counted from another one.
   AQD_TARGET explicit MultiplyAdd(const int32_t *table, int32_t raised = 0,
                                   int32_t first = 0)
-      : shift_(Simd::load(table) - raised), m_(Simd::load(table + kLanes)),
+      : shift_(Unsigned(Simd::load(table)) - static_cast<uint32_t>(raised)),
+        m_(Simd::load(table + kLanes)),
         b_(Simd::load(table + 2 * kLanes)),
         low_(Simd::load(table + 3 * kLanes)),
         high_(Simd::load(table + 4 * kLanes)),
-        zero_(Simd::fill(kFloatZeroBits + first)) {}
+        zero_(Unsigned(Simd::fill(kFloatZeroBits + first))) {}
 
   AQD_TARGET AQD_INLINE Lanes operator()(Lanes x) const {
     if constexpr (kClampsValues) x = clamp(x, low_, high_);
     // From the bits of a float, to the bits of one.
-    return Simd::multiply_add(x + shift_, m_, b_) - zero_;
+    const Lanes code =
+        Simd::multiply_add(Lanes(Unsigned(x) + shift_), m_, b_);
+    return Lanes(Unsigned(code) - zero_);
   }
 
  private:
   static constexpr int64_t kLanes = Simd::kShape.lanes;
+  // Without a sign: of lanes at the end nothing is taken over.
+  using Unsigned = typename VectorOf<uint32_t, 4 * kLanes>::type;
 
-  Lanes shift_, m_, b_, low_, high_, zero_;
+  Unsigned shift_;
+  Lanes m_, b_, low_, high_;
+  Unsigned zero_;
 };
 
 // A vector of values of 32 bits, or 16, with comparisons.
