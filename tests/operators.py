@@ -13,7 +13,7 @@ from aqd_mmdet.program.detector import (
     RegionStage,
 )
 from aqd_mmdet.program.fixed_point import Multipliers
-from aqd_mmdet.runtime.engine import Engine
+from aqd_mmdet.runtime.engine import Engine, OpProfile
 from tests import kernels
 from tests.factories import detector
 
@@ -89,6 +89,15 @@ def run_program(program: ir.Program, values: np.ndarray):
         for name, values in found.items():
             assert np.array_equal(values, outputs[0][name])
     return outputs[0]
+
+
+def profile_program(
+    program: ir.Program, values: np.ndarray
+) -> list[OpProfile]:
+    """Profile a program of a second stage, by the kernels that are chosen."""
+    whole = two_stage(program)
+    engine = Engine(whole, file.to_bytes(whole), 1)
+    return engine.profile(program, values, engine.run(program, values))
 
 
 def engine_op(

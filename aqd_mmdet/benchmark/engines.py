@@ -7,13 +7,19 @@ from importlib.util import find_spec
 
 from ..errors import UserError
 from ..runtime import engine as runtime
+from .runners import MAX_ISA
 
 WIDTHS = (8, 4, 3, 2)
 # Widths to measure on instruction sets other than the best one. The kernels of
 # those sets differ only between these two widths.
 OTHER_WIDTHS = (8, 2)
-# Limits oneDNN, and so OpenVINO, to AVX-512 with VNNI: no AMX tiles.
-WITHOUT_TILES = {'ONEDNN_MAX_CPU_ISA': 'AVX512_CORE_VNNI'}
+# Titles and values of the variable, to hold OpenVINO to the instructions of
+# one of our sets. ONNX Runtime has no such switch.
+HELD_TO = {
+    'avx512': ('AVX-512 VNNI', 'AVX512_CORE_VNNI'),
+    'avxvnni': ('AVX-VNNI', 'AVX2_VNNI'),
+    'avx2': ('AVX2', 'AVX2'),
+}
 
 # Packages that each library needs. PyTorch exports the peers' files; ONNX
 # Runtime quantises the int8 file of both peers.
@@ -37,6 +43,8 @@ class EngineSpec:
         model: Kind of the model file: ``aqd8``, ``aqd4``, ``aqd3``, ``aqd2``,
             ``float.onnx``, ``int8.onnx`` or ``float.pt2``.
         environment: Environment variables of the process.
+        instructions: Our set of instructions that the engine is held to;
+            empty if it may use all that the machine has.
     """
 
     name: str
@@ -44,6 +52,7 @@ class EngineSpec:
     library: str
     model: str
     environment: dict[str, str] = field(default_factory=dict)
+    instructions: str = ''
 
     @property
     def is_ours(self) -> bool:
@@ -76,7 +85,8 @@ def all_engines(sets: Sequence[str], flags: set[str]) -> list[EngineSpec]:
         sets: Instruction sets of our engine, the best first.
         flags: Flags of the processor.
     """
-    return [*_our_engines(sets[1:]), *_peers(flags)]
+    held = {*sets[1:], *(['avx512'] if 'amx_int8' in flags else [])}
+    return [*_our_engines(sets[1:]), *_peers(held)]
 
 
 def _our_engines(other_sets: Sequence[str]) -> list[EngineSpec]:
@@ -91,6 +101,7 @@ def _our_engines(other_sets: Sequence[str]) -> list[EngineSpec]:
             'aqd',
             f'aqd{bits}',
             {'AQD_ISA': name},
+            name,
         )
         for name in other_sets
         # Portable kernels are the same for all widths.
@@ -99,7 +110,7 @@ def _our_engines(other_sets: Sequence[str]) -> list[EngineSpec]:
     return engines
 
 
-def _peers(flags: set[str]) -> list[EngineSpec]:
+def _peers(held: set[str]) -> list[EngineSpec]:
     engines = []
     for name, title in (
         ('onnxruntime', 'ONNX Runtime'),
@@ -111,18 +122,18 @@ def _peers(flags: set[str]) -> list[EngineSpec]:
             ),
             EngineSpec(f'{name}-int8', f'{title} int8', name, 'int8.onnx'),
         ]
-    if 'amx_int8' in flags:
-        # Float32 needs no such variant: the benchmark disables bfloat16, and
-        # AMX tiles have no float32 products.
-        engines.append(
-            EngineSpec(
-                'openvino-int8-avx512',
-                'OpenVINO int8, AVX-512 VNNI',
-                'openvino',
-                'int8.onnx',
-                WITHOUT_TILES,
-            )
+    engines += [
+        EngineSpec(
+            f'openvino-int8-{name}',
+            f'OpenVINO int8, {title}',
+            'openvino',
+            'int8.onnx',
+            {MAX_ISA: limit},
+            name,
         )
+        for name, (title, limit) in HELD_TO.items()
+        if name in held
+    ]
     engines.append(
         EngineSpec('pytorch', 'PyTorch float32', 'pytorch', 'float.pt2')
     )

@@ -18,14 +18,15 @@ from .measure import OTHERS_LIMIT, Row
 IDLE_LIMIT = 0.02
 COLUMNS = (
     'engine', 'ms', 'quartiles', 'least', 'GMAC/s', '% of best int8',
-    'faster than int8', 'faster than float32', 'memory MiB', 'file MiB',
-    'first result s', 'joules',
+    'faster than int8', 'faster than int8 held alike', 'faster than float32',
+    'memory MiB', 'file MiB', 'first result s', 'joules',
 )  # fmt: skip
 # Of a case from bytes to boxes.
 BOXES_COLUMNS = (
     'engine', 'ms', 'p99', 'least',
     *(f'pictures/s, {n} caller{"s" * (n > 1)}' for n in CALLERS),
-    'faster than int8', 'faster than float32', 'memory MiB', 'boxes',
+    'faster than int8', 'faster than int8 held alike', 'faster than float32',
+    'memory MiB', 'boxes',
 )  # fmt: skip
 
 
@@ -99,6 +100,23 @@ def fastest(rows: Iterable[tuple[EngineSpec, Row]], kind: str) -> float | None:
     return min(latencies, default=None)
 
 
+def fastest_held(
+    rows: Iterable[tuple[EngineSpec, Row]], instructions: str
+) -> float | None:
+    """Return the lowest latency of the int8 peers held to a set.
+
+    Args:
+        rows: Rows of one case.
+        instructions: The set; empty for none, which holds no peer.
+    """
+    held = [
+        (engine, row)
+        for engine, row in rows
+        if instructions and engine.instructions == instructions
+    ]
+    return fastest(held, 'int8')
+
+
 def _ratio(base: float | None, row: Row) -> str:
     return '' if base is None else f'{base / row.latency:.2f}'
 
@@ -112,6 +130,7 @@ def cells(
     row: Row,
     best: float,
     int8: float | None,
+    held: float | None,
     float32: float | None,
 ) -> list[str]:
     """Return the cells of a row.
@@ -121,6 +140,7 @@ def cells(
         row: Its figures.
         best: Rate that counts as 100 per cent, in GMAC/s.
         int8: Latency of the faster int8 peer in seconds.
+        held: The same of peers held to the instructions of the engine.
         float32: Latency of the fastest float peer in seconds.
     """
     mib = 2**20
@@ -132,6 +152,7 @@ def cells(
         f'{row.rate:.0f}',
         f'{100 * row.rate / best:.0f}' if best else '',
         _ratio(int8, row),
+        _ratio(held, row),
         _ratio(float32, row),
         _number(None if row.peak is None else row.peak / mib, 0),
         _number(row.file / mib, 2),
@@ -144,6 +165,7 @@ def boxes_cells(
     engine: EngineSpec,
     rows: list[Row],
     int8: float | None,
+    held: float | None,
     float32: float | None,
 ) -> list[str]:
     """Return the cells of an engine from bytes to boxes.
@@ -152,6 +174,7 @@ def boxes_cells(
         engine: The engine.
         rows: Its figures, for each number of callers.
         int8: Latency of the faster int8 peer in seconds.
+        held: The same of peers held to the instructions of the engine.
         float32: Latency of the fastest float peer in seconds.
     """
     alone = rows[0]
@@ -162,6 +185,7 @@ def boxes_cells(
         f'{alone.least * 1e3:.1f}',
         *(f'{row.throughput:.1f}' for row in rows),
         _ratio(int8, alone),
+        _ratio(held, alone),
         _ratio(float32, alone),
         _number(None if alone.peak is None else alone.peak / 2**20, 0),
         _number(alone.boxes, 0),
@@ -180,13 +204,27 @@ def table(report: Report, case: Case) -> list[str]:
         ]
         lines = [
             boxes_cells(
-                engine, [x[engine.name] for x in rows_of], int8, float32
+                engine,
+                [x[engine.name] for x in rows_of],
+                int8,
+                fastest_held(rows, engine.instructions),
+                float32,
             )
             for engine, _ in rows
         ]
     else:
         columns, best = COLUMNS, best_int8(report)
-        lines = [cells(*row, best, int8, float32) for row in rows]
+        lines = [
+            cells(
+                engine,
+                row,
+                best,
+                int8,
+                fastest_held(rows, engine.instructions),
+                float32,
+            )
+            for engine, row in rows
+        ]
     used = [i for i in range(len(columns)) if any(line[i] for line in lines)]
     layout = ['|---', *('|---:' for _ in used[1:])]
     return [
@@ -194,6 +232,26 @@ def table(report: Report, case: Case) -> list[str]:
         f'{"".join(layout)}|',
         *(f'| {" | ".join(line[i] for i in used)} |' for line in lines),
     ]
+
+
+def held(report: Report) -> list[str]:
+    """Return which engines are held to some instructions, and which are not.
+
+    Empty if none is.
+    """
+    sets = dict.fromkeys(
+        engine.instructions for engine in report.engines if engine.instructions
+    )
+
+    def names(instructions: str) -> str:
+        return ', '.join(
+            engine.name
+            for engine in report.engines
+            if engine.instructions == instructions
+        )
+
+    lines = [f'Held to {name}: {names(name)}.' for name in sets]
+    return ['', *lines, f'Not held: {names("") or "none"}.'] if lines else []
 
 
 def document(report: Report) -> str:
@@ -207,6 +265,7 @@ def document(report: Report) -> str:
         f'Load of the machine before: {machine.load:.2f}. '
         f'Joules: {report.energy or "of the whole processor"}. '
         f'Best int8 rate of any engine: {best_int8(report):.0f} GMAC/s.',
+        *held(report),
     ]
     for warning, applies in (
         ('Not quiet while idle', lambda row: row.idle > IDLE_LIMIT),

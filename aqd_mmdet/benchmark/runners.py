@@ -3,15 +3,20 @@
 Each function imports its library itself, so that a worker loads just one.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..errors import UserError
 from ..program import file
 
 Run = Callable[[], Any]
+# The variable that holds OpenVINO to some instructions. oneDNN reads it when
+# it is loaded, and OpenVINO's own kernels follow.
+MAX_ISA = 'ONEDNN_MAX_CPU_ISA'
 # Axes of an image that an exported network leaves open, by their names.
 DYNAMIC_SIDES = {2: 'height', 3: 'width'}
 
@@ -117,7 +122,7 @@ def openvino_model(
     model = core.read_model(str(path))
     if shape is not None:
         model.reshape(list(shape))
-    return core.compile_model(
+    compiled = core.compile_model(
         model,
         'CPU',
         {
@@ -129,6 +134,33 @@ def openvino_model(
             'INFERENCE_PRECISION_HINT': 'f32',
         },
     )
+    infos = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
+    kernels = [
+        info['primitiveType'].astype(str)
+        for info in infos
+        if 'primitiveType' in info
+    ]
+    check_held(kernels, os.environ.get(MAX_ISA, ''))
+    return compiled
+
+
+def check_held(kernels: Iterable[str], limit: str) -> None:
+    """Raise if OpenVINO uses instructions beyond those that it is held to.
+
+    Args:
+        kernels: Names of the kernels that it chose.
+        limit: Value of the variable that holds it; empty for none.
+
+    Raises:
+        UserError: With the name of the first such kernel.
+    """
+    beyond = {'AVX5': ('amx',), 'AVX2': ('amx', 'avx512')}.get(limit[:4], ())
+    for kernel in kernels:
+        if any(name in kernel for name in beyond):
+            raise UserError(
+                f'{MAX_ISA}={limit} does not hold OpenVINO: expected kernels '
+                f'of these instructions, found {kernel}'
+            )
 
 
 def load_pytorch(path: Path, shape: tuple[int, ...], threads: int) -> Run:

@@ -35,6 +35,20 @@ def test_best_instruction_set_is_measured_once():
     ]
 
 
+def test_openvino_is_held_to_each_other_set():
+    specs = engines.all_engines(['avx512', 'avx2', 'portable'], set())
+    held = {spec.name: spec for spec in specs if spec.instructions}
+    assert {name: spec.instructions for name, spec in held.items()} == {
+        'aqd-8-avx2': 'avx2',
+        'aqd-2-avx2': 'avx2',
+        'aqd-8-portable': 'portable',
+        'openvino-int8-avx2': 'avx2',
+    }
+    peer = held['openvino-int8-avx2']
+    assert peer.environment == {'ONEDNN_MAX_CPU_ISA': 'AVX2'}
+    assert peer.title == 'OpenVINO int8, AVX2'
+
+
 def test_missing_package(monkeypatch):
     monkeypatch.setattr(
         engines, 'find_spec', lambda name: None if name == 'onnx' else name

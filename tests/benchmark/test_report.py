@@ -81,6 +81,28 @@ def test_table():
     ]
 
 
+def test_peers_held_to_the_same_instructions():
+    ours = EngineSpec('aqd-2-avx2', '2, avx2', 'aqd', 'aqd2', {}, 'avx2')
+    peer = EngineSpec('b-avx2', 'B, AVX2', 'openvino', 'int8.onnx', {}, 'avx2')
+    both = replace(
+        REPORT,
+        engines=(*ENGINES, ours, peer),
+        rows=(*REPORT.rows, row(ours.name, 0.1), row(peer.name, 0.3)),
+    )
+    header, _, *lines = report.table(both, CASE)
+    column = header.split(' | ').index('faster than int8 held alike')
+    assert [line.split(' | ')[column - 1] for line in lines] == [
+        '0.80', '1.60', '0.40', '1.00', '0.20', '0.80', '0.27',
+    ]  # fmt: skip
+    assert [line.split(' | ')[column] for line in lines] == [
+        '', '', '', '', '', '3.00', '1.00',
+    ]  # fmt: skip
+    text = report.document(both)
+    assert 'Held to avx2: aqd-2-avx2, b-avx2.\n' in text
+    assert 'Not held: aqd-8, aqd-2, a-int8, b-int8, a-float.\n' in text
+    assert 'eld' not in report.document(REPORT)
+
+
 def test_no_ratios_without_peers():
     without_peers = report.Report(
         REPORT.machine, 2, '', (CASE,), ENGINES, REPORT.rows[1:2]

@@ -1,8 +1,12 @@
 """How a file is loaded and given images."""
 
-import numpy as np
+import re
 
-from aqd_mmdet.benchmark.runners import LOAD, _images
+import numpy as np
+import pytest
+
+from aqd_mmdet.benchmark.runners import LOAD, MAX_ISA, _images, check_held
+from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import file
 from aqd_mmdet.runtime import reference
 from tests.factories import detector
@@ -28,3 +32,23 @@ def test_the_engine_runs_the_network_into_the_same_memory(tmp_path):
         assert np.array_equal(found[name], values)
     for name, values in run().items():
         assert np.shares_memory(values, found[name])
+
+
+@pytest.mark.parametrize(
+    'limit, kernel, is_held',
+    [
+        ('', 'brgconv_avx512_amx_I8', True),
+        ('AVX512_CORE_VNNI', 'brgconv_avx512_I8', True),
+        ('AVX512_CORE_VNNI', 'brgconv_avx512_amx_I8', False),
+        ('AVX2', 'jit_avx2_1x1_I8', True),
+        ('AVX2', 'brgconv_avx512_1x1_I8', False),
+        ('AVX2_VNNI', 'brgconv_avx512_I8', False),
+    ],
+)
+def test_held_to_instructions(limit, kernel, is_held):
+    kernels = ['unknown_f32', kernel]
+    if is_held:
+        return check_held(kernels, limit)
+    message = re.escape(f'{MAX_ISA}={limit} does not hold OpenVINO')
+    with pytest.raises(UserError, match=f'{message}.*found {kernel}$'):
+        check_held(kernels, limit)

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import Multipliers
 from aqd_mmdet.runtime import reference
-from tests.operators import program_of, run_program, wide_convolution
+from tests import kernels
+from tests.operators import (
+    profile_program,
+    program_of,
+    run_program,
+    wide_convolution,
+)
 
 
 @given(seed=st.integers(0, 9999))
@@ -173,6 +179,63 @@ def test_sums_that_dividing_them_by_64_leaves_whole():
         found = run_program(program, region)['y']
         assert (np.abs(found) == 255 * 127 * 9 * channels).all()
     assert 255 * 127 * 9 * 115 < 2**25 < 255 * 127 * 9 * 116
+
+
+@given(seed=st.integers(0, 9999))
+@settings(max_examples=40, deadline=None)
+def test_windows_of_nine_codes_of_two_bits(seed):
+    """Channels that kernels may sum in several parts, the last one shorter."""
+    rng = np.random.default_rng(seed)
+    ins, outs = int(rng.integers(100, 400)), int(rng.integers(1, 40))
+    size = rng.integers(3, 12), rng.integers(3, 30)
+    x = rng.integers(0, 4, (1, ins, *size), np.uint8)
+    levels = rng.integers(0, 4, (outs, ins, 3, 3))
+    extreme = rng.choice(['none', 'codes', 'weights', 'all'])
+    if extreme in ('codes', 'all'):
+        x = np.where(rng.random(x.shape) < 0.95, 3, x).astype(np.uint8)
+    if extreme in ('weights', 'all'):
+        levels[:] = np.where(rng.random((outs, 1, 1, 1)) < 0.5, 0, 3)
+        levels[0, : ins // 2], levels[0, ins // 2 :] = 0, 3
+    op = ir.Convolution(
+        'y', ('x',), outs, ir.INT32, (3, 3), (1, 1),
+        tuple(rng.integers(0, 3, 2).tolist()), (1, 1), 'w', 1,
+    )  # fmt: skip
+    weights = {'w': ir.Weights.of(levels * 2 - 3, 2)}
+    program, region = program_of(op, [x], weights, codes=ir.Grid(0, 3))
+    expected = reference.run(program, region)
+    found = run_program(program, region)
+    assert np.array_equal(found['y'], expected['y'])
+
+
+@pytest.mark.parametrize('more, bits', [(15, 8), (16, 16)])
+def test_outputs_that_fill_12_bits(more, bits):
+    """AVX2 sums products in 16 bits, of which a division takes four.
+
+    Weights 2v + 1 are multiplied as v. The least output of these is that of
+    675 weights -2 and codes 3, the largest that of `more` weights 1: with 15
+    of them, the range has 4096 outputs.
+    """
+    channels = 75
+    assert 3 * (2 * 9 * channels + 15) == 4095
+    codes = np.full((2, channels, 3, 3), -3)
+    codes[1] = 1
+    codes[1, :more, 1, 1] = 3
+    x = np.full((1, channels, 8, 9), 3, np.uint8)
+    x[..., 1:3] = 0
+    op = ir.Convolution(
+        'y', ('x',), 2, ir.INT32, (3, 3), (1, 1), (0, 0), (1, 1), 'w', 1
+    )
+    program, region = program_of(
+        op, [x], {'w': ir.Weights.of(codes, 2)}, codes=ir.Grid(0, 3)
+    )
+    found = run_program(program, region)['y']
+    expected = reference.run(program, region)['y']
+    assert np.array_equal(found, expected)
+    assert found.min() == -3 * 3 * 9 * channels
+    if 'avx2' in kernels.names():
+        with kernels.chosen('avx2'):
+            ops = profile_program(program, region)
+        assert [op.operand_bits for op in ops if op.macs] == [bits]
 
 
 @pytest.mark.parametrize('grid', [(0, 255), (-127, 127), (-1, 2), None])

@@ -55,23 +55,24 @@ def test_literal_figures_of_plain_kernels(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    'isa, kind, products, bits',
+    'isa, width, kind, products, bits',
     [
-        ('portable', 'portable', 9 * 512 * 35, 8),
+        ('portable', 2, 'portable', 9 * 512 * 35, 8),
         # 4 x 4 outputs at 36 points: 2 x 2 tiles.
-        ('avx2', 'winograd', 36 * 512 * 4, 16),
+        ('avx2', 4, 'winograd', 36 * 512 * 4, 16),
         # 3 x 4 outputs at 30 points: 2 x 2 tiles.
-        ('avx512', 'winograd', 30 * 512 * 4, 8),
-        ('amx', 'amx', 9 * 512 * 35, 8),
+        ('avx2', 2, 'winograd', 30 * 512 * 4, 8),
+        ('avx512', 2, 'winograd', 30 * 512 * 4, 8),
+        ('amx', 2, 'amx', 9 * 512 * 35, 8),
     ],
 )
 def test_products_are_those_of_the_algorithm(
-    isa, kind, products, bits, monkeypatch
+    isa, width, kind, products, bits, monkeypatch
 ):
     if isa not in kernels.names():
         pytest.skip(f'this machine has no {isa}')
     monkeypatch.setenv('AQD_ISA', isa)
-    found = profile(chain_detector(LAYERS, 2, 1), 5, 7)
+    found = profile(chain_detector(LAYERS, width, 1), 5, 7)
     layers = [op for op in found if op.name in ('c2', 'c3')]
     assert [op.shape for op in layers] == [(32, 5, 7), (16, 5, 7)]
     for op in layers:

@@ -13,6 +13,7 @@
 #include "kernels/epilogue.h"
 #include "kernels/isa.h"
 #include "kernels/tuning.h"
+#include "kernels/winograd_input.h"
 #include "kernels/winograd_transforms.h"
 
 namespace aqd {
@@ -32,19 +33,17 @@ class WinogradConv {
 
   WinogradConv(const FusedOp &fused, const PackedWinograd &packed,
                const Epilogue<Simd> &epilogue)
-      : packed_(packed), fused_(fused), x_(*fused.x), epilogue_(epilogue),
-        tiles_across_((fused.size.width + kTileColumns - 1) / kTileColumns),
-        point_bytes_(kTile.point_bytes(x_.channels)),
-        k_steps_(kTile.k_steps(x_.channels)) {
-    for (int point = 0; point < kTile.points(); ++point) {
-      shifts_[point] = static_cast<Input>(
-          packed.zero_point_shift(point, Simd::kShape.lowest_byte));
-    }
+      : packed_(packed), fused_(fused), epilogue_(epilogue),
+        input_(fused, packed),
+        point_bytes_(kTile.point_bytes(fused.x->channels)),
+        k_steps_(kTile.k_steps(fused.x->channels)),
+        parts_(packed.parts(fused.x->channels)) {
+    const int64_t tiles_across = input_.tiles_across();
     for (int64_t row = 0; row < fused_.size.height; row += kRows) {
       const int64_t end = std::min<int64_t>(row + kRows, fused_.size.height);
-      for (int64_t across = 0; across < tiles_across_; ++across) {
+      for (int64_t across = 0; across < tiles_across; ++across) {
         if (is_wanted(row, end, across * kTileColumns)) {
-          tiles_.push_back(row / kRows * tiles_across_ + across);
+          tiles_.push_back(row / kRows * tiles_across + across);
         }
       }
     }
@@ -53,9 +52,9 @@ class WinogradConv {
   int64_t tiles() const { return static_cast<int64_t>(tiles_.size()); }
 
   void run(const WinogradShare &share, const WinogradScratch &work) const {
-    std::memset(work.zeros(), 0, static_cast<size_t>(x_.channels));
+    std::memset(work.zeros(), 0, static_cast<size_t>(fused_.x->channels));
     for (int64_t i = 0; i < share.tiles; ++i) {
-      transform_tile(tile_at(share.first_tile + i), i, work);
+      input_.transform_tile(tile_at(share.first_tile + i), i, work);
     }
     const int64_t vectors = vectors_of(fused_.channels, kLanes);
     const int64_t end = std::min(share.end_block * kNr, vectors);
@@ -72,24 +71,26 @@ class WinogradConv {
   static constexpr int64_t kBytes = 4 * kLanes;  // of a vector
   static constexpr int kInputRows = kRows + 2;
 
-  using Mac = std::conditional_t<kIsBytes, typename Simd::ByteMac,
-                                 typename Simd::WordMac>;
-  using Input = std::conditional_t<kIsBytes, uint8_t, uint16_t>;
-  using Inputs = typename VectorOf<Input, kBytes>::type;
+  using Mac = typename WinogradInput<Simd, kRows, kIsBytes>::Mac;
   using Numbers = typename VectorOf<uint32_t, kBytes>::type;
+  // Short accumulators of two vectors of channels are one vector in memory.
+  static constexpr int kTogether = Mac::kIsShort ? 2 : 1;
+  using Sums = typename VectorOf<
+      std::conditional_t<Mac::kIsShort, uint16_t, uint32_t>, kBytes>::type;
 
-  AQD_TARGET Inputs load(const uint8_t *from) const {
-    using Codes = typename VectorOf<uint8_t, kBytes / 2>::type;
-    using SignedCodes = typename VectorOf<int8_t, kBytes / 2>::type;
-    using Words = typename VectorOf<int16_t, kBytes>::type;
-    if constexpr (kIsBytes) {
-      return load_as<Inputs>(from);
-    } else if (x_.type == Type::kI8) {
-      return Inputs(__builtin_convertvector(load_as<SignedCodes>(from), Words));
-    } else {
-      return __builtin_convertvector(load_as<Codes>(from), Inputs);
+  // A row of a group of tiles.
+  struct AccRow {
+    alignas(64) int32_t acc[AccTile<Simd>::kCount];
+  };
+  using AccGroup = AccRow[kTogether][kRows];
+
+  // Accumulators of that MAC in registers, which begin with what is in memory
+  // even if they are short.
+  struct PointMac : Mac {
+    AQD_TARGET static typename Mac::Acc begin(const int32_t *from) {
+      return load_as<typename Mac::Acc>(from);
     }
-  }
+  };
 
   int64_t tile_at(int64_t i) const { return tiles_[static_cast<size_t>(i)]; }
 
@@ -101,167 +102,127 @@ class WinogradConv {
     return false;
   }
 
-  // Where each pixel that a tile reads is. One that was not made is as good as
-  // zeros, since no wanted output reads it.
-  using Pixels = const uint8_t *[kInputRows][kInputColumns];
-  void find_pixels(int64_t tile, const uint8_t *zeros, Pixels &pixels) const {
-    const Size &padding = fused_.conv().window.padding;
-    const int64_t top = tile / tiles_across_ * kRows - padding.height;
-    const int64_t left = tile % tiles_across_ * kTileColumns - padding.width;
-    for (int y = 0; y < kInputRows; ++y) {
-      for (int x = 0; x < kInputColumns; ++x) {
-        const bool is_inside =
-            top + y >= 0 && top + y < x_.size.height && left + x >= 0 &&
-            left + x < x_.size.width &&
-            (x_.made == nullptr || x_.made->has(top + y, left + x));
-        const int64_t at = ((top + y) * x_.size.width + left + x) * x_.channels;
-        pixels[y][x] =
-            is_inside ? static_cast<const uint8_t *>(x_.data) + at : zeros;
-      }
-    }
-  }
-
-  // Transforms a tile, the i-th of a share.
-  AQD_TARGET void transform_tile(int64_t tile, int64_t i,
-                                 const WinogradScratch &work) const {
-    Pixels pixels;
-    find_pixels(tile, work.zeros(), pixels);
-    constexpr int kCodes = kBytes / static_cast<int>(sizeof(Input));
-    const int64_t next = kWinogradTiles * point_bytes_;
-    uint8_t *to = work.inputs + i * point_bytes_;
-    for (int64_t c = 0; c < x_.channels; c += kCodes, to += kBytes) {
-      Inputs rows[kInputRows][kInputColumns];
-#pragma GCC unroll 6
-      for (int y = 0; y < kInputRows; ++y) {
-        Inputs codes[kInputColumns];
-#pragma GCC unroll 6
-        for (int x = 0; x < kInputColumns; ++x)
-          codes[x] = load(pixels[y][x] + c);
-        transform_input<kTileColumns>(codes, 1, rows[y]);
-      }
-#pragma GCC unroll 6
-      for (int x = 0; x < kInputColumns; ++x) {
-        Inputs column[kInputRows];
-        transform_input<kRows>(rows[0] + x, kInputColumns, column);
-#pragma GCC unroll 6
-        for (int y = 0; y < kInputRows; ++y) {
-          const int point = y * kInputColumns + x;
-          if constexpr (kIsBytes) column[y] += shifts_[point];
-          store_as(column[y], to + point * next);
-        }
-      }
-    }
-    if constexpr (kIsBytes) {
-      if (packed_.is_halved) {
-        sum_windows(pixels, work.window_sums() + i * kRows * kTileColumns);
-      }
-    }
-  }
-
-  // Sums of the codes in the window of each output of a tile.
-  AQD_TARGET void sum_windows(const Pixels &pixels, int32_t *to) const {
-    Numbers sums[kInputRows][kInputColumns];
-    for (int y = 0; y < kInputRows; ++y) sum_pixels(pixels[y], sums[y]);
-    for (int i = 0; i < kRows * kTileColumns; ++i) {
-      const int y = i / kTileColumns, x = i % kTileColumns;
-      Numbers all = {};
-      for (int tap = 0; tap < 9; ++tap) all += sums[y + tap / 3][x + tap % 3];
-      uint32_t sum = 0;
-      for (int lane = 0; lane < kLanes; ++lane) sum += all[lane];
-      to[i] = static_cast<int32_t>(sum);
-    }
-  }
-
-  // Sums of the codes of each pixel, a part in each lane. Codes are the signed
-  // operand of the MAC, as they have few bits.
-  AQD_TARGET void sum_pixels(const uint8_t *const *pixels, Numbers *to) const {
-    // Zeros meet what is behind the channels.
-    alignas(64) int8_t ones[2 * kBytes] = {};
-    std::memset(ones, 1, kBytes);
-    typename Mac::Acc sums[kInputColumns] = {};
-    for (int64_t c = 0; c < x_.channels; c += kBytes) {
-      const int64_t behind = std::max<int64_t>(c + kBytes - x_.channels, 0);
-      const auto by = Mac::load(ones + behind);
-#pragma GCC unroll 6
-      for (int x = 0; x < kInputColumns; ++x) {
-        const int8_t *codes = reinterpret_cast<const int8_t *>(pixels[x] + c);
-        sums[x] = Mac::add(sums[x], by, Mac::load(codes));
-      }
-    }
-#pragma GCC unroll 6
-    for (int x = 0; x < kInputColumns; ++x) to[x] = Numbers(sums[x]);
-  }
-
   // The microkernel: accumulators of T tiles and V vectors at a point.
   template <int T, int V>
   AQD_TARGET static void multiply(const uint8_t *inputs, int64_t tile_bytes,
                                   int64_t k_steps, const int8_t *weights,
                                   int32_t *to) {
-    Accumulators<Mac, T, V> acc;
+    Accumulators<PointMac, T, V> acc;
     acc.begin(reinterpret_cast<const int32_t *>(weights), kLanes, 0);
     weights += kBytes * V;
     acc.add(k_steps, tile_bytes, inputs, weights);
-    acc.end(to, kLanes, V * kLanes);
+    if constexpr (Mac::kIsShort) {
+      acc.end_folded(to, kLanes, stored_vectors(V) * kLanes);
+    } else {
+      acc.end(to, kLanes, V * kLanes);
+    }
   }
 
-  // Accumulators of a block of output channels at all points.
+  // Vectors in memory that hold the accumulators of a block.
+  static constexpr int64_t stored_vectors(int64_t block) {
+    return (block + kTogether - 1) / kTogether;
+  }
+
+  // Accumulators of a block of output channels for all parts, at all points.
   void multiply(const WinogradShare &share, int64_t vector, int64_t block,
                 const WinogradScratch &work) const {
     const int8_t *weights = packed_.weights.data()->bytes +
-                            vector * kTile.points() * (1 + k_steps_) * kBytes;
-    const int64_t parts = (share.tiles + kMr - 1) / kMr;
+                            vector * kTile.points() * (parts_ + k_steps_) *
+                                kBytes;
+    int32_t *acc = work.acc();
     for (int point = 0; point < kTile.points(); ++point) {
       const uint8_t *inputs =
           work.inputs + point * kWinogradTiles * point_bytes_;
-      int32_t *acc = work.acc() + point * kWinogradTiles * block * kLanes;
-      for (int64_t part = 0; part < parts; ++part) {
-        const int64_t first = share.tiles * part / parts;
-        const int64_t end = share.tiles * (part + 1) / parts;
-        const auto run = microkernel_for<kMr, kNr>(
-            end - first, block,
-            [](auto mr, auto nr) { return multiply<mr, nr>; });
-        run(inputs + first * point_bytes_, point_bytes_, k_steps_, weights,
-            acc + first * block * kLanes);
+      for (int64_t step = 0; step < k_steps_; step += packed_.part_steps) {
+        const int64_t steps = std::min(packed_.part_steps, k_steps_ - step);
+        multiply_part(share.tiles, block, inputs + 4 * step, steps, weights,
+                      acc);
+        weights += block * (1 + steps) * kBytes;
+        acc += kWinogradTiles * stored_vectors(block) * kLanes;
       }
-      weights += block * (1 + k_steps_) * kBytes;
     }
   }
 
-  // A row of a group of tiles.
-  struct AccRow {
-    alignas(64) int32_t acc[AccTile<Simd>::kCount];
-  };
+  // Those of a part at a point.
+  void multiply_part(int64_t tiles, int64_t block, const uint8_t *inputs,
+                     int64_t k_steps, const int8_t *weights,
+                     int32_t *acc) const {
+    const int64_t calls = (tiles + kMr - 1) / kMr;
+    for (int64_t call = 0; call < calls; ++call) {
+      const int64_t first = tiles * call / calls;
+      const int64_t end = tiles * (call + 1) / calls;
+      const auto run = microkernel_for<kMr, kNr>(
+          end - first, block,
+          [](auto mr, auto nr) { return multiply<mr, nr>; });
+      run(inputs + first * point_bytes_, point_bytes_, k_steps, weights,
+          acc + first * stored_vectors(block) * kLanes);
+    }
+  }
 
-  // Outputs of a tile for a vector of channels, of which each row goes to `to`
-  // of one of `outputs`; points are `next` apart.
-  AQD_TARGET void transform_acc(const int32_t *acc, int64_t next,
-                                const int32_t *window_sums, int64_t to,
-                                AccRow *outputs) const {
-    Numbers rows[kInputRows][kTileColumns];
+  // Makes the outputs of a tile, times 2^shift, from accumulators whose points
+  // are `next` apart. Calls with each output, its row and its column.
+  template <class Take>
+  AQD_TARGET AQD_INLINE static void transform_acc(const int32_t *acc,
+                                                  int64_t next,
+                                                  const Take &take) {
+    Sums rows[kInputRows][kTileColumns];
 #pragma GCC unroll 6
     for (int y = 0; y < kInputRows; ++y) {
-      Numbers m[kInputColumns];
+      Sums m[kInputColumns];
 #pragma GCC unroll 6
       for (int x = 0; x < kInputColumns; ++x, acc += next) {
-        m[x] = load_as<Numbers>(acc);
+        m[x] = load_as<Sums>(acc);
       }
       transform_output<kTileColumns>(m, 1, rows[y]);
     }
+    constexpr auto kInverse =
+        static_cast<std::decay_t<decltype(Sums{}[0])>>(kTile.inverse());
 #pragma GCC unroll 4
     for (int x = 0; x < kTileColumns; ++x) {
-      Numbers column[kRows];
+      Sums column[kRows];
       transform_output<kRows>(rows[0] + x, kTileColumns, column);
 #pragma GCC unroll 4
-      for (int y = 0; y < kRows; ++y) {
-        auto sum = typename Simd::Lanes(column[y] * kTile.inverse());
+      for (int y = 0; y < kRows; ++y) take(column[y] * kInverse, y, x);
+    }
+  }
+
+  // Makes the outputs of a tile for a vector of channels, or for two together,
+  // and stores each row of them at `to` of one of `outputs`.
+  AQD_TARGET void make_tile(const int32_t *acc, int64_t part_step,
+                            const int32_t *window_sums, int64_t to,
+                            AccGroup &outputs) const {
+    using Lanes = typename Simd::Lanes;
+    const int64_t next = parts_ * part_step;
+    if constexpr (Mac::kIsShort) {
+      const auto low =
+          static_cast<uint16_t>(packed_.part_low * (1 << kTile.shift()));
+      for (int64_t part = 0; part < parts_; ++part, acc += part_step) {
+        transform_acc(acc, next, [&](Sums sums, int y, int x) AQD_TARGET {
+          // The outputs of a part less the lowest one have no sign.
+          const Numbers both = Numbers(sums - low);
+          const Numbers twice[] = {both << 16 >> (16 + kTile.shift() - 1),
+                                   both >> (16 + kTile.shift() - 1)};
+          const int32_t window_sum = window_sums[y * kTileColumns + x];
+#pragma GCC unroll 2
+          for (int v = 0; v < kTogether; ++v) {
+            int32_t *out = outputs[v][y].acc + to + x * kLanes;
+            const Lanes sum =
+                part == 0 ? Simd::fill(window_sum) : Simd::load(out);
+            Simd::store(Lanes(twice[v]) + sum, out);
+          }
+        });
+      }
+    } else {
+      transform_acc(acc, next, [&](Sums scaled, int y, int x) AQD_TARGET {
+        Lanes sum = Lanes(scaled);
         if (kIsBytes && packed_.is_halved) {
           sum =
               (sum >> (kTile.shift() - 1)) + window_sums[y * kTileColumns + x];
         } else {
           sum >>= kTile.shift();
         }
-        Simd::store(sum, outputs[y].acc + to + x * kLanes);
-      }
+        Simd::store(sum, outputs[0][y].acc + to + x * kLanes);
+      });
     }
   }
 
@@ -269,13 +230,14 @@ class WinogradConv {
   // behind the last one.
   TileGroup group_at(const WinogradShare &share, int64_t i) const {
     if (i == share.tiles) return {i, 0, 0, 0};
+    const int64_t tiles_across = input_.tiles_across();
     const int64_t first = share.first_tile + i, tile = tile_at(first);
-    const int64_t across = tile % tiles_across_;
+    const int64_t across = tile % tiles_across;
     const int64_t most = std::min<int64_t>(
-        {kTilePixels / kTileColumns, share.tiles - i, tiles_across_ - across});
+        {kTilePixels / kTileColumns, share.tiles - i, tiles_across - across});
     int64_t count = 1;
     while (count < most && tile_at(first + count) == tile + count) ++count;
-    return {i, count, tile / tiles_across_ * kRows, across * kTileColumns};
+    return {i, count, tile / tiles_across * kRows, across * kTileColumns};
   }
 
   // Calls with each row of a group that the output has, and its number.
@@ -296,9 +258,9 @@ class WinogradConv {
   // is prefetched a group of tiles ahead.
   void make_outputs(const WinogradShare &share, int64_t vector, int64_t block,
                     const WinogradScratch &work) const {
-    AccRow outputs[kRows];
+    AccGroup outputs;
     AccTile<Simd> values;
-    const int64_t next = kWinogradTiles * block * kLanes;
+    const int64_t stored = stored_vectors(block);
     const auto prefetch = [&](const TileCoord &tile, int64_t) {
       epilogue_.prefetch(tile, block);
     };
@@ -308,14 +270,15 @@ class WinogradConv {
       following = group_at(share, group.first + group.count);
       each_row(following, vector, prefetch);
       for (int64_t v = 0; v < block; ++v) {
-        for (int64_t t = 0; t < group.count; ++t) {
+        for (int64_t t = 0; t < group.count && v % kTogether == 0; ++t) {
           const int64_t tile = group.first + t;
-          transform_acc(work.acc() + (tile * block + v) * kLanes, next,
-                        work.window_sums() + tile * kRows * kTileColumns,
-                        t * kTileColumns * kLanes, outputs);
+          make_tile(work.acc() + (tile * stored + v / kTogether) * kLanes,
+                    kWinogradTiles * stored * kLanes,
+                    work.window_sums() + tile * kRows * kTileColumns,
+                    t * kTileColumns * kLanes, outputs);
         }
         each_row(group, vector + v, [&](const TileCoord &tile, int64_t y) {
-          values.acc = outputs[y].acc;
+          values.acc = outputs[v % kTogether][y].acc;
           epilogue_.run(tile, &values);
         });
       }
@@ -324,11 +287,10 @@ class WinogradConv {
 
   const PackedWinograd &packed_;
   const FusedOp &fused_;
-  const Tensor &x_;
   const Epilogue<Simd> &epilogue_;
-  const int64_t tiles_across_, point_bytes_, k_steps_;
+  const WinogradInput<Simd, kRows, kIsBytes> input_;
+  const int64_t point_bytes_, k_steps_, parts_;
   std::vector<int64_t> tiles_;  // that are wanted, row by row
-  Input shifts_[kMaxPoints];
 };
 
 template <class Simd, int kRows, bool kIsBytes>
@@ -343,7 +305,7 @@ void convolve_winograd(const FusedOp &fused, const PackedWinograd &packed,
   workers.run(static_cast<int64_t>(shares.size()),
               [&](int64_t i, uint8_t *memory) {
     conv.run(shares[static_cast<size_t>(i)],
-             WinogradScratch(kShape, packed.tile, fused.x->channels, memory));
+             WinogradScratch(kShape, packed, fused.x->channels, memory));
   });
 }
 

@@ -22,6 +22,7 @@ struct SimdShape {
   int lowest_byte;  // of a ByteMac's input (simd.h): 0 or -128
   // By which MAC Winograd's products can be computed.
   bool winograd_bytes, winograd_words;
+  bool short_bytes = false;  // accumulators of a ByteMac have 16 bits
 };
 
 // Kernels of one set. What they do not run is left to portable ones.

@@ -359,8 +359,7 @@ int64_t scratch_bytes(const SimdShape &shape, const Program &program,
       [&](const auto &packed) -> int64_t {
         using T = std::decay_t<decltype(packed)>;
         if constexpr (std::is_same_v<T, PackedWinograd>) {
-          return WinogradScratch(shape, packed.tile, x.channels,
-                                 nullptr).bytes();
+          return WinogradScratch(shape, packed, x.channels, nullptr).bytes();
         } else if constexpr (std::is_same_v<T, PackedLut>) {
           return LutScratch(packed, node.op, nullptr).bytes();
         } else if constexpr (std::is_same_v<T, PackedDepthwise>) {

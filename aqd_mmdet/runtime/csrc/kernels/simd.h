@@ -173,8 +173,12 @@ template <int kLanes>
 struct MacBase {
   using Acc = typename VectorOf<int32_t, 4 * kLanes>::type;
   using Operand = Acc;
-  // Whether accumulators have 16 bits. Such a MAC begins with zeros, and adds
-  // to what is in memory in time.
+  // Whether accumulators have 16 bits, two to a lane. Such a MAC begins with
+  // zeros, and its `end` adds to what is in memory. It has two more functions:
+  //
+  //   widen  The sum of the two accumulators of each lane, 32 bits.
+  //   fold   The same sums modulo 2^16, for two vectors of accumulators: the
+  //          lower half of a lane is the first one's, the upper the second's.
   static constexpr bool kIsShort = false;
 
   AQD_TARGET static Acc begin(const int32_t *from) {
@@ -216,6 +220,20 @@ class Accumulators {
 #pragma GCC unroll 8
       for (int p = 0; p < MR; ++p) {
         Mac::end(acc_[v][p], to + v * vector_step + p * pixel_step);
+      }
+    }
+  }
+
+  // To memory, of a short MAC: two vectors are folded into one.
+  AQD_TARGET AQD_INLINE void end_folded(int32_t *to, int64_t vector_step,
+                                        int64_t pixel_step) const {
+#pragma GCC unroll 8
+    for (int v = 0; v < NR; v += 2) {
+#pragma GCC unroll 8
+      for (int p = 0; p < MR; ++p) {
+        const auto second = v + 1 < NR ? acc_[v + 1][p] : typename Mac::Acc{};
+        store_as(Mac::fold(acc_[v][p], second),
+                 to + v / 2 * vector_step + p * pixel_step);
       }
     }
   }

@@ -35,24 +35,37 @@ struct Avx2WordMac : MacBase<8> {
 };
 
 // The instruction saturates sums of two products, and accumulators have 16
-// bits: for codes and weights of few bits, some steps at a time.
+// bits. That serves codes and weights of few bits: direct convolutions widen
+// the accumulators after some steps, Winograd's let them wrap around.
 struct ShortByteMac : MacBase<8> {
   static constexpr bool kIsShort = true;
 
   AQD_TARGET static Acc begin(const int32_t *) { return Acc{}; }
   AQD_TARGET static void end(Acc acc, int32_t *to) {
-    const __m256i ones = _mm256_set1_epi16(1);
-    store_as(load_as<Acc>(to) + Acc(_mm256_madd_epi16(__m256i(acc), ones)), to);
+    store_as(load_as<Acc>(to) + widen(acc), to);
+  }
+  AQD_TARGET static Acc widen(Acc acc) {
+    return Acc(_mm256_madd_epi16(__m256i(acc), _mm256_set1_epi16(1)));
+  }
+  AQD_TARGET static Acc fold(Acc first, Acc second) {
+    const __m256i x = __m256i(first), y = __m256i(second);
+    return Acc(_mm256_blend_epi16(
+        _mm256_add_epi16(x, _mm256_srli_epi32(x, 16)),
+        _mm256_add_epi16(y, _mm256_slli_epi32(y, 16)), 0xaa));
   }
   AQD_TARGET static Acc add(Acc acc, Operand codes, Operand weights) {
-    return Acc(_mm256_add_epi16(
-        __m256i(acc), _mm256_maddubs_epi16(__m256i(codes), __m256i(weights))));
+    const __m256i products =
+        _mm256_maddubs_epi16(__m256i(codes), __m256i(weights));
+    // By its name, since GCC spills accumulators that it may copy.
+    asm("vpaddw %1, %0, %0" : "+x"(acc) : "x"(products));
+    return acc;
   }
 };
 
 template <bool kVnni>
 struct Avx2 : SimdBase<Avx2<kVnni>, 8> {
-  static constexpr SimdShape kShape = {8, 2, true, 0, kVnni, true};
+  static constexpr SimdShape kShape = {8,    2,    true,  0,
+                                       true, true, !kVnni};
   static constexpr int kMr = 6;  // 12 of 16 registers for accumulators
 
   using Base = SimdBase<Avx2, 8>;

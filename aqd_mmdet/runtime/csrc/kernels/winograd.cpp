@@ -18,6 +18,10 @@
 // Weights of few bits are odd, 2v + 1. Then v is transformed, which takes a bit
 // less, and an output is twice its result plus the sum of the codes in its
 // window.
+//
+// Where a ByteMac has accumulators of 16 bits (AVX2), these wrap around 2^16 in
+// the same way. Then outputs must fit 16 - n bits. K is cut into parts whose
+// outputs do, and the outputs of the parts are summed.
 
 #include "kernels/winograd.h"
 
@@ -85,6 +89,12 @@ Grid weights_at(WinogradTile tile, int point, const Grid &weights) {
                   of_columns().weights[point % kInputColumns], 3, weights);
 }
 
+// Whether no sum of two products of bytes is saturated to 16 bits.
+bool pairs_fit(const PackedWinograd &layer, const Grid &x, const Grid &w) {
+  const int most = 2 * (x.high - x.low) * std::max(-w.low, w.high);
+  return !layer.is_short || most <= INT16_MAX;
+}
+
 // Whether transformed inputs and weights fit the operands of the MAC.
 bool operands_fit(const PackedWinograd &layer, const Grid &weights) {
   const WinogradTile &tile = layer.tile;
@@ -93,7 +103,7 @@ bool operands_fit(const PackedWinograd &layer, const Grid &weights) {
     const Grid w = weights_at(tile, point, weights);
     const bool fit = tile.is_bytes
                          ? x.high - x.low <= UINT8_MAX && w.low >= INT8_MIN &&
-                               w.high <= INT8_MAX
+                               w.high <= INT8_MAX && pairs_fit(layer, x, w)
                          : x.low >= INT16_MIN && x.high <= INT16_MAX &&
                                w.low >= INT16_MIN && w.high <= INT16_MAX;
     if (!fit) return false;
@@ -101,22 +111,63 @@ bool operands_fit(const PackedWinograd &layer, const Grid &weights) {
   return true;
 }
 
-// Whether outputs are whole without the upper bits that the division takes.
-bool outputs_fit(const PackedWinograd &layer, const Weights &weights) {
-  const size_t outs = weights.sums.size();
-  std::vector<int64_t> least(outs, 0), most(outs, 0);
-  const int low = layer.codes.low, high = layer.codes.high;
-  const int shift = layer.is_halved ? 1 : 0;
-  for (size_t i = 0; i < weights.codes.size(); i += outs) {
-    for (size_t o = 0; o < outs; ++o) {
-      const int weight = weights.codes[i + o] >> shift;
-      least[o] += std::min(weight * low, weight * high);
-      most[o] += std::max(weight * low, weight * high);
+// The range of the outputs of all channels, if only some steps of K are summed.
+// (Of v, where weights are 2v + 1.)
+struct OutputRange {
+  int64_t low = 0, high = 0;
+
+  OutputRange(const PackedWinograd &layer, const Weights &weights,
+              int64_t first_step, int64_t steps) {
+    const int64_t outs = weights.shape[0], channels = weights.shape[1];
+    const int64_t each = layer.tile.codes_per_step();
+    const int64_t first = first_step * each;
+    const int64_t count = std::min(steps * each, channels - first);
+    // Weights that are negative, and others, of each output channel.
+    std::vector<int32_t> less(static_cast<size_t>(outs), 0), more = less;
+    const int shift = layer.is_halved ? 1 : 0;
+    for (int64_t i = 0; i < 9 * count; ++i) {
+      const int64_t tap = i / count, channel = first + i % count;
+      const int8_t *codes =
+          weights.codes.data() + (tap * channels + channel) * outs;
+      for (size_t o = 0; o < less.size(); ++o) {
+        const int32_t weight = codes[o] >> shift;
+        less[o] += std::min(weight, 0);
+        more[o] += std::max(weight, 0);
+      }
+    }
+    const int64_t lowest = layer.codes.low, highest = layer.codes.high;
+    for (size_t o = 0; o < less.size(); ++o) {
+      low = std::min(low, more[o] * lowest + less[o] * highest);
+      high = std::max(high, more[o] * highest + less[o] * lowest);
     }
   }
+};
+
+// Whether outputs are whole without the upper bits that the division takes.
+bool outputs_fit(const PackedWinograd &layer, const Weights &weights) {
+  const OutputRange range(layer, weights, 0, layer.part_steps);
   const int64_t limit = int64_t{1} << (31 - layer.tile.shift());
-  return *std::min_element(least.begin(), least.end()) >= -limit &&
-         *std::max_element(most.begin(), most.end()) < limit;
+  return range.low >= -limit && range.high < limit;
+}
+
+// Cuts K into as few parts as possible, whose outputs fit the bits that the
+// division leaves of 16. False if parts would be too small to be fast.
+bool cut_into_parts(const Weights &weights, PackedWinograd *layer) {
+  const int64_t channels = weights.shape[1];
+  const int64_t steps = layer->tile.k_steps(channels);
+  const int64_t most = std::max<int64_t>(channels / kMinPartChannels, 1);
+  for (int64_t parts = 1; parts <= most; ++parts) {
+    layer->part_steps = (steps + parts - 1) / parts;
+    int64_t low = 0, high = 0;
+    for (int64_t i = 0; i < steps; i += layer->part_steps) {
+      const OutputRange range(*layer, weights, i, layer->part_steps);
+      low = std::min(low, range.low);
+      high = std::max(high, range.high);
+    }
+    layer->part_low = static_cast<int>(low);
+    if (high - low < int64_t{1} << (16 - layer->tile.shift())) return true;
+  }
+  return false;
 }
 
 // Numbers of some output channels for each point.
@@ -159,47 +210,90 @@ void transform_weights(const PackedWinograd &layer, const int8_t *codes,
   }
 }
 
-// Packs a vector of output channels, whose steps of K are so many bytes apart.
-void pack_vector(const SimdShape &shape, const PackedWinograd &layer,
-                 const Weights &weights, int64_t first_out, int64_t step_bytes,
-                 int8_t *to) {
-  const int64_t outs = weights.shape[0], channels = weights.shape[1];
-  const int64_t count = std::min<int64_t>(shape.lanes, outs - first_out);
-  const WinogradTile &tile = layer.tile;
-  const int points = tile.points(), each = tile.codes_per_step();
-  const uint32_t mask = tile.is_bytes ? UINT8_MAX : UINT16_MAX;
-  const int64_t steps = tile.k_steps(channels);
-  uint32_t shifts[kMaxPoints];
-  for (int point = 0; point < points; ++point) {
-    shifts[point] = static_cast<uint32_t>(
-        layer.zero_point_shift(point, shape.lowest_byte));
-  }
-  AtPoints<uint32_t> acc_init = {};
-  const auto put = [&](int64_t step, const AtPoints<uint32_t> &numbers) {
-    for (int point = 0; point < points; ++point) {
-      std::memcpy(to + (point * (1 + steps) + step) * step_bytes,
-                  numbers[point], 4 * static_cast<size_t>(shape.lanes));
+// Packs transformed weights.
+class WinogradPacker {
+ public:
+  WinogradPacker(const SimdShape &shape, const Weights &weights,
+                 PackedWinograd *layer)
+      : shape_(shape), weights_(weights), layer_(*layer),
+        steps_(layer_.tile.k_steps(weights.shape[1])),
+        parts_(layer_.parts(weights.shape[1])) {
+    for (int point = 0; point < layer_.tile.points(); ++point) {
+      shifts_[point] = static_cast<uint32_t>(
+          layer_.zero_point_shift(point, shape.lowest_byte));
     }
-  };
-  for (int64_t step = 0; step < steps; ++step) {
-    AtPoints<uint32_t> packed = {};
-    AtPoints<int16_t> transformed;
-    for (int i = 0; i < each && step * each + i < channels; ++i) {
-      const int8_t *codes =
-          weights.codes.data() + (step * each + i) * outs + first_out;
-      transform_weights(layer, codes, channels * outs, count, transformed);
-      for (int point = 0; point < points; ++point) {
-        for (int lane = 0; lane < kMaxLanes; ++lane) {
-          const uint32_t w = static_cast<uint32_t>(transformed[point][lane]);
-          acc_init[point][lane] -= shifts[point] * w;
-          packed[point][lane] |= (w & mask) << 32 / each * i;
-        }
+  }
+
+  void pack() const {
+    const int64_t vectors = vectors_of(weights_.shape[0], shape_.lanes);
+    const int64_t bytes = 4 * int64_t{shape_.lanes};
+    const int64_t each = layer_.tile.points() * (parts_ + steps_) * bytes;
+    layer_.weights = lines_of(vectors * each);
+    for (int64_t v = 0; v < vectors; ++v) {
+      const int64_t first = v / shape_.nr * shape_.nr;
+      const int64_t block = std::min<int64_t>(shape_.nr, vectors - first);
+      int8_t *to = layer_.weights.data()->bytes + first * each +
+                   (v - first) * bytes;
+      for (int64_t part = 0; part < parts_; ++part) {
+        pack_part(part, v * shape_.lanes, block * bytes, to);
       }
     }
-    put(1 + step, packed);
   }
-  put(0, acc_init);
-}
+
+ private:
+  // A part of K for a vector of output channels, whose steps are so many bytes
+  // apart.
+  void pack_part(int64_t part, int64_t first_out, int64_t step_bytes,
+                 int8_t *to) const {
+    const int64_t outs = weights_.shape[0], channels = weights_.shape[1];
+    const int64_t count = std::min<int64_t>(shape_.lanes, outs - first_out);
+    const WinogradTile &tile = layer_.tile;
+    const int each = tile.codes_per_step();
+    const uint32_t mask = tile.is_bytes ? UINT8_MAX : UINT16_MAX;
+    const int64_t first = part * layer_.part_steps;
+    const int64_t end = std::min(first + layer_.part_steps, steps_);
+    AtPoints<uint32_t> acc_init = {};
+    for (int64_t step = first; step < end; ++step) {
+      AtPoints<uint32_t> packed = {};
+      AtPoints<int16_t> transformed;
+      for (int i = 0; i < each && step * each + i < channels; ++i) {
+        const int8_t *codes =
+            weights_.codes.data() + (step * each + i) * outs + first_out;
+        transform_weights(layer_, codes, channels * outs, count, transformed);
+        for (int point = 0; point < tile.points(); ++point) {
+          for (int lane = 0; lane < kMaxLanes; ++lane) {
+            const uint32_t w = static_cast<uint32_t>(transformed[point][lane]);
+            acc_init[point][lane] -= shifts_[point] * w;
+            packed[point][lane] |= (w & mask) << 32 / each * i;
+          }
+        }
+      }
+      put(packed, part + 1 + step, step_bytes, to);
+    }
+    // Of two short accumulators in a lane, one starts at 0.
+    for (auto &at_point : acc_init) {
+      for (uint32_t &init : at_point) {
+        if (layer_.is_short) init &= UINT16_MAX;
+      }
+    }
+    put(acc_init, part + first, step_bytes, to);
+  }
+
+  // Puts numbers at a step of all points.
+  void put(const AtPoints<uint32_t> &numbers, int64_t step, int64_t step_bytes,
+           int8_t *to) const {
+    for (int point = 0; point < layer_.tile.points(); ++point) {
+      std::memcpy(to + (point * (parts_ + steps_) + step) * step_bytes,
+                  numbers[point], 4 * static_cast<size_t>(shape_.lanes));
+    }
+  }
+
+  const SimdShape &shape_;
+  const Weights &weights_;
+  PackedWinograd &layer_;
+  const int64_t steps_, parts_;
+  uint32_t shifts_[kMaxPoints];
+};
 
 // The fastest tile that is exact, without weights.
 PackedWinograd exact_layer(const SimdShape &shape, const Grid &codes,
@@ -211,13 +305,23 @@ PackedWinograd exact_layer(const SimdShape &shape, const Grid &codes,
     odd &= code;
   }
   for (const WinogradTile &tile : kTiles) {
-    const PackedWinograd layer = {tile, tile.is_bytes && odd != 0, codes, {}};
+    PackedWinograd layer;
+    layer.tile = tile;
+    layer.is_halved = tile.is_bytes && odd != 0;
+    layer.is_short = tile.is_bytes && shape.short_bytes;
+    layer.codes = codes;
+    layer.part_steps = tile.k_steps(weights.shape[1]);
     const int shift = layer.is_halved ? 1 : 0;
     const bool has_mac =
         tile.is_bytes ? shape.winograd_bytes : shape.winograd_words;
-    if (has_mac &&
+    const size_t most_weights =
+        layer.is_short ? kShortWinogradMaxWeights : kWinogradMaxWeights;
+    // Short accumulators have a kernel for halved weights alone.
+    if (has_mac && weights.codes.size() < most_weights &&
+        (layer.is_halved || !layer.is_short) &&
         operands_fit(layer, {range.low >> shift, range.high >> shift}) &&
-        outputs_fit(layer, weights)) {
+        (layer.is_short ? cut_into_parts(weights, &layer)
+                        : outputs_fit(layer, weights))) {
       return layer;
     }
   }
@@ -240,8 +344,7 @@ bool has_winograd_window(const Op &op, const Grid &codes) {
   return is(conv.window.kernel, 3) && is(conv.window.stride, 1) &&
          is(conv.window.dilation, 1) && conv.groups == 1 &&
          (type == Type::kU8 || type == Type::kI8) &&
-         conv.weights->shape[1] >= kWinogradMinChannels &&
-         conv.weights->codes.size() < kWinogradMaxWeights;
+         conv.weights->shape[1] >= kWinogradMinChannels;
 }
 
 Grid with_zero(const Grid &codes) {
@@ -251,29 +354,19 @@ Grid with_zero(const Grid &codes) {
 PackedWinograd pack_winograd(const SimdShape &shape, const Grid &codes,
                              const Weights &weights) {
   PackedWinograd layer = exact_layer(shape, codes, weights);
-  if (layer.tile.rows == 0) return layer;
-  const int64_t vectors = vectors_of(weights.shape[0], shape.lanes);
-  const int64_t bytes = 4 * int64_t{shape.lanes};
-  const int64_t each =
-      layer.tile.points() * (1 + layer.tile.k_steps(weights.shape[1])) * bytes;
-  layer.weights = lines_of(vectors * each);
-  for (int64_t v = 0; v < vectors; ++v) {
-    const int64_t first = v / shape.nr * shape.nr;
-    const int64_t block = std::min<int64_t>(shape.nr, vectors - first);
-    pack_vector(shape, layer, weights, v * shape.lanes, block * bytes,
-                layer.weights.data()->bytes + first * each +
-                    (v - first) * bytes);
-  }
+  if (layer.tile.rows != 0) WinogradPacker(shape, weights, &layer).pack();
   return layer;
 }
 
 WinogradScratch::WinogradScratch(const SimdShape &shape,
-                                 const WinogradTile &tile, int64_t channels,
+                                 const PackedWinograd &packed, int64_t channels,
                                  uint8_t *memory)
     : inputs(memory) {
-  const int64_t values = tile.points() * kWinogradTiles;
-  input_bytes = values * tile.point_bytes(channels);
-  acc_bytes = values * shape.nr * shape.lanes * 4;
+  const int64_t values = packed.tile.points() * kWinogradTiles;
+  input_bytes = values * packed.tile.point_bytes(channels);
+  // An odd vector of short accumulators takes as much as two.
+  const int64_t vectors = packed.is_short ? (shape.nr + 1) / 2 : shape.nr;
+  acc_bytes = packed.parts(channels) * values * vectors * shape.lanes * 4;
   sum_bytes = kWinogradTiles * kMaxTileRows * kTileColumns * 4;
   zero_bytes = whole_lines(channels) + kSlack;
 }

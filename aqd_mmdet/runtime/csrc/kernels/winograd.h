@@ -41,28 +41,37 @@ struct WinogradTile {
 };
 
 // How a convolution is computed. Its transformed weights: block of NR vectors
-// of output channels, point, where accumulators start and then steps of K,
-// vector, lane, 4 bytes.
+// of output channels, point, part of K, where accumulators start and then steps
+// of K, vector, lane, 4 bytes.
 struct PackedWinograd {
   WinogradTile tile;
   bool is_halved = false;  // weights 2v + 1 are transformed as v
+  bool is_short = false;   // accumulators have 16 bits
   Grid codes;              // of the input, zero among them
+  // Steps of K in a part (the last one may have fewer), and the lowest output
+  // that a part can have. Only short accumulators need several parts; of others
+  // there is one, and the lowest output is not used (0).
+  int64_t part_steps = 0;
+  int part_low = 0;
   std::vector<Line> weights;
+
+  int64_t parts(int64_t channels) const {
+    return (tile.k_steps(channels) + part_steps - 1) / part_steps;
+  }
 
   // Added to the transformed inputs of a point, so that the least possible one
   // is the MAC's lowest byte.
   int zero_point_shift(int point, int lowest_byte) const;
 };
 
-// Whether a convolution has a window of 3 x 3 without strides, reads bytes, and
-// has not too many weights.
+// Whether a convolution has a window of 3 x 3 without strides, and reads bytes.
 bool has_winograd_window(const Op &op, const Grid &codes);
 
 // The codes of an input and the zeros of its padding.
 Grid with_zero(const Grid &codes);
 
 // Packs for the fastest tile that is exact, for which nothing overflows; there
-// is no tile if none is.
+// is no tile if none is, or if there are too many weights.
 PackedWinograd pack_winograd(const SimdShape &shape, const Grid &codes,
                              const Weights &weights);
 
@@ -71,12 +80,13 @@ struct WinogradScratch {
   uint8_t *inputs;  // transformed: point, tile, channel
   int64_t input_bytes, acc_bytes, sum_bytes, zero_bytes;
 
-  WinogradScratch(const SimdShape &shape, const WinogradTile &tile,
+  WinogradScratch(const SimdShape &shape, const PackedWinograd &packed,
                   int64_t channels, uint8_t *memory);
   int64_t bytes() const {
     return input_bytes + acc_bytes + sum_bytes + zero_bytes;
   }
-  int32_t *acc() const {  // point, tile, vector, lane
+  // Point, part, tile, vector, lane. (Two vectors of short ones are one.)
+  int32_t *acc() const {
     return reinterpret_cast<int32_t *>(inputs + input_bytes);
   }
   // Of the codes in an output's window: tile, row, column.
