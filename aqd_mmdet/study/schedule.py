@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection, get_context
 from pathlib import Path
 from typing import Any
@@ -55,16 +55,13 @@ def run_cells(
                     running[process.sentinel] = cell, process
             if not running:
                 break
-            for sentinel in connection.wait(list(running)):
-                assert isinstance(sentinel, int)
-                cell, process = running.pop(sentinel)
-                process.join()
+            for cell, works in _ended(running):
                 bar.update()
-                if process.exitcode:
+                if works:
+                    finished.add(cell.name)
+                else:
                     failed.append(cell.name)
                     bar.write(f'{cell.name} failed: {folder / cell.name}')
-                else:
-                    finished.add(cell.name)
     finally:
         for _, process in running.values():
             process.terminate()
@@ -82,6 +79,17 @@ def _start(run: Run, *args: object) -> Any:
     process: Any = get_context('spawn').Process(target=run, args=args)
     process.start()
     return process
+
+
+def _ended(
+    running: dict[int, tuple[Cell, Any]],
+) -> Iterator[tuple[Cell, bool]]:
+    """Wait until cells end; yield each of these, and whether it works."""
+    for sentinel in connection.wait(list(running)):
+        assert isinstance(sentinel, int)
+        cell, process = running.pop(sentinel)
+        process.join()
+        yield cell, process.exitcode == 0
 
 
 def _ready(waiting: Sequence[Cell], finished: set[str]) -> list[Cell]:
