@@ -80,8 +80,19 @@ def main() -> None:
         default=11,
         help='turns of each engine, or runs of a profile; default: 11',
     )
+    parser.add_argument(
+        '--report',
+        type=Path,
+        metavar='JSON',
+        help='measure nothing: write tables and picture of a kept '
+        'benchmark.json again, beside it',
+    )
     add_profile(parser)
     args = parser.parse_args()
+    if args.report is not None:
+        kept = report.read(args.report)
+        print('\n'.join(map(str, report.write(kept, args.report.parent))))
+        return
     check(args)
     (benchmark if args.profile is None else profile_model)(args)
 

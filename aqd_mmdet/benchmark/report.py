@@ -1,18 +1,20 @@
 """Writes the results as JSON, as Markdown and as a picture."""
 
-import io
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import UserError
 from ..files import write_whole
-from .cases import CALLERS, Boxes, Case
+from .cases import CALLERS, Boxes, Case, Network
 from .engines import EngineSpec
 from .layers import Chain
 from .machine import Machine
 from .measure import OTHERS_LIMIT, Row
+from .overview import Overview, behind, overview, picture
+from .overview import table as overview_table
 
 # Processors that an idle engine may keep busy. Above this it disturbs others.
 IDLE_LIMIT = 0.02
@@ -254,11 +256,25 @@ def held(report: Report) -> list[str]:
     return ['', *lines, f'Not held: {names("") or "none"}.'] if lines else []
 
 
+def overviews(report: Report) -> list[Overview]:
+    """Return the overview of each case that is measured."""
+    return [
+        overview(case.title, rows)
+        for case in report.cases
+        if (rows := report.of(case))
+    ]
+
+
 def document(report: Report) -> str:
     """Return all tables as Markdown."""
     machine = report.machine
     versions = ', '.join(f'{k} {v}' for k, v in machine.packages.items())
+    all_cases = overviews(report)
     lines = [
+        behind(all_cases),
+        '',
+        *overview_table(all_cases),
+        '',
         f'{machine.processor}; {machine.cores} cores, {report.threads} '
         f'threads for each engine; {" ".join(machine.flags)}; {versions}.',
         '',
@@ -294,41 +310,6 @@ def document(report: Report) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def picture(report: Report) -> bytes:
-    """Return a PNG with a bar chart for each case."""
-    from matplotlib.figure import Figure
-
-    cases = [case for case in report.cases if report.of(case)]
-    heights = [len(report.of(case)) + 2 for case in cases]
-    figure = Figure(figsize=(8, 0.22 * sum(heights) + 0.6))
-    all_axes: Any = figure.subplots(
-        len(cases), 1, squeeze=False, height_ratios=heights
-    )
-    for case, axes in zip(cases, all_axes[:, 0], strict=True):
-        rows = report.of(case)
-        rates = [row.rate for _, row in rows]
-        spread = [
-            [row.rate - row.macs / row.high / 1e9 for _, row in rows],
-            [row.macs / row.low / 1e9 - row.rate for _, row in rows],
-        ]
-        colours = [
-            'tab:orange'
-            if engine.is_ours
-            else ('tab:blue' if engine.is_int8_peer else 'tab:gray')
-            for engine, _ in rows
-        ]
-        names = [engine.title for engine, _ in rows]
-        axes.barh(names, rates, xerr=spread, color=colours)
-        axes.invert_yaxis()
-        axes.set_title(case.title, loc='left', fontsize=9)
-        axes.tick_params(labelsize=7)
-        axes.set_xlabel('GMAC/s, with quartiles', fontsize=7)
-    figure.tight_layout()
-    content = io.BytesIO()
-    figure.savefig(content, format='png', dpi=120)
-    return content.getvalue()
-
-
 def write(report: Report, folder: Path) -> list[Path]:
     """Write a report in all formats and return the paths.
 
@@ -337,10 +318,60 @@ def write(report: Report, folder: Path) -> list[Path]:
         folder: Folder of the files. Earlier files are replaced.
     """
     contents = {
-        'benchmark.json': json.dumps(asdict(report), indent=1).encode(),
+        'benchmark.json': f'{_json(report)}\n'.encode(),
         'benchmark.md': document(report).encode(),
-        'benchmark.png': picture(report),
+        'benchmark.png': picture(overviews(report)),
     }
     for name, content in contents.items():
         write_whole(folder / name, content)
     return [folder / name for name in contents]
+
+
+def _json(report: Report) -> str:
+    content = asdict(report)
+    for case in content['cases']:
+        if 'pictures' in case:
+            # Where they lie is nobody's business.
+            case['pictures'] = [Path(x).name for x in case['pictures']]
+    return json.dumps(content, indent=1)
+
+
+def read(path: Path) -> Report:
+    """Read a report from the JSON that :func:`write` wrote.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: If it is not one.
+    """
+    try:
+        content = json.loads(path.read_text())
+        machine = content['machine'] | dict(
+            flags=tuple(content['machine']['flags'])
+        )
+        return Report(
+            Machine(**machine),
+            content['threads'],
+            content['energy'],
+            tuple(_case(x) for x in content['cases']),
+            tuple(EngineSpec(**x) for x in content['engines']),
+            tuple(Row(**x) for x in content['rows']),
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f'{path}: expected a benchmark.json of this version ({error!r}); '
+            'measure again'
+        ) from None
+
+
+def _case(content: dict[str, Any]) -> Case:
+    if 'network' in content:
+        network = _case(content['network'])
+        assert isinstance(network, Network)
+        return Boxes(network, tuple(content['pictures']))
+    size = tuple(content.pop('size'))
+    if 'detector' in content:
+        return Network(**content, size=size)
+    widths = tuple(tuple(x) for x in content.pop('widths'))
+    return Chain(**content, size=size, widths=widths)

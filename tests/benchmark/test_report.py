@@ -3,11 +3,15 @@
 import json
 from dataclasses import replace
 
+import pytest
+
 from aqd_mmdet.benchmark import report
 from aqd_mmdet.benchmark.cases import CALLERS, Boxes, Network
 from aqd_mmdet.benchmark.engines import EngineSpec
+from aqd_mmdet.benchmark.layers import Chain
 from aqd_mmdet.benchmark.machine import Machine
 from aqd_mmdet.benchmark.measure import Row
+from aqd_mmdet.errors import UserError
 
 CASE = Network('retinanet-r18', (320, 320))
 ENGINES = (
@@ -142,7 +146,7 @@ def test_table_from_bytes_to_boxes():
     assert '### YOLOX nano, 416x416, from bytes to boxes' in text
     assert '1.0 GMAC, 2 pictures.' in text
     assert report.best_int8(both) == report.best_int8(REPORT)
-    assert report.picture(both).startswith(b'\x89PNG')
+    assert report.picture(report.overviews(both)).startswith(b'\x89PNG')
 
 
 def test_document():
@@ -151,6 +155,42 @@ def test_document():
     assert 'Joules: no counter.' in text
     assert 'Not quiet while idle: b-int8 (retinanet-r18-320).' in text
     assert 'Disturbed' not in text
+
+
+def test_what_is_slower_comes_first():
+    first, _, *lines = report.document(REPORT).splitlines()
+    assert first == (
+        'Slower than a peer: aqd 8 bits on RetinaNet R18, 320x320 (0.80 times '
+        'the fastest int8).'
+    )
+    assert lines[:3] == [
+        '| | aqd 8 bits, times int8 | aqd 2 bits, times int8 | aqd 8 bits, '
+        'times float32 | aqd 2 bits, times float32 |',
+        '|---|---:|---:|---:|---:|',
+        '| RetinaNet R18, 320x320 | 0.80 | 1.60 | 4.00 | 8.00 |',
+    ]
+    without = replace(REPORT, rows=REPORT.rows[1:])
+    assert report.document(without).startswith('Nothing of ours is slower')
+
+
+def test_a_kept_report_is_read(tmp_path):
+    boxes = Boxes(Network('yolox-nano', (416, 416)), ('folder/a.jpg',))
+    chain = Chain('conv', ((4, 4),), 3, (5, 6))
+    both = replace(REPORT, cases=(CASE, boxes, chain))
+    report.write(both, tmp_path)
+    path = tmp_path / 'benchmark.json'
+    assert 'folder' not in path.read_text()
+    found = report.read(path)
+    assert found.cases == (CASE, replace(boxes, pictures=('a.jpg',)), chain)
+    assert replace(found, cases=both.cases) == both
+
+
+@pytest.mark.parametrize('content', ['{', '{}', '[]', '{"machine": {}}'])
+def test_other_files_are_no_reports(tmp_path, content):
+    path = tmp_path / 'other.json'
+    path.write_text(content)
+    with pytest.raises(UserError, match='other.json: expected a benchmark'):
+        report.read(path)
 
 
 def test_files(tmp_path):
