@@ -114,16 +114,20 @@ class Executor:
 
 @contextmanager
 def _exact_sums() -> Iterator[None]:
-    """Let a GPU compute convolutions as products of matrices.
+    """Let a GPU compute convolutions as products of matrices, of whole floats.
 
-    cuDNN may take Winograd's algorithm, whose floats are no integers.
+    cuDNN may take Winograd's algorithm, whose floats are no integers. Products
+    of lower precision, as with TF32, lose bits of codes of 16 bits.
     """
     cudnn, was_enabled = torch.backends.cudnn, torch.backends.cudnn.enabled
+    precision = torch.get_float32_matmul_precision()
     cudnn.enabled = False
+    torch.set_float32_matmul_precision('highest')
     try:
         yield
     finally:
         cudnn.enabled = was_enabled
+        torch.set_float32_matmul_precision(precision)
 
 
 def _convolution(

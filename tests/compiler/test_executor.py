@@ -10,6 +10,7 @@ from aqd_mmdet.compiler.executor import Executor
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import Multipliers
+from tests.factories import detector, pixels
 
 ONE = Multipliers(
     np.ones(1, np.int32), np.zeros(1, np.int64), np.zeros(1, np.uint8)
@@ -57,6 +58,25 @@ def test_what_is_shown_may_be_replaced():
     found = Executor(program(1)).run(PIXELS, see)
     assert seen == ['p', 'c', 'd', 'y']
     assert (found['y'].item(), found['d'].item()) == (5, 19)
+
+
+def test_products_keep_all_bits_while_a_program_runs():
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision('medium')
+    seen = set()
+
+    def see(op, values):
+        seen.add(torch.get_float32_matmul_precision())
+        seen.add(torch.backends.cudnn.enabled)
+
+    try:
+        program = detector().program
+        Executor(program).run(pixels(1, 3, 8, 8), see)
+        assert seen == {'highest', False}
+        assert torch.get_float32_matmul_precision() == 'medium'
+        assert torch.backends.cudnn.enabled
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_levels_share_weights_in_a_type_that_is_exact():
