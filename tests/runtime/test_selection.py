@@ -135,7 +135,7 @@ def test_boxes_of_complete_outputs(isa, scores):
         pytest.skip(f'this machine has no {isa}')
     counts = []
     # Portable kernels are slow, and know neither tiles nor strips.
-    seeds = range(4 if isa == 'portable' else 12)
+    seeds = range(4 if isa == 'portable' else 8)
     for seed, compiled in enumerate(detectors(scores, seeds)):
         image = noise(seed, 30, 40)
         with kernels.chosen(isa):

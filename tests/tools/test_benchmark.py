@@ -29,9 +29,9 @@ def test_unknown_engine(tmp_path):
     assert "'openvino-int4': unknown name (nearest: openvino-int8" in line
 
 
-def test_boxes_are_of_the_zoo_by_peers_that_have_them(tmp_path):
+def test_boxes_are_of_one_size_by_peers_that_have_them(tmp_path):
     for option, wrong, near in (
-        ('--cases', 'retinanet-r18-800', 'r'),
+        ('--cases', 'retinanet-r18-320', 'r'),
         ('--engines', 'pytorch', ''),
     ):
         line = error_line(
