@@ -155,6 +155,30 @@ def test_boxes_of_complete_outputs(isa, scores):
     assert len(set(counts)) > 3
 
 
+@pytest.mark.parametrize('level', [0, 1])
+def test_logits_that_are_box_codes_as_well(level):
+    """Their memory is not for what the tower of another level makes."""
+    found = 0
+    for seed, compiled in enumerate(detectors(Sigmoid, range(200, 260))):
+        logits, codes = compiled.program.outputs[:2]
+        made = {op.output: op for op in compiled.program.ops}
+        if len(codes.tensors) <= level or (
+            made[logits.tensors[level]].channels
+            != made[codes.tensors[level]].channels
+        ):
+            continue
+        tensors = list(codes.tensors)
+        tensors[level] = logits.tensors[level]
+        outputs = (logits, replace(codes, tensors=tuple(tensors)))
+        program = replace(compiled.program, outputs=outputs)
+        post = replace(compiled.postprocess, threshold=-(2**24))
+        both = replace(compiled, program=program, postprocess=post)
+        image = noise(seed, 30, 40)
+        engine = Engine(both, file.to_bytes(both), 1)
+        found += check(both, image, engine.run)
+    assert found > 20
+
+
 @pytest.mark.parametrize('scores', SCORES)
 def test_boxes_of_the_oracle(scores):
     for seed, compiled in enumerate(detectors(scores, range(100, 103))):
