@@ -5,20 +5,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .engines import EngineSpec
-from .measure import Row
-
-# An engine and its figures.
-Measured = tuple[EngineSpec, Row]
 COLOURS = ('tab:orange', 'tab:brown', 'goldenrod', 'peru')
 
 
 @dataclass(frozen=True)
 class Overview:
-    """The latencies of the engines that may use all instructions.
+    """Latencies of the engines that may use the same instructions.
 
     Attributes:
-        title: Of the case.
+        title: Of the case, and of the instructions if they are held to some.
         ours: Of our engines, by their titles, in seconds.
         int8: Of the fastest int8 peer; None without one.
         float32: Of the fastest float peer; None without one.
@@ -36,22 +31,6 @@ class Overview:
                 yield title, peer / latency
 
 
-def overview(title: str, rows: Sequence[Measured]) -> Overview:
-    """Return the overview of a case.
-
-    Args:
-        title: Of the case.
-        rows: Of each engine, alone.
-    """
-    free = [(e, row) for e, row in rows if not e.instructions]
-    return Overview(
-        title,
-        {e.title: row.latency for e, row in free if e.is_ours},
-        min((x.latency for e, x in free if e.is_int8_peer), default=None),
-        min((x.latency for e, x in free if e.is_float_peer), default=None),
-    )
-
-
 def behind(overviews: Sequence[Overview]) -> str:
     """Say where one of our engines is slower than a peer."""
     slower = [
@@ -63,6 +42,8 @@ def behind(overviews: Sequence[Overview]) -> str:
     ]
     if slower:
         return f'Slower than a peer: {"; ".join(slower)}.'
+    if all(each.int8 is None and each.float32 is None for each in overviews):
+        return 'There is no peer to compare with.'
     return 'Nothing of ours is slower here than the fastest peer.'
 
 

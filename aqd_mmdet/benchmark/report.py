@@ -13,7 +13,7 @@ from .engines import EngineSpec
 from .layers import Chain
 from .machine import Machine
 from .measure import OTHERS_LIMIT, Row
-from .overview import Overview, behind, overview, picture
+from .overview import Overview, behind, picture
 from .overview import table as overview_table
 
 # Processors that an idle engine may keep busy. Above this it disturbs others.
@@ -111,12 +111,15 @@ def fastest_held(
         rows: Rows of one case.
         instructions: The set; empty for none, which holds no peer.
     """
-    held = [
-        (engine, row)
-        for engine, row in rows
-        if instructions and engine.instructions == instructions
-    ]
-    return fastest(held, 'int8')
+    return (
+        fastest(_held_to(rows, instructions), 'int8') if instructions else None
+    )
+
+
+def _held_to(
+    rows: Iterable[tuple[EngineSpec, Row]], instructions: str
+) -> list[tuple[EngineSpec, Row]]:
+    return [x for x in rows if x[0].instructions == instructions]
 
 
 def _ratio(base: float | None, row: Row) -> str:
@@ -257,12 +260,19 @@ def held(report: Report) -> list[str]:
 
 
 def overviews(report: Report) -> list[Overview]:
-    """Return the overview of each case that is measured."""
-    return [
-        overview(case.title, rows)
-        for case in report.cases
-        if (rows := report.of(case))
-    ]
+    """Return the overviews of all cases, of each set of instructions."""
+    sets = dict.fromkeys(engine.instructions for engine in report.engines)
+    found = []
+    for case in report.cases:
+        for instructions in sets:
+            rows = _held_to(report.of(case), instructions)
+            ours = {e.title: x.latency for e, x in rows if e.is_ours}
+            if ours:
+                suffix = f', held to {instructions}' if instructions else ''
+                int8, float32 = fastest(rows, 'int8'), fastest(rows, 'float')
+                title = f'{case.title}{suffix}'
+                found.append(Overview(title, ours, int8, float32))
+    return found
 
 
 def document(report: Report) -> str:
@@ -350,7 +360,7 @@ def read(path: Path) -> Report:
         machine = content['machine'] | dict(
             flags=tuple(content['machine']['flags'])
         )
-        return Report(
+        report = Report(
             Machine(**machine),
             content['threads'],
             content['energy'],
@@ -358,7 +368,9 @@ def read(path: Path) -> Report:
             tuple(EngineSpec(**x) for x in content['engines']),
             tuple(Row(**x) for x in content['rows']),
         )
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        overviews(report)  # each row has its engine
+        return report
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             f'{path}: expected a benchmark.json of this version ({error!r}); '
             'measure again'
@@ -367,11 +379,14 @@ def read(path: Path) -> Report:
 
 def _case(content: dict[str, Any]) -> Case:
     if 'network' in content:
-        network = _case(content['network'])
-        assert isinstance(network, Network)
+        network = _network(content['network'])
         return Boxes(network, tuple(content['pictures']))
-    size = tuple(content.pop('size'))
     if 'detector' in content:
-        return Network(**content, size=size)
+        return _network(content)
+    size = tuple(content.pop('size'))
     widths = tuple(tuple(x) for x in content.pop('widths'))
     return Chain(**content, size=size, widths=widths)
+
+
+def _network(content: dict[str, Any]) -> Network:
+    return Network(content['detector'], tuple(content['size']))

@@ -14,8 +14,8 @@ from ..errors import UserError
 from ..program import file
 
 Run = Callable[[], Any]
-# The variable that holds OpenVINO to some instructions. oneDNN reads it when
-# it is loaded, and OpenVINO's own kernels follow.
+# The variable that holds OpenVINO's convolutions to some instructions: oneDNN
+# reads it when it is loaded.
 MAX_ISA = 'ONEDNN_MAX_CPU_ISA'
 # Axes of an image that an exported network leaves open, by their names.
 DYNAMIC_SIDES = {2: 'height', 3: 'width'}

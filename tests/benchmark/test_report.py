@@ -185,6 +185,49 @@ def test_a_kept_report_is_read(tmp_path):
     assert replace(found, cases=both.cases) == both
 
 
+def test_engines_held_alike_are_compared():
+    ours = EngineSpec('aqd-2-avx2', '2, avx2', 'aqd', 'aqd2', {}, 'avx2')
+    peer = EngineSpec('b-avx2', 'B, AVX2', 'openvino', 'int8.onnx', {}, 'avx2')
+    held = replace(
+        REPORT,
+        engines=(ours, peer),
+        rows=(row(ours.name, 0.1), row(peer.name, 0.05)),
+    )
+    (only,) = report.overviews(held)
+    assert only.title == 'RetinaNet R18, 320x320, held to avx2'
+    assert dict(only.ratios(only.int8)) == {'2, avx2': 0.5}
+    assert report.document(held).startswith(
+        'Slower than a peer: 2, avx2 on RetinaNet R18, 320x320, held to avx2 '
+        '(0.50 times the fastest int8).'
+    )
+    # Held engines are not compared with free ones.
+    both = replace(
+        REPORT,
+        engines=(*ENGINES, *held.engines),
+        rows=(*REPORT.rows, *held.rows),
+    )
+    assert report.overviews(both) == [*report.overviews(REPORT), only]
+
+
+def test_without_peers_nothing_is_said_of_them():
+    alone = replace(REPORT, rows=REPORT.rows[:1])
+    assert report.document(alone).startswith('There is no peer to compare')
+
+
+def test_rows_of_unknown_engines_are_refused(tmp_path):
+    report.write(REPORT, tmp_path)
+    path = tmp_path / 'benchmark.json'
+    content = json.loads(path.read_text())
+    content['rows'][0]['engine'] = 'another'
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="KeyError\\('another'\\)"):
+        report.read(path)
+    content['cases'] = ['x']
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match='expected a benchmark'):
+        report.read(path)
+
+
 @pytest.mark.parametrize('content', ['{', '{}', '[]', '{"machine": {}}'])
 def test_other_files_are_no_reports(tmp_path, content):
     path = tmp_path / 'other.json'
