@@ -166,13 +166,6 @@ std::vector<Candidate> top_candidates(const PostProcess &post,
   return all;
 }
 
-// Whether a score may reach the threshold, by the code of what chooses.
-bool may_pass(const PostProcess &post, int64_t largest, int64_t code) {
-  if (choice_of(post).kind == 0) return code >= post.threshold;
-  return sigmoid(post.scores, post.scores.factors, code) * largest >=
-         post.threshold;
-}
-
 }  // namespace
 
 Choice choice_of(const PostProcess &post) {
@@ -200,17 +193,22 @@ std::vector<PixelSet> chosen_pixels(const Detector &detector,
     }
     return chosen;
   }
+  const size_t kind = choice_of(post).kind;
   const int64_t largest = largest_sigmoid(post.scores);
+  // Whether a score may reach the threshold.
+  const auto may_pass = [&](int64_t code) {
+    const Scores &scores = post.scores;
+    return (kind == 0 ? code
+                      : sigmoid(scores, scores.factors, code) * largest) >=
+           post.threshold;
+  };
   for (size_t level = 0; level < levels; ++level) {
-    const Map &map = maps[choice_of(post).kind * levels + level];
+    const Map &map = maps[kind * levels + level];
     pool->run(map.size.height, [&](int64_t row, int) {
       const int32_t *codes = map.codes + row * map.size.width * map.channels;
       for (int64_t column = 0; column < map.size.width; ++column) {
-        const auto passes = [&](int32_t code) {
-          return may_pass(post, largest, code);
-        };
         const int32_t *end = codes + map.channels;
-        if (std::any_of(codes, end, passes)) chosen[level].add(row, column);
+        if (std::any_of(codes, end, may_pass)) chosen[level].add(row, column);
         codes = end;
       }
     });

@@ -1,0 +1,13 @@
+# FCOS-R18 with 64 channels in pyramid and head: it trains in minutes.
+_base_ = './fcos_r50_fpn_bn.py'
+
+model = dict(
+    backbone=dict(depth=18),
+    neck=dict(in_channels=[64, 128, 256, 512], out_channels=64, num_outs=4),
+    bbox_head=dict(
+        in_channels=64,
+        feat_channels=64,
+        stacked_convs=2,
+        strides=[8, 16, 32, 64],
+    ),
+)
