@@ -52,7 +52,7 @@ class LutEpilogue {
 
  private:
   static constexpr int64_t kLanes = Avx512::kShape.lanes;
-  // Pixels of a vector whose epilogue runs at a time.
+  // A group of pixels fits a tile of the epilogue.
   static_assert(LutTile::kGroup <= kTilePixels);
 
   AQD_VBMI static __m512i odd_pixels(const LutSums &sums) {
