@@ -29,6 +29,7 @@ ORDER = [
     'progress',
     'program',
     'runtime',
+    'export',
     'config',
     'registry',
     'quantizers',

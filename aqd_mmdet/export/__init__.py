@@ -1,0 +1,1 @@
+"""Exports a compiled detector to formats of other runtimes."""
