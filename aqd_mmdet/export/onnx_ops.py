@@ -62,9 +62,9 @@ def requantize(
     expect(
         sums.max() <= MAX_INT64,
         op.where,
-        f'products that range over less than {MAX_INT64} for an export to '
-        'ONNX (use narrower multipliers)',
-        sums.max(),
+        'products that fit 63 bits when all are made positive, for an export '
+        'to ONNX; compile it with narrower multipliers',
+        f'values up to {sums.max()}',
     )
     wide = graph.converted(x, 'int64')
     wide = graph.node('Mul', wide, per_channel(m, 'int64'))
