@@ -191,15 +191,16 @@ def graph_of(program: ir.Program) -> tuple[Graph, dict[str, Tensor]]:
 def checked_image(graph: Graph, channels: int, stride: int) -> str:
     """Return the image; a Reshape fails if its sides are no multiples.
 
-    ONNX has no assertion. The new shape has sides that are rounded down, and
-    with them too few pixels, unless they were multiples before.
+    ONNX has no assertion. The new shape has sides that are rounded up, and
+    with them too many pixels, unless they were multiples before.
     """
     if stride == 1:
         return IMAGE
     graph.scope = f'sides of the image must be multiples of {stride}'
     sides = graph.size(IMAGE, 2, 4)
-    step = np.array(stride, np.int64)
-    whole = graph.node('Mul', graph.node('Div', sides, step), step)
+    step, below = np.array(stride), np.array(stride - 1)
+    steps = graph.node('Div', graph.node('Add', sides, below), step)
+    whole = graph.node('Mul', steps, step)
     shape = graph.node('Concat', np.array([0, channels]), whole, axis=0)
     return graph.node('Reshape', IMAGE, shape)
 
