@@ -16,6 +16,8 @@ from ..program.op import WeightsByName
 Attributes = dict[str, Any]
 BYTES = 256
 INT32_ENDS = -(2**31), 2**31 - 1
+# As the end of a Slice: all that is there.
+LAST = INT32_ENDS[1]
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..program import ops as ir
-from .onnx_graph import Graph, Tensor
-
-LAST = 2**31 - 1
+from .onnx_graph import LAST, Graph, Tensor
 
 
 def upsample(

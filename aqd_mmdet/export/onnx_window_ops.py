@@ -5,7 +5,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ..program import ops as ir
-from .onnx_graph import BYTES, Graph, Tensor, integers, per_channel
+from .onnx_graph import (
+    BYTES,
+    INT32_ENDS,
+    LAST,
+    Graph,
+    Tensor,
+    integers,
+    per_channel,
+)
 
 # Weights are held as unsigned bytes with this zero point. Runtimes multiply
 # unsigned with signed bytes by instructions that cut sums of two products to
@@ -13,7 +21,6 @@ from .onnx_graph import BYTES, Graph, Tensor, integers, per_channel
 MIDDLE = 128
 ZERO_BYTE = np.array(0, np.uint8)
 MIDDLE_BYTE = np.array(MIDDLE, np.uint8)
-LAST = 2**31 - 1
 
 
 def window(op: ir.Window, with_padding: bool = True) -> dict:
@@ -30,13 +37,22 @@ def window(op: ir.Window, with_padding: bool = True) -> dict:
 def convolution(
     graph: Graph, op: ir.Convolution, inputs: Sequence[Tensor]
 ) -> Tensor:
-    """One ConvInteger if the input is bytes, and its zero points are, too."""
+    """One ConvInteger if the input is bytes, and its zero points are, too.
+
+    Sums of bytes must fit int32 as well, since bytes of channels with other
+    offsets may be larger than their codes.
+    """
     (x,) = inputs
     channels = len(x.offset)
     weights = graph.weights[op.weights]
     # What is held where the real value is 0.
     zero = integers(op.zero, channels) - x.offset
-    is_bytes = x.dtype == 'uint8' and zero.min() >= 0 and zero.max() < BYTES
+    is_bytes = (
+        x.dtype == 'uint8'
+        and zero.min() >= 0
+        and zero.max() < BYTES
+        and weights.magnitudes.max() * (BYTES - 1) <= INT32_ENDS[1]
+    )
     sums = (convolve_bytes if is_bytes else convolve_digits)(
         graph, op, x, zero
     )
@@ -102,12 +118,12 @@ def edges(padding: ir.Size) -> np.ndarray:
 def convolve_digits(
     graph: Graph, op: ir.Convolution, x: Tensor, zero: np.ndarray
 ) -> str:
-    """Return the sums of an input of codes that are no bytes.
+    """Return the sums of an input that is not one of bytes.
 
     The differences from the zero points are digits of base 256, from -128 to
-    127. Each is convolved, and the sums are added in int64. These of a digit
-    fit int32: an input beyond bytes has differences of 128 or more, so that
-    the contract's bound is that of a digit at least.
+    127. Each is convolved, and the sums are added in int64. Those of a digit
+    fit int32, as the contract's bound does. With several digits, some
+    difference has a magnitude of 128 or more, which is the largest digit's.
     """
     low, high = (x.low - zero).min(), (x.high - zero).max()
     values = graph.converted(x, 'int32')

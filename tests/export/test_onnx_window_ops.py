@@ -126,3 +126,34 @@ def test_max_pool_pads_with_less_than_all_codes(dtype, dilation):
     op = ir.MaxPool('y', ('x',), 2, ir.INT32, (3, 3), (2, 2), ONE, dilation)
     found = check(*from_pixels(*program_of(op, [x], {})))['y']
     assert (found[0, 0] == low).all() and (found[0, 1] == low + 1).all()
+
+
+def test_sums_of_bytes_that_are_larger_than_their_codes():
+    """Codes from -128 are held as bytes, whose sums are beyond 32 bits."""
+    kernel, low = (182, 183), ir.Grid(-128, 127)
+    few, table = ir.Grid(0, 3), np.arange(-255, 256)
+    ops = (
+        ir.Image('p', ('image',), 1, PIXELS, (128,)),
+        *(
+            ir.Lookup(
+                name, ('p',), 1, grid,
+                table.clip(*grid.ends).astype(np.int32), -255,
+            )
+            for name, grid in (('x', low), ('y', few))
+        ),
+        ir.Concatenate('xy', ('x', 'y'), 2, low),
+        ir.Convolution(
+            'z', ('xy',), 1, ir.INT32, kernel, ONE, (0, 0), ONE, 'w', 1
+        ),
+    )  # fmt: skip
+    weights = ir.Weights.of(np.full((1, 2, *kernel), 127), 8)
+    assert weights.magnitudes[0] * 128 < 2**31 < weights.magnitudes[0] * 255
+    outputs = (ir.Output(('z',), 1.0),)
+    program = ir.Program(ops, {'w': weights}, outputs, 1)
+    for value in (0, 255):
+        image = np.full((1, 1, *kernel), value, np.uint8)
+        check(program, image, False)
+    # One ConvInteger of codes from -128, and nothing to take off.
+    exported = model(program)
+    kinds = [node.op_type for node in exported.graph.node]
+    assert kinds.count('ConvInteger') == 1 and 'Sub' not in kinds
