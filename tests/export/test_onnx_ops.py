@@ -1,14 +1,30 @@
 """Operators of arithmetic: ONNX computes what the reference does."""
 
+from math import isqrt
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
 
 from aqd_mmdet.errors import UserError
+from aqd_mmdet.export import onnx_model
+from aqd_mmdet.export.onnx_graph import Graph
+from aqd_mmdet.export.onnx_ops import reciprocal_root
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.bounds import prove
-from tests.export.models import PIXELS, check, from_pixels, model, requantize
+from tests.export.models import (
+    PIXELS,
+    check,
+    from_pixels,
+    model,
+    requantize,
+    run_evaluator,
+    run_onnxruntime,
+    session,
+)
 from tests.operators import program_of
 from tests.specification.random_operators import MAKERS, random_operator
 
@@ -84,15 +100,16 @@ def test_products_of_more_than_63_bits_are_refused():
 
 
 def test_sums_beyond_32_bits():
-    """Both terms are close to their limit."""
-    most = 2**30 - 1
-    x = np.array([most, -most, most], np.int32).reshape(1, 1, 1, 3)
-    y = np.array([most, -most, -most], np.int32).reshape(1, 1, 1, 3)
+    """Both terms are at their limit; the sum is as the contract has it."""
+    most = 2**30
+    x = np.array([most, -most, most, 0], np.int32).reshape(1, 1, 1, 4)
+    y = np.array([most, -most, -most, 7], np.int32).reshape(1, 1, 1, 4)
     op = ir.Add('z', ('x', 'y'), 1, ir.Grid(-5, 5))
-    found = check(
-        *from_pixels(*program_of(op, [x, y], {}, codes=ir.Grid(-most, most)))
-    )
-    assert found['z'].ravel().tolist() == [5, -5, 0]
+    program, values = program_of(op, [x, y], {}, codes=ir.Grid(-most, most))
+    program, image = from_pixels(program, values)
+    for run in (run_onnxruntime, run_evaluator):
+        found = run(model(program), image)['z']
+        assert found.ravel().tolist() == [5, -5, 0, 5]
 
 
 def test_means_round_ties_upwards():
@@ -115,15 +132,47 @@ def test_group_norm_of_extremes(groups, epsilon):
     check(*from_pixels(*program_of(op, [x], {})))
 
 
-@given(variances=st.lists(st.integers(0, 2**16), min_size=2, max_size=2))
-@settings(max_examples=40, deadline=None)
-def test_roots_of_all_sizes(variances):
-    """Groups of two codes, whose distance is the root of four variances."""
-    x = np.zeros((1, 2, 1, 2), np.int32)
-    x[0, :, 0, 0], x[0, :, 0, 1] = INT16.lo, np.array(variances) + INT16.lo
-    x = x.clip(INT16.lo, INT16.hi).astype(np.int16)
-    op = ir.GroupNorm('y', ('x',), 2, ir.Grid(-32767, 32767), 2, 1)
-    check(*from_pixels(*program_of(op, [x], {})))
+def roots() -> np.ndarray:
+    """Variances of all sizes, many of them next to squares."""
+    rng = np.random.default_rng(0)
+    powers = 2 ** np.arange(49)
+    random = (2 ** rng.uniform(0, 49, 2000)).astype(np.int64)
+    # Times 4^6 they are one below a square, where Newton's steps alternate.
+    t = rng.integers(2**19, 741455, 2000)
+    below = t * (1024 * t + 1)
+    for values in below.tolist():
+        assert isqrt(values * 4**6 + 1) ** 2 == values * 4**6 + 1
+    squares = rng.integers(1, 2**24, 2000) ** 2
+    near = [values + i for values in (powers, squares) for i in (-1, 0, 1)]
+    values = np.concatenate([*near, random, below])
+    return values[(values > 0) & (values < 2**49)]
+
+
+def test_reciprocal_roots():
+    """As the contract has them, for variances from 1 to 2^49."""
+    values = roots()
+    expected = []
+    for v in values.tolist():
+        e = next(e for e in range(31, -1, -1) if v * 4**e < 2**62)
+        expected.append((2**60 // isqrt(v * 4**e), 2 ** (56 - e)))
+    graph = Graph({})
+    names = reciprocal_root(graph, 'v')
+    exported = helper.make_model(
+        helper.make_graph(
+            [onnx_model.proto(node) for node in graph.nodes],
+            'roots',
+            [onnx_model.value_info('v', 'int64', ('n',))],
+            [onnx_model.value_info(name, 'int64', ('n',)) for name in names],
+            [onnx_model.constant(*each) for each in graph.constants.items()],
+        ),
+        opset_imports=[helper.make_opsetid('', onnx_model.OPSET)],
+        ir_version=onnx_model.IR_VERSION,
+    )
+    for found in (
+        session(exported.SerializeToString()).run(None, {'v': values}),
+        ReferenceEvaluator(exported).run(None, {'v': values}),
+    ):
+        assert list(zip(*(x.tolist() for x in found), strict=True)) == expected
 
 
 def test_a_product_with_one_value_of_each_map():
