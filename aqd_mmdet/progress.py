@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
 # Shortest time and smallest share of all steps between two lines. A run of
@@ -74,7 +74,7 @@ class _Lines:
     ) -> None:
         self.steps = () if steps is None else steps
         self.total = total
-        if total is None and hasattr(steps, '__len__'):
+        if total is None and isinstance(steps, Sized):
             self.total = len(steps)
         self.desc, self.unit = desc, unit
         self.disable, self.file = disable, file

@@ -29,8 +29,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from ..errors import UserError
 from ..program.detector import BOX_BITS, SCORE_BITS
-from .detector import Detections
 from .fonts import Font
+from .prediction import Detections
 from .preprocess import MAX_SIDE
 
 # Modes of 8 bits a channel; others would lose bits without a word.
