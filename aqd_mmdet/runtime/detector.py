@@ -19,6 +19,7 @@ from .scores import shown
 
 # An image file, or pixels.
 Picture = str | os.PathLike | np.ndarray
+Pictures = list[Any] | tuple[Any, ...]
 
 
 class Detector:
@@ -117,19 +118,19 @@ class Detector:
         self, source: np.ndarray, score: float = ..., name: str = ...
     ) -> Prediction: ...
 
-    @overload
-    def predict(
-        self, source: Sequence[Picture], score: float = ..., name: str = ...
-    ) -> list[Prediction]: ...
-
     @overload  # an iterator, if it is a folder
     def predict(
         self, source: str | os.PathLike, score: float = ..., name: str = ...
     ) -> Prediction | Any: ...
 
+    @overload
+    def predict(
+        self, source: Pictures, score: float = ..., name: str = ...
+    ) -> list[Prediction]: ...
+
     def predict(
         self,
-        source: Picture | Sequence[Picture],
+        source: Picture | Pictures,
         score: float = 0.0,
         name: str = 'image',
     ) -> Prediction | list[Prediction] | Iterator[Prediction]:
