@@ -95,7 +95,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     install_requires=['numpy>=1.26'],
-    extras_require={'images': ['pillow']},
+    extras_require={'images': ['pillow'], 'serve': ['pillow', 'uvicorn']},
     package_dir={'aqd_mmdet': os.path.relpath(ROOT / 'aqd_mmdet', HERE)},
     packages=['aqd_mmdet', *(f'aqd_mmdet.{name}' for name in PACKAGES)],
     include_package_data=False,

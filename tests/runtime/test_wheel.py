@@ -95,7 +95,12 @@ def test_it_is_small_and_of_any_python(wheel):
             if x.endswith('METADATA')
         )
     needed = re.findall(r'^Requires-Dist: (.*)$', metadata, re.MULTILINE)
-    assert needed == ['numpy>=1.26', 'pillow; extra == "images"']
+    assert needed == [
+        'numpy>=1.26',
+        'pillow; extra == "images"',
+        'pillow; extra == "serve"',
+        'uvicorn; extra == "serve"',
+    ]
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='of the GNU C library')
