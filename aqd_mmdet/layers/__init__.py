@@ -12,7 +12,14 @@ from .multi_level_norm import MultiLevelBN, tag_levels, track_levels
 from .multiply import MULTIPLY, QuantMultiply
 from .pool import AVG_POOL, MEAN, QuantAvgPool, QuantMean, QuantPool
 from .regions import ROI_EXTRACTOR, QuantRoIExtractor
-from .weighted import CONV, LINEAR, QuantConv2d, QuantizedLayer, QuantLinear
+from .weighted import (
+    CONV,
+    LINEAR,
+    QuantConv2d,
+    QuantizedLayer,
+    QuantLinear,
+    share_weights,
+)
 
 # All that a recipe can choose, besides norms of levels.
 KINDS: tuple[Kind, ...] = (
@@ -44,6 +51,7 @@ __all__ = [
     'QuantPool',
     'QuantRoIExtractor',
     'QuantizedLayer',
+    'share_weights',
     'tag_levels',
     'track_levels',
 ]

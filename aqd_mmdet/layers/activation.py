@@ -8,7 +8,8 @@ from mmcv.cnn.bricks import HSigmoid, HSwish, Swish
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..quantizers.fake_quantize import MIN_CLIP, round_half_up, step_size
+from ..quantizers.arithmetic import MIN_CLIP
+from ..quantizers.fake_quantize import round_half_up, step_size
 from ..quantizers.grid import MAX_BITS, Grid, build_grid, check_bits
 from ..quantizers.quantizer import Rounding, TensorQuantizer
 from ..registry import MODELS

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..quantizers.fake_quantize import step_size
+from ..quantizers.fake_quantize import fake_quantize_sum, step_size
 from ..quantizers.grid import Grid, build_grid, check_bits
 from ..quantizers.quantizer import Quantizer, Rounding
 from ..registry import MODELS
@@ -56,6 +56,11 @@ class QuantAdd(Quantizer):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the rounded and saturated sum of two equal shapes."""
+        if self.hook is None:
+            self.need_start()
+            limit = self.branch_grid().hi
+            return fake_quantize_sum(x, y, self.clip, limit, self.grid)
+        # The same, rounding by rounding, for the hook.
         left, right = (self.rounded(z, self._branch()) for z in (x, y))
         total = left + right
         return self.rounded(total, Saturation(self, self.clip, self.grid))

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..quantizers.fake_quantize import step_size
+from ..quantizers.arithmetic import normalized, statistics
+from ..quantizers.fake_quantize import fake_quantize_normalized, step_size
 from ..quantizers.grid import (
     MAX_BITS,
     activation_grid,
@@ -31,8 +33,6 @@ from .shapes import windows
 
 # The grid whose codes all lie between the least and the largest value.
 ASYMMETRIC = 'asymmetric'
-# Keeps a layer whose weights are all equal from dividing by zero.
-MIN_STD = 2.0**-20
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,8 @@ class QuantizedLayer(nn.Module):
     weight_quantizer: WeightQuantizer
     input_quantizer: TensorQuantizer | ImageQuantizer
     normalize: bool
+    # Rounded weights by whether gradients are wanted, while a head runs.
+    shared: dict[bool, Tensor] | None = None
 
     def __init__(
         self,
@@ -148,9 +150,7 @@ class QuantizedLayer(nn.Module):
         weight = self.weight
         if not self.normalize:
             return weight
-        fixed = weight.detach()
-        std = fixed.std(unbiased=False).clamp_min(MIN_STD)
-        return (weight - fixed.mean()) / std
+        return normalized(weight, *statistics(weight.detach()))
 
     def scaled_weight(self) -> Tensor:
         """Return the weights as the quantiser reads them.
@@ -162,13 +162,52 @@ class QuantizedLayer(nn.Module):
 
     def quantized_weight(self) -> Tensor:
         """Return ``code * step`` of the weights, in their shape."""
-        rounded = self.weight_quantizer(self.scaled_weight())
-        ratio = self.input_ratio()
+        shared, wanted = self.shared, torch.is_grad_enabled()
+        if shared is None or self.weight_quantizer.hook is not None:
+            return self._quantized_weight()
+        if wanted not in shared:
+            shared[wanted] = self._quantized_weight()
+        return shared[wanted]
+
+    def _quantized_weight(self) -> Tensor:
+        ratio, quantizer = self.input_ratio(), self.weight_quantizer
+        if self.normalize and ratio is None and quantizer.hook is None:
+            quantizer.need_start()
+            return fake_quantize_normalized(
+                self.weight, quantizer.clip, quantizer.grid
+            )
+        rounded = quantizer(self.scaled_weight())
         return rounded if ratio is None else rounded / ratio
 
     def weight_codes(self) -> Tensor:
         """Return the int32 codes of the weights, in their shape."""
         return self.weight_quantizer.codes(self.scaled_weight())
+
+
+def share_weights(head: nn.Module) -> None:
+    """Let layers round their weights once in each call of a head.
+
+    A head's tower is called for each level of the pyramid.
+
+    Args:
+        head: A module whose forward calls some layers several times.
+    """
+    head.register_forward_pre_hook(_begin_to_share)
+    head.register_forward_hook(_end_to_share, always_call=True)
+
+
+def _begin_to_share(head: nn.Module, args: tuple) -> None:
+    for layer in _weighted(head):
+        layer.shared = {}
+
+
+def _end_to_share(head: nn.Module, args: tuple, output: Any) -> None:
+    for layer in _weighted(head):
+        layer.shared = None
+
+
+def _weighted(head: nn.Module) -> list[QuantizedLayer]:
+    return [m for m in head.modules() if isinstance(m, QuantizedLayer)]
 
 
 def _move_parameters(source: nn.Module, target: nn.Module) -> None:
@@ -248,9 +287,9 @@ class QuantConv2d(QuantizedLayer, nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``x`` (N, C, H, W), rounded, with the rounded weights."""
-        return self._conv_forward(
-            self.input_quantizer(x), self.quantized_weight(), self.bias
-        )
+        rounded, weight = self.input_quantizer(x), self.quantized_weight()
+        with self.input_quantizer.recomputed(rounded, x):
+            return self._conv_forward(rounded, weight, self.bias)
 
     def output_shape(self, x: Sequence[int]) -> Sequence[int]:
         """Return the shape of the output for that of the input.
@@ -300,9 +339,9 @@ class QuantLinear(QuantizedLayer, nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply ``x`` (..., C), rounded, by the rounded weights."""
-        return F.linear(
-            self.input_quantizer(x), self.quantized_weight(), self.bias
-        )
+        rounded, weight = self.input_quantizer(x), self.quantized_weight()
+        with self.input_quantizer.recomputed(rounded, x):
+            return F.linear(rounded, weight, self.bias)
 
     def output_shape(self, x: Sequence[int]) -> Sequence[int]:
         """Return the shape of the output for that of the input.

@@ -7,6 +7,7 @@ gradients pass straight through, as they do through rounding anyway.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -59,12 +60,26 @@ class IntegerNetwork:
         self.training = training
         self.trace = trace(detector, training)
         self.detector = detector
+        # What ships is computed from the weights by a CPU: a GPU's mean and
+        # deviation of weights differ in their last bits, and so would codes.
+        self.shipped, self.shipped_trace = detector, self.trace
+        if not _is_on_cpu(detector):
+            self.shipped = deepcopy(detector).cpu()
+            self.shipped_trace = trace(self.shipped, training)
+        nodes, twins = (
+            list(t.module.graph.nodes)
+            for t in (self.trace, self.shipped_trace)
+        )
+        assert [n.name for n in nodes] == [n.name for n in twins]
+        self.twins = dict(zip(nodes, twins, strict=True))
         pre: Any = detector.data_preprocessor
         self.stride = int(pre.pad_size_divisor)
         self.mean = image_mean(pre)
         self.folded = self.fold()
         self.regions = (
-            IntegerRegions(detector) if region_heads(detector) else None
+            IntegerRegions(detector, self.shipped)
+            if region_heads(detector)
+            else None
         )
         if training and self.regions is not None:
             raise UserError(
@@ -74,8 +89,10 @@ class IntegerNetwork:
 
     def fold(self) -> Folded:
         """Make the program of the weights as they are now."""
-        fixed_point = fixed_point_of(self.detector)
-        folded = fold(self.trace, self.mean, self.stride, fixed_point)
+        if self.shipped is not self.detector:
+            self.shipped.load_state_dict(self.detector.state_dict())
+        fixed_point = fixed_point_of(self.shipped)
+        folded = fold(self.shipped_trace, self.mean, self.stride, fixed_point)
         prove(folded.program)
         self.folded = folded
         self.executor = Executor(
@@ -107,7 +124,7 @@ class IntegerNetwork:
         def replace(
             call: LayerCall, operand: int, x: Tensor, rounding: Rounding
         ) -> Tensor:
-            name = self.folded.codes[call.node][operand]
+            name = self.folded.codes[self.twins[call.node]][operand]
             rounded, values = rounding(x), rounding.values(codes[name])
             return rounded + (values.to(rounded.dtype) - rounded).detach()
 
@@ -132,29 +149,34 @@ class IntegerNetwork:
         return tuple([x.float() for x in levels] for levels in maps)
 
 
+def _is_on_cpu(detector: nn.Module) -> bool:
+    return next(detector.parameters()).device.type == 'cpu'
+
+
 class IntegerRegions:
     """The second stage of a detector, run on integers.
 
     Args:
-        detector: A quantised two-stage detector; its heads are captured
-            once, their weights are read at each :meth:`fold`.
+        detector: A quantised two-stage detector.
+        shipped: The same on a CPU; its heads are captured once, their
+            weights are read at each :meth:`fold`.
 
     Raises:
         UserError: If something in it cannot be an integer.
     """
 
-    def __init__(self, detector: nn.Module) -> None:
-        self.detector = detector
+    def __init__(self, detector: nn.Module, shipped: nn.Module) -> None:
+        self.shipped = shipped
         self.extractors = region_extractors(detector)
         self.heads = region_heads(detector)
-        self.traces = capture_regions(detector)
+        self.traces = capture_regions(shipped)
         self.fold()
 
     def fold(self) -> None:
         """Make the programs of the weights as they are now."""
-        fixed_point = fixed_point_of(self.detector)
-        networks = region_networks(self.detector, self.traces, fixed_point)
-        self.regions = read_regions(self.detector, networks, fixed_point)
+        fixed_point = fixed_point_of(self.shipped)
+        networks = region_networks(self.shipped, self.traces, fixed_point)
+        self.regions = read_regions(self.shipped, networks, fixed_point)
         self.executors = [Executor(n.folded.program) for n in networks]
 
     def align(

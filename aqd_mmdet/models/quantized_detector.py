@@ -16,7 +16,7 @@ from ..layers import KINDS
 from ..layers.batch_norm import guard_batch_norms
 from ..layers.kinds import Replacement
 from ..layers.multi_level_norm import MultiLevelBN, NormOptions, track_levels
-from ..layers.weighted import CONV, LINEAR, QuantizedLayer
+from ..layers.weighted import CONV, LINEAR, QuantizedLayer, share_weights
 from ..options import Options
 from ..program.fixed_point import FixedPoint
 from ..quantizers.grid import check_bits
@@ -143,6 +143,9 @@ def quantize_detector(
     ]
     if heads:
         track_levels(getattr(model, 'neck', None), heads)
+    for name, child in model.named_children():
+        if levels.get(name, 0) > 1:
+            share_weights(child)
 
 
 # By the key of rules, the options of each module that they choose for.

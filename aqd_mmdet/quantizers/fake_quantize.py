@@ -1,16 +1,17 @@
-"""Rounding, and its gradient."""
+"""Rounding as operators of a network, with their gradients.
+
+They keep their inputs alone for the gradient, which other layers keep anyway;
+what was made of these is computed again.
+"""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from . import arithmetic
+from .arithmetic import Zero
 from .grid import Grid
-
-# A clip value is used through its absolute value; this keeps the step away
-# from zero, where x / step would be infinite. 2^-20 is far below any clip
-# value that a network trains to, and exact in every float type.
-MIN_CLIP = 2.0**-20
 
 
 def round_half_up(x: Tensor) -> Tensor:
@@ -21,14 +22,12 @@ def round_half_up(x: Tensor) -> Tensor:
     return torch.floor(x + 0.5)
 
 
-def step_size(clip: Tensor, grid: Grid, zero: Tensor | int = 0) -> Tensor:
+def step_size(clip: Tensor, grid: Grid, zero: Zero = 0) -> Tensor:
     """Return the real value of one unit of code: ``|clip| / (hi - zero)``."""
-    return clip.abs().clamp_min(MIN_CLIP) / (grid.hi - zero)
+    return arithmetic.step(clip, zero, grid.hi)
 
 
-def quantize(
-    x: Tensor, clip: Tensor, grid: Grid, zero: Tensor | int = 0
-) -> Tensor:
+def quantize(x: Tensor, clip: Tensor, grid: Grid, zero: Zero = 0) -> Tensor:
     """Return the codes of real values.
 
     Args:
@@ -41,66 +40,11 @@ def quantize(
         Tensor: Integral values of ``x``'s shape in float32 (or float64 where
         ``x`` is float64), each a code of the grid.
     """
-    # Codes are computed in float32 at least: bf16 has 8 bits of mantissa,
-    # too few to tell the codes of an 8-bit grid apart.
-    wide = torch.promote_types(x.dtype, torch.float32)
-    u = x.to(wide) / step_size(clip, grid, zero).to(wide)
-    # One more tensor, then in place: on a CPU these passes over memory are
-    # what quantised training costs.
-    if isinstance(zero, Tensor) or zero:
-        u += zero
-    u = u.clamp(grid.lo, grid.hi)
-    if grid.stride == 1:
-        return u.add_(0.5).floor_()
-    levels = u.sub_(grid.lo).div_(grid.stride).add_(0.5).floor_()
-    return levels.mul_(grid.stride).add_(grid.lo)
-
-
-class _FakeQuantize(torch.autograd.Function):
-    """Quantise and return to real values, straight-through in the gradient.
-
-    dy/dx = 1 inside the grid and 0 outside; dy/dclip = (y - x) / clip inside
-    and y / clip outside, which is k/n - x/v, 1, 0 or -1 as published (AQD,
-    section 3.1), for its unsigned and odd grids alike.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, clip: Tensor, grid: Grid, zero: Tensor | int
-    ) -> Tensor:
-        codes = quantize(x, clip, grid, zero)
-        if isinstance(zero, Tensor) or zero:
-            codes -= zero
-        y = codes.mul_(step_size(clip, grid, zero).to(codes.dtype)).to(x.dtype)
-        ctx.save_for_backward(x, clip, y)
-        ctx.grid, ctx.zero = grid, zero
-        return y
-
-    @staticmethod
-    def backward(
-        ctx: Any, grad: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None, None]:
-        x, clip, y = ctx.saved_tensors
-        grid, zero = ctx.grid, ctx.zero
-        step = step_size(clip, grid, zero)
-        # 1 where x lies inside the grid, else 0, in x's own type: on a CPU a
-        # mask of booleans takes three times as long to multiply by.
-        ends = ((grid.lo - zero) * step, (grid.hi - zero) * step)
-        inside = x.clamp(*ends).eq_(x)
-        grad_x = grad_clip = None
-        if ctx.needs_input_grad[0]:
-            grad_x = grad * inside
-        if ctx.needs_input_grad[1]:
-            # bf16 would lose the sum over a whole tensor.
-            wide = torch.promote_types(x.dtype, torch.float32)
-            slope = (y - inside.mul_(x)).to(wide)
-            share = slope.mul_(grad).sum_to_size(clip.shape).to(clip.dtype)
-            grad_clip = share * torch.sign(clip) / (step * (grid.hi - zero))
-        return grad_x, grad_clip, None, None
+    return arithmetic.codes(x, clip, zero, grid.lo, grid.hi, grid.stride)
 
 
 def fake_quantize(
-    x: Tensor, clip: Tensor, grid: Grid, zero: Tensor | int = 0
+    x: Tensor, clip: Tensor, grid: Grid, zero: Zero = 0
 ) -> Tensor:
     """Round to the grid's values; differentiable in ``x`` and ``clip``.
 
@@ -114,3 +58,166 @@ def fake_quantize(
         Tensor: ``(code - zero) * step`` in ``x``'s shape and type.
     """
     return _FakeQuantize.apply(x, clip, grid, zero)
+
+
+@torch.no_grad()
+def rounded_values(
+    x: Tensor, clip: Tensor, grid: Grid, zero: Zero = 0
+) -> Tensor:
+    """Return what :func:`fake_quantize` does, without a gradient."""
+    flat = _flat(clip, x)
+    y = arithmetic.run.values(*flat, clip, zero, grid.lo, grid.hi, grid.stride)
+    return _shaped(y, x.shape)
+
+
+def fake_quantize_sum(
+    x: Tensor, y: Tensor, clip: Tensor, limit: int, grid: Grid
+) -> Tensor:
+    """Add values that are rounded to the sum's step; saturate the sum.
+
+    Args:
+        x, y: Real values, equal shapes.
+        clip: Clip value of the sum, one number.
+        limit: Largest magnitude of a code of ``x`` or ``y``.
+        grid: Number system of the sum, of stride 1.
+
+    Returns:
+        Tensor: Multiples of the step, differentiable in ``x``, ``y`` and
+        ``clip``.
+    """
+    assert x.shape == y.shape and clip.numel() == 1
+    return _FakeQuantizeSum.apply(x, y, clip, limit, grid)
+
+
+def fake_quantize_normalized(
+    weight: Tensor, clip: Tensor, grid: Grid
+) -> Tensor:
+    """Round weights that are normalised first, in one go.
+
+    Args:
+        weight: Weights of a layer.
+        clip: Clip value, broadcastable to them.
+        grid: The number system.
+
+    Returns:
+        Tensor: ``code * step`` in the weights' shape, differentiable in
+        ``weight`` and ``clip``; no gradient flows through mean and deviation.
+    """
+    return _FakeQuantizeNormalized.apply(weight, clip, grid)
+
+
+def _flat(clip: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return one row of numbers for each tensor, where one clip serves all.
+
+    A compiled function then serves tensors of all shapes.
+    """
+    if clip.numel() > 1 or not all(x.is_contiguous() for x in tensors):
+        return tensors
+    return tuple(x.view(-1) for x in tensors)
+
+
+def _shaped(y: Tensor, shape: torch.Size) -> Tensor:
+    # Not a view, so that a ReLU may change it in place.
+    return y if y.shape == shape else y.resize_(shape)
+
+
+def _like(grad: Tensor, x: Tensor) -> Tensor:
+    # A convolution's gradient may have another order of axes in memory.
+    if grad.stride() == x.stride():
+        return grad
+    return torch.empty_like(x, dtype=grad.dtype).copy_(grad)
+
+
+class _FakeQuantize(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, clip: Tensor, grid: Grid, zero: Zero
+    ) -> Tensor:
+        ctx.save_for_backward(x, clip)
+        ctx.grid, ctx.zero = grid, zero
+        return rounded_values(x.detach(), clip.detach(), grid, zero)
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, clip = (z.detach() for z in ctx.saved_tensors)
+        grid: Grid = ctx.grid
+        grad_x, grad_clip = arithmetic.run.gradients(
+            *_flat(clip, _like(grad, x), x),
+            clip,
+            ctx.zero,
+            grid.lo,
+            grid.hi,
+            grid.stride,
+        )
+        wanted = ctx.needs_input_grad
+        return (
+            grad_x.view(x.shape) if wanted[0] else None,
+            grad_clip.view(clip.shape) if wanted[1] else None,
+            None,
+            None,
+        )
+
+
+class _FakeQuantizeSum(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor, clip: Tensor, limit: int, grid: Grid
+    ) -> Tensor:
+        ctx.save_for_backward(x, y, clip)
+        ctx.limit, ctx.grid = limit, grid
+        flat = _flat(clip, x.detach(), y.detach())
+        total = arithmetic.run.sums(
+            *flat, clip.detach(), limit, grid.lo, grid.hi
+        )
+        return _shaped(total, x.shape)
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        x, y, clip = (z.detach() for z in ctx.saved_tensors)
+        grad_x, grad_y, grad_clip = arithmetic.run.sum_gradients(
+            *_flat(clip, _like(grad, x), x, y),
+            clip,
+            ctx.limit,
+            ctx.grid.lo,
+            ctx.grid.hi,
+        )
+        shape = x.shape
+        return (
+            grad_x.view(shape),
+            grad_y.view(shape),
+            grad_clip.view(clip.shape),
+            None,
+            None,
+        )
+
+
+class _FakeQuantizeNormalized(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, clip: Tensor, grid: Grid) -> Tensor:
+        flat = _flat(clip, weight.detach())
+        y, mean, std = arithmetic.run.weight_values(
+            *flat, clip.detach(), grid.lo, grid.hi, grid.stride
+        )
+        ctx.save_for_backward(weight, mean, std, clip)
+        ctx.grid = grid
+        return _shaped(y, weight.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        weight, mean, std, clip = (z.detach() for z in ctx.saved_tensors)
+        grid: Grid = ctx.grid
+        grad_weight, grad_clip = arithmetic.run.weight_gradients(
+            *_flat(clip, _like(grad, weight), weight),
+            mean,
+            std,
+            clip,
+            grid.lo,
+            grid.hi,
+            grid.stride,
+        )
+        shape = weight.shape
+        return grad_weight.view(shape), grad_clip.view(clip.shape), None

@@ -1,13 +1,21 @@
 """Quantisers as modules: a grid and its learned clip value."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from ..errors import UserError
-from .fake_quantize import fake_quantize, quantize, round_half_up, step_size
+from .fake_quantize import (
+    fake_quantize,
+    quantize,
+    round_half_up,
+    rounded_values,
+    step_size,
+)
 from .grid import Grid
 
 
@@ -87,6 +95,18 @@ class RoundingModule(nn.Module):
     def rounded(self, x: Tensor, rounding: Rounding) -> Tensor:
         """Return what goes on in the place of ``x``."""
         return rounding(x) if self.hook is None else self.hook(x, rounding)
+
+    def recomputed(
+        self, rounded: Tensor, x: Tensor
+    ) -> AbstractContextManager[Any]:
+        """Let operators keep ``x`` in place of ``rounded``.
+
+        Args:
+            rounded: What this module made of ``x``.
+            x: What is kept anyway, by what made it. Gradients of the
+                operators read what it is rounded to again.
+        """
+        return nullcontext()
 
     @property
     def step(self) -> Tensor:
@@ -224,6 +244,36 @@ class TensorQuantizer(Quantizer):
             UserError: If it has no clip value yet.
         """
         return self.rounded(x, self._rounding())
+
+    def recomputed(
+        self, rounded: Tensor, x: Tensor
+    ) -> AbstractContextManager[Any]:
+        if (
+            self.hook is not None
+            or not torch.is_grad_enabled()
+            or torch.compiler.is_compiling()
+        ):
+            return nullcontext()
+        # Nothing here may refer to `rounded`: hooks live as long as what an
+        # operator keeps.
+        place, shape, version = rounded.data_ptr(), rounded.shape, x._version
+        fixed, clip = x.detach(), self.clip.detach()
+
+        def pack(kept: Tensor) -> Tensor | None:
+            is_it = kept.data_ptr() == place and kept.shape == shape
+            return None if is_it and kept.dtype == fixed.dtype else kept
+
+        def unpack(kept: Tensor | None) -> Tensor:
+            if kept is not None:
+                return kept
+            if x._version != version:
+                raise RuntimeError(
+                    'the input of a quantised layer was changed in place '
+                    'before its gradient was computed'
+                )
+            return rounded_values(fixed, clip, self.grid, self.zero)
+
+        return saved_tensors_hooks(pack, unpack)
 
     def output_shape(self, x: Sequence[int]) -> Sequence[int]:
         """Return the shape of the output for that of the input."""

@@ -10,6 +10,8 @@ aqd_hooks = dict(
     calibration=dict(
         type='aqd_mmdet.CalibrationHook', batches=10, start='mse'
     ),
+    # Needs a C++ compiler, or Triton on a GPU; without one it only warns.
+    compile_quantizers=dict(type='aqd_mmdet.CompileQuantizersHook'),
     quantizer_log=dict(type='aqd_mmdet.QuantizerLogHook'),
     # Validation and test run the integer program of a quantised detector.
     integer_aware=dict(type='aqd_mmdet.IntegerAwareHook'),

@@ -2,6 +2,8 @@
 _base_ = './aqd_runtime.py'
 
 default_hooks = dict(
+    # Few steps, but slow ones on a CPU.
+    compile_quantizers=dict(min_steps=200),
     logger=dict(interval=20),
     checkpoint=dict(
         interval=-1,

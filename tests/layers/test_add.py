@@ -58,3 +58,28 @@ def test_gradients():
     # Inside; above the grid; below it.
     assert x.grad.tolist() == [1.0, 0.0, 0.0]
     assert add.clip.grad.item() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize('bits, signed', [(2, False), (8, True), (16, False)])
+def test_a_hook_sees_the_roundings_that_the_sum_is_made_of(bits, signed):
+    add = adder(2.0, bits=bits, signed=signed)
+    x, y = (torch.randn(3, 4, 5, requires_grad=True) for _ in range(2))
+    inputs = (x, y, add.clip)
+    fused = add(x, y)
+    seen = []
+
+    def hook(z, rounding):
+        seen.append(rounding)
+        return rounding(z)
+
+    add.hook = hook
+    apart = add(x, y)
+    assert len(seen) == 3
+    assert torch.equal(fused, apart)
+    weights = torch.randn(3, 4, 5)
+    for a, b in zip(
+        torch.autograd.grad((fused * weights).sum(), inputs),
+        torch.autograd.grad((apart * weights).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)

@@ -6,7 +6,7 @@ from mmcv.cnn import build_conv_layer
 from torch import nn
 
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.layers import QuantConv2d, QuantLinear
+from aqd_mmdet.layers import QuantConv2d, QuantLinear, share_weights
 from tests.factories import started
 
 
@@ -205,3 +205,118 @@ def test_gradients_reach_weights_through_the_ratio():
     for parameter in layer.parameters():
         assert torch.isfinite(parameter.grad).all()
         assert parameter.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize('bits', [2, 8])
+@pytest.mark.parametrize('bias', [False, True])
+def test_weights_are_rounded_in_one_go_as_step_by_step(bits, bias):
+    layer = started(QuantConv2d(4, 6, 3, bias=bias, weight_bits=bits))
+    weights = torch.randn(layer.weight.shape)
+    inputs = (layer.weight, layer.weight_quantizer.clip)
+    whole = layer.quantized_weight()
+    parts = layer.weight_quantizer(layer.scaled_weight())
+    assert torch.equal(whole, parts)
+    step = layer.weight_quantizer.step
+    assert torch.equal(whole, layer.weight_codes() * step)
+    for a, b in zip(
+        torch.autograd.grad((whole * weights).sum(), inputs),
+        torch.autograd.grad((parts * weights).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize('make', [QuantConv2d, QuantLinear])
+def test_a_layer_keeps_its_input_in_place_of_what_it_is_rounded_to(make):
+    args = (4, 6, 3) if make is QuantConv2d else (4, 6)
+    layer = started(make(*args, act_bits=3))
+    shape = (2, 4, 7, 9) if make is QuantConv2d else (5, 4)
+    x = torch.randn(shape).abs().requires_grad_()
+    seen = []
+    own = layer.input_quantizer.forward
+    layer.input_quantizer.forward = lambda z: seen.append(own(z)) or seen[-1]
+    inputs = (x, layer.weight, layer.input_quantizer.clip)
+    y = layer(x)
+    seed = torch.randn(y.shape)
+    found = torch.autograd.grad(y, inputs, seed)
+    # Its memory can be overwritten: nothing reads it any more.
+    y = layer(x)
+    seen[-1].data.fill_(float('nan'))
+    for a, b in zip(found, torch.autograd.grad(y, inputs, seed), strict=True):
+        assert torch.equal(a, b)
+    # The same as with operators that keep it.
+    z = own(x).detach().requires_grad_()
+    plain = (
+        nn.functional.conv2d(z, layer.quantized_weight(), layer.bias)
+        if make is QuantConv2d
+        else nn.functional.linear(z, layer.quantized_weight(), layer.bias)
+    )
+    expected = torch.autograd.grad(plain, layer.weight, seed)
+    torch.testing.assert_close(found[1], *expected)
+
+
+def test_an_input_that_is_changed_in_place_is_an_error():
+    layer = started(QuantConv2d(2, 3, 1))
+    x = torch.rand(1, 2, 4, 4).requires_grad_() * 1
+    y = layer(x)
+    x.add_(1)
+    with pytest.raises(RuntimeError, match='in place|inplace'):
+        y.sum().backward()
+
+
+class Tower(nn.Module):
+    """A convolution that is called for each level of a pyramid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = started(QuantConv2d(2, 2, 1, bias=False, weight_bits=2))
+
+    def forward(self, levels: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [self.conv(x) for x in levels]
+
+
+def test_a_head_rounds_weights_once_for_all_levels(monkeypatch):
+    alone, tower = Tower(), Tower()
+    tower.load_state_dict(alone.state_dict())
+    share_weights(tower)
+    count = []
+    own = QuantConv2d._quantized_weight
+    monkeypatch.setattr(
+        QuantConv2d,
+        '_quantized_weight',
+        lambda layer: count.append(layer) or own(layer),
+    )
+    levels = [torch.rand(1, 2, side, side) for side in (8, 4, 2)]
+    grads = []
+    for module in (alone, tower):
+        outputs = module(levels)
+        sum(y.square().sum() for y in outputs).backward()
+        grads.append(module.conv.weight.grad)
+    assert count == [alone.conv] * 3 + [tower.conv]
+    torch.testing.assert_close(*grads)
+    # A further step sees other weights.
+    with torch.no_grad():
+        tower.conv.weight.mul_(torch.tensor([[[[-1.0]], [[2.0]]]]))
+    assert tower.conv.shared is None
+    assert not torch.equal(tower(levels)[0], outputs[0])
+
+
+def test_weights_are_shared_no_longer_than_a_call():
+    tower = Tower()
+    share_weights(tower)
+    with pytest.raises(TypeError):
+        tower(3)
+    assert tower.conv.shared is None
+    # With and without gradients, in one call.
+    tower.forward = lambda levels: [
+        *(tower.conv(x) for x in levels[:1]),
+        *run_without_gradient(tower, levels),
+    ]
+    with_gradient, without = tower([torch.rand(1, 2, 4, 4)])
+    assert with_gradient.requires_grad
+    assert not without.requires_grad
+
+
+@torch.no_grad()
+def run_without_gradient(tower, levels):
+    return [tower.conv(x) for x in levels]

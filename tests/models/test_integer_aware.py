@@ -7,6 +7,7 @@ from torch import nn
 
 from aqd_mmdet.engine.calibration import calibrate
 from aqd_mmdet.errors import UserError
+from aqd_mmdet.models import integer_aware as module
 from aqd_mmdet.models.integer_aware import IntegerNetwork, integer_aware
 from aqd_mmdet.models.quantized_detector import read_integer
 from aqd_mmdet.quantizers.start import mse_clip
@@ -161,3 +162,29 @@ def test_the_config_reaches_the_compiler(build):
         if hasattr(op, 'multipliers')
     )
     assert 2**11 <= largest < 2**12
+
+
+@pytest.mark.parametrize('training', [False, True])
+def test_a_copy_on_the_cpu_is_what_is_folded(model, monkeypatch, training):
+    image = normalised(pixels(1, 3, 64, 64))
+    plain = IntegerNetwork(model, training)
+    monkeypatch.setattr(module, '_is_on_cpu', lambda detector: False)
+    copied = IntegerNetwork(model, training)
+    assert copied.shipped is not model
+    with torch.no_grad():
+        model.neck.fpn_convs[0].conv.weight.mul_(1.5).add_(0.01)
+        model.bbox_head.retina_cls.bias += 1
+    results = []
+    for network in (plain, copied):
+        network.fold()
+        run = network.train if training else network.evaluate
+        maps = [x for level in run(image) for x in level]
+        results.append(maps)
+        if training:
+            model.zero_grad()
+            sum(x.square().sum() for x in maps).backward()
+            grads = [p.grad for p in model.parameters() if p.grad is not None]
+            results[-1] = [*maps, *grads]
+    assert len(results[0]) == len(results[1])
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
