@@ -4,6 +4,7 @@ Pictures are drawn with their boxes, or their boxes are written to a file.
 """
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,7 +89,8 @@ def command(arguments: Sequence[str] | None = None) -> None:
     if args.out is None and args.json is None:
         args.out = Path('detections')
     # File names can have bytes that the output's encoding cannot represent.
-    getattr(sys.stdout, 'reconfigure')(errors='backslashreplace')  # noqa: B009
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')
     detector = Detector(args.model)
     streams = [x for x in map(as_stream, args.sources) if x is not None]
     if not streams:

@@ -59,15 +59,8 @@ def draw_stream(
         UserError: If the source cannot be read, or the video not written.
     """
     library = backend()
-    is_camera = isinstance(source, int)
     where = described(source)
-    name = f'camera{source}' if isinstance(source, int) else source.stem
-    target = out / f'{name}.mp4'
-    if target.exists() or target.is_symlink():
-        raise UserError(
-            f'--out {out}: {target.name} exists: move it or choose another '
-            '--out'
-        )
+    target = _target(source, out)
     if isinstance(source, Path) and not source.is_file():
         raise UserError(f'{where}: no such file')
     stream = library.read(source, where)
@@ -88,16 +81,33 @@ def draw_stream(
                 done += 1
                 bar.update()
         except KeyboardInterrupt:
-            if not is_camera:
+            if isinstance(source, Path):
                 raise
     rate = done / max(time.monotonic() - start, 1e-9)
     print(f'{where}: {done} frames, {rate:.1f} frames per second, {target}')
-    if stream.total is not None and done < stream.total and not is_camera:
+    if isinstance(source, Path):
+        _report_missing(where, done, stream.total or done)
+
+
+def _report_missing(where: str, done: int, total: int) -> None:
+    if done < total:
         print(
-            f'{where}: its header says that there are {stream.total} frames; '
-            'no more could be read',
+            f'{where}: its header says that there are {total} frames; no more '
+            'could be read',
             file=sys.stderr,
         )
+
+
+def _target(source: int | Path, out: Path) -> Path:
+    """Return the file to write, which must not be there yet."""
+    name = f'camera{source}' if isinstance(source, int) else source.stem
+    target = out / f'{name}.mp4'
+    if target.exists() or target.is_symlink():
+        raise UserError(
+            f'--out {out}: {target.name} exists: move it or choose another '
+            '--out'
+        )
+    return target
 
 
 def _all_frames(
