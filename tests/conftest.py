@@ -26,6 +26,7 @@ LONG = (
     'system/test_refusals.py',
     'runtime/test_threads.py',
     'runtime/test_library.py',
+    'runtime/test_wheel.py',
     'runtime/test_sanitizers.py',
     'tools/test_quantize.py',
     'tools/test_compare_quantizers.py',

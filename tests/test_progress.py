@@ -125,3 +125,13 @@ def test_tools_write_few_lines(tmp_path):
     first, last = result.stdout.splitlines()
     assert first.startswith('60/60 images')
     assert '40 + 20 images' in last
+
+
+def test_lines_where_tqdm_is_not_installed(clock, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'tqdm', None)
+    monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
+    with progress(total=2, unit='cell') as bar:
+        bar.update()
+        bar.write('one failed')
+        bar.update()
+    assert lines_of(capsys) == ['one failed', '2/2 cells, 00:00 elapsed']

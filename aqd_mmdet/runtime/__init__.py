@@ -1,5 +1,6 @@
 """Runs compiled detectors. Imports with numpy alone."""
 
-from .detector import Detections, Detector
+from .detector import Detector
+from .prediction import Detections, Prediction
 
-__all__ = ['Detections', 'Detector']
+__all__ = ['Detections', 'Detector', 'Prediction']

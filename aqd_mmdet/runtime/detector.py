@@ -1,32 +1,25 @@
 """A compiled detector, ready to be called."""
 
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import Any, overload
 
 import numpy as np
 
+from ..errors import UserError
 from ..program import file
 from ..program.detector import CompiledDetector
 from . import engine, postprocess, reference, regions
+from .optional import need
+from .prediction import Detections, Prediction, above, check_score
 from .preprocess import check_image, prepare
 from .scores import shown
 
-
-class Detections(NamedTuple):
-    """What was found in one image, best first; integers alone.
-
-    Attributes:
-        boxes: int32 (N, 4): x0, y0, x1, y1 in 256ths of a pixel of the
-            image.
-        labels: int32 (N,), indices of the detector's labels.
-        scores: int32 (N,), in units of 2^-24.
-    """
-
-    boxes: np.ndarray
-    labels: np.ndarray
-    scores: np.ndarray
+# An image file, or pixels.
+Picture = str | os.PathLike | np.ndarray
+Pictures = list[Any] | tuple[Any, ...]
 
 
 class Detector:
@@ -40,6 +33,9 @@ class Detector:
     there once for each call that runs. In the engine as many calls run at a
     time as it has threads, or as there are processors, if these are more;
     further ones wait for their turn. A forked process may call it as well.
+
+    Pickled, it is its file's path, which the other process reads again, or
+    its content, if it was not made from a file.
 
     Args:
         path: A file ``model.aqd``, or what one holds.
@@ -63,8 +59,11 @@ class Detector:
     ) -> None:
         if isinstance(path, CompiledDetector):
             self.compiled, content = path, file.to_bytes(path)
+            self._path = None
         else:
             self.compiled, content = file.load(path)
+            self._path = Path(path).absolute()
+        self._threads, self._is_run_given = threads, run is not None
         self.labels = self.compiled.labels
         self._engine: engine.Engine | None = None
         if run is not None:
@@ -114,6 +113,89 @@ class Detector:
             return [self._detect(each) for each in image]
         return self._detect(check_image(image, name))
 
+    @overload
+    def predict(
+        self, source: np.ndarray, score: float = ..., name: str = ...
+    ) -> Prediction: ...
+
+    @overload  # an iterator, if it is a folder
+    def predict(
+        self, source: str | os.PathLike, score: float = ..., name: str = ...
+    ) -> Prediction | Any: ...
+
+    @overload
+    def predict(
+        self, source: Pictures, score: float = ..., name: str = ...
+    ) -> list[Prediction]: ...
+
+    def predict(
+        self,
+        source: Picture | Pictures,
+        score: float = 0.0,
+        name: str = 'image',
+    ) -> Prediction | list[Prediction] | Iterator[Prediction]:
+        """Find objects in arrays and image files; give boxes in pixels.
+
+        Args:
+            source: RGB, uint8 (height, width, 3); an image file; a list or
+                tuple of such; or a folder.
+            score: Least score of what is kept, from 0 to 1. The detector has
+                a least score of its own.
+            name: How to call an array in a message; those of a list are
+                numbered.
+
+        Returns:
+            Prediction, or a list of them if a list was given, or an iterator
+            if a folder was: over the pictures in it, in the order of their
+            names, each of which is read when it is asked for.
+
+        Raises:
+            UserError: If an image is not one that the detector reads, or
+                Pillow is missing, which reads files.
+        """
+        check_score(score)
+        if isinstance(source, (list, tuple)):
+            return [
+                self._predict(each, score, f'{name} {number}')
+                for number, each in enumerate(source)
+            ]
+        if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
+            need('PIL', 'pillow', 'reading image files')
+            from .sources import pictures_in
+
+            paths, _ = pictures_in(Path(source))
+            return (self._predict(path, score, '') for path in paths)
+        return self._predict(source, score, name)
+
+    def _predict(self, source: Any, score: float, name: str) -> Prediction:
+        path = None
+        image, oriented = source, self.compiled.preprocess.oriented
+        if isinstance(source, (str, os.PathLike)):
+            need('PIL', 'pillow', 'reading image files')
+            from .images import read_image
+
+            path = Path(source)
+            name, image = f'image {path}', read_image(path, oriented)
+        found = self._detect(check_image(image, name))
+        return Prediction(
+            above(found, score),
+            self.labels,
+            (image.shape[0], image.shape[1]),
+            path,
+            image if path is None else None,
+            oriented,
+        )
+
+    def __reduce__(self) -> tuple:
+        if self._is_run_given:
+            raise UserError(
+                'a detector that was given run= cannot be pickled: make one '
+                'in each process'
+            )
+        if self._path is not None:
+            return Detector, (self._path, self._threads)
+        return _from_content, (file.to_bytes(self.compiled), self._threads)
+
     def _detect(self, image: np.ndarray) -> Detections:
         if self._engine is not None:
             return Detections(*self._engine.detect(image))
@@ -159,3 +241,7 @@ class Detector:
             found.labels.astype(np.int32),
             scores.astype(np.int32),
         )
+
+
+def _from_content(content: bytes, threads: int | None) -> Detector:
+    return Detector(file.from_bytes(content), threads)

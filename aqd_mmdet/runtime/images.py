@@ -18,10 +18,13 @@ needs nothing else. Compared with OpenCV 4.12 and 5.0, pixel by pixel:
   neither can be told from RGB by what Pillow says of a file.
 """
 
+import io
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFile, UnidentifiedImageError
@@ -29,8 +32,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from ..errors import UserError
 from ..program.detector import BOX_BITS, SCORE_BITS
-from .detector import Detections
 from .fonts import Font
+from .prediction import Detections
 from .preprocess import MAX_SIDE
 
 # Modes of 8 bits a channel; others would lose bits without a word.
@@ -80,14 +83,58 @@ def read_image(path: Path, oriented: bool = True) -> np.ndarray:
         raise UserError(f'image {path}: it is a folder; name a file in it')
     if not path.is_file():
         raise UserError(f'image {path}: no such file')
+    # Given a path, Pillow would map a grey TIFF that is to be turned into
+    # memory by the sides that it has afterwards.
+    with _told(path), path.open('rb') as file:
+        return _decoded(file, path, oriented)
+
+
+def decode_image(
+    content: bytes, name: Path, oriented: bool = True, most: int | None = None
+) -> np.ndarray:
+    """Return the image in a file's content, as :func:`read_image` does.
+
+    Args:
+        content: The whole file.
+        name: How to call it in a message.
+        oriented: Whether JPEG and PNG are turned by their EXIF orientation.
+        most: How many pixels it may have; more are refused before they are
+            decoded.
+
+    Raises:
+        UserError: As of :func:`read_image`.
+    """
+    with _told(name):
+        return _decoded(io.BytesIO(content), name, oriented, most)
+
+
+def _decoded(
+    file: BinaryIO, path: Path, oriented: bool, most: int | None = None
+) -> np.ndarray:
+    with Image.open(file) as image:
+        if most is not None and image.width * image.height > most:
+            raise UserError(
+                f'image {path}: {image.width} x {image.height} is too large: '
+                f'at most {most} pixels'
+            )
+        return _pixels(image, path, oriented)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Tell what is wrong with an image in one line.
+
+    Args:
+        path: Of the image, for the message.
+
+    Raises:
+        UserError: For whatever Pillow raises.
+    """
     with warnings.catch_warnings():
         # Pillow's, about metadata that is of no use here.
         warnings.simplefilter('ignore')
         try:
-            # Given a path, Pillow would map a grey TIFF that is to be turned
-            # into memory by the sides that it has afterwards.
-            with path.open('rb') as file, Image.open(file) as image:
-                return _pixels(image, path, oriented)
+            yield
         except (UserError, MemoryError):
             raise
         except UnidentifiedImageError:

@@ -1,0 +1,112 @@
+"""The wheel aqd-mmdet-runtime: what runs a compiled detector, and no more.
+
+It takes its files from the checkout that this folder is in, and the engine's
+sources and flags from the checkout's own setup.py.
+"""
+
+import ast
+import os
+import platform
+import sys
+import tempfile
+from distutils.core import run_setup
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+# The modules of aqd_mmdet itself; of its packages all are taken.
+MODULES = ('__init__', 'errors', 'files', 'progress')
+PACKAGES = ('program', 'runtime')
+
+
+class Modules(build_py):
+    """Takes the modules that run, and not those that train."""
+
+    def find_package_modules(
+        self, package: str, package_dir: str
+    ) -> list[tuple[str, str, str]]:
+        found = super().find_package_modules(package, package_dir)
+        if package != 'aqd_mmdet':
+            return found
+        return [module for module in found if module[1] in MODULES]
+
+
+class Engine(build_ext):
+    """Builds the engine for any Python: it has nothing of Python's."""
+
+    def get_ext_filename(self, name: str) -> str:
+        return os.path.join(*name.split('.')) + '.so'  # noqa: PTH118
+
+    def build_extensions(self) -> None:
+        # Python's own folders must not be searched on another machine.
+        for name in ('linker_so', 'linker_so_cxx'):
+            command = getattr(self.compiler, name, None) or []
+            kept = [x for x in command if not x.startswith(('-L', '-Wl,-rp'))]
+            setattr(self.compiler, name, kept)
+        super().build_extensions()
+
+
+class AnyPython(bdist_wheel):
+    """Names a wheel that depends on the machine and not on Python."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return 'py3', 'none', super().get_tag()[2]
+
+
+def version() -> str:
+    """Return the version of the checkout."""
+    for node in ast.parse((ROOT / 'aqd_mmdet/__init__.py').read_text()).body:
+        if isinstance(node, ast.Assign):
+            return ast.literal_eval(node.value)
+    raise AssertionError('aqd_mmdet has no version')
+
+
+def engine() -> Extension:
+    """Return the engine as the checkout builds it, but never left out."""
+    os.chdir(ROOT)
+    (made,) = run_setup(str(ROOT / 'setup.py'), stop_after='init').ext_modules
+    os.chdir(HERE)
+    for name in ('sources', 'depends', 'include_dirs'):
+        setattr(made, name, [str(ROOT / x) for x in getattr(made, name)])
+    made.optional = False
+    made.extra_link_args += ['-Wl,-S' if sys.platform == 'darwin' else '-s']
+    if platform.libc_ver()[0] == 'glibc':
+        made.sources.append(str(HERE / 'old_libraries.cpp'))
+        # Where threads are in old versions; by this name, since new ones have
+        # an empty archive beside it.
+        made.extra_link_args += ['-Wl,--no-as-needed', '-l:libpthread.so.0']
+    return made
+
+
+# Nothing is left in the checkout, and nothing of an earlier build is taken.
+FOLDER = tempfile.TemporaryDirectory()
+
+setup(
+    name='aqd-mmdet-runtime',
+    version=version(),
+    description='Runs object detectors of aqd_mmdet, on integers alone',
+    long_description=(ROOT / 'docs/runtime.md').read_text(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    install_requires=['numpy>=1.26'],
+    extras_require={'images': ['pillow'], 'serve': ['pillow', 'uvicorn']},
+    package_dir={'aqd_mmdet': os.path.relpath(ROOT / 'aqd_mmdet', HERE)},
+    packages=['aqd_mmdet', *(f'aqd_mmdet.{name}' for name in PACKAGES)],
+    include_package_data=False,
+    options={
+        'build': {'build_base': FOLDER.name},
+        'egg_info': {'egg_base': FOLDER.name},
+    },
+    ext_modules=[engine()],
+    cmdclass={
+        'build_py': Modules,
+        'build_ext': Engine,
+        'bdist_wheel': AnyPython,
+    },
+)
