@@ -21,6 +21,19 @@ def write_whole(path: Path, content: bytes) -> None:
     part.replace(path)
 
 
+def write_all(folder: Path, contents: dict[str, bytes]) -> list[Path]:
+    """Write files to a folder, which is made, and return their paths.
+
+    Args:
+        folder: The folder. Earlier files are replaced.
+        contents: By the files' names.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        write_whole(folder / name, content)
+    return [folder / name for name in contents]
+
+
 def check_output(option: str, path: Path, suffix: str) -> None:
     """Refuse a file that could not be written, before the work is done.
 

@@ -46,8 +46,7 @@ OPTIONS = {
 }
 
 
-@one_line
-def main() -> None:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         '--out',
@@ -100,7 +99,12 @@ def main() -> None:
     )
     add_profile(parser)
     add_train(parser)
-    args = parser.parse_args()
+    return parser
+
+
+@one_line
+def main() -> None:
+    args = _parser().parse_args()
     if args.report is not None:
         kept = report.read(args.report)
         print('\n'.join(map(str, report.write(kept, args.report.parent))))

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..errors import UserError
-from ..files import write_whole
+from ..files import write_all
 from ..progress import progress
 from .accuracy import (
     Detect,
@@ -254,9 +254,7 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
         folder: Folder of the files. Earlier files are replaced.
     """
     contents = {
-        'quantizers.json': json.dumps(asdict(comparison), indent=1),
-        'quantizers.md': document(comparison),
+        'quantizers.json': json.dumps(asdict(comparison), indent=1).encode(),
+        'quantizers.md': document(comparison).encode(),
     }
-    for name, content in contents.items():
-        write_whole(folder / name, content.encode())
-    return [folder / name for name in contents]
+    return write_all(folder, contents)

@@ -12,7 +12,7 @@ from time import perf_counter
 import numpy as np
 
 from ..errors import UserError
-from ..files import write_whole
+from ..files import write_all
 from ..program import file
 from ..program.detector import CompiledDetector
 from ..runtime.engine import (
@@ -355,11 +355,8 @@ def write(found: Profile, folder: Path) -> list[Path]:
         found: The profile.
         folder: Folder of the files, which is made. Earlier files are replaced.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     contents = {
-        'profile.json': json.dumps(asdict(found), indent=1),
-        'profile.md': document(found),
+        'profile.json': json.dumps(asdict(found), indent=1).encode(),
+        'profile.md': document(found).encode(),
     }
-    for name, content in contents.items():
-        write_whole(folder / name, content.encode())
-    return [folder / name for name in contents]
+    return write_all(folder, contents)

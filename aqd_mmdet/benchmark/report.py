@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..files import write_whole
+from ..files import write_all
 from .cases import CALLERS, Boxes, Case, Network
 from .engines import EngineSpec
 from .layers import Chain
@@ -332,9 +332,7 @@ def write(report: Report, folder: Path) -> list[Path]:
         'benchmark.md': document(report).encode(),
         'benchmark.png': picture(overviews(report)),
     }
-    for name, content in contents.items():
-        write_whole(folder / name, content)
-    return [folder / name for name in contents]
+    return write_all(folder, contents)
 
 
 def _json(report: Report) -> str:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..engine import launch, preflight
 from ..engine.calibration import calibrate
 from ..errors import UserError
-from ..files import write_whole
+from ..files import write_all
 from ..layers.multi_level_norm import hand_on_level
 from ..models.quantized_detector import detector_of, quantized_layers
 from ..quantizers import arithmetic
@@ -387,11 +387,8 @@ def write(found: Found, folder: Path) -> list[Path]:
         found: The comparison.
         folder: Folder of the files, which is made. Earlier files are replaced.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     contents = {
-        'training.json': json.dumps(asdict(found), indent=1),
-        'training.md': document(found),
+        'training.json': json.dumps(asdict(found), indent=1).encode(),
+        'training.md': document(found).encode(),
     }
-    for name, content in contents.items():
-        write_whole(folder / name, content.encode())
-    return [folder / name for name in contents]
+    return write_all(folder, contents)

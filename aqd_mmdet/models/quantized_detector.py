@@ -136,6 +136,11 @@ def quantize_detector(
         counted = levels.get(name.split('.')[0])
         _replace(model, norm, _levelled(norm, options, counted))
     guard_batch_norms(model)
+    _follow_levels(model, levels)
+
+
+def _follow_levels(model: nn.Module, levels: Mapping[str, int]) -> None:
+    """Let heads know the levels of their maps, and round weights once."""
     heads = [
         child
         for child in model.children()

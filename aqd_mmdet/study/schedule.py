@@ -66,6 +66,10 @@ def run_cells(
         for _, process in running.values():
             process.terminate()
         bar.close()
+    _need_none(failed, folder)
+
+
+def _need_none(failed: Sequence[str], folder: Path) -> None:
     if failed:
         raise UserError(
             f'{len(failed)} cells failed: {", ".join(failed)}; see log.txt in '
