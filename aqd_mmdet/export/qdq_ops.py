@@ -1,0 +1,345 @@
+"""Operators with QuantizeLinear and DequantizeLinear: docs/export.md.
+
+The real value of a code is the code itself: every tensor has the step 1. What
+turns sums into the next codes, a Requantize's ``m / 2^s``, is the scale of
+the weights, or of a DequantizeLinear. Multipliers of 24 bits are exact as
+float32.
+
+Tensors of at most 256 codes are bytes; others that a Requantize or an Add
+makes are float32. Operators that compute with integers alone are translated
+as in the integer format; they get the nearest integers of floats.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil, floor
+
+import numpy as np
+
+from ..program import ops as ir
+from ..program.fixed_point import Multipliers
+from . import onnx_movement_ops, onnx_window_ops
+from .onnx_graph import BYTES, Graph, Tensor, integers, per_channel
+from .onnx_window_ops import edges, one_zero, reads_bytes, window
+
+FLOAT = 'float32'
+# Largest magnitude of a sum's bound and of a bias, whose sum fits int32.
+MAX_PART = 2**30
+# Products of two bytes and weights up to this fit 16 bits, which some
+# instructions add them in.
+SAFE_WEIGHT = 64
+# The scale of weights that are all zero: the bias alone counts.
+NO_WEIGHTS_SCALE = 2.0**-16
+
+
+@dataclass(frozen=True)
+class QuantizedConvolution(ir.Op):
+    """A convolution and the Requantize that is all that reads it.
+
+    Attributes:
+        convolution: The one.
+        multipliers: Of the other.
+    """
+
+    convolution: ir.Convolution
+    multipliers: Multipliers
+
+
+@dataclass(frozen=True)
+class Floats:
+    """Floats, and what is added to get real values.
+
+    Attributes:
+        name: In the graph.
+        addend: float64 (C,).
+        low: Smallest real value of each channel, float64 (C,).
+        high: Largest one.
+    """
+
+    name: str
+    addend: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """A Requantize in real numbers: codes ``round(a * ratio + addend)``.
+
+    Attributes:
+        ratio: float64 (C,).
+        addend: float64 (C,).
+    """
+
+    ratio: np.ndarray
+    addend: np.ndarray
+
+    @classmethod
+    def of(cls, table: Multipliers, channels: int) -> 'Ratios':
+        """Return those of multipliers; the half that rounds is taken off."""
+        m, b, s = (
+            integers(part.tolist(), channels)
+            for part in (table.m, table.b, table.s)
+        )
+        step = 2**s
+        half = step // 2
+        return cls(
+            (m / step).astype(np.float64), ((b - half) / step).astype(float)
+        )
+
+
+def zero_point(lowest: int) -> int:
+    """Return the byte that stands for 0, or the one next to it.
+
+    Args:
+        lowest: The code that the byte 0 holds.
+    """
+    return min(max(-lowest, 0), BYTES - 1)
+
+
+def dequantised(graph: Graph, x: Tensor, ratio: np.ndarray) -> Floats:
+    """Return a tensor's codes times numbers of the channels.
+
+    Args:
+        graph: The graph.
+        x: Bytes, int32 or floats.
+        ratio: The numbers, float64 (C,).
+    """
+    same = bool((ratio == ratio[0]).all())
+    # Activations have one positive scale; int32 may have one of each channel.
+    in_scale = (ratio > 0).all() and (same or x.dtype == 'int32')
+    scale = ratio if in_scale else np.ones(1)
+    scale = np.array(scale[0] if same or not in_scale else scale, FLOAT)
+    zero = 0
+    if x.dtype == FLOAT:
+        name = x.name
+    elif x.dtype == 'uint8':
+        zero = zero_point(int(x.offset[0]))
+        name = graph.node(
+            'DequantizeLinear', x.name, scale, np.array(zero, np.uint8)
+        )
+    else:
+        name = graph.node('DequantizeLinear', x.name, scale)
+    if (x.dtype == FLOAT or not in_scale) and (ratio != 1).any():
+        name = graph.node('Mul', name, per_channel(ratio, FLOAT))
+    addend = ratio * (x.offset + zero).astype(float)
+    ends = [ratio * (end + x.offset).astype(float) for end in (x.low, x.high)]
+    return Floats(name, addend, np.minimum(*ends), np.maximum(*ends))
+
+
+def added(graph: Graph, name: str, addend: np.ndarray) -> str:
+    """Add numbers of the channels, float64 (C,), if they are not all 0."""
+    if not addend.any():
+        return name
+    return graph.node('Add', name, per_channel(addend, FLOAT))
+
+
+def bytes_of(graph: Graph, name: str, grid: ir.Grid) -> Tensor:
+    """Return floats, less :func:`origin`, as the codes of a grid."""
+    zero = np.array(zero_point(grid.lo), np.uint8)
+    name = graph.node('QuantizeLinear', name, np.array(1, np.float32), zero)
+    like = integers(0, 1)
+    held = Tensor(name, 'uint8', like + grid.lo, like, like + BYTES - 1)
+    return graph.clamped(held, grid)
+
+
+def origin(grid: ir.Grid) -> int:
+    """Return the code of the real value 0 of a grid's QuantizeLinear."""
+    return grid.lo + zero_point(grid.lo)
+
+
+def quantised(graph: Graph, x: Floats, grid: ir.Grid) -> Tensor:
+    """Return real values as codes: bytes, or floats between a grid's ends."""
+    channels = len(x.low)
+    if len(grid) <= BYTES:
+        name = added(graph, x.name, x.addend - origin(grid))
+        y = bytes_of(graph, name, grid)
+        return Tensor(
+            y.name, y.dtype, *(
+                integers(int(each[0]), channels)
+                for each in (y.offset, y.low, y.high)
+            ),
+        )  # fmt: skip
+    name = added(graph, x.name, x.addend)
+    if x.low.min() < grid.lo or x.high.max() > grid.hi:
+        name = graph.node('Clip', name, *map(inner_float, grid.ends))
+    low = [floor(each) for each in x.low]
+    high = [ceil(each) for each in x.high]
+    return Tensor(
+        name, FLOAT, integers(0, channels),
+        integers(low, channels).clip(*grid.ends),
+        integers(high, channels).clip(*grid.ends),
+    )  # fmt: skip
+
+
+def inner_float(end: int) -> np.ndarray:
+    """Return the float32 next to an integer that is not farther from 0."""
+    value = np.float32(end)
+    if abs(int(value)) > abs(end):
+        value = np.nextafter(value, np.float32(0))
+    return np.array(value)
+
+
+def whole(graph: Graph, x: Tensor) -> Tensor:
+    """Return a tensor of integers: the nearest of floats, int32."""
+    if x.dtype != FLOAT:
+        return x
+    name = graph.cast(graph.node('Round', x.name), 'int32')
+    return Tensor(name, 'int32', x.offset, x.low, x.high)
+
+
+def of_integers(
+    translate: Callable[[Graph, ir.Op, Sequence[Tensor]], Tensor],
+) -> Callable[[Graph, ir.Op, Sequence[Tensor]], Tensor]:
+    """Return the integer format's translation, for tensors of here."""
+
+    def translation(
+        graph: Graph, op: ir.Op, inputs: Sequence[Tensor]
+    ) -> Tensor:
+        return translate(graph, op, [whole(graph, x) for x in inputs])
+
+    return translation
+
+
+def requantize(
+    graph: Graph, op: ir.Requantize, inputs: Sequence[Tensor]
+) -> Tensor:
+    ratios = Ratios.of(op.multipliers, op.channels)
+    x = dequantised(graph, inputs[0], ratios.ratio)
+    return quantised(
+        graph,
+        Floats(
+            x.name, x.addend + ratios.addend, x.low + ratios.addend,
+            x.high + ratios.addend,
+        ),
+        op.grid,
+    )  # fmt: skip
+
+
+def add(graph: Graph, op: ir.Add, inputs: Sequence[Tensor]) -> Tensor:
+    ones = np.ones(op.channels)
+    x, y = (dequantised(graph, each, ones) for each in inputs)
+    total = graph.node('Add', x.name, y.name)
+    return quantised(
+        graph,
+        Floats(total, x.addend + y.addend, x.low + y.low, x.high + y.high),
+        op.grid,
+    )
+
+
+def concatenate(
+    graph: Graph, op: ir.Concatenate, inputs: Sequence[Tensor]
+) -> Tensor:
+    """All as floats if some are."""
+    if any(x.dtype == FLOAT for x in inputs):
+        inputs = [floats(graph, x) for x in inputs]
+    return onnx_movement_ops.concatenate(graph, op, inputs)
+
+
+def floats(graph: Graph, x: Tensor) -> Tensor:
+    """Return a tensor's codes as floats."""
+    values = dequantised(graph, x, np.ones(len(x.offset)))
+    return quantised(graph, values, ir.INT32)
+
+
+def max_pool(graph: Graph, op: ir.MaxPool, inputs: Sequence[Tensor]) -> Tensor:
+    """MaxPool of floats behind a border of the lowest code."""
+    (x,) = inputs
+    if x.dtype != FLOAT:
+        return onnx_window_ops.max_pool(graph, op, inputs)
+    name, low = x.name, x.low
+    if any(op.padding):
+        border = np.array(op.grid.lo, FLOAT)
+        name = graph.node('Pad', name, edges(op.padding), border)
+        low = low.clip(None, op.grid.lo)
+    name = graph.node('MaxPool', name, **window(op, False))
+    return Tensor(name, FLOAT, x.offset, low, x.high)
+
+
+@dataclass(frozen=True)
+class Int8Weights:
+    """What a convolution between DequantizeLinear and QuantizeLinear has.
+
+    Attributes:
+        codes: int8 (O, I / groups, kH, kW), -127 to 127.
+        scale: float32 (O,), positive; of weights and bias.
+        bias: int32 (O,).
+    """
+
+    codes: np.ndarray
+    scale: np.ndarray
+    bias: np.ndarray
+
+
+def int8_weights(
+    codes: np.ndarray, ratios: Ratios, excess: np.ndarray
+) -> Int8Weights:
+    """Return weights whose scales are the ratios of a Requantize.
+
+    Narrow weights are multiplied by an integer, so that the bias, which has
+    their scale, is finer. A bias beyond MAX_PART makes the scale larger and
+    the weights smaller, down to nothing beside it. Weights of a channel with
+    a negative ratio change their sign.
+
+    Args:
+        codes: int8 (O, I / groups, kH, kW).
+        ratios: Of the Requantize, from sums to codes.
+        excess: What the sums have too much, (O,).
+    """
+    scale = np.abs(ratios.ratio)
+    dead = scale == 0
+    scale = np.where(dead, NO_WEIGHTS_SCALE, scale)
+    sign = np.where(dead, 0, np.sign(ratios.ratio))
+    bias = ratios.addend / scale - sign * excess.astype(float)
+    largest = np.abs(codes).max((1, 2, 3)).astype(int)
+    factor = np.maximum(SAFE_WEIGHT // np.maximum(largest, 1), 1)
+    factor = np.minimum(factor, MAX_PART / np.maximum(np.abs(bias), 1))
+    scaled = codes * (sign * factor)[:, None, None, None]
+    return Int8Weights(
+        np.rint(scaled).astype(np.int8),
+        (scale / factor).astype(np.float32),
+        np.rint(bias * factor).astype(np.int32),
+    )
+
+
+def quantized_convolution(
+    graph: Graph, op: QuantizedConvolution, inputs: Sequence[Tensor]
+) -> Tensor:
+    """DequantizeLinear, Conv, QuantizeLinear, of bytes.
+
+    Other codes, and sums of which a bias may make more than int32, are
+    convolved as in the integer format.
+    """
+    conv = op.convolution
+    x = whole(graph, inputs[0])
+    sums = graph.weights[conv.weights].magnitudes * SAFE_WEIGHT * (BYTES - 1)
+    if not reads_bytes(graph, conv, x) or sums.max() > MAX_PART * SAFE_WEIGHT:
+        total = onnx_window_ops.convolution(graph, conv, [x])
+        back = ir.Requantize(
+            op.output, (conv.output,), op.channels, op.grid, op.multipliers
+        )
+        return requantize(graph, back, [total])
+    source = one_zero(graph, conv, x)
+    ratios = Ratios.of(op.multipliers, op.channels)
+    ratios = Ratios(ratios.ratio, ratios.addend - origin(op.grid))
+    parts = int8_weights(
+        graph.weights[conv.weights].codes, ratios, source.excess
+    )
+    one, none = np.array(1, np.float32), np.zeros(op.channels, np.int8)
+    values = graph.node(
+        'DequantizeLinear', source.name, one, np.array(source.zero, np.uint8)
+    )
+    scale = graph.constant(parts.scale)
+    weights = graph.constant(parts.codes, f'{conv.weights}/weights')
+    weights = graph.node('DequantizeLinear', weights, scale, none, axis=0)
+    bias = graph.node('DequantizeLinear', parts.bias, scale, axis=0)
+    name = graph.node(
+        'Conv', values, weights, bias, group=conv.groups,
+        **window(conv, source.with_padding),
+    )  # fmt: skip
+    y = bytes_of(graph, name, op.grid)
+    offset, low, high = (
+        integers(int(each[0]), op.channels)
+        for each in (y.offset, y.low, y.high)
+    )
+    return Tensor(y.name, y.dtype, offset, low, high)
