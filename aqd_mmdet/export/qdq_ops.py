@@ -6,12 +6,12 @@ the weights, or of a DequantizeLinear. Multipliers of 24 bits are exact as
 float32.
 
 Tensors of at most 256 codes are bytes; others that a Requantize or an Add
-makes are float32. Operators that compute with integers alone are translated
-as in the integer format; they get the nearest integers of floats.
+makes are whole numbers as float32. Operators that compute with integers alone
+are translated as in the integer format; they are given floats as int32.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor
 
 import numpy as np
@@ -69,14 +69,17 @@ class Ratios:
     Attributes:
         ratio: float64 (C,).
         addend: float64 (C,).
+        half: Half a code, or 0 without a shift, float64 (C,); with it, the
+            codes are floored.
     """
 
     ratio: np.ndarray
     addend: np.ndarray
+    half: np.ndarray
 
     @classmethod
     def of(cls, table: Multipliers, channels: int) -> 'Ratios':
-        """Return those of multipliers; the half that rounds is taken off."""
+        """Return those of multipliers."""
         m, b, s = (
             integers(part.tolist(), channels)
             for part in (table.m, table.b, table.s)
@@ -84,7 +87,7 @@ class Ratios:
         step = 2**s
         half = step // 2
         return cls(
-            (m / step).astype(np.float64), ((b - half) / step).astype(float)
+            *((part / step).astype(float) for part in (m, b - half, half))
         )
 
 
@@ -181,10 +184,10 @@ def inner_float(end: int) -> np.ndarray:
 
 
 def whole(graph: Graph, x: Tensor) -> Tensor:
-    """Return a tensor of integers: the nearest of floats, int32."""
+    """Return a tensor as integers; floats are whole numbers."""
     if x.dtype != FLOAT:
         return x
-    name = graph.cast(graph.node('Round', x.name), 'int32')
+    name = graph.cast(x.name, 'int32')
     return Tensor(name, 'int32', x.offset, x.low, x.high)
 
 
@@ -204,16 +207,17 @@ def of_integers(
 def requantize(
     graph: Graph, op: ir.Requantize, inputs: Sequence[Tensor]
 ) -> Tensor:
+    """QuantizeLinear rounds bytes; Floor rounds other codes, as a shift."""
+    is_bytes = len(op.grid) <= BYTES
     ratios = Ratios.of(op.multipliers, op.channels)
     x = dequantised(graph, inputs[0], ratios.ratio)
-    return quantised(
-        graph,
-        Floats(
-            x.name, x.addend + ratios.addend, x.low + ratios.addend,
-            x.high + ratios.addend,
-        ),
-        op.grid,
-    )  # fmt: skip
+    addend = ratios.addend + (0 if is_bytes else ratios.half)
+    ends = x.low + addend, x.high + addend
+    x = Floats(x.name, x.addend + addend, *ends)
+    if not is_bytes:
+        name = graph.node('Floor', added(graph, x.name, x.addend))
+        x = Floats(name, 0 * addend, *map(np.floor, ends))
+    return quantised(graph, x, op.grid)
 
 
 def add(graph: Graph, op: ir.Add, inputs: Sequence[Tensor]) -> Tensor:
@@ -321,7 +325,7 @@ def quantized_convolution(
         return requantize(graph, back, [total])
     source = one_zero(graph, conv, x)
     ratios = Ratios.of(op.multipliers, op.channels)
-    ratios = Ratios(ratios.ratio, ratios.addend - origin(op.grid))
+    ratios = replace(ratios, addend=ratios.addend - origin(op.grid))
     parts = int8_weights(
         graph.weights[conv.weights].codes, ratios, source.excess
     )
