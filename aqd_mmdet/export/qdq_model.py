@@ -32,6 +32,8 @@ TRANSLATIONS: Mapping[type[ir.Op], Translation] = {
     ir.MaxPool: qdq_ops.max_pool,
     ir.Requantize: qdq_ops.requantize,
     ir.Add: qdq_ops.add,
+    ir.GroupNorm: qdq_ops.group_norm,
+    ir.Lookup: qdq_ops.lookup,
     ir.Concatenate: qdq_ops.concatenate,
 }
 # Units of a score and of an overlap in the contract, section 7.
