@@ -95,33 +95,36 @@ class OneZero:
         name: The bytes, with a border if the channels differ in it.
         zero: The zero point.
         with_padding: Whether the border is still missing.
-        excess: What the sums have too much, integers (O,).
     """
 
     name: str
     zero: int
     with_padding: bool
-    excess: np.ndarray
 
 
 def one_zero(graph: Graph, op: ir.Convolution, x: Tensor) -> OneZero:
     """Return bytes that a convolution with one zero point can read.
 
-    With several zero points, the border is written before, all channels take
-    that of the first, and the differences make constant sums.
+    With several zero points, the border is written before, and all channels
+    take that of the first. Sums have :func:`excess` too much then.
     """
     zero = held_zero(op, x)
     first = int(zero[0])
     if (zero == first).all():
-        return OneZero(x.name, first, True, integers(0, op.channels))
+        return OneZero(x.name, first, True)
     padded = (
         with_border(graph, op, x.name, zero) if any(op.padding) else x.name
     )
+    return OneZero(padded, first, False)
+
+
+def excess(graph: Graph, op: ir.Convolution, x: Tensor) -> np.ndarray:
+    """Return what sums of one zero point have too much, int64 (O,)."""
+    zero = held_zero(op, x)
     codes = graph.weights[op.weights].codes.sum((2, 3), np.int64)
-    each = (zero - first).astype(np.int64).reshape(op.groups, -1)
+    each = (zero - zero[0]).astype(np.int64).reshape(op.groups, -1)
     group = np.arange(op.channels) // (op.channels // op.groups)
-    excess = (codes * each[group]).sum(1).astype(object)
-    return OneZero(padded, first, False, excess)
+    return (codes * each[group]).sum(1)
 
 
 def convolve_bytes(
@@ -132,9 +135,9 @@ def convolve_bytes(
     sums = conv_integer(
         graph, op, source.name, source.zero, source.with_padding
     )
-    if not (zero != source.zero).any():
+    if (zero == source.zero).all():
         return sums
-    return graph.node('Sub', sums, per_channel(source.excess, 'int32'))
+    return graph.node('Sub', sums, per_channel(excess(graph, op, x), 'int32'))
 
 
 def with_border(

@@ -14,10 +14,11 @@ import numpy as np
 from ..program import ops as ir
 from ..program.detector import CompiledDetector
 from ..runtime.scores import shown
-from . import onnx_model, qdq_ops
+from . import onnx_model, qdq_convolution, qdq_ops
 from .onnx_graph import BYTES, Graph, Tensor, per_channel
 from .onnx_model import Translation, content, graph_of, proto_of
-from .qdq_ops import QuantizedConvolution, dequantised, of_integers
+from .qdq_convolution import QuantizedConvolution
+from .qdq_ops import dequantised, of_integers
 
 if TYPE_CHECKING:
     import onnx
@@ -28,7 +29,7 @@ TRANSLATIONS: Mapping[type[ir.Op], Translation] = {
         kind: translate if kind in MOVEMENTS else of_integers(translate)
         for kind, translate in onnx_model.TRANSLATIONS.items()
     },
-    QuantizedConvolution: qdq_ops.quantized_convolution,
+    QuantizedConvolution: qdq_convolution.quantized_convolution,
     ir.MaxPool: qdq_ops.max_pool,
     ir.Requantize: qdq_ops.requantize,
     ir.Add: qdq_ops.add,

@@ -11,7 +11,7 @@ are translated as in the integer format; they are given floats as int32.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil, floor
 
 import numpy as np
@@ -20,29 +20,9 @@ from ..program import ops as ir
 from ..program.fixed_point import Multipliers
 from . import onnx_movement_ops, onnx_window_ops
 from .onnx_graph import BYTES, Graph, Tensor, integers, per_channel
-from .onnx_window_ops import edges, one_zero, reads_bytes, window
+from .onnx_window_ops import edges, window
 
 FLOAT = 'float32'
-# Largest magnitude of a sum's bound and of a bias, whose sum fits int32.
-MAX_PART = 2**30
-# Products of two bytes and weights up to this fit 16 bits, which some
-# instructions add them in.
-SAFE_WEIGHT = 64
-# The scale of weights that are all zero: the bias alone counts.
-NO_WEIGHTS_SCALE = 2.0**-16
-
-
-@dataclass(frozen=True)
-class QuantizedConvolution(ir.Op):
-    """A convolution and the Requantize that is all that reads it.
-
-    Attributes:
-        convolution: The one.
-        multipliers: Of the other.
-    """
-
-    convolution: ir.Convolution
-    multipliers: Multipliers
 
 
 @dataclass(frozen=True)
@@ -137,12 +117,12 @@ def added(graph: Graph, name: str, addend: np.ndarray) -> str:
     return graph.node('Add', name, per_channel(addend, FLOAT))
 
 
-def bytes_of(graph: Graph, name: str, grid: ir.Grid) -> Tensor:
+def bytes_of(graph: Graph, name: str, grid: ir.Grid, channels: int) -> Tensor:
     """Return floats, less :func:`origin`, as the codes of a grid."""
     zero = np.array(zero_point(grid.lo), np.uint8)
-    name = graph.node('QuantizeLinear', name, np.array(1, np.float32), zero)
-    like = integers(0, 1)
-    held = Tensor(name, 'uint8', like + grid.lo, like, like + BYTES - 1)
+    name = graph.node('QuantizeLinear', name, np.array(1, FLOAT), zero)
+    none = integers(0, channels)
+    held = Tensor(name, 'uint8', none + grid.lo, none, none + BYTES - 1)
     return graph.clamped(held, grid)
 
 
@@ -156,13 +136,7 @@ def quantised(graph: Graph, x: Floats, grid: ir.Grid) -> Tensor:
     channels = len(x.low)
     if len(grid) <= BYTES:
         name = added(graph, x.name, x.addend - origin(grid))
-        y = bytes_of(graph, name, grid)
-        return Tensor(
-            y.name, y.dtype, *(
-                integers(int(each[0]), channels)
-                for each in (y.offset, y.low, y.high)
-            ),
-        )  # fmt: skip
+        return bytes_of(graph, name, grid, channels)
     name = added(graph, x.name, x.addend)
     if x.low.min() < grid.lo or x.high.max() > grid.hi:
         name = graph.node('Clip', name, *map(inner_float, grid.ends))
@@ -303,92 +277,3 @@ def lookup(graph: Graph, op: ir.Lookup, inputs: Sequence[Tensor]) -> Tensor:
         for each in (first, table.min(), table.max())
     )
     return Tensor(name, str(table.dtype), offset, low, high)
-
-
-@dataclass(frozen=True)
-class Int8Weights:
-    """What a convolution between DequantizeLinear and QuantizeLinear has.
-
-    Attributes:
-        codes: int8 (O, I / groups, kH, kW), -127 to 127.
-        scale: float32 (O,), positive; of weights and bias.
-        bias: int32 (O,).
-    """
-
-    codes: np.ndarray
-    scale: np.ndarray
-    bias: np.ndarray
-
-
-def int8_weights(
-    codes: np.ndarray, ratios: Ratios, excess: np.ndarray
-) -> Int8Weights:
-    """Return weights whose scales are the ratios of a Requantize.
-
-    Narrow weights are multiplied by an integer, so that the bias, which has
-    their scale, is finer. A bias beyond MAX_PART makes the scale larger and
-    the weights smaller, down to nothing beside it. Weights of a channel with
-    a negative ratio change their sign.
-
-    Args:
-        codes: int8 (O, I / groups, kH, kW).
-        ratios: Of the Requantize, from sums to codes.
-        excess: What the sums have too much, (O,).
-    """
-    scale = np.abs(ratios.ratio)
-    dead = scale == 0
-    scale = np.where(dead, NO_WEIGHTS_SCALE, scale)
-    sign = np.where(dead, 0, np.sign(ratios.ratio))
-    bias = ratios.addend / scale - sign * excess.astype(float)
-    largest = np.abs(codes).max((1, 2, 3)).astype(int)
-    factor = np.maximum(SAFE_WEIGHT // np.maximum(largest, 1), 1)
-    factor = np.minimum(factor, MAX_PART / np.maximum(np.abs(bias), 1))
-    scaled = codes * (sign * factor)[:, None, None, None]
-    return Int8Weights(
-        np.rint(scaled).astype(np.int8),
-        (scale / factor).astype(np.float32),
-        np.rint(bias * factor).astype(np.int32),
-    )
-
-
-def quantized_convolution(
-    graph: Graph, op: QuantizedConvolution, inputs: Sequence[Tensor]
-) -> Tensor:
-    """DequantizeLinear, Conv, QuantizeLinear, of bytes.
-
-    Other codes, and sums of which a bias may make more than int32, are
-    convolved as in the integer format.
-    """
-    conv = op.convolution
-    x = whole(graph, inputs[0])
-    sums = graph.weights[conv.weights].magnitudes * SAFE_WEIGHT * (BYTES - 1)
-    if not reads_bytes(graph, conv, x) or sums.max() > MAX_PART * SAFE_WEIGHT:
-        total = onnx_window_ops.convolution(graph, conv, [x])
-        back = ir.Requantize(
-            op.output, (conv.output,), op.channels, op.grid, op.multipliers
-        )
-        return requantize(graph, back, [total])
-    source = one_zero(graph, conv, x)
-    ratios = Ratios.of(op.multipliers, op.channels)
-    ratios = replace(ratios, addend=ratios.addend - origin(op.grid))
-    parts = int8_weights(
-        graph.weights[conv.weights].codes, ratios, source.excess
-    )
-    one, none = np.array(1, np.float32), np.zeros(op.channels, np.int8)
-    values = graph.node(
-        'DequantizeLinear', source.name, one, np.array(source.zero, np.uint8)
-    )
-    scale = graph.constant(parts.scale)
-    weights = graph.constant(parts.codes, f'{conv.weights}/weights')
-    weights = graph.node('DequantizeLinear', weights, scale, none, axis=0)
-    bias = graph.node('DequantizeLinear', parts.bias, scale, axis=0)
-    name = graph.node(
-        'Conv', values, weights, bias, group=conv.groups,
-        **window(conv, source.with_padding),
-    )  # fmt: skip
-    y = bytes_of(graph, name, op.grid)
-    offset, low, high = (
-        integers(int(each[0]), op.channels)
-        for each in (y.offset, y.low, y.high)
-    )
-    return Tensor(y.name, y.dtype, offset, low, high)
