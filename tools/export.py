@@ -1,14 +1,14 @@
-"""Export a compiled detector: model.aqd --format onnx --out model.onnx"""
+"""Export a compiled detector: model.aqd --format qdq --out model.onnx"""
 
 import argparse
 from pathlib import Path
 
 from aqd_mmdet.errors import one_line
-from aqd_mmdet.export import onnx_model
+from aqd_mmdet.export import onnx_model, qdq_model
 from aqd_mmdet.files import check_output, write_whole
 from aqd_mmdet.program import file
 
-FORMATS = {'onnx': onnx_model.export}
+FORMATS = {'onnx': onnx_model.export, 'qdq': qdq_model.export}
 
 
 @one_line
@@ -22,7 +22,7 @@ def main() -> None:
         '--out', type=Path, default=Path('model.onnx'), help='file to write'
     )
     args = parser.parse_args()
-    check_output('--out', args.out, f'.{args.format}')
+    check_output('--out', args.out, '.onnx')
     compiled, _ = file.load(args.model)
     content = FORMATS[args.format](compiled)
     write_whole(args.out, content)

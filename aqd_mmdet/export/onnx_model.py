@@ -5,7 +5,7 @@ can be imported without it.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     import onnx
 
 Translation = Callable[[Graph, Any, Sequence[Tensor]], Tensor]
+# From a program, its tensors by the names of outputs, and metadata.
+Build = Callable[
+    [ir.Program, Mapping[str, str], Mapping[str, str]], 'onnx.ModelProto'
+]
 # A function for each kind of operator. It is given the graph, the operator
 # and the tensors that it reads, and adds nodes.
 TRANSLATIONS: Mapping[type[ir.Op], Translation] = {
@@ -58,6 +62,22 @@ def export(compiled: CompiledDetector) -> bytes:
         UserError: If it has a second stage or an operator that has no
             translation, or the package onnx is missing.
     """
+    return content(compiled, model_of, {})
+
+
+def content(
+    compiled: CompiledDetector, build: Build, more: Mapping[str, str]
+) -> bytes:
+    """Return a detector as the content of a file, by a format's builder.
+
+    Args:
+        compiled: The detector.
+        build: As :func:`model_of`.
+        more: Metadata besides that of all formats.
+
+    Raises:
+        UserError: As of :func:`export`.
+    """
     if find_spec('onnx') is None:
         raise UserError(
             "onnx is not installed: run pip install 'aqd_mmdet[export]'"
@@ -79,7 +99,8 @@ def export(compiled: CompiledDetector) -> bytes:
         for each, out in zip(names, compiled.program.outputs, strict=True)
         for name, tensor in zip(each, out.tensors, strict=True)
     }
-    model = model_of(compiled.program, outputs, metadata(compiled, names))
+    texts = {**metadata(compiled, names), **more}
+    model = build(compiled.program, outputs, texts)
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString()
 
@@ -137,16 +158,34 @@ def model_of(
         outputs: Tensors of the program by the names of the model's outputs.
         texts: The model's metadata.
     """
-    from onnx import helper
-
-    graph, tensors = graph_of(program)
-    values = []
+    graph, tensors = graph_of(program, program.ops, TRANSLATIONS)
     for name, tensor in outputs.items():
         graph.scope = tensor
         put_output(graph, tensors[tensor], name)
+    return proto_of(graph, program, outputs, 'int32', texts)
+
+
+def proto_of(
+    graph: Graph,
+    program: ir.Program,
+    outputs: Mapping[str, str],
+    dtype: str,
+    texts: Mapping[str, str],
+) -> 'onnx.ModelProto':
+    """Return a graph that is complete as a model of ONNX.
+
+    Args:
+        graph: The graph.
+        program, outputs, texts: As of :func:`model_of`.
+        dtype: Of the outputs.
+    """
+    from onnx import helper
+
+    values = []
+    for name, tensor in outputs.items():
         sides = (f'{name}.height', f'{name}.width')
         shape = ('batch', program.by_output[tensor].channels, *sides)
-        values.append(value_info(name, 'int32', shape))
+        values.append(value_info(name, dtype, shape))
     channels = program.ops[0].channels
     image = ('batch', channels, 'height', 'width')
     model = helper.make_model(
@@ -166,25 +205,35 @@ def model_of(
     return model
 
 
-def graph_of(program: ir.Program) -> tuple[Graph, dict[str, Tensor]]:
-    """Return the graph of a program, and its tensors by their names."""
+def graph_of(
+    program: ir.Program,
+    ops: Iterable[ir.Op],
+    translations: Mapping[type[ir.Op], Translation],
+) -> tuple[Graph, dict[str, Tensor]]:
+    """Return the graph of a program, and its tensors by their names.
+
+    Args:
+        program: The program.
+        ops: Its operators, some of which may stand for several.
+        translations: Of the kinds of operators.
+    """
     graph = Graph(program.weights)
     channels = program.ops[0].channels
     none, most = integers(0, channels), integers(255, channels)
     pixels = checked_image(graph, channels, program.stride)
     tensors = {'image': Tensor(pixels, 'uint8', none, none, most)}
-    for op in program.ops:
+    for op in ops:
         kind = type(op)
         expect(
-            kind in TRANSLATIONS,
+            kind in translations,
             op.where,
             'a kind that can be exported to ONNX '
-            f'({", ".join(each.__name__ for each in TRANSLATIONS)})',
+            f'({", ".join(each.__name__ for each in translations)})',
             kind.__name__,
         )
         graph.scope = op.output
         inputs = [tensors[name] for name in op.inputs]
-        tensors[op.output] = TRANSLATIONS[kind](graph, op, inputs)
+        tensors[op.output] = translations[kind](graph, op, inputs)
     return graph, tensors
 
 

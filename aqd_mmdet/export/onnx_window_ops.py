@@ -1,6 +1,7 @@
 """Operators that read windows as nodes of ONNX."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -43,24 +44,35 @@ def convolution(
     offsets may be larger than their codes.
     """
     (x,) = inputs
-    channels = len(x.offset)
-    weights = graph.weights[op.weights]
-    # What is held where the real value is 0.
-    zero = integers(op.zero, channels) - x.offset
-    is_bytes = (
-        x.dtype == 'uint8'
-        and zero.min() >= 0
-        and zero.max() < BYTES
-        and weights.magnitudes.max() * (BYTES - 1) <= INT32_ENDS[1]
-    )
+    zero = held_zero(op, x)
+    is_bytes = reads_bytes(graph, op, x)
     sums = (convolve_bytes if is_bytes else convolve_digits)(
         graph, op, x, zero
     )
     grid = x.low + x.offset, x.high + x.offset
     largest = max(abs(end) for ends in grid for end in ends)
     # As the contract, section 4, bounds them: they fit int32.
-    bound = weights.magnitudes * (largest + max(map(abs, op.zero)))
+    bound = graph.weights[op.weights].magnitudes * (
+        largest + max(map(abs, op.zero))
+    )
     return Tensor(sums, 'int32', integers(0, op.channels), -bound, bound)
+
+
+def held_zero(op: ir.Convolution, x: Tensor) -> np.ndarray:
+    """Return what is held where the real value is 0, integers (C,)."""
+    return integers(op.zero, len(x.offset)) - x.offset
+
+
+def reads_bytes(graph: Graph, op: ir.Convolution, x: Tensor) -> bool:
+    """Say whether codes, zero points and sums are those of bytes."""
+    zero = held_zero(op, x)
+    return bool(
+        x.dtype == 'uint8'
+        and zero.min() >= 0
+        and zero.max() < BYTES
+        and graph.weights[op.weights].magnitudes.max() * (BYTES - 1)
+        <= INT32_ENDS[1]
+    )
 
 
 def conv_integer(
@@ -75,27 +87,57 @@ def conv_integer(
     )  # fmt: skip
 
 
-def convolve_bytes(
-    graph: Graph, op: ir.Convolution, x: Tensor, zero: np.ndarray
-) -> str:
-    """Return the sums of an input of bytes.
+@dataclass(frozen=True)
+class OneZero:
+    """Bytes for a convolution that has one zero point for all channels.
 
-    ConvInteger has one zero point for all channels. With several, the border
-    is written before, all channels take that of the first, and the constant
-    sums of the differences are taken off.
+    Attributes:
+        name: The bytes, with a border if the channels differ in it.
+        zero: The zero point.
+        with_padding: Whether the border is still missing.
     """
+
+    name: str
+    zero: int
+    with_padding: bool
+
+
+def one_zero(graph: Graph, op: ir.Convolution, x: Tensor) -> OneZero:
+    """Return bytes that a convolution with one zero point can read.
+
+    With several zero points, the border is written before, and all channels
+    take that of the first. Sums have :func:`excess` too much then.
+    """
+    zero = held_zero(op, x)
     first = int(zero[0])
     if (zero == first).all():
-        return conv_integer(graph, op, x.name, first, True)
+        return OneZero(x.name, first, True)
     padded = (
         with_border(graph, op, x.name, zero) if any(op.padding) else x.name
     )
-    sums = conv_integer(graph, op, padded, first, False)
+    return OneZero(padded, first, False)
+
+
+def excess(graph: Graph, op: ir.Convolution, x: Tensor) -> np.ndarray:
+    """Return what sums of one zero point have too much, int64 (O,)."""
+    zero = held_zero(op, x)
     codes = graph.weights[op.weights].codes.sum((2, 3), np.int64)
-    each = (zero - first).astype(np.int64).reshape(op.groups, -1)
+    each = (zero - zero[0]).astype(np.int64).reshape(op.groups, -1)
     group = np.arange(op.channels) // (op.channels // op.groups)
-    excess = (codes * each[group]).sum(1)
-    return graph.node('Sub', sums, per_channel(excess, 'int32'))
+    return (codes * each[group]).sum(1)
+
+
+def convolve_bytes(
+    graph: Graph, op: ir.Convolution, x: Tensor, zero: np.ndarray
+) -> str:
+    """Return the sums of an input of bytes."""
+    source = one_zero(graph, op, x)
+    sums = conv_integer(
+        graph, op, source.name, source.zero, source.with_padding
+    )
+    if (zero == source.zero).all():
+        return sums
+    return graph.node('Sub', sums, per_channel(excess(graph, op, x), 'int32'))
 
 
 def with_border(

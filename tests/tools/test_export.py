@@ -35,15 +35,31 @@ def test_a_file_that_runs(model, tmp_path):
         assert np.array_equal(values, wanted)
 
 
-def test_mistakes_leave_an_earlier_file(model, tmp_path):
+def test_real_maps(model, tmp_path):
+    out = tmp_path / 'model.onnx'
+    result = export(model, out, '--format', 'qdq')
+    assert result.returncode == 0, result.stderr
+    image = np.arange(3 * 8 * 16, dtype=np.uint8).reshape(1, 3, 8, 16)
+    maps = session(out.read_bytes()).run(None, {'image': image})
+    program = detector().program
+    expected = reference.run(program, image)
+    for found, codes, output in zip(
+        maps, expected.values(), program.outputs, strict=True
+    ):
+        assert found.dtype == np.float32
+        assert np.abs(found / output.scale - codes).max() <= 1
+
+
+@pytest.mark.parametrize('form', ['onnx', 'qdq'])
+def test_mistakes_leave_an_earlier_file(model, tmp_path, form):
     out = tmp_path / 'model.onnx'
     out.write_bytes(b'earlier')
     second = random_detector(0, Anchors, Sigmoid, 1)
     file.save(second, tmp_path / 'second.aqd')
-    line = error_line(export(tmp_path / 'second.aqd', out))
+    line = error_line(export(tmp_path / 'second.aqd', out, '--format', form))
     assert 'a second stage' in line
     model.write_bytes(model.read_bytes()[:-1])
-    assert str(model) in error_line(export(model, out))
+    assert str(model) in error_line(export(model, out, '--format', form))
     assert out.read_bytes() == b'earlier'
     assert {path.suffix for path in tmp_path.iterdir()} == {'.aqd', '.onnx'}
 

@@ -1,0 +1,139 @@
+"""Convolutions between DequantizeLinear and QuantizeLinear: docs/export.md."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..program import ops as ir
+from ..program.fixed_point import Multipliers
+from . import onnx_window_ops
+from .onnx_graph import BYTES, Graph, Tensor
+from .onnx_window_ops import one_zero, reads_bytes, window
+from .qdq_ops import FLOAT, Ratios, bytes_of, origin, requantize, whole
+
+# Largest magnitude of a sum's bound and of a bias, whose sum fits int32.
+MAX_PART = 2**30
+# Products of two bytes and weights up to this fit 16 bits, which some
+# instructions add them in.
+SAFE_WEIGHT = 64
+# The scale of weights that are all zero: the bias alone counts.
+NO_WEIGHTS_SCALE = 2.0**-16
+# Largest scale of weights: biases are rounded to it, and half of it is a
+# 32nd of a code.
+MAX_SCALE = 2.0**-4
+
+
+@dataclass(frozen=True)
+class QuantizedConvolution(ir.Op):
+    """A convolution and the Requantize that is all that reads it.
+
+    Attributes:
+        convolution: The one.
+        multipliers: Of the other.
+    """
+
+    convolution: ir.Convolution
+    multipliers: Multipliers
+
+
+@dataclass(frozen=True)
+class Int8Weights:
+    """What a convolution between DequantizeLinear and QuantizeLinear has.
+
+    Attributes:
+        codes: int8 (O, I / groups, kH, kW), -127 to 127.
+        scale: float32 (O,), positive; of weights and bias.
+        bias: int32 (O,).
+    """
+
+    codes: np.ndarray
+    scale: np.ndarray
+    bias: np.ndarray
+
+    @property
+    def fits(self) -> bool:
+        """Whether sums of bytes fit int32, and biases are fine enough."""
+        sums = np.abs(self.codes).sum((1, 2, 3), np.int64) * (BYTES - 1)
+        return bool(sums.max() <= MAX_PART and self.scale.max() <= MAX_SCALE)
+
+
+def int8_weights(
+    codes: np.ndarray, ratios: Ratios, excess: np.ndarray
+) -> Int8Weights:
+    """Return weights whose scales are the ratios of a Requantize.
+
+    Narrow weights are multiplied by an integer, so that the bias, which has
+    their scale, is finer. A bias beyond MAX_PART makes the scale larger and
+    the weights smaller, down to nothing beside it. Weights of a channel with
+    a negative ratio change their sign.
+
+    Args:
+        codes: int8 (O, I / groups, kH, kW).
+        ratios: Of the Requantize, from sums to codes.
+        excess: What the sums have too much, (O,).
+    """
+    scale = np.abs(ratios.ratio)
+    largest = np.abs(codes).max((1, 2, 3)).astype(int)
+    dead = (scale == 0) | (largest == 0)
+    scale = np.where(dead, NO_WEIGHTS_SCALE, scale)
+    sign = np.where(dead, 0, np.sign(ratios.ratio))
+    bias = ratios.addend / scale - sign * excess.astype(float)
+    factor = np.maximum(SAFE_WEIGHT // np.maximum(largest, 1), 1)
+    factor = np.minimum(factor, MAX_PART / np.maximum(np.abs(bias), 1))
+    scaled = codes * (sign * factor)[:, None, None, None]
+    return Int8Weights(
+        np.rint(scaled).astype(np.int8),
+        (scale / factor).astype(np.float32),
+        np.rint(bias * factor).astype(np.int32),
+    )
+
+
+def quantized_convolution(
+    graph: Graph, op: QuantizedConvolution, inputs: Sequence[Tensor]
+) -> Tensor:
+    """DequantizeLinear, Conv, QuantizeLinear, of bytes.
+
+    Other codes, and weights that do not fit, are convolved as in the integer
+    format.
+    """
+    conv = op.convolution
+    x = whole(graph, inputs[0])
+    ratios = Ratios.of(op.multipliers, op.channels)
+    parts = int8_weights(
+        graph.weights[conv.weights].codes,
+        replace(ratios, addend=ratios.addend - origin(op.grid)),
+        onnx_window_ops.excess(graph, conv, x),
+    )
+    if not (reads_bytes(graph, conv, x) and parts.fits):
+        sums = onnx_window_ops.convolution(graph, conv, [x])
+        back = ir.Requantize(
+            op.output, (conv.output,), op.channels, op.grid, op.multipliers
+        )
+        return requantize(graph, back, [sums])
+    name = float_conv(graph, conv, x, parts)
+    return bytes_of(graph, name, op.grid, op.channels)
+
+
+def float_conv(
+    graph: Graph, op: ir.Convolution, x: Tensor, parts: Int8Weights
+) -> str:
+    """Add a Conv and the DequantizeLinear of what it reads."""
+    source = one_zero(graph, op, x)
+    values = graph.node(
+        'DequantizeLinear', source.name, np.array(1, FLOAT),
+        np.array(source.zero, np.uint8),
+    )  # fmt: skip
+    scale = graph.constant(parts.scale)
+    weights = graph.node(
+        'DequantizeLinear',
+        graph.constant(parts.codes, f'{op.weights}/weights'),
+        scale,
+        np.zeros(op.channels, np.int8),
+        axis=0,
+    )
+    bias = graph.node('DequantizeLinear', parts.bias, scale, axis=0)
+    return graph.node(
+        'Conv', values, weights, bias, group=op.groups,
+        **window(op, source.with_padding),
+    )  # fmt: skip

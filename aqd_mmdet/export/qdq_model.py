@@ -1,0 +1,124 @@
+"""A compiled detector as a model of ONNX with QuantizeLinear: docs/export.md.
+
+Integer convolutions are written as runtimes recognise them: a Conv of floats
+between DequantizeLinear and QuantizeLinear.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..program import ops as ir
+from ..program.detector import CompiledDetector
+from ..runtime.scores import shown
+from . import onnx_model, qdq_convolution, qdq_ops
+from .onnx_graph import BYTES, Graph, Tensor, per_channel
+from .onnx_model import Translation, content, graph_of, proto_of
+from .qdq_convolution import QuantizedConvolution
+from .qdq_ops import dequantised, of_integers
+
+if TYPE_CHECKING:
+    import onnx
+
+MOVEMENTS = (ir.Upsample, ir.Slice)
+TRANSLATIONS: Mapping[type[ir.Op], Translation] = {
+    **{
+        kind: translate if kind in MOVEMENTS else of_integers(translate)
+        for kind, translate in onnx_model.TRANSLATIONS.items()
+    },
+    QuantizedConvolution: qdq_convolution.quantized_convolution,
+    ir.MaxPool: qdq_ops.max_pool,
+    ir.Requantize: qdq_ops.requantize,
+    ir.Add: qdq_ops.add,
+    ir.GroupNorm: qdq_ops.group_norm,
+    ir.Lookup: qdq_ops.lookup,
+    ir.Concatenate: qdq_ops.concatenate,
+}
+# Units of a score and of an overlap in the contract, section 7.
+SCORE_UNIT, OVERLAP_UNIT = 2.0**-24, 2.0**-16
+
+
+def export(compiled: CompiledDetector) -> bytes:
+    """Return a detector as the content of a file ``model.onnx``.
+
+    Args:
+        compiled: The detector.
+
+    Raises:
+        UserError: If it has a second stage or an operator that has no
+            translation, or the package onnx is missing.
+    """
+    return content(
+        compiled,
+        model_of,
+        {'aqd.thresholds': json.dumps(thresholds(compiled))},
+    )
+
+
+def thresholds(compiled: CompiledDetector) -> dict[str, float]:
+    """Return the smallest score and the largest overlap, from 0 to 1."""
+    post = compiled.postprocess
+    score = shown(post.scores, np.array([post.threshold], np.int64))
+    return dict(
+        score=float(score[0]) * SCORE_UNIT, overlap=post.overlap * OVERLAP_UNIT
+    )
+
+
+def model_of(
+    program: ir.Program,
+    outputs: Mapping[str, str],
+    texts: Mapping[str, str],
+) -> 'onnx.ModelProto':
+    """Return a program as a model whose outputs are real values, float32.
+
+    Args:
+        program: The program.
+        outputs: Tensors of the program by the names of the model's outputs.
+        texts: The model's metadata.
+    """
+    graph, tensors = graph_of(program, paired(program), TRANSLATIONS)
+    scales = {
+        tensor: out.scale for out in program.outputs for tensor in out.tensors
+    }
+    for name, tensor in outputs.items():
+        graph.scope = tensor
+        put_output(graph, tensors[tensor], scales[tensor], name)
+    return proto_of(graph, program, outputs, 'float32', texts)
+
+
+def paired(program: ir.Program) -> Iterator[ir.Op]:
+    """Yield the operators; some convolutions with the Requantize behind them.
+
+    Those are read by one Requantize to at most 256 codes, and nothing else.
+    """
+    readers = Counter(name for op in program.ops for name in op.inputs)
+    readers.update(program.output_names())
+    sources = program.by_output
+    pairs = {
+        op.inputs[0]: op
+        for op in program.ops
+        if isinstance(op, ir.Requantize)
+        and len(op.grid) <= BYTES
+        and isinstance(sources[op.inputs[0]], ir.Convolution)
+        and readers[op.inputs[0]] == 1
+    }
+    ends = {op.output for op in pairs.values()}
+    for op in program.ops:
+        if op.output in ends and isinstance(op, ir.Requantize):
+            conv = sources[op.inputs[0]]
+            assert isinstance(conv, ir.Convolution)
+            yield QuantizedConvolution(
+                op.output, conv.inputs, op.channels, op.grid, conv,
+                op.multipliers,
+            )  # fmt: skip
+        elif op.output not in pairs:
+            yield op
+
+
+def put_output(graph: Graph, x: Tensor, scale: float, name: str) -> None:
+    """Add the node of an output, real values, that has this name."""
+    values = dequantised(graph, x, np.full(len(x.offset), scale))
+    graph.put('Add', name, values.name, per_channel(values.addend, 'float32'))

@@ -1,0 +1,136 @@
+"""Operators with QuantizeLinear: codes differ by one step at most."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aqd_mmdet.export.qdq_convolution import MAX_PART, int8_weights
+from aqd_mmdet.export.qdq_ops import Ratios, inner_float
+from aqd_mmdet.program import ops as ir
+from aqd_mmdet.program.fixed_point import FixedPoint, real_multipliers
+from aqd_mmdet.runtime import reference
+from tests.export.models import from_pixels
+from tests.export.test_qdq_model import model, run
+from tests.operators import program_of
+from tests.specification.random_operators import random_operator
+
+seeds = st.integers(0, 2**32 - 1)
+# Float32 holds what these make, or rounds it once.
+EXACT = ['Add', 'Multiply', 'Mean', 'Lookup', 'MaxPool', 'Upsample',
+         'Concatenate', 'Slice', 'Convolution']  # fmt: skip
+GRIDS = [
+    ir.Grid(0, 255), ir.Grid(-128, 127), ir.Grid(0, 3), ir.Grid(-7, 7),
+    ir.Grid(5, 260), ir.Grid(-300, -45), ir.Grid(-1024, 1024),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', EXACT)
+@given(seed=seeds)
+@settings(max_examples=30, deadline=None)
+def test_exact_operators(kind, seed):
+    program, image = from_pixels(*random_operator(kind, seed))
+    found = run(model(program), image)
+    for name, codes in reference.run(program, image).items():
+        assert np.array_equal(found[name], codes.astype(np.float32))
+
+
+def requantized(
+    program: ir.Program, bound: float, rng: np.random.Generator
+) -> ir.Program:
+    """A program with a Requantize behind it that fills a grid.
+
+    Args:
+        program: Of an operator.
+        bound: Largest magnitude of what it makes.
+        rng: What is random.
+    """
+    (*_, op) = program.ops
+    grid = GRIDS[rng.integers(len(GRIDS))]
+    count = int(rng.choice([1, op.channels]))
+    ratio = rng.uniform(0.1, 2, count) * len(grid) / max(bound, 1)
+    ratio *= rng.choice([1, 1, -1, 0], count)
+    offset = rng.uniform(grid.lo - 9, grid.hi + 9, count)
+    table = real_multipliers(ratio, offset, FixedPoint())
+    last = ir.Requantize('last', (op.output,), op.channels, grid, table)
+    outputs = (ir.Output(('last',), 1.0),)
+    return replace(program, ops=(*program.ops, last), outputs=outputs)
+
+
+def check_within_one(program: ir.Program, image: np.ndarray) -> None:
+    """No code may be off by two, and all are whole."""
+    found = run(model(program), image)['last']
+    codes = reference.run(program, image)['last']
+    difference = np.abs(found - codes)
+    assert difference.max() <= 1
+    assert (found == np.rint(found)).all()
+
+
+@given(seed=seeds)
+@settings(max_examples=120, deadline=None)
+def test_convolutions(seed):
+    program, image = from_pixels(*random_operator('Convolution', seed))
+    (conv,) = (op for op in program.ops if isinstance(op, ir.Convolution))
+    codes = reference.run(program, image)[conv.output]
+    program = requantized(
+        program, float(np.abs(codes).max()), np.random.default_rng(seed)
+    )
+    check_within_one(program, image)
+
+
+@pytest.mark.parametrize('kind', ['Lookup', 'MaxPool', 'Slice', 'Mean'])
+@given(seed=seeds)
+@settings(max_examples=30, deadline=None)
+def test_requantize(kind, seed):
+    """Of bytes, int32 and floats."""
+    program, image = from_pixels(*random_operator(kind, seed))
+    codes = reference.run(program, image)[program.ops[-1].output]
+    rng = np.random.default_rng(seed)
+    program = requantized(program, float(np.abs(codes).max()), rng)
+    check_within_one(program, image)
+
+
+@pytest.mark.parametrize('groups', [1, 2])
+def test_group_norm(groups):
+    x = np.random.default_rng(0).normal(99, 500, (2, 4, 5, 6))
+    op = ir.GroupNorm('last', ('x',), 4, ir.Grid(-8000, 8000), groups, 2**20)
+    check_within_one(*from_pixels(*program_of(op, [x.astype(np.int16)], {})))
+
+
+def weights_of(ratio: list[float], addend: list[float], *codes: int):
+    count = len(ratio)
+    ratios = Ratios(np.array(ratio), np.array(addend), np.full(count, 0.5))
+    shaped = np.array(codes, np.int8).reshape(count, -1, 1, 1)
+    return int8_weights(shaped, ratios, np.zeros(count, object))
+
+
+def test_weights_have_the_ratios_as_scales():
+    found = weights_of([0.25, -0.5], [3.0, 3.0], 127, 100, 127, -100)
+    assert found.codes.ravel().tolist() == [127, 100, -127, 100]
+    assert found.scale.tolist() == [0.25, 0.5]
+    assert found.bias.tolist() == [12, 6]
+
+
+def test_biases_of_narrow_weights_are_finer():
+    found = weights_of([0.21], [0.1], 3, -1)
+    assert found.codes.ravel().tolist() == [63, -21]
+    assert found.scale == np.float32(0.21 / 21)
+    assert found.bias.tolist() == [10]
+
+
+def test_channels_that_only_their_bias_fills():
+    found = weights_of([0.0, 1e-12], [100.0, 100.0], 127, -127)
+    assert not found.codes.any()
+    assert (np.abs(found.bias) <= MAX_PART).all()
+    values = found.bias * found.scale.astype(float)
+    assert np.abs(values - 100).max() < 1e-3
+
+
+@pytest.mark.parametrize('end', [2**31 - 1, -(2**31) + 1, 1024, 0])
+def test_floats_of_ends_are_within_them(end):
+    value = inner_float(end)
+    assert value.dtype == np.float32
+    assert abs(int(value)) <= abs(end)
+    assert abs(int(value) - end) < 2**8
