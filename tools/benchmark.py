@@ -1,6 +1,7 @@
 """Compare the engine's speed with other engines: tables, JSON, a picture.
 
-With --profile: the time of each operator of a compiled detector.
+With --profile: the time of each operator of a compiled detector. With --train:
+what a step of training costs.
 """
 
 import argparse
@@ -8,7 +9,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from aqd_mmdet.benchmark import profile, report
+from aqd_mmdet.benchmark import profile, report, training
 from aqd_mmdet.benchmark.callers import CALLERS_OF
 from aqd_mmdet.benchmark.cases import (
     CALLERS,
@@ -22,17 +23,27 @@ from aqd_mmdet.benchmark.engines import (
     EngineSpec,
     all_engines,
     instruction_sets,
+    need,
     need_packages,
 )
 from aqd_mmdet.benchmark.machine import Energy, describe
 from aqd_mmdet.benchmark.measure import Row, rows
 from aqd_mmdet.benchmark.prepare import Models
 from aqd_mmdet.errors import UserError, one_line
+from aqd_mmdet.models.recipe import FLOAT
 from aqd_mmdet.progress import progress
 
 ROOT = Path(__file__).parent.parent
 # Of --images. Each engine's process holds all of them in memory.
 MAX_PICTURES = 32
+# What is measured in place of the engines' speed, and what it is given.
+MODES = {'profile': 'MODEL', 'train': 'CONFIG'}
+# The options that each of them alone reads; None: that of engines.
+OPTIONS = {
+    None: ('cases', 'engines', 'images'),
+    'profile': ('image', 'size'),
+    'train': ('batch', 'variants'),
+}
 
 
 @one_line
@@ -88,13 +99,41 @@ def main() -> None:
         'benchmark.json again, beside it',
     )
     add_profile(parser)
+    add_train(parser)
     args = parser.parse_args()
     if args.report is not None:
         kept = report.read(args.report)
         print('\n'.join(map(str, report.write(kept, args.report.parent))))
         return
     check(args)
-    (benchmark if args.profile is None else profile_model)(args)
+    if args.profile is not None:
+        profile_model(args)
+    elif args.train is not None:
+        compare_training(args)
+    else:
+        benchmark(args)
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a comparison of trainings."""
+    group = parser.add_argument_group('training')
+    group.add_argument(
+        '--train',
+        type=Path,
+        metavar='CONFIG',
+        help='a config whose detector is trained, on one batch of its data',
+    )
+    group.add_argument(
+        '--batch', type=int, help="images in it; default: the config's"
+    )
+    group.add_argument(
+        '--variants',
+        nargs='+',
+        default=[],
+        metavar='VARIANT',
+        help='default: all of '
+        f'{", ".join(v.name for v in training.VARIANTS)}; float is always one',
+    )
 
 
 def add_profile(parser: argparse.ArgumentParser) -> None:
@@ -120,15 +159,21 @@ def check(args: argparse.Namespace) -> None:
     for name in ('threads', 'rounds'):
         if getattr(args, name) < 1:
             raise UserError(f'--{name} {getattr(args, name)}: give 1 or more')
-    is_profile = args.profile is not None
-    of_others = ('cases', 'engines', 'images')
-    for name in of_others if is_profile else ('image', 'size'):
-        if getattr(args, name):
+    modes = [n for n in MODES if getattr(args, n) is not None]
+    if len(modes) > 1:
+        raise UserError('--profile and --train: give one of them')
+    mode = modes[0] if modes else None
+    for owner, names in OPTIONS.items():
+        for name in names:
+            if owner == mode or not getattr(args, name):
+                continue
             raise UserError(
-                f'--{name} does not go with --profile: leave one of them out'
-                if is_profile
-                else f'--{name} needs --profile MODEL'
+                f'--{name} does not go with --{mode}: leave one of them out'
+                if owner is None
+                else f'--{name} needs --{owner} {MODES[owner]}'
             )
+    if args.batch is not None and args.batch < 1:
+        raise UserError(f'--batch {args.batch}: give 1 or more')
 
 
 def profile_model(args: argparse.Namespace) -> None:
@@ -139,6 +184,32 @@ def profile_model(args: argparse.Namespace) -> None:
     print(profile.document(found), end='')
     if args.out is not None:
         print('', *profile.write(found, args.out), sep='\n')
+
+
+def compare_training(args: argparse.Namespace) -> None:
+    """Measure steps of training."""
+    known = {variant.name: variant for variant in training.VARIANTS}
+    names = select(args.variants, known, '--variants')
+    variants = [known[n] for n in known if n in names or n == FLOAT]
+    need(
+        [p for v in variants for p in training.PACKAGES[v.library]],
+        'choose other --variants',
+    )
+    options = {}
+    if args.batch is not None:
+        options['train_dataloader.batch_size'] = args.batch
+    with progress(total=len(variants) * args.rounds, unit='turn') as bar:
+        found = training.compare(
+            args.train,
+            options,
+            variants,
+            args.threads,
+            args.rounds,
+            bar.update,
+        )
+    print(training.document(found), end='')
+    paths = training.write(found, args.out or Path('work_dirs/training'))
+    print('', *paths, sep='\n')
 
 
 def benchmark(args: argparse.Namespace) -> None:

@@ -150,7 +150,8 @@ def _tag_unknown_inputs(module: nn.Module, args: tuple) -> None:
             tag_levels(arg)
 
 
-def _hand_on_level(module: nn.Module, args: tuple, output: Any) -> None:
+def hand_on_level(module: nn.Module, args: tuple, output: Any) -> None:
+    """Give an output the level of the input: a forward hook."""
     level = getattr(args[0], _TAG, None) if args else None
     if level is not None and isinstance(output, Tensor):
         setattr(output, _TAG, level)
@@ -174,4 +175,4 @@ def track_levels(
     for head in heads:
         head.register_forward_pre_hook(_tag_unknown_inputs)
         for module in head.modules():
-            module.register_forward_hook(_hand_on_level)
+            module.register_forward_hook(hand_on_level)

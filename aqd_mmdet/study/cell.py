@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import subprocess
 import time
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -141,8 +142,18 @@ def _metrics(found: dict[str, float]) -> dict[str, float]:
     return {name: found.get(f'coco/bbox_{name}', 0.0) for name in METRICS}
 
 
+def _commit() -> str | None:
+    """Return the commit of this package's source, if there is one."""
+    command = ['git', '-C', str(Path(__file__).parent), 'rev-parse', 'HEAD']
+    try:
+        found = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return found.stdout.strip()[:7] or None
+
+
 def _machine() -> dict[str, Any]:
-    """Return the versions of packages, and where they run."""
+    """Return commit, versions of packages, and where they run."""
     versions = dict(aqd_mmdet=__version__, python=platform.python_version())
     for name in PACKAGES:
         try:
@@ -151,7 +162,7 @@ def _machine() -> dict[str, Any]:
             continue
     cuda = torch.cuda.is_available()
     device = torch.cuda.get_device_name() if cuda else 'cpu'
-    return dict(versions=versions, device=device)
+    return dict(versions=versions, device=device, commit=_commit())
 
 
 def run_logged(study: Study, cell: Cell, folder: Path, results: Path) -> None:

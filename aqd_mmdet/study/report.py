@@ -84,7 +84,7 @@ def document(study: Study, results: Mapping[str, Mapping]) -> str:
         'that was trained as long.',
         '',
     ]
-    for key in ('device', 'versions', 'steps'):
+    for key in ('device', 'versions', 'commit', 'steps'):
         found = {_text(x[key]) for x in results.values()}
         lines.append(f'- {key}: {"; ".join(sorted(found))}')
     tables = dict.fromkeys(group[:2] for group in groups)

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from aqd_mmdet.study.plan import Cell, Study
+from aqd_mmdet.study.plan import Cell, Study, read_results, read_study
 from aqd_mmdet.study.report import HEADS, document, write
 
+ROOT = Path(__file__).parents[2]
 FLOATS = [Cell('m', 'd', 'float', s, 'default', 'finetune') for s in (0, 1)]
 TWO = [Cell('m', 'd', 2, s, 'default', 'finetune') for s in (0, 1)]
 PAPER = Cell('m', 'd', 2, 0, 'paper', 'finetune')
@@ -19,6 +20,7 @@ def result(cell: Cell, ap: float, simulated: float | None = None) -> dict:
         seed=cell.seed,
         steps=7,
         device='this',
+        commit='abc1234',
         versions=dict(torch='2', numpy='3'),
         metrics=dict(zip(NAMES, rest, strict=True)),
         simulation=None if simulated is None else dict(mAP=simulated),
@@ -69,3 +71,11 @@ def test_files(tmp_path):
     write(STUDY, results(), tmp_path / 'results.md')
     assert (tmp_path / 'results.md').read_text() == document(STUDY, results())
     assert (tmp_path / 'bits.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_the_page_is_that_of_the_kept_results():
+    study = read_study(ROOT / 'configs/study/low_bits.py')
+    kept = read_results(ROOT / 'docs/results/low_bits.jsonl')
+    assert kept.keys() <= {cell.name for cell in study.cells}
+    page = (ROOT / 'docs/results.md').read_text()
+    assert page == document(study, kept)

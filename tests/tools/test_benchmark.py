@@ -110,6 +110,11 @@ def test_a_profile_is_written_only_where_it_is_wanted(tmp_path, model):
         ('--profile {model} --rounds 0', '--rounds 0: give 1 or more'),
         ('--size 8x8', '--size needs --profile MODEL'),
         ('--image a.png', '--image needs --profile MODEL'),
+        ('--profile {model} --batch 2', '--batch needs --train CONFIG'),
+        ('--train no.py --cases conv1x1', '--cases does not go with --train'),
+        ('--train no.py --profile {model}', 'give one of them'),
+        ('--train no.py --batch 0', '--batch 0: give 1 or more'),
+        ('--train no.py --variants float', 'no.py'),
     ],
 )
 def test_mistakes_around_profiles(tmp_path, model, arguments, message):
