@@ -197,7 +197,8 @@ def expect_right(
     elif request.path == '/detect':
         assert list(found) == ['height', 'width', 'objects']
         assert found['height'] * found['width'] <= LIMITS.pixels
-    if request.good is not None and status != 503:
+    # On a busy machine a whole image may arrive late, too.
+    if request.good is not None and status not in (408, 503):
         boxes = known[request.good]
         assert status == (400 if boxes is None else 200)
         assert boxes is None or boxes == [o['box'] for o in found['objects']]
