@@ -4,6 +4,7 @@ from .compiled_arithmetic import CompileQuantizersHook
 from .epoch_seed import EpochSeedHook
 from .integer_aware import IntegerAwareHook
 from .quantizer_log import QuantizerLogHook
+from .teacher import TeacherHook
 
 __all__ = [
     'CalibrationHook',
@@ -11,6 +12,7 @@ __all__ = [
     'EpochSeedHook',
     'IntegerAwareHook',
     'QuantizerLogHook',
+    'TeacherHook',
     'check_checkpoint',
     'read_checkpoint',
 ]

@@ -11,6 +11,7 @@ training = [
     dict(bits='float'),
     dict(bits=3),
     dict(bits=8),
+    dict(bits=2, recipe='teacher'),
     dict(bits=2, recipe='paper'),
 ]
 
@@ -33,6 +34,8 @@ schedules = dict(
 )
 recipes = dict(
     default={},
+    # The float detector that a training starts from teaches it.
+    teacher={'default_hooks.teacher.type': 'aqd_mmdet.TeacherHook'},
     # Where the publication starts, with decaying clip values and sums that
     # keep all bits.
     paper={
