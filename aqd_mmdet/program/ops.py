@@ -74,7 +74,7 @@ MAX_GROUP = 2**32
 # With a variance of 47 bits, a sum far below 2^62.
 MAX_EPSILON = 2**48
 # The sum of two of these fits int32 before it is clamped.
-MAX_TERM = 2**30
+MAX_TERM = 2**30 - 1
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ JSON = 'application/json'
 ROUTES = {'/detect': 'POST', '/health': 'GET', '/metrics': 'GET'}
 # How an image is called in messages: 'image of the request'.
 NAME = Path('of the request')
+# Of the longest content-length that is read: those of 64 bits.
+LENGTH_DIGITS = 19
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -78,8 +80,9 @@ class Application:
         if scope['type'] == 'lifespan':
             await self._live(receive, send)
             return
-        if scope['type'] != 'http':
-            raise ValueError(f'{scope["type"]} is not served')
+        if scope['type'] == 'websocket':
+            await send({'type': 'websocket.close'})
+            return
         # Below the path that another application gives to this one.
         path = scope['path'].removeprefix(scope.get('root_path', ''))
         try:
@@ -96,6 +99,11 @@ class Application:
         ]
         if status == 503:
             headers.append((b'retry-after', b'1'))
+        if status == 405:
+            headers.append((b'allow', ROUTES[path].encode()))
+        # uvicorn learns only now that it has closed a connection whose content
+        # was no HTTP; before, it cannot send.
+        await asyncio.sleep(0)
         start = {'status': status, 'headers': headers}
         await send({'type': 'http.response.start', **start})
         await send({'type': 'http.response.body', 'body': content})
@@ -152,6 +160,10 @@ class Application:
             ) from None
         except UserError as error:
             raise _Refused(400, error.line()) from None
+        except MemoryError:
+            raise _Refused(
+                503, 'no memory is left for this image: try again later'
+            ) from None
         finally:
             self.metrics.waiting -= 1
         self.metrics.detection(seconds, len(found))
@@ -161,8 +173,15 @@ class Application:
         """Return a request's content, as far as it may be large."""
         most = self.limits.image_bytes
         length = dict(scope['headers']).get(b'content-length', b'0')
+        if not length.isdigit():
+            raise _Refused(
+                400,
+                'content-length: expected a number of bytes, found '
+                + repr(length.decode('latin-1')),
+            )
         too_large = _Refused(413, f'the image has more than {most} bytes')
-        if int(length) > most:
+        # Python converts no more than some thousands of digits.
+        if len(length) > LENGTH_DIGITS or int(length) > most:
             raise too_large
         content = bytearray()
         while True:

@@ -19,12 +19,12 @@ needs nothing else. Compared with OpenCV 4.12 and 5.0, pixel by pixel:
 """
 
 import io
+import re
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFile, UnidentifiedImageError
@@ -41,6 +41,16 @@ MODES = ('1', 'L', 'P', 'LA', 'PA', 'RGB', 'RGBA', 'CMYK')
 # How Pillow calls pixels of other widths that it gives in one of these modes:
 # of 5 or 16 bits.
 OTHER_WIDTHS = (';15', ';16')
+# What is read of an unknown sender. Pillow runs Ghostscript for EPS, and an
+# icon's picture may be larger than its header says.
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'AVIF', 'BMP', 'PPM', 'GIF', 'TIFF',
+           'JPEG2000')  # fmt: skip
+# Encoders write up to about 70. A scan may be of a few bytes, and costs a pass
+# over all pixels.
+MAX_SCANS = 100
+# The markers of a JPEG that a length follows, and its end.
+MARKER = re.compile(rb'\xff([^\x00\x01\xd0-\xd8\xff])')
+END, SCAN = b'\xd9', b'\xda'
 # Told apart on photographs and by most colour-blind eyes.
 COLOURS = ('#ffd000', '#00c8ff', '#ff5ea8', '#5dff6e', '#ff8a3c', '#b48cff')
 # What brings a stored picture upright, by its EXIF orientation.
@@ -85,8 +95,8 @@ def read_image(path: Path, oriented: bool = True) -> np.ndarray:
         raise UserError(f'image {path}: no such file')
     # Given a path, Pillow would map a grey TIFF that is to be turned into
     # memory by the sides that it has afterwards.
-    with _told(path), path.open('rb') as file:
-        return _decoded(file, path, oriented)
+    with _told(path), path.open('rb') as file, Image.open(file) as image:
+        return _pixels(image, path, oriented)
 
 
 def decode_image(
@@ -95,7 +105,7 @@ def decode_image(
     """Return the image in a file's content, as :func:`read_image` does.
 
     Args:
-        content: The whole file.
+        content: The whole file, of one of :data:`FORMATS`.
         name: How to call it in a message.
         oriented: Whether JPEG and PNG are turned by their EXIF orientation.
         most: How many pixels it may have; more are refused before they are
@@ -104,28 +114,29 @@ def decode_image(
     Raises:
         UserError: As of :func:`read_image`.
     """
-    with _told(name):
-        return _decoded(io.BytesIO(content), name, oriented, most)
-
-
-def _decoded(
-    file: BinaryIO, path: Path, oriented: bool, most: int | None = None
-) -> np.ndarray:
-    with Image.open(file) as image:
+    kinds = f' of these formats: {", ".join(FORMATS)}'
+    file = io.BytesIO(content)
+    with _told(name, kinds), Image.open(file, formats=FORMATS) as image:
         if most is not None and image.width * image.height > most:
             raise UserError(
-                f'image {path}: {image.width} x {image.height} is too large: '
+                f'image {name}: {image.width} x {image.height} is too large: '
                 f'at most {most} pixels'
             )
-        return _pixels(image, path, oriented)
+        if isinstance(image, JpegImageFile) and _has_many_scans(content):
+            raise UserError(
+                f'image {name}: a JPEG of more than {MAX_SCANS} scans: save '
+                'it with fewer'
+            )
+        return _pixels(image, name, oriented)
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _told(path: Path, kinds: str = '') -> Iterator[None]:
     """Tell what is wrong with an image in one line.
 
     Args:
         path: Of the image, for the message.
+        kinds: Of images that are read, for the message.
 
     Raises:
         UserError: For whatever Pillow raises.
@@ -138,7 +149,7 @@ def _told(path: Path) -> Iterator[None]:
         except (UserError, MemoryError):
             raise
         except UnidentifiedImageError:
-            raise UserError(f'image {path}: not an image') from None
+            raise UserError(f'image {path}: not an image{kinds}') from None
         except Image.DecompressionBombError:
             raise UserError(
                 f'image {path}: it has too many pixels: resize it'
@@ -209,6 +220,18 @@ def _pixels(
     if isinstance(image, JpegImageFile) and image.mode == 'CMYK':
         return _without_inks(np.asarray(upright))
     return np.asarray(upright.convert('RGB'))
+
+
+def _has_many_scans(content: bytes) -> bool:
+    count = at = 0
+    while count <= MAX_SCANS:
+        found = MARKER.search(content, at)
+        if found is None or found[1] == END:
+            return False
+        at = found.end()
+        at += int.from_bytes(content[at : at + 2], 'big')
+        count += found[1] == SCAN
+    return True
 
 
 def _is_of_other_width(image: ImageFile.ImageFile) -> bool:

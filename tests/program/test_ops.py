@@ -56,6 +56,17 @@ def test_add_saturates():
     assert result(op, [[[5, -5, 1]]], [[[5, -5, 2]]]) == [[[7, -8, 3]]]
 
 
+def test_add_takes_terms_whose_sum_fits_int32():
+    op = ir.Add('z', ('x', 'y'), 1, BYTE)
+    most = 2**30 - 1
+    op.check([source(-most, most), source(-most, most)], {})
+    assert result(op, [[[most, -most]]], [[[most, -most]]]) == [[[255, 0]]]
+    for wide in (source(0, most + 1), source(-most - 1, 0)):
+        for terms in ([source(0, 1), wide], [wide, source(0, 1)]):
+            with pytest.raises(UserError, match='operator z: .* 1073741823'):
+                op.check(terms, {})
+
+
 def test_multiply_takes_one_value_a_map():
     op = ir.Multiply('z', ('x', 'y'), 2, ir.INT32)
     x = [[[1, -2]], [[3, 4]]]

@@ -19,6 +19,7 @@ from tests.refusals.of_detectors import (
     OPERATORS,
     PROGRAM,
     rows_of_one_code,
+    sums,
 )
 from tests.refusals.of_files import (
     ARRAYS,
@@ -61,6 +62,7 @@ ACCEPTED = [
         'zero points of channels', setting(f'{OPS}.1.zero', [-255, 0, 255]), ''
     ),
     Refusal('many rows', with_ops(*rows_of_one_code(65536)), ''),
+    Refusal('large terms', with_ops(*sums(2**30 - 1)), ''),
     Refusal('spaces', with_text(lambda t: t + b' \n\t\r'), ''),
     Refusal('escapes', setting('labels.0', '\u2028"\\/'), ''),
     Refusal('a real that is whole', setting('program.outputs.0.scale', 1), ''),

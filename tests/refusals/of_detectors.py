@@ -22,6 +22,12 @@ def lookup(table: dict | list, rows: list[int], first: int = -255) -> dict:
     return operator('Lookup', 'Slice', table=table, first=first, rows=rows)
 
 
+def sums(term: int) -> tuple[dict, ...]:
+    """Return a sum of two tensors whose grid reaches to this code."""
+    grid = dict(lo=min(-255, term), hi=max(255, term))
+    return PIXELS | dict(grid=grid), operator('Add', 'Slice', 'Slice')
+
+
 def rows_of_one_code(count: int) -> tuple[dict, ...]:
     """Return a table of so many rows, of which the last one is read."""
     zeros = dict(m=[0], b=[0], s=[0], whole=False)
@@ -231,7 +237,17 @@ OPERATORS = [
     Refusal(
         'additions of sums',
         with_ops(operator('Add', 'cls', 'cls')),
-        'codes from -1073741824 to 1073741824 in its input cls',
+        'codes from -1073741823 to 1073741823 in its input cls',
+    ),
+    Refusal(
+        'a sum of 2^31',
+        with_ops(*sums(2**30)),
+        'codes from -1073741823 to 1073741823 in its input Slice',
+    ),
+    Refusal(
+        'a sum of -2^31',
+        with_ops(*sums(-(2**30))),
+        'codes from -1073741823 to 1073741823 in its input Slice',
     ),
     Refusal(
         'additions of other channels',

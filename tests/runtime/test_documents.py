@@ -60,7 +60,7 @@ def test_examples_of_the_command(tmp_path):
     lines = [
         x for x in lines if x[:3] == ['python', '-m', 'aqd_mmdet.runtime']
     ]
-    # test_serve.py starts the server, and stops it.
+    # test_serve_command.py starts the server, and stops it.
     lines = [x for x in lines if 'serve' not in x]
     assert len(lines) >= 3
     if any('clip.mp4' in line for line in lines):

@@ -1,29 +1,18 @@
-"""A detector behind HTTP: the application by itself, and under uvicorn."""
+"""A detector behind HTTP: the application by itself."""
 
 import asyncio
 import io
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
-import urllib.error
-import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
-from aqd_mmdet.errors import UserError
-from aqd_mmdet.program import file
-from aqd_mmdet.runtime import Detector, serve
+from aqd_mmdet.runtime import Detector
 from aqd_mmdet.runtime.application import Application, Limits
-from tests.factories import ROOT, detector
+from tests.factories import detector
 
 
 def pixels(seed: int = 0, height: int = 40, width: int = 60) -> np.ndarray:
@@ -67,6 +56,7 @@ async def ask(
     content: bytes = b'',
     query: bytes = b'',
     parts: int = 1,
+    length: bytes | None = None,
 ) -> tuple[int, str]:
     """Return status and text of an answer to a content in several parts."""
     size = -(-len(content) // parts) or 1
@@ -91,13 +81,14 @@ async def ask(
         'method': method,
         'path': path,
         'query_string': query,
-        'headers': [],
+        'headers': [] if length is None else [(b'content-length', length)],
     }
     await app(scope, receive, send)
     start, body = sent
     headers = dict(start['headers'])
     assert int(headers[b'content-length']) == len(body['body'])
     assert (start['status'] == 503) == (b'retry-after' in headers)
+    assert (start['status'] == 405) == (b'allow' in headers)
     return start['status'], body['body'].decode()
 
 
@@ -145,6 +136,10 @@ def test_health():
             400,
             '200 x 200 is too large: at most 2500 pixels',
         ),
+        (dict(length=b'9001'), 413, 'more than 9000 bytes'),
+        (dict(length=b'9' * 5000), 413, 'more than 9000 bytes'),
+        (dict(length=b'-1'), 400, "expected a number of bytes, found '-1'"),
+        (dict(length=b''), 400, "expected a number of bytes, found ''"),
         (dict(path='/'), 404, '/: there are /detect, /health, /metrics'),
         (dict(method='GET'), 405, '/detect: expected POST'),
         (dict(path='/health'), 405, '/health: expected GET'),
@@ -157,6 +152,56 @@ def test_requests_that_are_refused(request_, status, message):
     assert message in json.loads(text)['error']
     # The next one is served.
     assert answer(app, content=png(pixels()))[0] == 200
+
+
+@pytest.mark.parametrize('kind', ['eps', 'ico', 'icns'])
+def test_files_whose_header_may_lie_are_not_read(kind, monkeypatch):
+    """A picture in an icon may be larger than the header says, and the
+    program in an EPS may do anything."""
+    content = io.BytesIO()
+    Image.new('RGB', (16, 16)).save(content, kind)
+    monkeypatch.setattr(ImageFile.ImageFile, 'load', None)
+    status, text = answer(application(), content=content.getvalue())
+    assert status == 400
+    assert 'not an image of these formats: JPEG, PNG' in text
+
+
+def test_a_jpeg_of_many_scans():
+    """Each scan of a few bytes costs a pass over all pixels."""
+    saved = io.BytesIO()
+    Image.fromarray(pixels()).save(saved, 'jpeg', progressive=True)
+    content = saved.getvalue()
+    last = content[content.rindex(b'\xff\xda') : -2]
+    scans = content.count(b'\xff\xda')
+    # A comment may hold anything.
+    comment = b'\xff\xfe\x01\x00' + b'\xff\xda' * 127
+    for count, status in ((scans, 200), (100, 200), (101, 400), (5000, 400)):
+        added = last * (count - scans) + b'\xff\xd9' + last * 200
+        many = content[:2] + comment + content[2:-2] + added
+        found, text = answer(application(), content=many)
+        assert found == status
+        assert (status == 400) == ('more than 100 scans' in text)
+
+
+def test_no_memory_for_an_image():
+    app = application()
+
+    def run(*_: object) -> None:
+        raise MemoryError
+
+    app._run = run
+    status, text = answer(app, content=png(pixels()))
+    assert status == 503 and 'no memory is left for this image' in text
+
+
+def test_web_sockets_are_closed():
+    sent = []
+
+    async def send(event: dict) -> None:
+        sent.append(event)
+
+    asyncio.run(application()({'type': 'websocket'}, None, send))
+    assert sent == [{'type': 'websocket.close'}]
 
 
 def test_a_full_queue_refuses():
@@ -273,78 +318,3 @@ def test_start_and_end_of_the_application():
 
     asyncio.run(application()({'type': 'lifespan'}, receive, send))
     assert sent == ['lifespan.startup.complete', 'lifespan.shutdown.complete']
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    file.save(detector(), tmp_path / 'model.aqd')
-    return tmp_path / 'model.aqd'
-
-
-def test_arguments_that_are_refused(model, monkeypatch):
-    with pytest.raises(UserError, match='--queue 0: give a number from 1 on'):
-        serve.command([str(model), '--queue', '0'])
-    with socket.socket() as taken:
-        taken.bind(('127.0.0.1', 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(UserError, match='cannot listen there .*in use'):
-            serve._listening('127.0.0.1', port)
-    with pytest.raises(UserError, match='--port 70000: give a number from 0'):
-        serve.command([str(model), '--port', '70000'])
-    with pytest.raises(UserError, match='--host nowhere.invalid .* cannot'):
-        serve._listening('nowhere.invalid', 0)
-    monkeypatch.setitem(sys.modules, 'uvicorn', None)
-    with pytest.raises(UserError, match='pip install uvicorn'):
-        serve.command([str(model)])
-
-
-def test_under_uvicorn(model):
-    """An image that is being sent when the server is stopped is answered."""
-    pytest.importorskip('uvicorn')
-    process = subprocess.Popen(
-        [sys.executable, '-m', 'aqd_mmdet.runtime', 'serve', model,
-         '--port', '0'],
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
-    try:
-        line = process.stdout.readline()
-        port = int(re.search(r':(\d+)/detect', line)[1])
-        url = f'http://127.0.0.1:{port}'
-        with urllib.request.urlopen(f'{url}/health', timeout=20) as reply:
-            assert json.load(reply)['status'] == 'ok'
-        content = png(pixels())
-        with urllib.request.urlopen(
-            f'{url}/detect', content, timeout=20
-        ) as reply:
-            assert json.load(reply) == wanted(pixels())
-        with pytest.raises(urllib.error.HTTPError, match='400'):
-            urllib.request.urlopen(f'{url}/detect', b'mine', timeout=20)
-        with socket.create_connection(('127.0.0.1', port), 20) as late:
-            size = len(content)
-            late.sendall(
-                b'POST /detect HTTP/1.1\r\nHost: a\r\n'
-                + f'Content-Length: {size}\r\n\r\n'.encode()
-                + content[:100]
-            )
-            # The rest is sent once the server waits for it.
-            for _ in range(200):
-                with urllib.request.urlopen(
-                    f'{url}/metrics', timeout=20
-                ) as reply:
-                    if b'aqd_images_waiting 1' in reply.read():
-                        break
-                time.sleep(0.05)
-            else:
-                raise AssertionError('the image does not arrive')
-            process.send_signal(signal.SIGTERM)
-            late.sendall(content[100:])
-            reply = late.makefile('rb').read()
-        assert reply.startswith(b'HTTP/1.1 200')
-        assert json.loads(reply.split(b'\r\n\r\n', 1)[1]) == wanted(pixels())
-        assert process.wait(20) in (0, -signal.SIGTERM)
-    finally:
-        process.kill()
-        process.wait()

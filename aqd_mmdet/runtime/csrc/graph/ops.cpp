@@ -176,7 +176,8 @@ Params read_requantize(const OpSource &from, const Op &op) {
 
 // The sum fits int32 before it is clamped.
 Params read_add(const OpSource &from, const Op &op) {
-  for (const Op *input : from.inputs) expect_small(from, *input, 1 << 30);
+  constexpr int64_t kMaxTerm = (1 << 30) - 1;
+  for (const Op *input : from.inputs) expect_small(from, *input, kMaxTerm);
   return Add();
 }
 
