@@ -282,7 +282,7 @@ def constant(name: str, array: np.ndarray) -> 'onnx.TensorProto':
 def proto(node: Node) -> 'onnx.NodeProto':
     from onnx import helper
 
-    attributes = {
+    attributes: dict[str, Any] = {
         key: onnx_type(value) if isinstance(value, np.dtype) else value
         for key, value in node.attributes.items()
     }
