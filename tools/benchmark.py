@@ -90,6 +90,14 @@ def _parser() -> argparse.ArgumentParser:
         default=11,
         help='turns of each engine, or runs of a profile; default: 11',
     )
+    add_report(parser)
+    add_profile(parser)
+    add_train(parser)
+    return parser
+
+
+def add_report(parser: argparse.ArgumentParser) -> None:
+    """Add the option of a report of kept figures."""
     parser.add_argument(
         '--report',
         type=Path,
@@ -97,9 +105,6 @@ def _parser() -> argparse.ArgumentParser:
         help='measure nothing: write tables and picture of a kept '
         'benchmark.json again, beside it',
     )
-    add_profile(parser)
-    add_train(parser)
-    return parser
 
 
 @one_line

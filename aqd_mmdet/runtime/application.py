@@ -85,14 +85,15 @@ class Application:
             return
         # Below the path that another application gives to this one.
         path = scope['path'].removeprefix(scope.get('root_path', ''))
+        label = path if path in ROUTES else 'other'
         try:
             status, kind, content = await self._answer(path, scope, receive)
         except _GoneError:
             return
         except Exception:
-            self.metrics.request(path, 500)
+            self.metrics.request(label, 500)
             raise
-        self.metrics.request(path if path in ROUTES else 'other', status)
+        self.metrics.request(label, status)
         headers = [
             (b'content-type', kind.encode()),
             (b'content-length', str(len(content)).encode()),

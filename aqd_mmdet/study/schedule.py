@@ -57,11 +57,9 @@ def run_cells(
                 break
             for cell, works in _ended(running):
                 bar.update()
-                if works:
-                    finished.add(cell.name)
-                else:
-                    failed.append(cell.name)
+                if not works:
                     bar.write(f'{cell.name} failed: {folder / cell.name}')
+                (finished.add if works else failed.append)(cell.name)
     finally:
         for _, process in running.values():
             process.terminate()
