@@ -55,11 +55,11 @@ class DigitScenes:
     train: int = 1200
     val: int = 200
     size: int = 160
-    min_digit: int = 12
+    min_digit: int = 16
     max_digit: int = 56
     max_digits: int = 7
-    contrast: int = 48
-    clutter: int = 6
+    contrast: int = 80
+    clutter: int = 3
     max_overlap: float = 0.25
     seed: int = 0
 

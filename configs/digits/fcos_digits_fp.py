@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/fcos_r50_fpn_bn.py',
     '../_base_/datasets/digits_detection.py',
-    '../_base_/schedules/digits_10e.py',
+    '../_base_/schedules/digits_18e.py',
     '../_base_/digits_runtime.py',
 ]
 
@@ -15,7 +15,7 @@ model = dict(
         feat_channels=48,
         stacked_convs=2,
         strides=[8, 16, 32, 64],
-        # A digit's drawing is 12 to 56 pixels high.
+        # A digit's drawing is 16 to 56 pixels high.
         regress_ranges=((-1, 20), (20, 40), (40, 80), (80, 1e8)),
     ),
 )

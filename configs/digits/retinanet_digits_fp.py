@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/retinanet_r50_fpn_bn.py',
     '../_base_/datasets/digits_detection.py',
-    '../_base_/schedules/digits_10e.py',
+    '../_base_/schedules/digits_18e.py',
     '../_base_/digits_runtime.py',
 ]
 
@@ -15,7 +15,7 @@ model = dict(
         feat_channels=48,
         stacked_convs=2,
         anchor_generator=dict(
-            # A digit's drawing is 12 to 56 pixels high, and taller than wide.
+            # A digit's drawing is 16 to 56 pixels high, and taller than wide.
             octave_base_scale=2,
             scales_per_octave=2,
             ratios=[1.0, 1.7],

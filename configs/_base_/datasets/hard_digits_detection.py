@@ -1,6 +1,6 @@
 # Scenes of digits that are larger, fuller and of less contrast:
 # python tools/make_digits.py --out data/hard_digits --train 1500 --size 192
-#     --max-digits 10 --clutter 8 --contrast 40
+#     --min-digit 12 --max-digits 10 --clutter 8 --contrast 40
 _base_ = './digits_detection.py'
 
 # --------------------------- often changed ---------------------------

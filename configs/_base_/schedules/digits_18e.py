@@ -1,5 +1,5 @@
 # From scratch, so AdamW and a higher rate than the published SGD.
-max_epochs = 10
+max_epochs = 18
 train_cfg = dict(
     type='EpochBasedTrainLoop',
     max_epochs=max_epochs,
@@ -10,6 +10,7 @@ test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
+    clip_grad=dict(max_norm=10),
     paramwise_cfg=dict(custom_keys={'.clip': dict(decay_mult=0)}),
 )
 param_scheduler = [
