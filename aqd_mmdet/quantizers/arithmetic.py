@@ -103,7 +103,8 @@ def sums(
 def _total(x: Tensor, y: Tensor, clip: Tensor, limit: int, hi: int) -> Tensor:
     wide = clip * (limit / hi)
     left, right = (values(z, wide, 0, -limit, limit, 1) for z in (x, y))
-    return left.add_(right)
+    # Not in place: under autocast one may have a narrower type.
+    return left + right
 
 
 def sum_gradients(

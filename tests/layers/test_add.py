@@ -83,3 +83,25 @@ def test_a_hook_sees_the_roundings_that_the_sum_is_made_of(bits, signed):
         strict=True,
     ):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize('first', [True, False])
+def test_a_branch_of_fewer_bits_does_not_narrow_the_sum(first):
+    # Under autocast a convolution's output may be bf16, the shortcut not.
+    add = adder(1.7)
+    pair = [torch.rand(4, 5), torch.rand(4, 5).bfloat16()]
+    x, y = (z.requires_grad_() for z in (pair[::-1] if first else pair))
+    inputs = (x, y, add.clip)
+    fused = add(x, y)
+    add.hook = lambda z, rounding: rounding(z)
+    apart = add(x, y)
+    assert fused.dtype == apart.dtype == torch.float32
+    assert torch.equal(fused, apart)
+    seed = torch.randn(4, 5)
+    for a, b in zip(
+        torch.autograd.grad(fused, inputs, seed),
+        torch.autograd.grad(apart, inputs, seed),
+        strict=True,
+    ):
+        assert a.dtype == b.dtype
+        torch.testing.assert_close(a, b)
