@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 from onnx.reference import ReferenceEvaluator
 
-from aqd_mmdet.export.onnx_model import model_of
+from aqd_mmdet.export.onnx_model import Build, model_of
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.runtime import reference
 
@@ -26,10 +26,10 @@ def session(content: bytes) -> onnxruntime.InferenceSession:
     )
 
 
-def model(program: ir.Program) -> onnx.ModelProto:
+def model(program: ir.Program, build: Build = model_of) -> onnx.ModelProto:
     """A program as a model, checked, whose outputs have its tensors' names."""
     names = program.output_names()
-    exported = model_of(program, dict(zip(names, names, strict=True)), {})
+    exported = build(program, dict(zip(names, names, strict=True)), {})
     onnx.checker.check_model(exported, full_check=True)
     return exported
 

@@ -31,7 +31,8 @@ from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import FixedPoint
 from aqd_mmdet.quantizers.start import mse_clip
 from aqd_mmdet.runtime import reference
-from tests.export.models import Maps, session
+from tests.export import models
+from tests.export.models import Maps, run_onnxruntime, session
 from tests.export.test_onnx_model import Reader
 from tests.factories import (
     MEAN,
@@ -48,18 +49,7 @@ FLOAT_CONVOLUTIONS = {'Conv', 'FusedConv', 'ConvTranspose'}
 
 
 def model(program: ir.Program) -> onnx.ModelProto:
-    """A program as a model, checked, whose outputs have its tensors' names."""
-    names = program.output_names()
-    exported = model_of(program, dict(zip(names, names, strict=True)), {})
-    onnx.checker.check_model(exported, full_check=True)
-    return exported
-
-
-def run(exported: onnx.ModelProto, image: np.ndarray) -> Maps:
-    runner = session(exported.SerializeToString())
-    names = [each.name for each in runner.get_outputs()]
-    maps = runner.run(None, {'image': image})
-    return dict(zip(names, maps, strict=True))
+    return models.model(program, model_of)
 
 
 def optimised(exported: onnx.ModelProto, path: Path) -> Counter:
@@ -128,7 +118,7 @@ def all_codes(program: ir.Program, image: np.ndarray) -> Maps:
     }
     for name in {x.name: x for x in held.values()}:
         exported.graph.output.append(onnx.ValueInfoProto(name=name))
-    found = run(exported, image)
+    found = run_onnxruntime(exported, image)
     codes = {
         name: np.rint(found[x.name]).astype(np.int64)
         + x.offset.astype(np.int64)[:, None, None]
@@ -176,7 +166,7 @@ def test_maps_are_close(name, size):
     image = np.random.default_rng(0).integers(0, 256, (2, 3, *size))
     image = image.astype(np.uint8)
     expected = reference.run(program, image)
-    found = run(model(program), image)
+    found = run_onnxruntime(model(program), image)
     scales = {
         key: each.scale for each in program.outputs for key in each.tensors
     }
