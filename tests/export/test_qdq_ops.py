@@ -12,8 +12,8 @@ from aqd_mmdet.export.qdq_ops import Ratios, inner_float
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import FixedPoint, real_multipliers
 from aqd_mmdet.runtime import reference
-from tests.export.models import from_pixels
-from tests.export.test_qdq_model import model, run
+from tests.export.models import from_pixels, run_onnxruntime
+from tests.export.test_qdq_model import model
 from tests.operators import program_of
 from tests.specification.random_operators import random_operator
 
@@ -32,7 +32,7 @@ GRIDS = [
 @settings(max_examples=30, deadline=None)
 def test_exact_operators(kind, seed):
     program, image = from_pixels(*random_operator(kind, seed))
-    found = run(model(program), image)
+    found = run_onnxruntime(model(program), image)
     for name, codes in reference.run(program, image).items():
         assert np.array_equal(found[name], codes.astype(np.float32))
 
@@ -61,7 +61,7 @@ def requantized(
 
 def check_within_one(program: ir.Program, image: np.ndarray) -> None:
     """No code may be off by two, and all are whole."""
-    found = run(model(program), image)['last']
+    found = run_onnxruntime(model(program), image)['last']
     codes = reference.run(program, image)['last']
     difference = np.abs(found - codes)
     assert difference.max() <= 1
