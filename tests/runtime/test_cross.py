@@ -8,6 +8,7 @@ import re
 import shutil
 import struct
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from itertools import product
@@ -26,6 +27,7 @@ from tests.factories import detector, narrow_program
 from tests.native import CSRC, engine_sources
 from tests.operators import two_stage, wide_convolution
 from tests.random_detectors import DECODERS, SCORES, random_detector
+from tests.roundings import lookup_between, requantisation
 
 HERE = Path(__file__).parent
 # Of detectors with a second stage.
@@ -41,6 +43,11 @@ LIBCXX = max(
 LIBC = '/usr/include/wasm32-wasi'
 # The flag is for Node before 20.
 NODE = ('node', '--no-warnings', '--experimental-wasi-unstable-preview1')
+
+
+# Random operators by their seed, with what they are given.
+Make = Callable[[int], tuple[ir.Program, np.ndarray]]
+MAKERS: tuple[Make, ...] = (wide_convolution, requantisation, lookup_between)
 
 
 class Build(NamedTuple):
@@ -156,9 +163,9 @@ def network(name: str, bits: int) -> Case:
     return Case(content, 0, program, values)
 
 
-def operator(seed: int) -> Case:
-    """A convolution and what may follow it, in a second stage."""
-    program, values = wide_convolution(seed)
+def operator(make: Make, seed: int) -> Case:
+    """An operator and what may follow it, in a second stage."""
+    program, values = make(seed)
     return Case(file.to_bytes(two_stage(program)), 1, program, values)
 
 
@@ -167,7 +174,9 @@ def cases() -> list[tuple[Case, dict[str, np.ndarray]]]:
     """Programs with what the reference makes of them."""
     networks = [('retinanet', 2), ('fcos', 3), ('retinanet', 4), ('fcos', 8)]
     programs = [network(*each) for each in networks]
-    programs += [operator(seed) for seed in range(100)]
+    programs += [
+        operator(make, seed) for make in MAKERS for seed in range(100)
+    ]
     return [
         (case, reference.run(case.program, case.values)) for case in programs
     ]

@@ -1,5 +1,10 @@
 """Requantisations in the engine: exact, above all at the edges of codes."""
 
+import ctypes
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,9 +14,11 @@ from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import Multipliers
 from aqd_mmdet.runtime import reference
 from tests.operators import program_of, run_program
+from tests.roundings import lookup_between, requantisation
 
 HALF = 2**23  # of 2^24
-
+# Of the C library's fesetround.
+UPWARD = {'x86_64': 0x800, 'aarch64': 0x400000}
 
 EDGES = [
     # Halves, upwards; the grid is 0..255.
@@ -44,99 +51,37 @@ def test_codes_at_their_edges(m, b, s, codes):
     assert (found == np.array([*codes.values()])).all()
 
 
-def rules(rng: np.random.Generator, channels: int, grid: ir.Grid, x: np.iinfo):
-    """Random multipliers of one order of magnitude."""
-    width = int(rng.choice([2, 8, 24, 24, 24, 31]))
-    ratio = rng.integers(-14, 4) if rng.random() < 0.8 else rng.integers(4, 24)
-    shift = min(max(0, width - int(ratio)), 40)
-    m = rng.integers(2 ** (width - 1), 2**width, channels)
-    # Some have few rests.
-    m = m >> rng.integers(0, width, channels) << rng.integers(0, 2, channels)
-    m *= rng.choice([-1, 1], channels, p=[0.1, 0.9])
-    # A value in the middle of a code.
-    value = rng.integers(x.min // 4, x.max // 4, channels)
-    code = rng.integers(grid.lo, grid.hi + 1, channels)
-    rest = rng.integers(0, 2**shift, channels)
-    if rng.random() < 0.5:
-        rest = np.full(channels, 2**shift // 2)
-    b = (code << shift) - value * m + rest
-    return Multipliers(
-        m.astype(np.int32), b, np.full(channels, shift, np.uint8)
-    )
-
-
-def edges(
-    rng: np.random.Generator, rule: Multipliers, grid: ir.Grid, x: np.iinfo,
-    size: tuple[int, int],
-) -> np.ndarray:  # fmt: skip
-    """Values around those at which codes change, of each channel."""
-    channels = len(rule.m)
-    codes = rng.integers(grid.lo, grid.hi + 2, (channels, size[0] * size[1]))
-    codes[:, :2] = grid.lo + 1, grid.hi
-    codes[:, 2:5] = codes[:, :1]
-    codes[:, 5:8] = codes[:, 1:2]
-    m = np.where(rule.m == 0, 1, rule.m).astype(np.int64)[:, None]
-    shift = rule.s.astype(np.int64)[:, None]
-    at = -(-((codes << shift) - rule.b[:, None]) // m)
-    at += np.resize([0, -1, 1], at.shape[1])
-    at[:, -2:] = x.min, x.max
-    return np.clip(at, x.min, x.max).reshape(1, channels, *size)
-
-
+@pytest.mark.parametrize('make', [requantisation, lookup_between])
 @given(seed=st.integers(0, 9999))
 @settings(max_examples=150, deadline=None)
-def test_all_codes_at_their_edges(seed):
-    rng = np.random.default_rng(seed)
-    bounds = [(0, 255), (-128, 127), (-127, 127), (-2048, 2047), (-9, 2**18)]
-    grid = ir.Grid(*bounds[rng.integers(len(bounds))])
-    dtype = rng.choice([np.int8, np.int16, np.int32])
-    channels = int(rng.integers(1, 70))
-    size = int(rng.integers(1, 4)), int(rng.integers(16, 120))
-    rule = rules(rng, channels, grid, np.iinfo(dtype))
-    x = edges(rng, rule, grid, np.iinfo(dtype), size).astype(dtype)
-    op = ir.Requantize('y', ('x',), channels, grid, rule)
-    program, region = program_of(op, [x], {})
+def test_all_codes_at_their_edges(make, seed):
+    program, region = make(seed)
     expected = reference.run(program, region)
-    assert np.array_equal(run_program(program, region)['y'], expected['y'])
+    found = run_program(program, region)
+    for name, codes in expected.items():
+        assert np.array_equal(found[name], codes)
 
 
-@given(seed=st.integers(0, 9999))
-@settings(max_examples=100, deadline=None)
-def test_a_lookup_between_requantisations(seed):
-    """They may run together, with several tables in a vector."""
-    rng = np.random.default_rng(seed)
-    channels = int(rng.integers(1, 50))
-    size = int(rng.integers(1, 4)), int(rng.integers(10, 110))
-    dtype = rng.choice([np.int16, np.int32])
-    low, count = -int(rng.integers(1, 2048)), int(rng.integers(1, 4097))
-    inner = ir.Grid(low, low + count - 1)
-    before = rules(rng, channels, inner, np.iinfo(dtype))
-    # Rows of straight lines.
-    rows, shift = (
-        int(rng.integers(1, 12)),
-        max(0, int(np.ceil(np.log2(count / 64)))),
-    )
-    length = 2**shift
-    first = rng.integers(-(2**14), 2**14, (rows, -(-count // length), 1))
-    slope = rng.integers(-(2**13), 2**13, first.shape)
-    line = first + ((slope * np.arange(length) + length // 2) >> shift)
-    table = line.reshape(rows, -1)[:, :count].astype(np.int32)
-    bounds = [(0, 255), (-128, 127), (-127, 127), (0, 200), (-900, 900)]
-    outer = ir.Grid(*bounds[rng.integers(len(bounds))])
-    after = rules(rng, channels, outer, np.iinfo(np.int16))
-    ops = (
-        ir.Lookup(
-            'b', ('a',), channels, ir.Grid(-(2**15), 2**15 - 1),
-            table.ravel(), low,
-            tuple(rng.permutation(np.arange(channels) % rows).tolist()),
-        ),
-        ir.Requantize('c', ('b',), channels, outer, after),
-    )  # fmt: skip
-    if max(ops[0].rows) < rows - 1:
-        return
-    x = edges(rng, before, inner, np.iinfo(dtype), size).astype(dtype)
-    program, region = program_of(
-        ir.Requantize('a', ('x',), channels, inner, before), [x], {}, ops
-    )
-    expected = reference.run(program, region)
-    assert np.array_equal(run_program(program, region)['c'], expected['c'])
+@contextmanager
+def rounding_upwards() -> Iterator[None]:
+    """Round floats of this thread upwards; assert that they still are."""
+    library = ctypes.CDLL(None)
+    before, mode = library.fegetround(), UPWARD[platform.machine()]
+    assert library.fesetround(mode) == 0
+    try:
+        yield
+        assert library.fegetround() == mode
+    finally:
+        library.fesetround(before)
+
+
+@pytest.mark.skipif(
+    platform.machine() not in UPWARD, reason='the mode has another number'
+)
+def test_the_rounding_of_a_thread_does_not_matter():
+    for seed in range(20):
+        program, region = requantisation(seed)
+        expected = reference.run(program, region)
+        with rounding_upwards():
+            found = run_program(program, region)
+        assert np.array_equal(found['y'], expected['y'])

@@ -4,6 +4,7 @@
 #include <new>
 
 #include "kernels/isa.h"
+#include "kernels/rounding.h"
 #include "selection.h"
 
 namespace aqd {
@@ -136,6 +137,7 @@ class Execution {
     if (step.fused.ops.empty()) {
       op.info->run(op, step.inputs.data(), *step.output, workers_.pool);
     } else if (step.node->packed.has_kernel) {
+      const RoundsDown scope;
       isa_.run_fused(step.fused, workers_);
     } else {
       run_fused(step.fused);

@@ -6,6 +6,8 @@
 
 #include <unistd.h>
 
+#include "kernels/rounding.h"
+
 namespace aqd {
 namespace {
 
@@ -116,6 +118,7 @@ ThreadPool::Job *ThreadPool::find_job() const {
 
 void *ThreadPool::work(void *pool) {
   ThreadPool &self = *static_cast<ThreadPool *>(pool);
+  const RoundsDown scope;
   std::unique_lock<std::mutex> lock(self.mutex_);
   const int thread = ++self.started_;
   while (!self.stop_) {

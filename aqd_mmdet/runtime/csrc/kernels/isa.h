@@ -23,6 +23,8 @@ struct SimdShape {
   // By which MAC Winograd's products can be computed.
   bool winograd_bytes, winograd_words;
   bool short_bytes = false;  // accumulators of a ByteMac have 16 bits
+  // Whether lines of tables (packed.h) are read as bytes.
+  bool line_bytes = false;
 };
 
 // Kernels of one set. What they do not run is left to portable ones.
@@ -38,7 +40,7 @@ struct Isa {
   // Whether there are kernels for PackedLut (on machines with VBMI), or for
   // PackedAmx in place of all others for bytes.
   bool has_lut = false, has_amx = false;
-  // Whether registers are tables of 32 numbers.
+  // Whether there are lookups of lines.
   bool has_lines = false;
   // Whether there are fused multiply-adds of floats.
   bool has_fma = false;

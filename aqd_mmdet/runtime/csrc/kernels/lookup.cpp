@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "kernels/isa.h"
 
@@ -58,6 +59,18 @@ bool find_lines(const int32_t *row, int64_t codes, int shift,
   return true;
 }
 
+// Replaces numbers by all their lower bytes, and all upper ones behind these.
+template <class T>
+void split_bytes(T (&numbers)[kLines]) {
+  uint8_t halves[2][kLines];
+  for (size_t i = 0; i < kLines; ++i) {
+    halves[0][i] = static_cast<uint8_t>(numbers[i] & 255);
+    halves[1][i] = static_cast<uint8_t>(numbers[i] >> 8 & 255);
+  }
+  static_assert(sizeof halves == sizeof numbers);
+  std::memcpy(numbers, halves, sizeof halves);
+}
+
 }  // namespace
 
 PackedLookup pack_lookup(const SimdShape &shape, const Op &op, const Op &x) {
@@ -92,6 +105,11 @@ PackedLookup pack_lookup(const SimdShape &shape, const Op &op, const Op &x) {
     }
   }
   packed.begins.push_back(packed.rows.size());
+  for (PackedLookup::Row &row : packed.rows) {
+    if (!shape.line_bytes) break;
+    split_bytes(row.firsts);
+    split_bytes(row.slopes);
+  }
   return packed;
 }
 

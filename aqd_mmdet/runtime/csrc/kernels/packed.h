@@ -155,7 +155,9 @@ struct PackedRequantize {
 struct PackedLookup {
   // A row, and the lanes of a vector of channels that read it.
   struct alignas(64) Row {
-    uint16_t firsts[kLines];  // and 2^15
+    // With 2^15. For SimdShape::line_bytes both have 64 lower bytes, then 64
+    // upper ones.
+    uint16_t firsts[kLines];
     int16_t slopes[kLines];
     // Of two vectors as 16 bits, four lanes of each in turn.
     uint32_t words;

@@ -5,9 +5,10 @@
 #include <cpuid.h>
 #include <immintrin.h>
 
-#define AQD_TARGET __attribute__((target("avx2")))
+#define AQD_TARGET __attribute__((target("avx2,fma")))
 
 #include "kernels/kernels.h"
+#include "kernels/lookup_bytes.h"
 #include "kernels/tuning.h"
 
 namespace aqd {
@@ -64,9 +65,13 @@ struct ShortByteMac : MacBase<8> {
 
 template <bool kVnni>
 struct Avx2 : SimdBase<Avx2<kVnni>, 8> {
-  static constexpr SimdShape kShape = {8,    2,    true,  0,
-                                       true, true, !kVnni};
+  static constexpr SimdShape kShape = {8,    2,    true,   0,
+                                       true, true, !kVnni, true};
   static constexpr int kMr = 6;  // 12 of 16 registers for accumulators
+  static constexpr bool kHasInt16Thresholds = true;
+  static constexpr bool kHasLines = true;
+  static constexpr bool kHasFma = true;
+  static constexpr bool kSaturates = true;
 
   using Base = SimdBase<Avx2, 8>;
   using typename Base::Lanes;
@@ -109,6 +114,135 @@ struct Avx2 : SimdBase<Avx2<kVnni>, 8> {
                                   _mm_unpacklo_epi16(left, right)));
   }
 
+  // Four pixels at a time. There is room to read whole groups of four.
+  template <class Rule>
+  AQD_TARGET AQD_INLINE static void store_bytes(const Rule &rule,
+                                                const int32_t *from, int pixels,
+                                                const ByteSpan &span) {
+    for (int p = 0; p < pixels; p += 4, from += 32) {
+      store_four({rule(load(from)), rule(load(from + 8)), rule(load(from + 16)),
+                  rule(load(from + 24))},
+                 p, pixels, span);
+    }
+  }
+
+  // Requantises a vector of channels of some pixels to bytes, `next` apart.
+  // There is room to read whole groups of four pixels.
+  AQD_TARGET static void store_by_thresholds(const int32_t *table,
+                                             const int32_t *x, int pixels,
+                                             int64_t next, uint8_t *out) {
+    const auto rule = thresholds_from<Words>(
+        table, 8, [&](const int32_t *numbers) AQD_TARGET {
+          return pack(load(numbers), load(numbers));
+        });
+    const ByteSpan span = {reinterpret_cast<int8_t *>(out), next, 8, true};
+    for (int p = 0; p < pixels; p += 4, x += 32) {
+      store_four(rule(pack(load(x), load(x + 8))),
+                 rule(pack(load(x + 16), load(x + 24))), p, pixels, span);
+    }
+  }
+
+  // 16 numbers of 16 bits, of two pixels: four channels of each in turn. 32
+  // bytes have four pixels so.
+  using Words = VectorOf<int16_t, 32>::type;
+  using Bytes = VectorOf<uint8_t, 32>::type;
+
+  AQD_TARGET AQD_INLINE static Words pack(Lanes first, Lanes second) {
+    return Words(_mm256_packs_epi32(__m256i(first), __m256i(second)));
+  }
+
+  // As bytes, those of four pixels from p on that there are.
+  AQD_TARGET AQD_INLINE static void store_four(const Lanes (&x)[4], int p,
+                                               int pixels,
+                                               const ByteSpan &span) {
+    store_four(pack(x[0], x[1]), pack(x[2], x[3]), p, pixels, span);
+  }
+  AQD_TARGET AQD_INLINE static void store_four(Words first, Words second, int p,
+                                               int pixels,
+                                               const ByteSpan &span) {
+    // Four channels of each pixel in turn, to all channels of each.
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    const __m256i x = __m256i(first), y = __m256i(second);
+    const __m256i bytes = _mm256_permutevar8x32_epi32(
+        span.is_unsigned ? _mm256_packus_epi16(x, y) : _mm256_packs_epi16(x, y),
+        order);
+    int8_t *to = span.to + p * span.next;
+    if (span.lanes < 8 || pixels - p < 4) {
+      alignas(32) int8_t each[32];
+      store_as(bytes, each);
+      for (int i = 0; i < std::min(pixels - p, 4); ++i, to += span.next) {
+        std::memcpy(to, each + ptrdiff_t{8} * i,
+                    static_cast<size_t>(span.lanes));
+      }
+    } else if (span.next == 8) {
+      store_as(bytes, to);
+    } else {
+      const __m128i low = _mm256_castsi256_si128(bytes);
+      const __m128i high = _mm256_extracti128_si256(bytes, 1);
+      _mm_storeu_si64(to, low);
+      _mm_storeu_si64(to + span.next, _mm_unpackhi_epi64(low, low));
+      _mm_storeu_si64(to + 2 * span.next, high);
+      _mm_storeu_si64(to + 3 * span.next, _mm_unpackhi_epi64(high, high));
+    }
+  }
+
+  // For lookup_bytes.h.
+  AQD_TARGET static void look_up(const LookupTile &tile) {
+    look_up_bytes<Avx2>(tile);
+  }
+  AQD_TARGET AQD_INLINE static Words to_words(Lanes first, Lanes second) {
+    return Words(_mm256_packus_epi32(__m256i(first), __m256i(second)));
+  }
+  AQD_TARGET AQD_INLINE static Words least(Words x, Words y) {
+    return Words(_mm256_min_epu16(__m256i(x), __m256i(y)));
+  }
+  AQD_TARGET AQD_INLINE static Bytes to_bytes(Words first, Words second) {
+    return Bytes(_mm256_packus_epi16(__m256i(first), __m256i(second)));
+  }
+  AQD_TARGET AQD_INLINE static Bytes shuffle(const uint8_t *table,
+                                             Bytes place) {
+    // Each instruction reads 16 bytes, by four bits and the highest one. The
+    // two bits between choose one of four.
+    const __m256i at = __m256i(place);
+    const __m256i by_16 = _mm256_slli_epi16(at, 3);
+    const __m256i by_32 = _mm256_slli_epi16(at, 2);
+    __m256i found[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const __m128i part = load_as<__m128i>(table + ptrdiff_t{16} * i);
+      found[i] = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(part), at);
+    }
+    return Bytes(_mm256_blendv_epi8(
+        _mm256_blendv_epi8(found[0], found[1], by_16),
+        _mm256_blendv_epi8(found[2], found[3], by_16), by_32));
+  }
+  AQD_TARGET AQD_INLINE static void from_halves(Bytes lower, Bytes upper,
+                                                Words *to) {
+    const __m256i x = __m256i(lower), y = __m256i(upper);
+    to[0] = Words(_mm256_unpacklo_epi8(x, y));
+    to[1] = Words(_mm256_unpackhi_epi8(x, y));
+  }
+  AQD_TARGET AQD_INLINE static Words multiply_fractions(Words x, Words y) {
+    return Words(_mm256_mulhrs_epi16(__m256i(x), __m256i(y)));
+  }
+  AQD_TARGET AQD_INLINE static void widen(Words x, Lanes *to) {
+    const __m256i none = _mm256_setzero_si256();
+    to[0] = Lanes(_mm256_unpacklo_epi16(__m256i(x), none));
+    to[1] = Lanes(_mm256_unpackhi_epi16(__m256i(x), none));
+  }
+
+  AQD_TARGET static Lanes gather(const int32_t *table, Lanes places,
+                                 int lanes) {
+    if (lanes < 8) return Base::gather(table, places, lanes);
+    return Lanes(_mm256_i32gather_epi32(table, __m256i(places), 4));
+  }
+
+  // Rounds as RoundsDown has it.
+  AQD_TARGET static Lanes multiply_add(Lanes x, Lanes m, Lanes b) {
+    return Lanes(_mm256_castps_si256(
+        _mm256_fmadd_ps(__m256(x), __m256(m), __m256(b))));
+  }
+
   template <int half>
   AQD_TARGET static Wide multiply(Lanes x, Lanes m) {
     const __m256i a = _mm256_srli_epi64(__m256i(x), 32 * half);
@@ -140,7 +274,9 @@ InputFormat short_bytes(const Weights &weights, const Grid &codes) {
   return as_words(weights, codes);
 }
 
-bool has_avx2() { return __builtin_cpu_supports("avx2"); }
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
 
 bool has_vnni() {
   unsigned a, b, c, d;
@@ -152,10 +288,12 @@ bool has_vnni() {
 
 const Isa kAvxVnni = {"avxvnni", [] { return has_avx2() && has_vnni(); },
                       run_fused<Avx2<true>>, Avx2<true>::kShape,
-                      unsigned_bytes};
+                      unsigned_bytes, /*has_lut=*/false, /*has_amx=*/false,
+                      /*has_lines=*/true, /*has_fma=*/true};
 
 const Isa kAvx2 = {"avx2", has_avx2, run_fused<Avx2<false>>,
-                   Avx2<false>::kShape, short_bytes};
+                   Avx2<false>::kShape, short_bytes, /*has_lut=*/false,
+                   /*has_amx=*/false, /*has_lines=*/true, /*has_fma=*/true};
 
 }  // namespace aqd
 

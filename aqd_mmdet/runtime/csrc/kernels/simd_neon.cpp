@@ -14,6 +14,7 @@
 #endif
 
 #include "kernels/kernels.h"
+#include "kernels/lookup_bytes.h"
 
 namespace aqd {
 namespace {
@@ -33,8 +34,12 @@ struct NeonWordMac : MacBase<4> {
 };
 
 struct Neon : SimdBase<Neon, 4> {
-  static constexpr SimdShape kShape = {4, 4, false, INT8_MIN, true, false};
+  static constexpr SimdShape kShape = {4,    4,     false, INT8_MIN,
+                                       true, false, false, true};
   static constexpr int kMr = 6;  // 24 of 32 registers for accumulators
+  static constexpr bool kHasLines = true;
+  static constexpr bool kHasFma = true;
+  static constexpr bool kSaturates = true;
 
   using ByteMac = NeonByteMac;
   using WordMac = NeonWordMac;
@@ -59,6 +64,92 @@ struct Neon : SimdBase<Neon, 4> {
     const int16x4_t halves = vmovn_s32(int32x4_t(x));
     const int8x8_t bytes = vmovn_s16(vcombine_s16(halves, halves));
     store_as(vget_lane_s32(vreinterpret_s32_s8(bytes), 0), to);
+  }
+
+  // Four pixels at a time. There is room to read whole groups of four.
+  template <class Rule>
+  AQD_TARGET AQD_INLINE static void store_bytes(const Rule &rule,
+                                                const int32_t *from, int pixels,
+                                                const ByteSpan &span) {
+    for (int p = 0; p < pixels; p += 4, from += 16) {
+      store_four({rule(load(from)), rule(load(from + 4)), rule(load(from + 8)),
+                  rule(load(from + 12))},
+                 p, pixels, span);
+    }
+  }
+
+  // As bytes, those of four pixels from p on that there are.
+  AQD_TARGET AQD_INLINE static void store_four(const Lanes (&x)[4], int p,
+                                               int pixels,
+                                               const ByteSpan &span) {
+    const int16x8_t first = pack(x[0], x[1]), second = pack(x[2], x[3]);
+    const uint8x16_t bytes =
+        span.is_unsigned
+            ? vcombine_u8(vqmovun_s16(first), vqmovun_s16(second))
+            : vreinterpretq_u8_s8(
+                  vcombine_s8(vqmovn_s16(first), vqmovn_s16(second)));
+    int8_t *to = span.to + p * span.next;
+    if (span.next == 4 && pixels - p >= 4) {
+      store_as(bytes, to);
+      return;
+    }
+    alignas(16) int8_t each[16];
+    store_as(bytes, each);
+    for (int i = 0; i < std::min(pixels - p, 4); ++i, to += span.next) {
+      if (span.lanes == 4) {
+        std::memcpy(to, each + ptrdiff_t{4} * i, 4);
+      } else {
+        std::memcpy(to, each + ptrdiff_t{4} * i,
+                    static_cast<size_t>(span.lanes));
+      }
+    }
+  }
+  AQD_TARGET AQD_INLINE static int16x8_t pack(Lanes first, Lanes second) {
+    return vcombine_s16(vqmovn_s32(int32x4_t(first)),
+                        vqmovn_s32(int32x4_t(second)));
+  }
+
+  // For lookup_bytes.h.
+  using Words = VectorOf<int16_t, 16>::type;
+  using Bytes = VectorOf<uint8_t, 16>::type;
+
+  AQD_TARGET static void look_up(const LookupTile &tile) {
+    look_up_bytes<Neon>(tile);
+  }
+  AQD_TARGET AQD_INLINE static Words to_words(Lanes first, Lanes second) {
+    return Words(vcombine_u16(vqmovun_s32(int32x4_t(first)),
+                              vqmovun_s32(int32x4_t(second))));
+  }
+  AQD_TARGET AQD_INLINE static Words least(Words x, Words y) {
+    return Words(vminq_u16(uint16x8_t(x), uint16x8_t(y)));
+  }
+  AQD_TARGET AQD_INLINE static Bytes to_bytes(Words first, Words second) {
+    return Bytes(vcombine_u8(vqmovun_s16(int16x8_t(first)),
+                             vqmovun_s16(int16x8_t(second))));
+  }
+  AQD_TARGET AQD_INLINE static Bytes shuffle(const uint8_t *table,
+                                             Bytes place) {
+    const uint8x16x4_t parts = {{vld1q_u8(table), vld1q_u8(table + 16),
+                                 vld1q_u8(table + 32), vld1q_u8(table + 48)}};
+    return Bytes(vqtbl4q_u8(parts, uint8x16_t(place)));
+  }
+  AQD_TARGET AQD_INLINE static void from_halves(Bytes lower, Bytes upper,
+                                                Words *to) {
+    const uint8x16_t x = uint8x16_t(lower), y = uint8x16_t(upper);
+    to[0] = Words(vzip1q_u8(x, y));
+    to[1] = Words(vzip2q_u8(x, y));
+  }
+  AQD_TARGET AQD_INLINE static Words multiply_fractions(Words x, Words y) {
+    return Words(vqrdmulhq_s16(int16x8_t(x), int16x8_t(y)));
+  }
+  AQD_TARGET AQD_INLINE static void widen(Words x, Lanes *to) {
+    to[0] = Lanes(vmovl_u16(vget_low_u16(uint16x8_t(x))));
+    to[1] = Lanes(vmovl_u16(vget_high_u16(uint16x8_t(x))));
+  }
+
+  // Rounds as RoundsDown has it.
+  AQD_TARGET static Lanes multiply_add(Lanes x, Lanes m, Lanes b) {
+    return Lanes(vfmaq_f32(float32x4_t(b), float32x4_t(x), float32x4_t(m)));
   }
 
   template <int half>
@@ -93,7 +184,8 @@ bool has_dot_products() {
 }  // namespace
 
 const Isa kNeon = {"neon", has_dot_products, run_fused<Neon>, Neon::kShape,
-                   signed_bytes};
+                   signed_bytes, /*has_lut=*/false, /*has_amx=*/false,
+                   /*has_lines=*/true, /*has_fma=*/true};
 
 }  // namespace aqd
 
