@@ -82,19 +82,19 @@ def facts(compiled: CompiledDetector, size: int) -> Iterator[str]:
     count = sum(x.codes.size for x in weights)
     widths = sorted({x.bits for x in weights})
     stages = len(programs) - 1
+    behind = f' with those of {stages} second stages' if stages else ''
     yield f'File: {size} bytes, version {VERSION} of the format.'
     yield (
         f'Network: {sum(len(each.ops) for each in programs)} operators, '
-        f'{count} weights of {" and ".join(map(str, widths))} bits, '
-        f'{stages} second stages.'
+        f'{count} weights of {" and ".join(map(str, widths))} bits{behind}.'
     )
     if pre.stretch:
         yield f'Images: stretched to {pre.long} x {pre.long} pixels.'
     else:
         yield f'Images: resized to fit {pre.short} x {pre.long} pixels.'
     yield f'Detections: {most(compiled)} of an image at most.'
-    # No text of a label ends the comment or is beyond ASCII.
-    names = json.dumps(compiled.labels).replace('/', '\\/')
+    # No label ends the comment, begins one or is beyond ASCII.
+    names = json.dumps(compiled.labels).replace('/', '\\u002f')
     yield f'{len(compiled.labels)} labels: {names}'
 
 

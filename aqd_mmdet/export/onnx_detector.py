@@ -53,8 +53,8 @@ def export(compiled: CompiledDetector, network: Network) -> bytes:
 def checked_size(graph: Graph, post: PostProcess, image: str) -> str:
     """Return the size of the image before its border.
 
-    ONNX has no assertion: a Reshape to the number of sides that are as they
-    must be fails, unless it is two.
+    ONNX has no assertion: a Reshape of the two sides to more numbers fails,
+    one more for each side that is not as it must be.
     """
     most = MOST_PIXELS - 2 * max(post.margin, 0)
     graph.scope = f'size must be inside the image and at most {most}'
@@ -62,4 +62,5 @@ def checked_size(graph: Graph, post: PostProcess, image: str) -> str:
     inside = graph.node('Max', graph.node('Min', SIZE, sides), int64(1))
     is_same = graph.cast(graph.node('Equal', inside, SIZE), 'int64')
     count = graph.node('ReduceSum', is_same, np.array([0]))
-    return graph.node('Reshape', SIZE, count)
+    numbers = graph.node('Sub', np.array([4]), count)
+    return graph.node('Reshape', SIZE, numbers)
