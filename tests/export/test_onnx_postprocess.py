@@ -162,3 +162,15 @@ def test_ranks_of_48_bits():
         found = check(compiled, maps, (32, 32))
         largest = shown(post.scores, found.ranks).max()
         assert largest == post.scores.curve.table[-1]
+
+
+@pytest.mark.parametrize('above, expected', [(0, True), (1, False)])
+def test_a_rank_of_exactly_the_threshold_counts(above, expected):
+    compiled = random_detector(1, DECODERS[0], SCORES[0])
+    maps = random_maps(compiled, ('same', 'middle'), (8, 8), 0)
+    post = replace(
+        compiled.postprocess, threshold=int(maps[0][0].max()) + above
+    )
+    maps[0][1:] = [0 * x - MOST for x in maps[0][1:]]
+    found = check(replace(compiled, postprocess=post), maps, (32, 32))
+    assert (len(found.labels) > 0) == expected
