@@ -3,6 +3,8 @@
 Nothing here needs the package onnx; onnx_model.py makes a model of a graph.
 """
 
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,16 +28,48 @@ class Node:
 
     Attributes:
         kind: Of ONNX, such as ``ConvInteger``.
-        name: Its own, and its output's.
+        name: Its own, and its first output's.
         inputs: Names.
         attributes: Of its kind; those of the type ``type`` are types of
-            numpy.
+            numpy, and a :class:`Body` is a graph.
+        others: Names of its further outputs.
     """
 
     kind: str
     name: str
     inputs: tuple[str, ...]
     attributes: Attributes
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a graph is given, or gives.
+
+    Attributes:
+        name: In the graph.
+        dtype: Of numpy.
+        shape: Sizes, or names of those that are free.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Body:
+    """The graph that a Loop repeats; it may read what is around it.
+
+    Attributes:
+        graph: Of :meth:`Graph.inner`.
+        inputs: What it is given: count, condition, and what it carries.
+        outputs: What it gives: condition, and what it carries.
+    """
+
+    graph: 'Graph'
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
 
 
 @dataclass(frozen=True)
@@ -116,8 +150,26 @@ class Graph:
         Returns:
             str: Name of its output.
         """
-        name = self._unique(f'{self.scope}/{kind}')
-        return self.put(kind, name, *inputs, **attributes)
+        return self.several(1, kind, *inputs, **attributes)[0]
+
+    def several(
+        self,
+        count: int,
+        kind: str,
+        *inputs: str | np.ndarray,
+        **attributes: Any,
+    ) -> list[str]:
+        """Add a node of several outputs, and return their names.
+
+        Args:
+            count: Of the outputs.
+            kind, inputs, attributes: As of :meth:`node`.
+        """
+        scoped = f'{self.scope}/{kind}'
+        name, *others = (self.unique(scoped) for _ in range(count))
+        names = self._inputs(inputs)
+        self.nodes.append(Node(kind, name, names, attributes, (*others,)))
+        return [name, *others]
 
     def put(
         self,
@@ -127,11 +179,17 @@ class Graph:
         **attributes: Any,
     ) -> str:
         """Add a node as :meth:`node` does, with a name that is given."""
-        names = tuple(
-            x if isinstance(x, str) else self.constant(x) for x in inputs
-        )
-        self.nodes.append(Node(kind, name, names, attributes))
+        self.nodes.append(Node(kind, name, self._inputs(inputs), attributes))
         return name
+
+    def inner(self) -> 'Graph':
+        """Return an empty graph for a :class:`Body`.
+
+        Constants that it adds are this graph's, as are names.
+        """
+        inside = copy(self)
+        inside.nodes = []
+        return inside
 
     def constant(self, array: np.ndarray, name: str | None = None) -> str:
         """Add a constant, once, and return its name.
@@ -142,7 +200,7 @@ class Graph:
         """
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._known:
-            self._known[key] = self._unique(name or f'{self.scope}/constant')
+            self._known[key] = self.unique(name or f'{self.scope}/constant')
             self.constants[self._known[key]] = array
         return self._known[key]
 
@@ -158,6 +216,20 @@ class Graph:
         """
         unsigned = self.cast(x, 'uint64')
         return self.node('BitShift', unsigned, shift, direction='RIGHT')
+
+    def part(self, x: str, first: int, end: int) -> str:
+        """Return some columns of a tensor of two axes."""
+        return self.node(
+            'Slice', x, np.array([first]), np.array([end]), np.array([1])
+        )
+
+    def floored(self, x: str, divisor: str | np.ndarray) -> str:
+        """Return floored quotients of int64 values by positive numbers.
+
+        ONNX's own of negative numbers round towards zero.
+        """
+        rest = self.node('Mod', x, divisor)
+        return self.node('Div', self.node('Sub', x, rest), divisor)
 
     def size(self, x: str, first: int, last: int) -> str:
         """Return sizes of axes, int64 (last - first,)."""
@@ -200,10 +272,16 @@ class Graph:
             y.high.clip(low, high),
         )  # fmt: skip
 
-    def _unique(self, name: str) -> str:
+    def unique(self, name: str) -> str:
+        """Return a name that nothing else has, and reserve it."""
         number, unique = 1, name
         while unique in self._names:
             number += 1
             unique = f'{name}.{number}'
         self._names.add(unique)
         return unique
+
+    def _inputs(self, inputs: Sequence[str | np.ndarray]) -> tuple[str, ...]:
+        return tuple(
+            x if isinstance(x, str) else self.constant(x) for x in inputs
+        )

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import __version__
 from ..errors import UserError
 from ..program import ops as ir
 from ..program.container import VERSION
 from ..program.detector import CompiledDetector
 from ..program.limits import expect
 from . import onnx_movement_ops, onnx_ops, onnx_window_ops
-from .onnx_graph import Graph, Node, Tensor, integers
+from .onnx_graph import Graph, Tensor, Value, integers
+from .onnx_proto import checked, proto_of
 
 if TYPE_CHECKING:
     import onnx
@@ -45,8 +45,6 @@ TRANSLATIONS: Mapping[type[ir.Op], Translation] = {
     ir.Concatenate: onnx_movement_ops.concatenate,
     ir.Slice: onnx_movement_ops.slice_,
 }
-# The oldest set of operators that has all that is used here.
-OPSET, IR_VERSION = 17, 8
 IMAGE = 'image'
 # Of the contract, section 5, in its order.
 KINDS = ('logits', 'box_codes', 'factors')
@@ -78,18 +76,7 @@ def content(
     Raises:
         UserError: As of :func:`export`.
     """
-    if find_spec('onnx') is None:
-        raise UserError(
-            "onnx is not installed: run pip install 'aqd_mmdet[export]'"
-        )
-    import onnx
-
-    expect(
-        compiled.regions is None,
-        'the detector',
-        'one stage for an export to ONNX',
-        'a second stage (Regions); run it with tools/infer.py',
-    )
+    check_detector(compiled)
     names = [
         [f'{kind}.{level}' for level in range(len(out.tensors))]
         for kind, out in zip(KINDS, compiled.program.outputs, strict=False)
@@ -99,16 +86,49 @@ def content(
         for each, out in zip(names, compiled.program.outputs, strict=True)
         for name, tensor in zip(each, out.tensors, strict=True)
     }
-    texts = {**metadata(compiled, names), **more}
-    model = build(compiled.program, outputs, texts)
-    onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString()
+    texts = {**metadata(compiled), **metadata_of_maps(compiled, names), **more}
+    return checked(build(compiled.program, outputs, texts))
 
 
-def metadata(
+def check_detector(compiled: CompiledDetector) -> None:
+    """Raise if a detector cannot be exported.
+
+    Args:
+        compiled: The detector.
+
+    Raises:
+        UserError: If it has a second stage, or the package onnx is missing.
+    """
+    if find_spec('onnx') is None:
+        raise UserError(
+            "onnx is not installed: run pip install 'aqd_mmdet[export]'"
+        )
+    expect(
+        compiled.regions is None,
+        'the detector',
+        'one stage for an export to ONNX',
+        'a second stage (Regions); run it with tools/infer.py',
+    )
+
+
+def metadata(compiled: CompiledDetector) -> dict[str, str]:
+    """Return what must be known to use any graph, each as JSON.
+
+    Args:
+        compiled: The detector.
+    """
+    return texts_of(
+        format_version=VERSION,
+        stride=compiled.program.stride,
+        labels=list(compiled.labels),
+        preprocess=plain(compiled.preprocess),
+    )
+
+
+def metadata_of_maps(
     compiled: CompiledDetector, names: list[list[str]]
 ) -> dict[str, str]:
-    """Return what a reader must know besides the graph, each as JSON.
+    """Return what must be known to make boxes of maps, each as JSON.
 
     Args:
         compiled: The detector.
@@ -120,17 +140,14 @@ def metadata(
             KINDS, names, compiled.program.outputs, strict=False
         )
     ]
-    texts = dict(
-        format_version=VERSION,
-        stride=compiled.program.stride,
-        labels=list(compiled.labels),
-        preprocess=plain(compiled.preprocess),
-        outputs=outputs,
-        postprocess=plain(compiled.postprocess),
-    )
+    return texts_of(outputs=outputs, postprocess=plain(compiled.postprocess))
+
+
+def texts_of(**records: Any) -> dict[str, str]:
+    """Return records of metadata as JSON, by their keys in a file."""
     return {
         f'aqd.{key}': json.dumps(value, ensure_ascii=False)
-        for key, value in texts.items()
+        for key, value in records.items()
     }
 
 
@@ -158,51 +175,45 @@ def model_of(
         outputs: Tensors of the program by the names of the model's outputs.
         texts: The model's metadata.
     """
-    graph, tensors = graph_of(program, program.ops, TRANSLATIONS)
+    graph, tensors = network(program)
     for name, tensor in outputs.items():
         graph.scope = tensor
         put_output(graph, tensors[tensor], name)
-    return proto_of(graph, program, outputs, 'int32', texts)
+    maps = values_of_maps(program, outputs, 'int32')
+    return proto_of(graph, [image_of(program)], maps, texts)
 
 
-def proto_of(
-    graph: Graph,
-    program: ir.Program,
-    outputs: Mapping[str, str],
-    dtype: str,
-    texts: Mapping[str, str],
-) -> 'onnx.ModelProto':
-    """Return a graph that is complete as a model of ONNX.
+def network(program: ir.Program) -> tuple[Graph, dict[str, Tensor]]:
+    """Return the graph of a program, and its tensors by their names."""
+    return graph_of(program, program.ops, TRANSLATIONS)
+
+
+def image_of(program: ir.Program, batch: int | str = 'batch') -> Value:
+    """Return what a program is given.
 
     Args:
-        graph: The graph.
-        program, outputs, texts: As of :func:`model_of`.
-        dtype: Of the outputs.
+        program: The program.
+        batch: How many images a graph is given at a time.
     """
-    from onnx import helper
+    channels = program.ops[0].channels
+    return Value(IMAGE, 'uint8', (batch, channels, 'height', 'width'))
 
+
+def values_of_maps(
+    program: ir.Program, outputs: Mapping[str, str], dtype: str
+) -> list[Value]:
+    """Return what a model of maps gives.
+
+    Args:
+        program, outputs: As of :func:`model_of`.
+        dtype: Of the maps.
+    """
     values = []
     for name, tensor in outputs.items():
         sides = (f'{name}.height', f'{name}.width')
         shape = ('batch', program.by_output[tensor].channels, *sides)
-        values.append(value_info(name, dtype, shape))
-    channels = program.ops[0].channels
-    image = ('batch', channels, 'height', 'width')
-    model = helper.make_model(
-        helper.make_graph(
-            [proto(each) for each in graph.nodes],
-            'aqd',
-            [value_info(IMAGE, 'uint8', image)],
-            values,
-            [constant(*each) for each in graph.constants.items()],
-        ),
-        opset_imports=[helper.make_opsetid('', OPSET)],
-        ir_version=IR_VERSION,
-        producer_name='aqd_mmdet',
-        producer_version=__version__,
-    )
-    helper.set_model_props(model, dict(texts))
-    return model
+        values.append(Value(name, dtype, shape))
+    return values
 
 
 def graph_of(
@@ -257,35 +268,3 @@ def checked_image(graph: Graph, channels: int, stride: int) -> str:
 def put_output(graph: Graph, x: Tensor, name: str) -> None:
     """Add the node of an output, int32 codes, that has this name."""
     graph.put('Identity', name, graph.codes(x).name)
-
-
-def value_info(
-    name: str, dtype: str, shape: tuple[int | str, ...]
-) -> 'onnx.ValueInfoProto':
-    from onnx import helper
-
-    return helper.make_tensor_value_info(name, onnx_type(dtype), shape)
-
-
-def onnx_type(dtype: str | np.dtype) -> int:
-    from onnx import helper
-
-    return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-
-
-def constant(name: str, array: np.ndarray) -> 'onnx.TensorProto':
-    from onnx import numpy_helper
-
-    return numpy_helper.from_array(array, name)
-
-
-def proto(node: Node) -> 'onnx.NodeProto':
-    from onnx import helper
-
-    attributes: dict[str, Any] = {
-        key: onnx_type(value) if isinstance(value, np.dtype) else value
-        for key, value in node.attributes.items()
-    }
-    return helper.make_node(
-        node.kind, node.inputs, [node.name], node.name, **attributes
-    )

@@ -147,10 +147,9 @@ def group_norm(
     wide = graph.node('Mul', wide, reciprocal)
     half = graph.node('Div', shift, int64(2))
     wide = graph.node('Add', wide, half)
-    # A floored quotient: the sum has no bits left for what would make it
-    # positive, and the shift is not a constant.
-    below = graph.node('Mod', wide, shift)
-    codes = graph.node('Div', graph.node('Sub', wide, below), shift)
+    # The sum has no bits left for what would make it positive, and the shift
+    # is not a constant.
+    codes = graph.floored(wide, shift)
     codes = graph.node('Reshape', codes, graph.size(inputs[0].name, 0, 4))
     none = integers(0, op.channels)
     ends = (none - 2**62, none + 2**62)
@@ -172,20 +171,30 @@ def variance(
 
 def reciprocal_root(graph: Graph, v: str) -> tuple[str, str]:
     """Return the contract's ``r`` and ``2^k`` of a variance."""
-    scale = graph.constant(int64(2**56))
+    root, scale = scaled_root(graph, v)
+    reciprocal = graph.node('Div', int64(2**60), root)
+    return reciprocal, graph.node('Div', int64(2**56), scale)
+
+
+def scaled_root(graph: Graph, v: str) -> tuple[str, str]:
+    """Return the floored root of ``v * 4^e`` and ``2^e``.
+
+    The number ``e`` is the largest with which the product is below 2^62, up
+    to 31, for ``v`` from 1 to 2^49.
+    """
+    scale = graph.constant(int64(1))
     for step in (16, 8, 4, 2, 1):
         fits = graph.node('Less', v, int64(2 ** (62 - 2 * step)))
         factor = graph.node('Where', fits, int64(2**step), int64(1))
         v = graph.node('Mul', graph.node('Mul', v, factor), factor)
-        scale = graph.node('Div', scale, factor)
+        scale = graph.node('Mul', scale, factor)
     # Newton's steps from above never fall below the floored root.
     root = graph.constant(int64(2**31))
     for _ in range(ROOT_STEPS):
         root = graph.node('Add', root, graph.node('Div', v, root))
         root = graph.node('Div', root, int64(2))
     above = graph.node('Greater', graph.node('Mul', root, root), v)
-    root = graph.node('Sub', root, graph.cast(above, 'int64'))
-    return graph.node('Div', int64(2**60), root), scale
+    return graph.node('Sub', root, graph.cast(above, 'int64')), scale
 
 
 def lookup(graph: Graph, op: ir.Lookup, inputs: Sequence[Tensor]) -> Tensor:

@@ -16,9 +16,16 @@ from ..program.detector import CompiledDetector
 from ..runtime.scores import shown
 from . import onnx_model, qdq_convolution, qdq_ops
 from .onnx_graph import BYTES, Graph, Tensor, per_channel
-from .onnx_model import Translation, content, graph_of, proto_of
+from .onnx_model import (
+    Translation,
+    content,
+    graph_of,
+    image_of,
+    proto_of,
+    values_of_maps,
+)
 from .qdq_convolution import QuantizedConvolution
-from .qdq_ops import dequantised, of_integers
+from .qdq_ops import dequantised, of_integers, whole
 
 if TYPE_CHECKING:
     import onnx
@@ -86,7 +93,18 @@ def model_of(
     for name, tensor in outputs.items():
         graph.scope = tensor
         put_output(graph, tensors[tensor], scales[tensor], name)
-    return proto_of(graph, program, outputs, 'float32', texts)
+    maps = values_of_maps(program, outputs, 'float32')
+    return proto_of(graph, [image_of(program)], maps, texts)
+
+
+def network(program: ir.Program) -> tuple[Graph, dict[str, Tensor]]:
+    """Return the graph of a program, and its outputs as integers."""
+    graph, tensors = graph_of(program, paired(program), TRANSLATIONS)
+    maps = {}
+    for name in program.output_names():
+        graph.scope = name
+        maps[name] = whole(graph, tensors[name])
+    return graph, maps
 
 
 def paired(program: ir.Program) -> Iterator[ir.Op]:

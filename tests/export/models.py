@@ -1,6 +1,7 @@
 """Runs exported programs, and makes programs that can be exported."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,9 @@ import onnx
 import onnxruntime
 from onnx.reference import ReferenceEvaluator
 
+from aqd_mmdet.export.onnx_graph import Graph, Value
 from aqd_mmdet.export.onnx_model import Build, model_of
+from aqd_mmdet.export.onnx_proto import proto_of
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.runtime import reference
 
@@ -34,19 +37,19 @@ def model(program: ir.Program, build: Build = model_of) -> onnx.ModelProto:
     return exported
 
 
-def run_onnxruntime(exported: onnx.ModelProto, image: np.ndarray) -> Maps:
+def run_onnxruntime(exported: onnx.ModelProto, **inputs: np.ndarray) -> Maps:
     runner = session(exported.SerializeToString())
     names = [each.name for each in runner.get_outputs()]
-    found = runner.run(None, {'image': image})
+    found = runner.run(None, inputs)
     return dict(zip(names, found, strict=True))
 
 
-def run_evaluator(exported: onnx.ModelProto, image: np.ndarray) -> Maps:
+def run_evaluator(exported: onnx.ModelProto, **inputs: np.ndarray) -> Maps:
     names = [each.name for each in exported.graph.output]
     with warnings.catch_warnings():
         # It pads maxima with a NaN, by zero pixels.
         warnings.simplefilter('ignore', RuntimeWarning)
-        found = ReferenceEvaluator(exported).run(None, {'image': image})
+        found = ReferenceEvaluator(exported).run(None, inputs)
     return dict(zip(names, found, strict=True))
 
 
@@ -62,12 +65,42 @@ def check(
     expected = reference.run(program, image)
     runners = [run_onnxruntime, *([run_evaluator] * with_evaluator)]
     for run in runners:
-        found = run(exported, image)
+        found = run(exported, image=image)
         assert found.keys() == expected.keys()
         for name, codes in expected.items():
             assert found[name].dtype == np.int32
             assert np.array_equal(found[name], codes), (run.__name__, name)
     return expected
+
+
+def results(
+    graph: Graph,
+    names: Sequence[str],
+    rank: int = 1,
+    with_evaluator: bool = True,
+    **inputs: np.ndarray,
+) -> list[list[np.ndarray]]:
+    """What ONNX Runtime, and ONNX's evaluator, find for tensors of int64.
+
+    Args:
+        graph: The graph.
+        names: The tensors.
+        rank: Number of their axes.
+        with_evaluator: Whether the evaluator runs it as well.
+        inputs: What it is given.
+    """
+    given = [
+        Value(name, str(x.dtype), tuple(f'{name}.{i}' for i in range(x.ndim)))
+        for name, x in inputs.items()
+    ]
+    wanted = [
+        Value(name, 'int64', tuple(f'{name}.{i}' for i in range(rank)))
+        for name in names
+    ]
+    exported = proto_of(graph, given, wanted, {})
+    onnx.checker.check_model(exported, full_check=True)
+    runners = [run_onnxruntime, *([run_evaluator] * with_evaluator)]
+    return [[*run(exported, **inputs).values()] for run in runners]
 
 
 def from_pixels(

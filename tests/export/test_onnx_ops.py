@@ -6,11 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import helper
-from onnx.reference import ReferenceEvaluator
 
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.export import onnx_model
 from aqd_mmdet.export.onnx_graph import Graph
 from aqd_mmdet.export.onnx_ops import reciprocal_root
 from aqd_mmdet.program import ops as ir
@@ -21,9 +18,9 @@ from tests.export.models import (
     from_pixels,
     model,
     requantize,
+    results,
     run_evaluator,
     run_onnxruntime,
-    session,
 )
 from tests.operators import program_of
 from tests.specification.random_operators import MAKERS, random_operator
@@ -108,7 +105,7 @@ def test_sums_beyond_32_bits():
     program, values = program_of(op, [x, y], {}, codes=ir.Grid(-most, most))
     program, image = from_pixels(program, values)
     for run in (run_onnxruntime, run_evaluator):
-        found = run(model(program), image)['z']
+        found = run(model(program), image=image)['z']
         assert found.ravel().tolist() == [5, -5, 0, 5]
 
 
@@ -157,21 +154,7 @@ def test_reciprocal_roots():
         expected.append((2**60 // isqrt(v * 4**e), 2 ** (56 - e)))
     graph = Graph({})
     names = reciprocal_root(graph, 'v')
-    exported = helper.make_model(
-        helper.make_graph(
-            [onnx_model.proto(node) for node in graph.nodes],
-            'roots',
-            [onnx_model.value_info('v', 'int64', ('n',))],
-            [onnx_model.value_info(name, 'int64', ('n',)) for name in names],
-            [onnx_model.constant(*each) for each in graph.constants.items()],
-        ),
-        opset_imports=[helper.make_opsetid('', onnx_model.OPSET)],
-        ir_version=onnx_model.IR_VERSION,
-    )
-    for found in (
-        session(exported.SerializeToString()).run(None, {'v': values}),
-        ReferenceEvaluator(exported).run(None, {'v': values}),
-    ):
+    for found in results(graph, names, v=values):
         assert list(zip(*(x.tolist() for x in found), strict=True)) == expected
 
 

@@ -118,7 +118,7 @@ def all_codes(program: ir.Program, image: np.ndarray) -> Maps:
     }
     for name in {x.name: x for x in held.values()}:
         exported.graph.output.append(onnx.ValueInfoProto(name=name))
-    found = run_onnxruntime(exported, image)
+    found = run_onnxruntime(exported, image=image)
     codes = {
         name: np.rint(found[x.name]).astype(np.int64)
         + x.offset.astype(np.int64)[:, None, None]
@@ -166,7 +166,7 @@ def test_maps_are_close(name, size):
     image = np.random.default_rng(0).integers(0, 256, (2, 3, *size))
     image = image.astype(np.uint8)
     expected = reference.run(program, image)
-    found = run_onnxruntime(model(program), image)
+    found = run_onnxruntime(model(program), image=image)
     scales = {
         key: each.scale for each in program.outputs for key in each.tensors
     }

@@ -32,7 +32,7 @@ GRIDS = [
 @settings(max_examples=30, deadline=None)
 def test_exact_operators(kind, seed):
     program, image = from_pixels(*random_operator(kind, seed))
-    found = run_onnxruntime(model(program), image)
+    found = run_onnxruntime(model(program), image=image)
     for name, codes in reference.run(program, image).items():
         assert np.array_equal(found[name], codes.astype(np.float32))
 
@@ -61,7 +61,7 @@ def requantized(
 
 def check_within_one(program: ir.Program, image: np.ndarray) -> None:
     """No code may be off by two, and all are whole."""
-    found = run_onnxruntime(model(program), image)['last']
+    found = run_onnxruntime(model(program), image=image)['last']
     codes = reference.run(program, image)['last']
     difference = np.abs(found - codes)
     assert difference.max() <= 1

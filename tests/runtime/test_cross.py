@@ -19,12 +19,18 @@ import numpy as np
 import pytest
 import torch
 
+from aqd_mmdet.export import c_header
 from aqd_mmdet.program import file
 from aqd_mmdet.program import ops as ir
-from aqd_mmdet.program.detector import Anchors, Sigmoid, Softmax
+from aqd_mmdet.program.detector import (
+    Anchors,
+    CompiledDetector,
+    Sigmoid,
+    Softmax,
+)
 from aqd_mmdet.runtime import Detector, reference
-from tests.factories import detector, narrow_program
-from tests.native import CSRC, engine_sources
+from tests.factories import ROOT, detector, narrow_program
+from tests.native import compile_sources, engine_sources
 from tests.operators import two_stage, wide_convolution
 from tests.random_detectors import DECODERS, SCORES, random_detector
 from tests.roundings import lookup_between, requantisation
@@ -119,31 +125,42 @@ def target(request) -> Target:
 
 
 @pytest.fixture(scope='module')
-def built(tmp_path_factory):
-    """Builds for a machine, once."""
+def linked(tmp_path_factory):
+    """Builds a program in C with the engine for a machine, each once."""
 
     @cache
-    def make(build: Build) -> Path:
+    def engine(build: Build) -> tuple[Path, ...]:
+        folder = tmp_path_factory.mktemp('engine')
+        compiler = (build.cpp, '-std=c++17', '-fno-exceptions', '-fno-rtti')
+        sources = [*engine_sources(), *map(Path, build.sources)]
+        flags = ('-O2', *build.flags)
+        return tuple(compile_sources(folder, compiler, sources, flags))
+
+    @cache
+    def make(build: Build, source: Path, includes: tuple[Path, ...]) -> Path:
         folder = tmp_path_factory.mktemp('cross')
-        flags = ('-O2', f'-I{CSRC}', f'-I{CSRC}/include', *build.flags)
+        compiler = (build.c, '-std=c99', '-Wall', '-Wextra', '-Werror')
+        flags = ('-O2', *build.flags, *(f'-I{x}' for x in includes))
+        # Linking has flags that compiling does not use.
+        quiet = ('-Wno-unused-command-line-argument',) * (build.c == 'clang')
+        objects = compile_sources(folder, (*compiler, *quiet), [source], flags)
+        program = folder / source.stem
         subprocess.run(
             [
-                *(build.c, '-std=c99', '-Wall', '-Wextra', *flags, '-c'),
-                *(HERE / 'cross.c', '-o', folder / 'cross.o'),
+                *(build.cpp, *build.flags, *engine(build), *objects),
+                *('-o', program),
             ],
             check=True,
         )
-        subprocess.run(
-            [
-                *(build.cpp, '-std=c++17', '-fno-exceptions', '-fno-rtti'),
-                *(*flags, *engine_sources(), *build.sources),
-                *(folder / 'cross.o', '-o', folder / 'cross'),
-            ],
-            check=True,
-        )
-        return folder / 'cross'
+        return program
 
     return make
+
+
+@pytest.fixture(scope='module')
+def built(linked):
+    """Builds tests/runtime/cross.c for a machine."""
+    return lambda build: linked(build, HERE / 'cross.c', ())
 
 
 class Case(NamedTuple):
@@ -235,6 +252,33 @@ def test_boxes_are_pythons(target, built):
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout == b''.join(expected)
+
+
+@pytest.fixture(scope='module')
+def firmware(tmp_path_factory) -> tuple[CompiledDetector, Path]:
+    """A detector, and the folder of its header."""
+    folder = tmp_path_factory.mktemp('header')
+    compiled = random_detector(0, Anchors, Sigmoid)
+    (folder / 'model.h').write_bytes(c_header.export(compiled))
+    return compiled, folder
+
+
+def test_a_detector_inside_the_program(target, linked, firmware):
+    """examples/firmware.c, and the picture that it draws."""
+    compiled, folder = firmware
+    program = linked(target.build, ROOT / 'examples/firmware.c', (folder,))
+    result = subprocess.run(
+        [*target.runner, program], capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr) == (0, '')
+    y, x, channel = np.indices((96, 128, 3))
+    image = (x * y + 60 * channel).astype(np.uint8)
+    boxes, labels, scores = Detector(compiled, run=reference.run)(image)
+    assert len(labels) > 5
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert [line[0] for line in lines] == [compiled.labels[i] for i in labels]
+    numbers = np.array([line[1:] for line in lines], np.int64)
+    assert np.array_equal(numbers, np.column_stack([scores, boxes]))
 
 
 @pytest.mark.parametrize('target', ['riscv'], indirect=True)

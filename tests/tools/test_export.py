@@ -7,7 +7,7 @@ import pytest
 
 from aqd_mmdet.program import file
 from aqd_mmdet.program.detector import Anchors, Sigmoid
-from aqd_mmdet.runtime import reference
+from aqd_mmdet.runtime import Detector, reference
 from tests.export.models import session
 from tests.factories import detector, error_line, run_tool
 from tests.random_detectors import random_detector
@@ -51,13 +51,63 @@ def test_real_maps(model, tmp_path):
 
 
 @pytest.mark.parametrize('form', ['onnx', 'qdq'])
+def test_boxes(model, tmp_path, form):
+    out = tmp_path / 'model.onnx'
+    result = export(model, out, '--format', form, '--boxes')
+    assert result.returncode == 0, result.stderr
+    image = np.arange(3 * 8 * 16, dtype=np.uint8).reshape(1, 3, 8, 16)
+    found = session(out.read_bytes()).run(
+        None, {'image': image, 'size': np.array([8, 16])}
+    )
+    if form == 'qdq':
+        assert [x.dtype for x in found] == [np.int32] * 3
+        return
+    maps = reference.run(detector().program, image)
+    boxes = Detector(detector(), 1, reference.run).boxes
+    expected = boxes(maps, 0, (8, 16), (8, 16))
+    for values, wanted in zip(found, expected, strict=True):
+        assert np.array_equal(values, wanted)
+
+
+def test_a_header(model, tmp_path):
+    out = tmp_path / 'any.h'
+    result = export(model, out, '--format', 'header')
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f'{out}: {out.stat().st_size} bytes\n'
+    numbers = out.read_text().split('{\n')[1].split('\n}')[0]
+    found = bytes(map(int, numbers.rstrip(',').split(',')))
+    assert found == model.read_bytes()
+
+
+def test_a_header_has_no_choice_of_boxes(model, tmp_path):
+    out = tmp_path / 'model.h'
+    line = error_line(export(model, out, '--format', 'header', '--boxes'))
+    assert line.startswith('error: --boxes: expected --format onnx or qdq')
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    'form, name',
+    [('header', 'model.onnx'), ('header', 'model.c'), ('onnx', 'model.h')],
+)
+def test_a_suffix_of_another_format_is_refused(model, tmp_path, form, name):
+    out = tmp_path / name
+    line = error_line(export(model, out, '--format', form))
+    assert f'--out {out}: give a name that ends in' in line
+    assert not out.exists()
+
+
+@pytest.mark.parametrize('form', ['onnx', 'qdq'])
 def test_mistakes_leave_an_earlier_file(model, tmp_path, form):
     out = tmp_path / 'model.onnx'
     out.write_bytes(b'earlier')
     second = random_detector(0, Anchors, Sigmoid, 1)
     file.save(second, tmp_path / 'second.aqd')
-    line = error_line(export(tmp_path / 'second.aqd', out, '--format', form))
-    assert 'a second stage' in line
+    for boxes in ((), ('--boxes',)):
+        line = error_line(
+            export(tmp_path / 'second.aqd', out, '--format', form, *boxes)
+        )
+        assert 'a second stage' in line
     model.write_bytes(model.read_bytes()[:-1])
     assert str(model) in error_line(export(model, out, '--format', form))
     assert out.read_bytes() == b'earlier'
