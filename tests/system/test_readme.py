@@ -148,6 +148,11 @@ def test_the_package_is_the_wheels(installed, checkout):
     assert not Path(torch).is_relative_to(installed.root)
 
 
+def test_the_example_is_drawn(installed, checkout):
+    installed.run(checkout, *command('python -m aqd_mmdet.runtime example'))
+    assert (checkout / 'detections/digits.png').is_file()
+
+
 def test_the_program_finds_the_fruit(converted):
     metrics = json.loads((converted / 'model.json').read_text())['metrics']
     assert metrics['coco/bbox_mAP_50'] > 0.5

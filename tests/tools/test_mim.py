@@ -60,3 +60,9 @@ def test_both_install_locations_hold_the_same_files(installed):
         ):
             content = (installed.site / folder / path).read_bytes()
             assert content == (ROOT / path).read_bytes()
+
+
+def test_the_example_is_installed(installed):
+    for path in (ROOT / 'aqd_mmdet/runtime/example').glob('*.*'):
+        content = installed.site / path.relative_to(ROOT)
+        assert content.read_bytes() == path.read_bytes()
