@@ -13,6 +13,7 @@ from aqd_mmdet.datasets import DigitScenes, write_digits
 from aqd_mmdet.engine import calibration, checkpoint
 from aqd_mmdet.layers import batch_norm
 from tests.factories import Compiled, compile_narrow, digits_config
+from tests.installed import Installed, install
 
 # Files of minutes, the longest first. tools/test.sh gives out files in this
 # order, so that no process is left alone with one of them at the end.
@@ -20,6 +21,7 @@ LONG = (
     'system/test_end_to_end.py',
     'system/test_networks.py',
     'runtime/test_cross.py',
+    'system/test_readme.py',
     'tools/test_mim.py',
     'system/test_two_stage.py',
     'system/test_training.py',
@@ -59,6 +61,12 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp('data') / 'digits'
     write_digits(root, DigitScenes(train=24, val=9))
     return root
+
+
+@pytest.fixture(scope='session')
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """This package's wheel in an environment of its own."""
+    return install(tmp_path_factory.mktemp('installed'))
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ from aqd_mmdet.runtime.engine import Engine
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / 'configs'
 MEAN = (124, 116, 104)
+DIGITS = tuple('0123456789')
 
 
 def digits_config(bits: str = '2bit', detector: str = 'retinanet') -> Config:
@@ -140,6 +141,20 @@ def narrow_model(depth: int, bits: int, detector: str) -> nn.Module:
             if isinstance(module, Quantizer):
                 module.clip.mul_(1 + 0.03 * torch.rand(()))
     return model
+
+
+def digits_detector(checkpoint: Path) -> nn.Module:
+    """Build and calibrate the digits detector of 2 bits, and write its
+    checkpoint, as a training would."""
+    torch.manual_seed(0)
+    model = MODELS.build(digits_config('2bit').model)
+    calibrate(model, [dict(inputs=normalised(pixels(2, 3, 96, 96)))], mse_clip)
+    content = dict(
+        state_dict=model.state_dict(),
+        meta=dict(dataset_meta=dict(classes=DIGITS)),
+    )
+    torch.save(content, checkpoint)
+    return model.eval()
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from aqd_mmdet.program.program import listing
 from aqd_mmdet.progress import progress
 from aqd_mmdet.runtime.images import read_image
 from aqd_mmdet.runtime.preprocess import check_image, prepare
+from aqd_mmdet.runtime.sources import distinct, gather
 
 # Keys of the reports that this tool writes.
 FIELDS = {field.name for field in fields(report.Report)}
@@ -43,7 +44,8 @@ def main() -> None:
         nargs='+',
         default=[],
         metavar='IMAGE',
-        help='compare all codes with the float simulation on these images',
+        help='compare all codes with the float simulation on these image '
+        'files, or folders of images',
     )
     parser.add_argument(
         '--evaluate',
@@ -65,8 +67,9 @@ def convert(args: argparse.Namespace) -> None:
     cfg = launch.read_config(args)
     if args.evaluate:
         preflight.check_data(cfg, ['test'])
+    images = distinct(gather(args.verify))
     # Compiling takes minutes, so unreadable images are refused before it.
-    for path in args.verify:
+    for path in images:
         check_image(read_image(path), f'image {path}')
     say('building the detector')
     detector = MODELS.build(cfg.model).eval()
@@ -75,7 +78,7 @@ def convert(args: argparse.Namespace) -> None:
         detector, cfg, say, fixed_point_of(detector)
     )
     compiled = compilation.compiled
-    agreements = compare(compilation, args.verify)
+    agreements = compare(compilation, images)
     file.save(compiled, args.out)
     metrics = {}
     if args.evaluate:

@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 # The modules of aqd_mmdet itself; of its packages all are taken.
 MODULES = ('__init__', 'errors', 'files', 'progress')
-PACKAGES = ('program', 'runtime')
+PACKAGES = ('program', 'runtime', 'runtime.example')
 
 
 class Modules(build_py):
@@ -99,6 +99,7 @@ setup(
     package_dir={'aqd_mmdet': os.path.relpath(ROOT / 'aqd_mmdet', HERE)},
     packages=['aqd_mmdet', *(f'aqd_mmdet.{name}' for name in PACKAGES)],
     include_package_data=False,
+    package_data={'aqd_mmdet.runtime.example': ['*.aqd', '*.png', '*.md']},
     options={
         'build': {'build_base': FOLDER.name},
         'egg_info': {'egg_base': FOLDER.name},

@@ -6,41 +6,27 @@ from pathlib import Path
 import mmcv
 import numpy as np
 import pytest
-import torch
 from mmdet.apis import DetInferencer, inference_detector, init_detector
 from PIL import Image
 
 from aqd_mmdet.compiler.compile import compile_detector
-from aqd_mmdet.engine.calibration import calibrate
 from aqd_mmdet.engine.inferencer import AQDInferencer
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import file
-from aqd_mmdet.quantizers.start import mse_clip
 from aqd_mmdet.runtime import Detector
-from tests.factories import CONFIGS, digits_config, normalised, pixels
+from tests.factories import CONFIGS, DIGITS, digits_config, digits_detector
 
 CONFIG = str(CONFIGS / 'digits/retinanet_digits_2bit.py')
-CLASSES = tuple('0123456789')
 SIZE = (96, 128)
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory) -> Path:
     """A checkpoint, its program, and two pictures."""
-    from mmengine.registry import MODELS
-
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp('inferencer')
+    detector = digits_detector(folder / 'model.pth')
     cfg = digits_config('2bit')
-    detector = MODELS.build(cfg.model)
-    data = dict(inputs=normalised(pixels(2, 3, 96, 96)))
-    calibrate(detector, [data], mse_clip)
-    checkpoint = dict(
-        state_dict=detector.state_dict(),
-        meta=dict(dataset_meta=dict(classes=CLASSES)),
-    )
-    torch.save(checkpoint, folder / 'model.pth')
-    compilation = compile_detector(detector.eval(), cfg, lambda text: None)
+    compilation = compile_detector(detector, cfg, lambda text: None)
     file.save(compilation.compiled, folder / 'model.aqd')
     (folder / 'in').mkdir()
     for seed in range(2):
@@ -54,7 +40,7 @@ def test_mmdets_own_take_our_configs_and_checkpoints(folder):
     image = str(folder / 'in/0.png')
     checkpoint = str(folder / 'model.pth')
     detector = init_detector(CONFIG, checkpoint, device='cpu')
-    assert detector.dataset_meta['classes'] == CLASSES
+    assert detector.dataset_meta['classes'] == DIGITS
     found = inference_detector(detector, image).pred_instances
     assert len(found) > 0
     inferencer = DetInferencer(

@@ -15,11 +15,12 @@ from aqd_mmdet.errors import UserError
 from aqd_mmdet.export import onnx_model
 from aqd_mmdet.export.onnx_model import TRANSLATIONS, export
 from aqd_mmdet.program import detector as records
+from aqd_mmdet.program import file
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.container import VERSION
 from aqd_mmdet.program.detector import CompiledDetector
 from aqd_mmdet.program.fixed_point import Multipliers
-from aqd_mmdet.runtime import Detector, reference
+from aqd_mmdet.runtime import Detector, example, reference
 from aqd_mmdet.runtime.preprocess import prepare
 from tests.export.models import check, from_pixels, model, session
 from tests.factories import ROOT, detector, narrow_program, noise
@@ -174,6 +175,19 @@ def test_sides_are_dynamic_and_the_file_is_reproducible():
             ['batch', 4, 'box_codes.0.height', 'box_codes.0.width'],
         ),
     ]
+
+
+def test_tritons_description_fits_the_example():
+    runner = session(export(file.load(example.MODEL)[0]))
+    pattern = r'name: "(\S+)" data_type: TYPE_(\w+) dims: \[ (.*?) \]'
+    written = [
+        (name, f'tensor({kind.lower()})', sizes)
+        for name, kind, sizes in re.findall(pattern, DOCUMENT)
+    ]
+    # Without the batch. A size that is free is -1.
+    (image,) = ((x.name, x.type, '3, -1, -1') for x in runner.get_inputs())
+    maps = ((x.name, x.type, '-1, -1, -1') for x in runner.get_outputs())
+    assert written == [image, *maps]
 
 
 @pytest.mark.parametrize('size', [(8, 12), (12, 8), (4, 4), (4, 16)])

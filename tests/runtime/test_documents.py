@@ -74,4 +74,4 @@ def test_examples_of_the_command(tmp_path):
         run(tmp_path, *line[1:])
     assert (tmp_path / 'results.json').is_file()
     names = {x.name for x in (tmp_path / 'detections').iterdir()}
-    assert names == {'1.png', '2.png', 'clip.mp4'}
+    assert names == {'1.png', '2.png', 'clip.mp4', 'digits.png'}

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from aqd_mmdet import __version__
-from aqd_mmdet.program import file
-from aqd_mmdet.runtime import Detector, engine
-from tests.factories import ROOT, detector
+from aqd_mmdet.runtime import Detector, engine, example
+from tests.factories import ROOT
 
 MAX_BYTES = 3_000_000
+EXAMPLE = example.MODEL.parent
 # Symbols' versions that the library may ask for, of each of its sources: those
 # of manylinux_2_27.
 NEWEST = {
@@ -73,9 +73,10 @@ def test_the_files_are_the_checkouts(wheel):
     modules = [ROOT / f'aqd_mmdet/{x}.py' for x in (
         '__init__', 'errors', 'files', 'progress',
     )]  # fmt: skip
-    for package in ('program', 'runtime'):
+    for package in ('program', 'runtime', 'runtime/example'):
         modules += (ROOT / 'aqd_mmdet' / package).glob('*.py')
-    wanted = {str(path.relative_to(ROOT)): path for path in modules}
+    data = [example.MODEL, example.PICTURE, EXAMPLE / 'README.md']
+    wanted = {str(path.relative_to(ROOT)): path for path in modules + data}
     with zipfile.ZipFile(wheel) as archive:
         found = {x for x in archive.namelist() if x.startswith('aqd_mmdet/')}
         assert found == {*wanted, 'aqd_mmdet/runtime/_engine.so'}
@@ -118,24 +119,22 @@ def test_old_libraries_are_enough(site):
 
 
 def test_it_finds_the_same_with_numpy_alone(site, tmp_path):
-    file.save(detector(), tmp_path / 'model.aqd')
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (40, 60, 3), np.uint8)
+    pixels = np.asarray(Image.open(example.PICTURE))
     np.save(tmp_path / 'pixels.npy', pixels)
     script = f"""
 import sys
 import numpy as np
-from aqd_mmdet.runtime import Detector, engine
+from aqd_mmdet.runtime import Detector, engine, example
 assert engine.library() is not None
 assert engine.__file__.startswith({str(site)!r})
-found = Detector('{tmp_path}/model.aqd')(np.load('{tmp_path}/pixels.npy'))
+found = Detector(example.MODEL)(np.load('{tmp_path}/pixels.npy'))
 np.savez('{tmp_path}/found.npz', **found._asdict())
 print(*sorted({{'PIL', 'tqdm', 'cv2', 'torch'}} & sys.modules.keys()))
 """
     result = run(site, '-W', 'error', '-c', script)
     assert (result.returncode, result.stderr) == (0, '')
     assert result.stdout == '\n'
-    wanted = Detector(tmp_path / 'model.aqd')(pixels)
+    wanted = Detector(example.MODEL)(pixels)
     assert engine.library() is not None and len(wanted.labels) > 0
     with np.load(tmp_path / 'found.npz') as found:
         for name, array in wanted._asdict().items():
