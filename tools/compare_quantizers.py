@@ -25,6 +25,7 @@ from aqd_mmdet.engine.float_detector import (
     add_arguments,
     find_pictures,
     load_float,
+    use_onnx,
 )
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.models.heads import use_own_heads
@@ -57,7 +58,7 @@ def main() -> None:
         default=11,
         help='turns of each network in the timing; default: 11',
     )
-    run(parser.parse_args())
+    run(parser.parse_intermixed_args())
 
 
 def run(args: argparse.Namespace) -> None:
@@ -72,6 +73,7 @@ def run(args: argparse.Namespace) -> None:
     packages = ['onnx', *(x for spec in specs for x in spec.packages)]
     need(packages, 'choose other --quantizers')
     instruction_sets()  # refuses to go on without the engine
+    use_onnx(args, print)
     cfg = launch.read_config(args)
     use_own_heads(cfg)
     preflight.check_data(cfg, ['test'])

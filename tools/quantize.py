@@ -1,4 +1,7 @@
-"""Quantise a trained float detector: CONFIG CHECKPOINT --images FOLDER"""
+"""Quantise a trained float detector.
+
+CONFIG CHECKPOINT --images FOLDER, or DETECTOR.onnx --images FOLDER
+"""
 
 import argparse
 import io
@@ -20,6 +23,7 @@ from aqd_mmdet.engine.float_detector import (
     find_pictures,
     load_float,
     start_from,
+    use_onnx,
 )
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import check_output, write_whole
@@ -72,7 +76,7 @@ def main() -> None:
         help='how much is done for accuracy, and how long it takes',
     )
     add_outputs(parser)
-    convert(parser.parse_args())
+    convert(parser.parse_intermixed_args())
 
 
 def add_outputs(parser: argparse.ArgumentParser) -> None:
@@ -102,6 +106,7 @@ def convert(args: argparse.Namespace) -> None:
     if args.write_recipe:
         check_output('--write-recipe', args.write_recipe, '.json')
     budget = read_budget(args.budget) if args.budget else None
+    use_onnx(args, say)
     cfg = launch.read_config(args)
     use_own_heads(cfg)
     if args.write_config:

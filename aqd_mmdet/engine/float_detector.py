@@ -1,7 +1,7 @@
 """What quantisation after training starts from: a detector and pictures."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ..compiler.compile import compile_detector, read_test_preprocess
 from ..compiler.images import image_mean
 from ..config import datasets_of
 from ..errors import UserError
+from ..from_onnx.detector import import_onnx
 from ..models.heads import use_own_heads
 from ..models.quantized_detector import quantized_layers
 from ..post_training.quantize import DEFAULT_EFFORT, quantize
@@ -28,12 +29,30 @@ from . import launch
 
 # Enough to place ranges; more teach more.
 MAX_PICTURES = 200
+ONNX = '.onnx'
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the checkpoint and the pictures to a tool's arguments."""
-    parser.add_argument('checkpoint', help='checkpoint of the float detector')
+    """Add the checkpoint and the pictures to a tool's arguments.
+
+    Arguments are parsed by ``parse_intermixed_args``, since the checkpoint
+    may be left out.
+    """
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='checkpoint of the float detector; none where an ONNX file '
+        'stands in the place of the config',
+    )
+    parser.add_argument(
+        '--classes',
+        nargs='+',
+        default=[],
+        metavar='NAME',
+        help='names of the classes of an ONNX file, in order, or one file '
+        "with a name on each line; default: those in its metadata, or COCO's",
+    )
     parser.add_argument(
         '--images',
         type=Path,
@@ -46,6 +65,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=MAX_PICTURES,
         help='how many of them are used',
     )
+
+
+def use_onnx(args: argparse.Namespace, say: Callable[[str], None]) -> None:
+    """Let an ONNX file stand for a config and a checkpoint.
+
+    Both are written to the work_dir, and are the arguments from then on.
+
+    Args:
+        args: Of :func:`add_arguments` and :func:`.launch.parser`; changed in
+            place.
+        say: Told what was found in the file.
+
+    Raises:
+        UserError: If the file is not understood, or arguments do not fit.
+    """
+    path = Path(args.config)
+    if path.suffix != ONNX:
+        if args.checkpoint is None:
+            raise UserError(
+                f'{path}: give its checkpoint as well; an ONNX file alone '
+                'needs none'
+            )
+        if Path(args.checkpoint).suffix == ONNX:
+            raise UserError(
+                f'{args.checkpoint}: give the ONNX file alone; its config is '
+                'made of its graph'
+            )
+        if args.classes:
+            raise UserError(
+                '--classes: names for an ONNX file, which has none; a config '
+                'has its own (metainfo.classes of its datasets)'
+            )
+        return
+    if args.checkpoint is not None:
+        raise UserError(
+            f'{args.checkpoint}: {path} has its weights in it; leave the '
+            'checkpoint out'
+        )
+    if args.images is None:
+        raise UserError(
+            f'{path}: an ONNX file knows no training pictures: give --images'
+        )
+    folder = Path(args.work_dir or Path('work_dirs', path.stem))
+    config, checkpoint = import_onnx(path, folder, args.classes, say)
+    args.config, args.checkpoint = str(config), str(checkpoint)
 
 
 def quantize_checkpoint(

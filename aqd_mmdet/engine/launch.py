@@ -146,11 +146,28 @@ def _tell_of_pipelines(cfg: Config) -> None:
             continue
         used = [dataset.get('pipeline')]
         used += [d.get('pipeline') for _, d in datasets_of(dataset, '')]
-        if written not in used:
+        if _without_scopes(written) not in map(_without_scopes, used):
             _warn(
                 f'{split}_pipeline of the config is not the pipeline of '
                 f'{split}_dataloader, which is the one that is used'
             )
+
+
+def _without_scopes(node: Any) -> Any:
+    """Return a part of a config without what mmengine notes of its base.
+
+    Of a config of another package (``mmdet::``) it gives each dict of its
+    variables a scope, but not those that it was made of.
+    """
+    if isinstance(node, dict):
+        return {
+            key: _without_scopes(x)
+            for key, x in node.items()
+            if key != '_scope_'
+        }
+    if isinstance(node, (list, tuple)):
+        return [_without_scopes(x) for x in node]
+    return node
 
 
 def _warn(text: str) -> None:

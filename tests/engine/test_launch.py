@@ -100,6 +100,13 @@ def test_a_pipeline_that_nothing_reads(tmp_path, capsys):
     assert 'warning: test_pipeline of the config is not the pipeline' in errors
 
 
+def test_pipelines_of_another_package(tmp_path, capsys):
+    config = tmp_path / 'c.py'
+    config.write_text("_base_ = 'mmdet::yolox/yolox_s_8xb8-300e_coco.py'")
+    launch.read_config(launch.parser('').parse_args([str(config)]))
+    assert 'is not the pipeline' not in capsys.readouterr().err
+
+
 def test_no_workers(tmp_path):
     assert read(tmp_path).test_dataloader.persistent_workers
     loader = read(tmp_path, 'test_dataloader.num_workers=0').test_dataloader

@@ -39,6 +39,7 @@ ORDER = [
     'visualization',
     'datasets',
     'post_training',
+    'from_onnx',
     'engine',
     'benchmark',
     'study',

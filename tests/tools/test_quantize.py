@@ -19,6 +19,7 @@ from tests.factories import (
     narrow,
     run_tool,
 )
+from tests.from_onnx.exported import export, small_yolox
 
 TOOL = 'tools/quantize.py'
 
@@ -191,6 +192,34 @@ def test_an_fcos_of_the_zoo(tmp_path):
     assert len(found.boxes) == post.keep
     for a, b in zip(found, expected, strict=True):
         assert np.array_equal(a, b)
+
+
+def test_a_file_of_onnx_is_enough(float_detector, tmp_path):
+    path = export(small_yolox(), tmp_path / 'small.onnx')
+    pictures, out = float_detector / 'pictures', tmp_path / 'model.aqd'
+    work = tmp_path / 'work'
+    options = (
+        *('--images', pictures, '--out', out, '--work-dir', work),
+        *('--effort', 'calibrate'),
+    )
+    line = error_line(run_tool(TOOL, path, *options))
+    assert '3 classes and no names of them: give --classes' in line
+    assert not work.exists()
+    assert not out.exists()
+    names = ('apple', 'pear', 'plum')
+    result = run_tool(TOOL, path, *options, '--classes', *names)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert f'{path}: a YOLOX, 64 x 64' in result.stdout
+    compiled = Detector(out).compiled
+    assert compiled.labels == names
+    pre = compiled.preprocess
+    assert (pre.short, pre.long, pre.whole) == (64, 64, True)
+    assert (pre.bgr, pre.fill) == (True, (114, 114, 114))
+    # The same by the config and the checkpoint that it became.
+    content = out.read_bytes()
+    again = run_tool(TOOL, work / 'small.py', *options, work / 'small.pth')
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert out.read_bytes() == content
 
 
 def test_mistakes_are_one_line(float_detector, tmp_path):

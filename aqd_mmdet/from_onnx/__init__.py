@@ -1,0 +1,1 @@
+"""Float detectors out of ONNX files."""

@@ -1,0 +1,155 @@
+"""A file becomes MMDetection's detector, of the same function."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from mmdet.datasets import CocoDataset
+from mmdet.registry import MODELS
+from mmengine.config import Config
+
+from aqd_mmdet.engine.checkpoint import read_checkpoint
+from aqd_mmdet.errors import UserError
+from aqd_mmdet.from_onnx import detector as module
+from aqd_mmdet.from_onnx.detector import import_onnx
+from tests.from_onnx.exported import SIDE, export, small_yolox
+
+NAMES = ('apple', 'pear', "a 'quoted' plum")
+
+
+@pytest.fixture(scope='module')
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('exported')
+    return export(small_yolox(), folder / 'small.onnx')
+
+
+@pytest.mark.parametrize(
+    'depthwise, depth, batch', [(True, 0.33, False), (False, 0.67, True)]
+)
+def test_the_same_maps(tmp_path, depthwise, depth, batch):
+    detector = small_yolox(depthwise, depth)
+    path = export(detector, tmp_path / 'small.onnx', batch=batch)
+    said: list[str] = []
+    config, checkpoint = import_onnx(
+        path, tmp_path / 'new', NAMES, said.append
+    )
+    assert f'deepen_factor={depth}, use_depthwise={depthwise}' in said[0]
+    cfg = Config.fromfile(config)
+    found = MODELS.build(cfg.model).eval()
+    content = read_checkpoint(checkpoint)
+    found.load_state_dict(content['state_dict'])
+    assert content['meta']['dataset_meta']['classes'] == NAMES
+    for dataset in (
+        cfg.train_dataloader.dataset.dataset,
+        cfg.val_dataloader.dataset,
+        cfg.test_dataloader.dataset,
+    ):
+        assert tuple(dataset.metainfo.classes) == NAMES
+    resize = cfg.test_dataloader.dataset.pipeline[1]
+    assert resize == dict(type='Resize', scale=(SIDE, SIDE), keep_ratio=True)
+    image = torch.randint(0, 256, (2, 3, 96, 64)).float()
+    with torch.no_grad():
+        expected = detector(image, mode='tensor')
+        maps = found(image, mode='tensor')
+    for one, other in zip(maps, expected, strict=True):
+        for x, y in zip(one, other, strict=True):
+            assert (x - y).abs().max() < 1e-3 * y.abs().max()
+            assert y.std() > 1e-3  # not all the same
+
+
+def change_weight(monkeypatch: pytest.MonkeyPatch, change: object) -> str:
+    """Let one number of the weights that are read be another one."""
+    name = 'backbone.stage2.0.pointwise_conv.conv.bias'
+
+    def read(graph):
+        yolox = read_yolox(graph)
+        weights = dict(yolox.weights)
+        weights[name] = change(weights[name])
+        return replace(yolox, weights=weights)
+
+    read_yolox = module.read_yolox
+    monkeypatch.setattr(module, 'read_yolox', read)
+    return name
+
+
+def test_another_function_is_refused(exported, tmp_path, monkeypatch):
+    change_weight(monkeypatch, lambda x: x + np.eye(len(x))[0] * 9)
+    with pytest.raises(
+        UserError, match='the same maps but for 0.001 .* a difference of '
+    ):
+        import_onnx(exported, tmp_path / 'new', NAMES)
+    assert not (tmp_path / 'new').exists()
+
+
+def test_other_widths_are_refused(exported, tmp_path, monkeypatch):
+    name = change_weight(monkeypatch, lambda x: x[1:])
+    with pytest.raises(
+        UserError, match=rf'its {name}: .* \(32,\), found \(31,\)$'
+    ):
+        import_onnx(exported, tmp_path, NAMES)
+
+
+def with_metadata(source: Path, folder: Path, names: str) -> Path:
+    model = onnx.load(source)
+    onnx.helper.set_model_props(model, {'names': names, 'author': 'someone'})
+    onnx.save(model, folder / 'named.onnx')
+    return folder / 'named.onnx'
+
+
+@pytest.mark.parametrize(
+    'text', [repr(list(NAMES)), repr(dict(enumerate(NAMES)))]
+)
+def test_names_in_the_metadata(exported, tmp_path, text):
+    path = with_metadata(exported, tmp_path, text)
+    config, _ = import_onnx(path, tmp_path)
+    assert Config.fromfile(config).metainfo.classes == NAMES
+    given = tmp_path / 'names.txt'
+    given.write_text('one\ntwo\nthree\n')
+    config, _ = import_onnx(path, tmp_path, [str(given)])
+    assert Config.fromfile(config).metainfo.classes == ('one', 'two', 'three')
+
+
+@pytest.mark.parametrize(
+    'text', ['{0: "a"', '3', '{1: "a", 2: "b", 3: "c"}', '[1, 2, 3]']
+)
+def test_metadata_that_are_no_names(exported, tmp_path, text):
+    path = with_metadata(exported, tmp_path, text)
+    with pytest.raises(UserError, match="'names': expected a list, or a dict"):
+        import_onnx(path, tmp_path / 'new')
+
+
+def test_numbers_of_names(exported, tmp_path):
+    with pytest.raises(UserError, match='3 classes and no names .*--classes'):
+        import_onnx(exported, tmp_path / 'new')
+    with pytest.raises(
+        UserError, match='--classes: expected 3 names, found 2'
+    ):
+        import_onnx(exported, tmp_path / 'new', NAMES[:2])
+    path = with_metadata(exported, tmp_path, repr(NAMES[:2]))
+    with pytest.raises(UserError, match="'names': expected 3 names, found 2"):
+        import_onnx(path, tmp_path / 'new')
+
+
+def test_names_of_80_classes_are_those_of_coco(tmp_path):
+    path = export(small_yolox(classes=80), tmp_path / 'coco.onnx')
+    config, _ = import_onnx(path, tmp_path)
+    classes = Config.fromfile(config).metainfo.classes
+    assert classes == CocoDataset.METAINFO['classes']
+
+
+def test_sides_that_are_no_square(exported, tmp_path):
+    model = onnx.load(exported)
+    sides = model.graph.input[0].type.tensor_type.shape.dim
+    sides[3].dim_value = 96
+    # Its maps have other sizes then.
+    del (
+        model.graph.value_info[:],
+        model.graph.output[0].type.tensor_type.shape.dim[:],
+    )
+    path = tmp_path / 'wide.onnx'
+    onnx.save(model, path)
+    with pytest.raises(UserError, match='a square .* found 64 x 96'):
+        import_onnx(path, tmp_path / 'new', NAMES)
