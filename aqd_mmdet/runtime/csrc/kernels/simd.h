@@ -105,15 +105,27 @@ struct SimdBase {
     for (int i = 0; i < lanes; ++i) to[i] = static_cast<T>(x[i]);
   }
 
-  // What a rule makes of some pixels, as bytes. What these do not hold may be
-  // saturated where kSaturates.
+  // What a rule makes of some pixels, as bytes. Where kSaturates, these may be
+  // saturated, and four pixels are stored at a time: there is room to read
+  // whole groups of four.
   template <class Rule>
   AQD_TARGET AQD_INLINE static void store_bytes(const Rule &rule,
                                                 const int32_t *from, int pixels,
                                                 const ByteSpan &span) {
-    int8_t *to = span.to;
-    for (int p = 0; p < pixels; ++p, from += kLanes, to += span.next) {
-      Simd::store(rule(Simd::load(from)), to, span.lanes);
+    if constexpr (Simd::kSaturates) {
+      constexpr int64_t kNext = kLanes;
+      for (int p = 0; p < pixels; p += 4, from += 4 * kNext) {
+        Simd::store_four({rule(Simd::load(from)),
+                          rule(Simd::load(from + kNext)),
+                          rule(Simd::load(from + 2 * kNext)),
+                          rule(Simd::load(from + 3 * kNext))},
+                         p, pixels, span);
+      }
+    } else {
+      int8_t *to = span.to;
+      for (int p = 0; p < pixels; ++p, from += kLanes, to += span.next) {
+        Simd::store(rule(Simd::load(from)), to, span.lanes);
+      }
     }
   }
 
@@ -127,6 +139,7 @@ struct SimdBase {
     return x;
   }
 
+  // Whether there is store_four, which saturates Lanes of four pixels to bytes.
   static constexpr bool kSaturates = false;
   // Whether look_up takes a LookupTile.
   static constexpr bool kHasLines = false;

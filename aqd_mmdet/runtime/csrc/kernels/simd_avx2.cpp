@@ -114,18 +114,6 @@ struct Avx2 : SimdBase<Avx2<kVnni>, 8> {
                                   _mm_unpacklo_epi16(left, right)));
   }
 
-  // Four pixels at a time. There is room to read whole groups of four.
-  template <class Rule>
-  AQD_TARGET AQD_INLINE static void store_bytes(const Rule &rule,
-                                                const int32_t *from, int pixels,
-                                                const ByteSpan &span) {
-    for (int p = 0; p < pixels; p += 4, from += 32) {
-      store_four({rule(load(from)), rule(load(from + 8)), rule(load(from + 16)),
-                  rule(load(from + 24))},
-                 p, pixels, span);
-    }
-  }
-
   // Requantises a vector of channels of some pixels to bytes, `next` apart.
   // There is room to read whole groups of four pixels.
   AQD_TARGET static void store_by_thresholds(const int32_t *table,

@@ -133,18 +133,6 @@ struct Avx512 : SimdBase<Avx512, 16> {
                                            _MM_PERM_CCAA));
   }
 
-  // Four pixels at a time. There is room to read whole groups of four.
-  template <class Rule>
-  AQD_AVX512 AQD_INLINE static void store_bytes(const Rule &rule,
-                                                const int32_t *from, int pixels,
-                                                const ByteSpan &span) {
-    for (int p = 0; p < pixels; p += 4, from += 64) {
-      store_four({rule(load(from)), rule(load(from + 16)),
-                  rule(load(from + 32)), rule(load(from + 48))},
-                 p, pixels, span);
-    }
-  }
-
   // As bytes, those of four pixels from p on that there are.
   AQD_AVX512 AQD_INLINE static void store_four(const Lanes (&x)[4], int p,
                                                int pixels,

@@ -66,18 +66,6 @@ struct Neon : SimdBase<Neon, 4> {
     store_as(vget_lane_s32(vreinterpret_s32_s8(bytes), 0), to);
   }
 
-  // Four pixels at a time. There is room to read whole groups of four.
-  template <class Rule>
-  AQD_TARGET AQD_INLINE static void store_bytes(const Rule &rule,
-                                                const int32_t *from, int pixels,
-                                                const ByteSpan &span) {
-    for (int p = 0; p < pixels; p += 4, from += 16) {
-      store_four({rule(load(from)), rule(load(from + 4)), rule(load(from + 8)),
-                  rule(load(from + 12))},
-                 p, pixels, span);
-    }
-  }
-
   // As bytes, those of four pixels from p on that there are.
   AQD_TARGET AQD_INLINE static void store_four(const Lanes (&x)[4], int p,
                                                int pixels,
@@ -96,7 +84,7 @@ struct Neon : SimdBase<Neon, 4> {
     alignas(16) int8_t each[16];
     store_as(bytes, each);
     for (int i = 0; i < std::min(pixels - p, 4); ++i, to += span.next) {
-      if (span.lanes == 4) {
+      if (span.lanes == 4) {  // one instruction
         std::memcpy(to, each + ptrdiff_t{4} * i, 4);
       } else {
         std::memcpy(to, each + ptrdiff_t{4} * i,
