@@ -136,6 +136,10 @@ def import_onnx(
         f'use_depthwise={yolox.depthwise}; its maps are those of '
         f"MMDetection's but for {difference:.1g} of their largest value"
     )
+    say(
+        'its pixels are taken to be BGR, 0 to 255; a file that was exported '
+        'with --legacy wants others, and would find nothing right'
+    )
     say(f'{len(names)} classes: {", ".join(names[:3])}, ...')
     meta = dict(dataset_meta=dict(classes=tuple(names)))
     content = io.BytesIO()
@@ -232,7 +236,7 @@ def _difference(graph: Graph, yolox: Yolox, detector: Any) -> float:
         detector: What was built of that.
 
     Returns:
-        float: By the largest value of the map.
+        float: By the largest value of the map; NaN if any value is.
     """
     pixels = np.random.default_rng(0).integers(0, 256, (1, 3, *CHECKED_SIDES))
     image = pixels.astype(np.float32)
@@ -240,10 +244,11 @@ def _difference(graph: Graph, yolox: Yolox, detector: Any) -> float:
     with torch.no_grad():
         found = detector(torch.from_numpy(image), mode='tensor')
     maps: list[Tensor] = [level for levels in found for level in levels]
-    return max(
-        float(np.abs(x.numpy() - y).max() / np.abs(y).max())
+    differences = [
+        np.abs(x.numpy() - y).max() / np.abs(y).max()
         for x, y in zip(maps, expected, strict=True)
-    )
+    ]
+    return float(np.max(differences))
 
 
 def _evaluate(

@@ -84,6 +84,22 @@ def test_another_function_is_refused(exported, tmp_path, monkeypatch):
     assert not (tmp_path / 'new').exists()
 
 
+@pytest.mark.parametrize('level', range(3))
+def test_a_damaged_number_is_refused(exported, tmp_path, level):
+    """In any level: no comparison with it may pass."""
+    model = onnx.load(exported)
+    name = f'detector.bbox_head.multi_level_conv_cls.{level}.weight'
+    (weight,) = (x for x in model.graph.initializer if x.name == name)
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values[0, 0] = np.nan
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, name))
+    path = tmp_path / 'damaged.onnx'
+    onnx.save(model, path)
+    with pytest.raises(UserError, match='a difference of nan'):
+        import_onnx(path, tmp_path / 'new', NAMES)
+    assert not (tmp_path / 'new').exists()
+
+
 def test_other_widths_are_refused(exported, tmp_path, monkeypatch):
     name = change_weight(monkeypatch, lambda x: x[1:])
     with pytest.raises(
