@@ -9,11 +9,11 @@
 //   least           the lesser of two Words without a sign
 //   to_bytes        two Words of numbers below 256
 //   shuffle         numbers of a table of 64 bytes; 0 for places from 128 on
-//   from_halves     Words of their lower and upper bytes, and the Words behind;
-//                   it undoes to_bytes
+//   from_halves     two Words, from all their lower and all their upper bytes
+//                   in the order of to_bytes
 //   multiply_fractions
 //                   (x * y + 2^14) >> 15
-//   widen           Words without a sign as two Lanes; it undoes to_words
+//   widen           Words without a sign as two Lanes, in the order of to_words
 //   store_four      Lanes of four pixels as bytes
 
 #pragma once
