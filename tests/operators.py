@@ -118,6 +118,48 @@ def two_stage(program: ir.Program) -> CompiledDetector:
     return replace(detector(), regions=regions)
 
 
+def square_windows(seed: int) -> tuple[ir.Program, np.ndarray]:
+    """A convolution with windows of 3 x 3, which kernels may make of fewer
+    products: extremes, edges of tiles, zero points.
+
+    Returns:
+        A program of a second stage, and what it is given.
+    """
+    rng = np.random.default_rng(seed)
+    bits, width = rng.choice([2, 3, 4, 8], 2).tolist()  # of weights, of codes
+    low = int(rng.choice([0, -(2 ** (width - 1))]))
+    high = low + 2**width - 1
+    ins, outs = int(rng.integers(1, 100)), int(rng.integers(1, 60))
+    size = rng.integers(3, 14), rng.integers(3, 40)
+    x = rng.integers(low, high + 1, (1, ins, *size))
+    levels = rng.integers(0, 2**bits, (outs, ins, 3, 3))
+    if rng.random() < 0.5:
+        x = np.where(x > (low + high) // 2, high, low)
+        x[..., rng.integers(size[0]), :] = low
+        x[..., rng.integers(size[1])] = high
+    if rng.random() < 0.5:
+        levels = np.where(levels < 2**bits // 2, 0, 2**bits - 1)
+        levels[rng.integers(outs)] = 2**bits - 1
+        levels[rng.integers(outs)] = 0
+    codes = np.maximum(levels - 128, -127) if bits == 8 else levels * 2 + 1
+    if bits < 8:
+        codes -= 2**bits
+    zero = (0,)
+    if rng.random() < 0.7:
+        count = rng.choice([1, ins])
+        zero = tuple(rng.integers(low, high + 1, count).tolist())
+    op = ir.Convolution(
+        'y', ('x',), outs, ir.INT32, (3, 3), (1, 1),
+        tuple(rng.integers(0, 3, 2).tolist()), (1, 1), 'w', 1, zero,
+    )  # fmt: skip
+    return program_of(
+        op,
+        [x.astype(np.int8 if low else np.uint8)],
+        {'w': ir.Weights.of(codes, bits)},
+        codes=ir.Grid(low, high),
+    )
+
+
 def wide_convolution(seed: int) -> tuple[ir.Program, np.ndarray]:
     """A convolution of codes of few bits, half of them requantised.
 

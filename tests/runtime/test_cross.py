@@ -31,7 +31,7 @@ from aqd_mmdet.program.detector import (
 from aqd_mmdet.runtime import Detector, reference
 from tests.factories import ROOT, detector, narrow_program
 from tests.native import compile_sources, engine_sources
-from tests.operators import two_stage, wide_convolution
+from tests.operators import square_windows, two_stage, wide_convolution
 from tests.random_detectors import DECODERS, SCORES, random_detector
 from tests.roundings import lookup_between, requantisation
 
@@ -53,7 +53,12 @@ NODE = ('node', '--no-warnings', '--experimental-wasi-unstable-preview1')
 
 # Random operators by their seed, with what they are given.
 Make = Callable[[int], tuple[ir.Program, np.ndarray]]
-MAKERS: tuple[Make, ...] = (wide_convolution, requantisation, lookup_between)
+MAKERS: tuple[Make, ...] = (
+    wide_convolution,
+    square_windows,
+    requantisation,
+    lookup_between,
+)
 
 
 class Build(NamedTuple):

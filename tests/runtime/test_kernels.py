@@ -16,6 +16,7 @@ from tests.operators import (
     profile_program,
     program_of,
     run_program,
+    square_windows,
     wide_convolution,
 )
 
@@ -130,41 +131,34 @@ def test_few_bits_of_many_channels(seed):
 
 
 @given(seed=st.integers(0, 9999))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_windows_of_nine_codes(seed):
-    """What kernels may make of fewer products: extremes, edges of tiles."""
-    rng = np.random.default_rng(seed)
-    bits, codes = rng.choice([2, 3, 4, 8], 2).tolist()
-    low = rng.choice([0, -(2 ** (codes - 1))])
-    high = low + 2**codes - 1
-    ins, outs = rng.integers(1, 150), rng.integers(1, 100)
-    size = rng.integers(3, 20), rng.integers(3, 70)
-    x = rng.integers(low, high + 1, (1, ins, *size), np.int16)
-    levels = rng.integers(0, 2**bits, (outs, ins, 3, 3))
-    if rng.random() < 0.5:
-        x = np.where(x > (low + high) // 2, high, low)
-        x[..., rng.integers(size[0]), :] = low
-        x[..., rng.integers(size[1])] = high
-    if rng.random() < 0.5:
-        levels = np.where(levels < 2**bits // 2, 0, 2**bits - 1)
-        levels[rng.integers(outs)] = 2**bits - 1
-        levels[rng.integers(outs)] = 0
-    weights = levels * 2 + 1 - 2**bits
-    if bits == 8:
-        weights = np.maximum(levels - 128, -127)
-    op = ir.Convolution(
-        'y', ('x',), int(outs), ir.INT32, (3, 3), (1, 1),
-        tuple(rng.integers(0, 3, 2).tolist()), (1, 1), 'w', 1,
-    )  # fmt: skip
-    program, region = program_of(
-        op,
-        [x.astype(np.int8 if low else np.uint8)],
-        {'w': ir.Weights.of(weights, bits)},
-        codes=ir.Grid(int(low), int(high)),
-    )
+    program, region = square_windows(seed)
     expected = reference.run(program, region)
     found = run_program(program, region)
     assert np.array_equal(found['y'], expected['y'])
+
+
+@pytest.mark.parametrize('bits', [2, 8])
+def test_zero_points_leave_windows_of_nine_codes_fast(bits):
+    rng = np.random.default_rng(bits)
+    zero = tuple(range(4)) * 16
+    op = ir.Convolution(
+        'y', ('x',), 32, ir.INT32, (3, 3), (1, 1), (1, 1), (1, 1), 'w', 1, zero
+    )
+    x = rng.integers(0, 2**bits, (1, 64, 12, 12), np.uint8)
+    codes = rng.integers(0, 2, (32, 64, 3, 3)) * 2 - 1
+    program, region = program_of(
+        op,
+        [x],
+        {'w': ir.Weights.of(codes, bits)},
+        codes=ir.Grid(0, 2**bits - 1),
+    )
+    for name in kernels.names():
+        if name not in ('portable', 'amx'):
+            with kernels.chosen(name):
+                ops = profile_program(program, region)
+            assert [x.kind for x in ops if x.macs] == ['winograd'], name
 
 
 def test_sums_that_dividing_them_by_64_leaves_whole():
@@ -196,9 +190,10 @@ def test_windows_of_nine_codes_of_two_bits(seed):
     if extreme in ('weights', 'all'):
         levels[:] = np.where(rng.random((outs, 1, 1, 1)) < 0.5, 0, 3)
         levels[0, : ins // 2], levels[0, ins // 2 :] = 0, 3
+    zero = tuple(rng.integers(0, 4, rng.choice([1, ins])).tolist())
     op = ir.Convolution(
         'y', ('x',), outs, ir.INT32, (3, 3), (1, 1),
-        tuple(rng.integers(0, 3, 2).tolist()), (1, 1), 'w', 1,
+        tuple(rng.integers(0, 3, 2).tolist()), (1, 1), 'w', 1, zero,
     )  # fmt: skip
     weights = {'w': ir.Weights.of(levels * 2 - 3, 2)}
     program, region = program_of(op, [x], weights, codes=ir.Grid(0, 3))

@@ -52,7 +52,7 @@ class WinogradConv {
   int64_t tiles() const { return static_cast<int64_t>(tiles_.size()); }
 
   void run(const WinogradShare &share, const WinogradScratch &work) const {
-    std::memset(work.zeros(), 0, static_cast<size_t>(fused_.x->channels));
+    input_.make_border(work);
     for (int64_t i = 0; i < share.tiles; ++i) {
       input_.transform_tile(tile_at(share.first_tile + i), i, work);
     }

@@ -209,17 +209,21 @@ const PackedConv *pack_depthwise(const Task &task) {
 
 const PackedConv *pack_winograd(const Task &task) {
   if (!has_winograd_window(task.op(), task.codes())) return nullptr;
-  const Grid codes = with_zero(task.codes());
-  const PackedConv *packed = task.find<PackedWinograd>(
-      [&](const PackedWinograd &each) { return same(each.codes, codes); });
+  const std::vector<int32_t> zeros = task.zero_points();
+  const Grid codes = zeros.empty() ? with_zero(task.codes()) : task.codes();
+  const PackedConv *packed =
+      task.find<PackedWinograd>([&](const PackedWinograd &each) {
+        return same(each.codes, codes) && each.zero_points == zeros;
+      });
   if (packed != nullptr) return packed;
-  PackedWinograd made = pack_winograd(task.isa.shape, codes, task.weights());
+  PackedWinograd made =
+      pack_winograd(task.isa.shape, codes, zeros, task.weights());
   return made.tile.rows == 0 ? nullptr : task.add(std::move(made));
 }
 
 const PackedConv *pack_lut(const Task &task) {
   const LutScheme *scheme = lut_scheme(task.op(), task.x);
-  if (scheme == nullptr) return nullptr;
+  if (scheme == nullptr || !task.zero_points().empty()) return nullptr;
   const PackedConv *packed = task.find<PackedLut>(
       [&](const PackedLut &each) { return each.scheme == scheme; });
   if (packed != nullptr) return packed;
@@ -236,7 +240,7 @@ const PackedConv *pack_conv(const Task &task) {
   if (task.conv().groups != 1) {
     return is_plain ? pack_depthwise(task) : nullptr;
   }
-  if (is_plain && !task.isa.has_amx && task.zero_points().empty()) {
+  if (is_plain && !task.isa.has_amx) {
     const PackedConv *packed = pack_winograd(task);
     if (packed == nullptr && task.isa.has_lut) packed = pack_lut(task);
     if (packed != nullptr) return packed;

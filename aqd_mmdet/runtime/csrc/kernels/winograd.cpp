@@ -84,6 +84,11 @@ Grid inputs_at(WinogradTile tile, int point, const Grid &codes) {
                   codes);
 }
 
+// What a tile whose codes are all 1 is transformed to.
+int ones_at(WinogradTile tile, int point) {
+  return inputs_at(tile, point, {1, 1}).low;
+}
+
 Grid weights_at(WinogradTile tile, int point, const Grid &weights) {
   return range_of(of_rows(tile).weights[point / kInputColumns], 3,
                   of_columns().weights[point % kInputColumns], 3, weights);
@@ -122,23 +127,27 @@ struct OutputRange {
     const int64_t each = layer.tile.codes_per_step();
     const int64_t first = first_step * each;
     const int64_t count = std::min(steps * each, channels - first);
-    // Weights that are negative, and others, of each output channel.
+    // Sums of negative weights, of others, and of weights times zero points,
+    // of each output channel.
     std::vector<int32_t> less(static_cast<size_t>(outs), 0), more = less;
+    std::vector<int64_t> zeros(less.size(), 0);
     const int shift = layer.is_halved ? 1 : 0;
     for (int64_t i = 0; i < 9 * count; ++i) {
       const int64_t tap = i / count, channel = first + i % count;
       const int8_t *codes =
           weights.codes.data() + (tap * channels + channel) * outs;
+      const int32_t zero = layer.zero_point(channel);
       for (size_t o = 0; o < less.size(); ++o) {
         const int32_t weight = codes[o] >> shift;
         less[o] += std::min(weight, 0);
         more[o] += std::max(weight, 0);
+        zeros[o] += int64_t{weight} * zero;
       }
     }
     const int64_t lowest = layer.codes.low, highest = layer.codes.high;
     for (size_t o = 0; o < less.size(); ++o) {
-      low = std::min(low, more[o] * lowest + less[o] * highest);
-      high = std::max(high, more[o] * highest + less[o] * lowest);
+      low = std::min(low, more[o] * lowest + less[o] * highest - zeros[o]);
+      high = std::max(high, more[o] * highest + less[o] * lowest - zeros[o]);
     }
   }
 };
@@ -221,6 +230,7 @@ class WinogradPacker {
     for (int point = 0; point < layer_.tile.points(); ++point) {
       shifts_[point] = static_cast<uint32_t>(
           layer_.zero_point_shift(point, shape.lowest_byte));
+      ones_[point] = static_cast<uint32_t>(ones_at(layer_.tile, point));
     }
   }
 
@@ -260,10 +270,13 @@ class WinogradPacker {
         const int8_t *codes =
             weights_.codes.data() + (step * each + i) * outs + first_out;
         transform_weights(layer_, codes, channels * outs, count, transformed);
+        const uint32_t zero =
+            static_cast<uint32_t>(layer_.zero_point(step * each + i));
         for (int point = 0; point < tile.points(); ++point) {
+          const uint32_t excess = shifts_[point] + zero * ones_[point];
           for (int lane = 0; lane < kMaxLanes; ++lane) {
             const uint32_t w = static_cast<uint32_t>(transformed[point][lane]);
-            acc_init[point][lane] -= shifts_[point] * w;
+            acc_init[point][lane] -= excess * w;
             packed[point][lane] |= (w & mask) << 32 / each * i;
           }
         }
@@ -292,11 +305,12 @@ class WinogradPacker {
   const Weights &weights_;
   PackedWinograd &layer_;
   const int64_t steps_, parts_;
-  uint32_t shifts_[kMaxPoints];
+  uint32_t shifts_[kMaxPoints], ones_[kMaxPoints];
 };
 
 // The fastest tile that is exact, without weights.
 PackedWinograd exact_layer(const SimdShape &shape, const Grid &codes,
+                           const std::vector<int32_t> &zero_points,
                            const Weights &weights) {
   Grid range = {weights.codes[0], weights.codes[0]};
   int odd = 1;
@@ -310,6 +324,7 @@ PackedWinograd exact_layer(const SimdShape &shape, const Grid &codes,
     layer.is_halved = tile.is_bytes && odd != 0;
     layer.is_short = tile.is_bytes && shape.short_bytes;
     layer.codes = codes;
+    layer.zero_points = zero_points;
     layer.part_steps = tile.k_steps(weights.shape[1]);
     const int shift = layer.is_halved ? 1 : 0;
     const bool has_mac =
@@ -352,8 +367,9 @@ Grid with_zero(const Grid &codes) {
 }
 
 PackedWinograd pack_winograd(const SimdShape &shape, const Grid &codes,
+                             const std::vector<int32_t> &zero_points,
                              const Weights &weights) {
-  PackedWinograd layer = exact_layer(shape, codes, weights);
+  PackedWinograd layer = exact_layer(shape, codes, zero_points, weights);
   if (layer.tile.rows != 0) WinogradPacker(shape, weights, &layer).pack();
   return layer;
 }
@@ -368,7 +384,7 @@ WinogradScratch::WinogradScratch(const SimdShape &shape,
   const int64_t vectors = packed.is_short ? (shape.nr + 1) / 2 : shape.nr;
   acc_bytes = packed.parts(channels) * values * vectors * shape.lanes * 4;
   sum_bytes = kWinogradTiles * kMaxTileRows * kTileColumns * 4;
-  zero_bytes = whole_lines(channels) + kSlack;
+  border_bytes = whole_lines(channels) + kSlack;
 }
 
 std::vector<WinogradShare> winograd_shares(int64_t tiles, int64_t blocks,

@@ -47,7 +47,9 @@ struct PackedWinograd {
   WinogradTile tile;
   bool is_halved = false;  // weights 2v + 1 are transformed as v
   bool is_short = false;   // accumulators have 16 bits
-  Grid codes;              // of the input, zero among them
+  Grid codes;              // of the input and of the border around it
+  // Of the channels of the input, which the border has; none if all are 0.
+  std::vector<int32_t> zero_points;
   // Steps of K in a part (the last one may have fewer), and the lowest output
   // that a part can have. Only short accumulators need several parts; of others
   // there is one, and the lowest output is not used (0).
@@ -57,6 +59,10 @@ struct PackedWinograd {
 
   int64_t parts(int64_t channels) const {
     return (tile.k_steps(channels) + part_steps - 1) / part_steps;
+  }
+
+  int32_t zero_point(int64_t channel) const {
+    return zero_points.empty() ? 0 : zero_points[static_cast<size_t>(channel)];
   }
 
   // Added to the transformed inputs of a point, so that the least possible one
@@ -73,17 +79,18 @@ Grid with_zero(const Grid &codes);
 // Packs for the fastest tile that is exact, for which nothing overflows; there
 // is no tile if none is, or if there are too many weights.
 PackedWinograd pack_winograd(const SimdShape &shape, const Grid &codes,
+                             const std::vector<int32_t> &zero_points,
                              const Weights &weights);
 
 // What a thread works with.
 struct WinogradScratch {
   uint8_t *inputs;  // transformed: point, tile, channel
-  int64_t input_bytes, acc_bytes, sum_bytes, zero_bytes;
+  int64_t input_bytes, acc_bytes, sum_bytes, border_bytes;
 
   WinogradScratch(const SimdShape &shape, const PackedWinograd &packed,
                   int64_t channels, uint8_t *memory);
   int64_t bytes() const {
-    return input_bytes + acc_bytes + sum_bytes + zero_bytes;
+    return input_bytes + acc_bytes + sum_bytes + border_bytes;
   }
   // Point, part, tile, vector, lane. (Two vectors of short ones are one.)
   int32_t *acc() const {
@@ -91,8 +98,8 @@ struct WinogradScratch {
   }
   // Of the codes in an output's window: tile, row, column.
   int32_t *window_sums() const { return acc() + acc_bytes / 4; }
-  // A pixel of the padding.
-  uint8_t *zeros() const { return inputs + bytes() - zero_bytes; }
+  // A pixel of the border.
+  uint8_t *border() const { return inputs + bytes() - border_bytes; }
 };
 
 // Tiles and blocks of output channels that one thread computes at a time.

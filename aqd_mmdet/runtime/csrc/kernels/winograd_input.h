@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <type_traits>
 
 #include "kernels/fused_op.h"
@@ -37,11 +38,18 @@ class WinogradInput {
   // Tiles in a row of the output.
   int64_t tiles_across() const { return tiles_across_; }
 
+  // Makes the pixel of the border.
+  void make_border(const WinogradScratch &work) const {
+    for (int64_t c = 0; c < x_.channels; ++c) {
+      work.border()[c] = static_cast<uint8_t>(packed_.zero_point(c));
+    }
+  }
+
   // Transforms a tile, the i-th of a share.
   AQD_TARGET void transform_tile(int64_t tile, int64_t i,
                                  const WinogradScratch &work) const {
     Pixels pixels;
-    find_pixels(tile, work.zeros(), pixels);
+    find_pixels(tile, work.border(), pixels);
     constexpr int kCodes = kBytes / static_cast<int>(sizeof(Input));
     const int64_t next = kWinogradTiles * point_bytes_;
     uint8_t *to = work.inputs + i * point_bytes_;
@@ -97,9 +105,9 @@ class WinogradInput {
   }
 
   // Where each pixel that a tile reads is. One that was not made is as good as
-  // zeros, since no wanted output reads it.
+  // one of the border, since no wanted output reads it.
   using Pixels = const uint8_t *[kInputRows][kInputColumns];
-  void find_pixels(int64_t tile, const uint8_t *zeros, Pixels &pixels) const {
+  void find_pixels(int64_t tile, const uint8_t *border, Pixels &pixels) const {
     const int64_t top = tile / tiles_across_ * kRows - padding_.height;
     const int64_t left = tile % tiles_across_ * kTileColumns - padding_.width;
     for (int y = 0; y < kInputRows; ++y) {
@@ -110,15 +118,19 @@ class WinogradInput {
             (x_.made == nullptr || x_.made->has(top + y, left + x));
         const int64_t at = ((top + y) * x_.size.width + left + x) * x_.channels;
         pixels[y][x] =
-            is_inside ? static_cast<const uint8_t *>(x_.data) + at : zeros;
+            is_inside ? static_cast<const uint8_t *>(x_.data) + at : border;
       }
     }
   }
 
   // Sums of the codes in the window of each output of a tile.
   AQD_TARGET void sum_windows(const Pixels &pixels, int32_t *to) const {
-    const auto lowest =
-        static_cast<uint32_t>(packed_.parts(x_.channels) * packed_.part_low);
+    // Outputs of parts are made less the lowest one; codes stand for what they
+    // exceed zero points by.
+    const auto missing = static_cast<uint32_t>(
+        2 * packed_.parts(x_.channels) * packed_.part_low -
+        9 * std::accumulate(packed_.zero_points.begin(),
+                            packed_.zero_points.end(), int64_t{0}));
     Numbers sums[kInputRows][kInputColumns];
     for (int y = 0; y < kInputRows; ++y) sum_pixels(pixels[y], sums[y]);
     for (int i = 0; i < kRows * kTileColumns; ++i) {
@@ -127,8 +139,7 @@ class WinogradInput {
       for (int tap = 0; tap < 9; ++tap) all += sums[y + tap / 3][x + tap % 3];
       uint32_t sum = 0;
       for (int lane = 0; lane < kLanes; ++lane) sum += all[lane];
-      // Outputs of parts are made less the lowest one.
-      to[i] = static_cast<int32_t>(sum + 2 * lowest);
+      to[i] = static_cast<int32_t>(sum + missing);
     }
   }
 
