@@ -206,9 +206,14 @@ class Application:
 def _score(query: bytes) -> float:
     """Return the least score that a query asks for."""
     score = 0.0
-    for key, value in parse_qsl(query.decode('latin-1'), True):
+    parameters = parse_qsl(query.decode('latin-1'), True)
+    for key, value in parameters:
         if key != 'score':
             raise _Refused(400, f'{key}: the only parameter is score')
+        if len(parameters) > 1:
+            raise _Refused(
+                400, f'score: expected once, found {len(parameters)} times'
+            )
         try:
             score = float(value)
             check_score(score)

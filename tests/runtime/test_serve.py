@@ -129,6 +129,7 @@ def test_health():
         (dict(query=b'score=2'), 400, "from 0 to 1, found '2'"),
         (dict(query=b'score=x'), 400, "from 0 to 1, found 'x'"),
         (dict(query=b'scores=1'), 400, 'scores: the only parameter is score'),
+        (dict(query=b'score=1&score=0'), 400, 'score: expected once, found 2'),
         (dict(content=b'x' * 9001), 413, 'more than 9000 bytes'),
         (dict(content=b'x' * 9001, parts=5), 413, 'more than 9000 bytes'),
         (
