@@ -1,7 +1,7 @@
 """Convolutions between DequantizeLinear and QuantizeLinear: docs/export.md."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from ..program.fixed_point import Multipliers
 from . import onnx_window_ops
 from .onnx_graph import BYTES, Graph, Tensor
 from .onnx_window_ops import one_zero, reads_bytes, window
-from .qdq_ops import FLOAT, Ratios, bytes_of, origin, requantize, whole
+from .qdq_ops import FLOAT, bytes_of, origin, requantize, table_of
 
 # Largest magnitude of a sum's bound and of a bias, whose sum fits int32.
 MAX_PART = 2**30
@@ -59,7 +59,7 @@ class Int8Weights:
 
 
 def int8_weights(
-    codes: np.ndarray, ratios: Ratios, excess: np.ndarray
+    codes: np.ndarray, ratio: np.ndarray, addend: np.ndarray
 ) -> Int8Weights:
     """Return weights whose scales are the ratios of a Requantize.
 
@@ -70,15 +70,15 @@ def int8_weights(
 
     Args:
         codes: int8 (O, I / groups, kH, kW).
-        ratios: Of the Requantize, from sums to codes.
-        excess: What the sums have too much, (O,).
+        ratio: What sums are multiplied by, float64 (O,).
+        addend: What is added then, float64 (O,).
     """
-    scale = np.abs(ratios.ratio)
+    scale = np.abs(ratio)
     largest = np.abs(codes).max((1, 2, 3)).astype(int)
     dead = (scale == 0) | (largest == 0)
     scale = np.where(dead, NO_WEIGHTS_SCALE, scale)
-    sign = np.where(dead, 0, np.sign(ratios.ratio))
-    bias = ratios.addend / scale - sign * excess.astype(float)
+    sign = np.where(dead, 0, np.sign(ratio))
+    bias = addend / scale
     factor = np.maximum(SAFE_WEIGHT // np.maximum(largest, 1), 1)
     factor = np.minimum(factor, MAX_PART / np.maximum(np.abs(bias), 1))
     scaled = codes * (sign * factor)[:, None, None, None]
@@ -98,12 +98,14 @@ def quantized_convolution(
     format.
     """
     conv = op.convolution
-    x = whole(graph, inputs[0])
-    ratios = Ratios.of(op.multipliers, op.channels)
+    (x,) = inputs
+    m, b, s = table_of(op.multipliers, op.channels)
+    step = 2**s
+    b = b - step // 2 - onnx_window_ops.excess(graph, conv, x) * m
     parts = int8_weights(
         graph.weights[conv.weights].codes,
-        replace(ratios, addend=ratios.addend - origin(op.grid)),
-        onnx_window_ops.excess(graph, conv, x),
+        (m / step).astype(float),
+        (b / step - origin(op.grid)).astype(float),
     )
     if not (reads_bytes(graph, conv, x) and parts.fits):
         sums = onnx_window_ops.convolution(graph, conv, [x])
