@@ -17,6 +17,7 @@ from aqd_mmdet.compiler.box_selection import (
 )
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.program.detector import BestClass, GeometricMean, Joint
+from aqd_mmdet.program.selection import Selection
 from tests.factories import detector
 
 CFG = dict(
@@ -128,7 +129,8 @@ def test_a_compiled_detector_keeps_what_the_config_says():
     # The first logit above it is 1.
     cfg = changed(score_thr=0.5)
     assert scale > 0
-    check_selection(Model(**cfg), compiled)
+    kept = Selection.of(compiled)
+    check_selection(Model(**cfg), kept)
     for changes, name in (
         (dict(score_thr=0.9), 'score_thr'),
         (dict(nms=dict(iou_threshold=0.6)), 'nms.iou_threshold'),
@@ -136,7 +138,7 @@ def test_a_compiled_detector_keeps_what_the_config_says():
         (dict(nms_pre=10), 'nms_pre'),
     ):
         with pytest.raises(UserError, match=f'another model.test_cfg.{name}'):
-            check_selection(Model(**{**cfg, **changes}), compiled)
+            check_selection(Model(**{**cfg, **changes}), kept)
 
 
 @pytest.mark.parametrize(
@@ -150,4 +152,9 @@ def test_a_compiled_detector_keeps_what_the_config_says():
     ],
 )
 def test_least_products(kind, score, expected):
-    assert least_rank(kind(None, None, None), score, None) == expected
+    assert least_rank(kind.__name__, score, 1.0) == expected
+
+
+def test_unknown_scores_are_refused():
+    with pytest.raises(UserError, match='Votes is no kind of scores'):
+        least_rank('Votes', 0.5, 1.0)
