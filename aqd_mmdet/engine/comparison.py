@@ -18,9 +18,13 @@ def table(metrics: Mapping[str, Metrics]) -> str:
     """
     rows = [['metric', *metrics], ['---'] * (1 + len(metrics))]
     for name in next(iter(metrics.values())):
-        points = [f'{100 * each[name]:.1f}' for each in metrics.values()]
-        rows.append([name, *points])
+        rows.append([name, *(points(each[name]) for each in metrics.values())])
     return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
+
+
+def points(value: float) -> str:
+    """Return a metric in points; it is -1 if there was nothing to find."""
+    return f'{100 * value:.1f}' if value >= 0 else '-'
 
 
 def check_equal(metrics: Mapping[str, Metrics]) -> None:

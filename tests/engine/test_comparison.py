@@ -25,6 +25,11 @@ def test_table():
     ]
 
 
+def test_metrics_of_nothing_are_no_number():
+    found = {'model.aqd': {'coco/bbox_mAP_l': -1.0}}
+    assert table(found).splitlines()[-1] == '| coco/bbox_mAP_l | - |'
+
+
 def test_a_tenth_of_a_point_is_no_difference():
     check_equal(metrics(a=0.307, b=0.306, c=0.308))
 

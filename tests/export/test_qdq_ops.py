@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 
 from aqd_mmdet.export import qdq_ops
 from aqd_mmdet.export.onnx_graph import Graph, Tensor, integers
-from aqd_mmdet.export.qdq_convolution import MAX_PART, int8_weights
+from aqd_mmdet.export.qdq_convolution import (
+    MAX_PART,
+    Int8Weights,
+    fitted,
+    int8_weights,
+)
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import FixedPoint, real_multipliers
 from aqd_mmdet.runtime import reference
@@ -155,6 +160,51 @@ def test_biases_of_narrow_weights_are_finer():
     assert found.codes.ravel().tolist() == [63, -21]
     assert found.scale == np.float32(0.21 / 21)
     assert found.bias.tolist() == [10]
+
+
+def codes_of(parts: Int8Weights, sums: np.ndarray, grid: ir.Grid):
+    """What QLinearConv makes of sums of the program, (O, N)."""
+    held = sums * parts.factor[:, None] + parts.bias[:, None]
+    real = held.astype(np.float32) * parts.scale[:, None]
+    return np.clip(np.rint(real) + qdq_ops.origin(grid), *grid.ends)
+
+
+def fit(ratio: float, offset: float, largest: int, grid: ir.Grid):
+    """Weights of one channel, fitted, and how many codes they get wrong."""
+    table = real_multipliers(ratio, offset, FixedPoint())
+    m, b, s = qdq_ops.table_of(table, 1)
+    step, bound = 2**s, np.array([largest * 255])
+    parts = int8_weights(
+        np.full((1, 1, 1, 1), largest, np.int8),
+        (m / step).astype(float),
+        ((b - step // 2) / step - qdq_ops.origin(grid)).astype(float),
+    )
+    found = fitted(parts, (m, b, step), grid, bound)
+    # With a negative multiplier, the weights have another sign.
+    sums = np.arange(-bound[0], bound[0] + 1)
+    expected = np.clip(
+        (sums.astype(object) * m[0] + b[0]) // step[0], *grid.ends
+    )
+    return found, (codes_of(found, sums[None], grid)[0] != expected).sum()
+
+
+@given(
+    ratio=st.floats(2**-9, 1).flatmap(lambda x: st.sampled_from([x, -x])),
+    offset=st.floats(-1, 4),
+    lowest=st.sampled_from([0, -2]),
+)
+def test_biases_of_few_codes_are_exact(ratio, offset, lowest):
+    """Weights of 2 bits before 4 codes."""
+    grid = ir.Grid(lowest, lowest + 3)
+    parts, wrong = fit(ratio, offset + lowest, 1, grid)
+    assert abs(parts.factor[0]) == 64
+    assert wrong == 0
+
+
+def test_biases_of_many_codes_are_next_to_the_real_ones():
+    parts, wrong = fit(0.61, 0.3, 127, ir.Grid(0, 255))
+    assert parts.bias.tolist() == [0]
+    assert 0 < wrong < 255
 
 
 def test_channels_that_only_their_bias_fills():
