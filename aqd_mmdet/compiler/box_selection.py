@@ -10,19 +10,13 @@ from typing import Any
 
 from ..errors import UserError
 from ..options import Options
-from ..program import ops as ir
 from ..program.detector import (
     OVERLAP_BITS,
     SCORE_BITS,
-    BestClass,
-    CompiledDetector,
-    GeometricMean,
-    Joint,
-    Product,
-    Scores,
-    Sigmoid,
-    Softmax,
+    PostProcess,
+    Regions,
 )
+from ..program.selection import Selection
 
 # As many as a program may say; levels have fewer.
 ALL = 2**20
@@ -131,31 +125,30 @@ def _count(options: Options, name: str, value: Any) -> int:
     return min(value, ALL) if value > 0 else ALL
 
 
-def least_rank(
-    scores: Scores, least: float | None, program: ir.Program
-) -> int:
+def least_rank(scores: str, least: float | None, scale: float) -> int:
     """Return the smallest rank whose score is above a threshold.
 
     Args:
-        scores: How good a box is.
+        scores: How good a box is: the kind.
         least: The threshold; None for none.
-        program: The network, whose first outputs are the logits.
+        scale: Of the logits.
     """
     if least is None:  # of proposals
         return NO_THRESHOLD
     match scores:
-        case Sigmoid() | Product():
+        case 'Sigmoid' | 'Product':
             # The first logit whose sigmoid is above it.
             logit = log(least / (1 - least)) if least > 0 else -MAX_LOGIT
-            return floor(logit / program.outputs[0].scale) + 1
-        case BestClass():  # which takes the threshold itself, too
+            return floor(logit / scale) + 1
+        case 'BestClass':  # which takes the threshold itself, too
             return ceil(least * 2 ** (2 * SCORE_BITS))
-        case Joint():
+        case 'Joint':
             return floor(least * 2 ** (2 * SCORE_BITS)) + 1
-        case GeometricMean():
+        case 'GeometricMean':
             return floor(least**2 * 2 ** (2 * SCORE_BITS)) + 1
-        case Softmax():
+        case 'Softmax':
             return floor(least * 2**SCORE_BITS) + 1
+    raise UserError(f'{scores} is no kind of scores')
 
 
 def least_factor(test_cfg: Any, scale: float) -> int:
@@ -172,48 +165,73 @@ def least_factor(test_cfg: Any, scale: float) -> int:
     return ceil(log(least / (1 - least)) / scale)
 
 
-def check_selection(model: Any, compiled: CompiledDetector) -> None:
-    """Raise if a compiled detector keeps other boxes than a config says.
+def check_selection(model: Any, kept: Selection) -> None:
+    """Raise if a detector of one stage keeps other boxes than a config says.
 
     Args:
         model: The config's model.
-        compiled: The detector.
+        kept: What the detector keeps.
 
     Raises:
         UserError: Naming the first thing that differs.
     """
-    post, second = compiled.postprocess, compiled.regions
-    outputs = compiled.program.outputs
-    parts: list[tuple[Any, str, BoxSelection, int]] = []
-    if second is None:
-        cfg = read_test_cfg(
-            'model.test_cfg', model.test_cfg, scored=True, known=('conf_thr',)
-        )
-        rank = least_rank(post.scores, cfg.least, compiled.program)
-        parts.append((post, 'model.test_cfg', cfg, rank))
-        if 'conf_thr' in model.test_cfg and isinstance(post.scores, Product):
-            least = least_factor(model.test_cfg, outputs[2].scale)
-            _compare('conf_thr', 'model.test_cfg', post.scores.least, least)
-    else:
-        where = 'model.test_cfg.rpn'
-        cfg = read_test_cfg(where, model.test_cfg.rpn, scored=False)
-        parts.append((post, where, cfg, NO_THRESHOLD))
-        where = 'model.test_cfg.rcnn'
-        cfg = read_test_cfg(
-            where, model.test_cfg.rcnn, scored=True, known=('mask_thr_binary',)
-        )
-        assert cfg.least is not None
-        rank = floor(cfg.least * 2**SCORE_BITS) + 1
-        parts.append((second, where, cfg, rank))
-    for part, where, cfg, rank in parts:
-        _compare('score_thr', where, part.threshold, rank)
-        _compare('nms.iou_threshold', where, part.overlap, cfg.overlap)
-        # YOLOX's head takes no notice of max_per_img.
-        if part.keep not in (cfg.keep, cfg.suppressed):
-            _compare('max_per_img', where, part.keep, cfg.keep)
-    most = min(post.candidates, post.total)
+    where = 'model.test_cfg'
+    cfg = read_test_cfg(
+        where, model.test_cfg, scored=True, known=('conf_thr',)
+    )
+    rank = least_rank(kept.scores, cfg.least, kept.scales[0])
+    if 'conf_thr' in model.test_cfg and kept.least is not None:
+        least = least_factor(model.test_cfg, kept.scales[2])
+        _compare('conf_thr', where, kept.least, least)
+    _compare_part(where, kept, cfg, rank)
+    _compare_candidates(where, kept, cfg)
+
+
+def check_two_stages(
+    model: Any, proposals: PostProcess, regions: Regions
+) -> None:
+    """Raise if a detector of two stages keeps other boxes than a config says.
+
+    Args:
+        model: The config's model.
+        proposals: Of the detector.
+        regions: Its second stage.
+
+    Raises:
+        UserError: Naming the first thing that differs.
+    """
+    where = 'model.test_cfg.rpn'
+    rpn = read_test_cfg(where, model.test_cfg.rpn, scored=False)
+    _compare_part(where, proposals, rpn, NO_THRESHOLD)
+    where = 'model.test_cfg.rcnn'
+    cfg = read_test_cfg(
+        where, model.test_cfg.rcnn, scored=True, known=('mask_thr_binary',)
+    )
+    assert cfg.least is not None
+    rank = floor(cfg.least * 2**SCORE_BITS) + 1
+    _compare_part(where, regions, cfg, rank)
+    _compare_candidates('model.test_cfg.rpn', proposals, rpn)
+
+
+def _compare_part(
+    where: str,
+    part: Selection | PostProcess | Regions,
+    cfg: BoxSelection,
+    rank: int,
+) -> None:
+    _compare('score_thr', where, part.threshold, rank)
+    _compare('nms.iou_threshold', where, part.overlap, cfg.overlap)
+    # YOLOX's head takes no notice of max_per_img.
+    if part.keep not in (cfg.keep, cfg.suppressed):
+        _compare('max_per_img', where, part.keep, cfg.keep)
+
+
+def _compare_candidates(
+    where: str, part: Selection | PostProcess, cfg: BoxSelection
+) -> None:
+    most = min(part.candidates, part.total)
     if most != ALL:  # PAA's head counts places instead
-        _compare('nms_pre', parts[0][1], most, parts[0][2].candidates)
+        _compare('nms_pre', where, most, cfg.candidates)
 
 
 def _compare(name: str, where: str, found: int, expected: int) -> None:

@@ -156,7 +156,11 @@ def read_postprocess(
     return decoding.program, PostProcess(
         decoder=decoder,
         scores=decoding.scores,
-        threshold=least_rank(decoding.scores, cfg.least, decoding.program),
+        threshold=least_rank(
+            type(decoding.scores).__name__,
+            cfg.least,
+            decoding.program.outputs[0].scale,
+        ),
         candidates=counts.level,
         total=counts.total,
         margin=decoding.margin,

@@ -1,13 +1,15 @@
 """A compiled detector from its image to boxes as a model of ONNX."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 
 import numpy as np
 
 from ..program import ops as ir
 from ..program.detector import CompiledDetector, PostProcess
+from ..program.selection import Selection
 from .onnx_graph import Graph, Tensor, Value
-from .onnx_model import check_detector, image_of, metadata
+from .onnx_model import check_detector, image_of, metadata, texts_of
 from .onnx_ops import int64
 from .onnx_postprocess import detect
 from .onnx_proto import checked, proto_of
@@ -47,7 +49,11 @@ def export(compiled: CompiledDetector, network: Network) -> bytes:
         graph.put('Cast', name, values, to=np.dtype('int32'))
     inputs = [image, Value(SIZE, 'int64', (2,))]
     outputs = [Value(name, 'int32', shape) for name, shape in OUTPUTS.items()]
-    return checked(proto_of(graph, inputs, outputs, metadata(compiled)))
+    texts = {
+        **metadata(compiled),
+        **texts_of(selection=asdict(Selection.of(compiled))),
+    }
+    return checked(proto_of(graph, inputs, outputs, texts))
 
 
 def checked_size(graph: Graph, post: PostProcess, image: str) -> str:

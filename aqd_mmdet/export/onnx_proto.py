@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # The oldest set of operators that has all that is used here.
 OPSET, IR_VERSION = 17, 8
+PRODUCER = 'aqd_mmdet'
 
 
 def checked(model: 'onnx.ModelProto') -> bytes:
@@ -47,7 +48,7 @@ def proto_of(
         graph_proto('aqd', graph, inputs, outputs, graph.constants),
         opset_imports=[helper.make_opsetid('', OPSET)],
         ir_version=IR_VERSION,
-        producer_name='aqd_mmdet',
+        producer_name=PRODUCER,
         producer_version=__version__,
     )
     helper.set_model_props(model, dict(texts))

@@ -44,18 +44,22 @@ def convolution(
     offsets may be larger than their codes.
     """
     (x,) = inputs
-    zero = held_zero(op, x)
-    is_bytes = reads_bytes(graph, op, x)
-    sums = (convolve_bytes if is_bytes else convolve_digits)(
-        graph, op, x, zero
-    )
+    magnitudes = graph.weights[op.weights].magnitudes
     grid = x.low + x.offset, x.high + x.offset
     largest = max(abs(end) for ends in grid for end in ends)
     # As the contract, section 4, bounds them: they fit int32.
-    bound = graph.weights[op.weights].magnitudes * (
-        largest + max(map(abs, op.zero))
+    bound = magnitudes * (largest + max(map(abs, op.zero)))
+    if not reads_bytes(graph, op, x):
+        sums = convolve_digits(graph, op, x, held_zero(op, x))
+        return Tensor(sums, 'int32', integers(0, op.channels), -bound, bound)
+    sums = convolve_bytes(graph, op, x)
+    beside = integers(excess(graph, op, x).tolist(), op.channels)
+    most = magnitudes * (BYTES - 1)
+    low, high = (
+        np.maximum(beside - bound, -most),
+        np.minimum(beside + bound, most),
     )
-    return Tensor(sums, 'int32', integers(0, op.channels), -bound, bound)
+    return Tensor(sums, 'int32', -beside, low, high)
 
 
 def held_zero(op: ir.Convolution, x: Tensor) -> np.ndarray:
@@ -127,17 +131,12 @@ def excess(graph: Graph, op: ir.Convolution, x: Tensor) -> np.ndarray:
     return (codes * each[group]).sum(1)
 
 
-def convolve_bytes(
-    graph: Graph, op: ir.Convolution, x: Tensor, zero: np.ndarray
-) -> str:
-    """Return the sums of an input of bytes."""
+def convolve_bytes(graph: Graph, op: ir.Convolution, x: Tensor) -> str:
+    """Return the sums of an input of bytes, with their :func:`excess`."""
     source = one_zero(graph, op, x)
-    sums = conv_integer(
+    return conv_integer(
         graph, op, source.name, source.zero, source.with_padding
     )
-    if (zero == source.zero).all():
-        return sums
-    return graph.node('Sub', sums, per_channel(excess(graph, op, x), 'int32'))
 
 
 def with_border(

@@ -10,7 +10,7 @@ from ..program.fixed_point import Multipliers
 from . import onnx_window_ops
 from .onnx_graph import BYTES, Graph, Tensor
 from .onnx_window_ops import one_zero, reads_bytes, window
-from .qdq_ops import FLOAT, Ratios, bytes_of, origin, requantize, whole
+from .qdq_ops import FLOAT, bytes_of, origin, requantize, table_of
 
 # Largest magnitude of a sum's bound and of a bias, whose sum fits int32.
 MAX_PART = 2**30
@@ -20,8 +20,8 @@ SAFE_WEIGHT = 64
 # The scale of weights that are all zero: the bias alone counts.
 NO_WEIGHTS_SCALE = 2.0**-16
 # Largest scale of weights: biases are rounded to it, and half of it is a
-# 32nd of a code.
-MAX_SCALE = 2.0**-4
+# 64th of a code.
+MAX_SCALE = 2.0**-5
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,13 @@ class Int8Weights:
         codes: int8 (O, I / groups, kH, kW), -127 to 127.
         scale: float32 (O,), positive; of weights and bias.
         bias: int32 (O,).
+        factor: What the program's weights were multiplied by, float64 (O,).
     """
 
     codes: np.ndarray
     scale: np.ndarray
     bias: np.ndarray
+    factor: np.ndarray
 
     @property
     def fits(self) -> bool:
@@ -59,7 +61,7 @@ class Int8Weights:
 
 
 def int8_weights(
-    codes: np.ndarray, ratios: Ratios, excess: np.ndarray
+    codes: np.ndarray, ratio: np.ndarray, addend: np.ndarray
 ) -> Int8Weights:
     """Return weights whose scales are the ratios of a Requantize.
 
@@ -70,15 +72,15 @@ def int8_weights(
 
     Args:
         codes: int8 (O, I / groups, kH, kW).
-        ratios: Of the Requantize, from sums to codes.
-        excess: What the sums have too much, (O,).
+        ratio: What sums are multiplied by, float64 (O,).
+        addend: What is added then, float64 (O,).
     """
-    scale = np.abs(ratios.ratio)
+    scale = np.abs(ratio)
     largest = np.abs(codes).max((1, 2, 3)).astype(int)
     dead = (scale == 0) | (largest == 0)
     scale = np.where(dead, NO_WEIGHTS_SCALE, scale)
-    sign = np.where(dead, 0, np.sign(ratios.ratio))
-    bias = ratios.addend / scale - sign * excess.astype(float)
+    sign = np.where(dead, 0, np.sign(ratio))
+    bias = addend / scale
     factor = np.maximum(SAFE_WEIGHT // np.maximum(largest, 1), 1)
     factor = np.minimum(factor, MAX_PART / np.maximum(np.abs(bias), 1))
     scaled = codes * (sign * factor)[:, None, None, None]
@@ -86,7 +88,47 @@ def int8_weights(
         np.rint(scaled).astype(np.int8),
         (scale / factor).astype(np.float32),
         np.rint(bias * factor).astype(np.int32),
+        sign * factor,
     )
+
+
+def fitted(
+    parts: Int8Weights,
+    table: tuple[np.ndarray, np.ndarray, np.ndarray],
+    grid: ir.Grid,
+    bound: np.ndarray,
+) -> Int8Weights:
+    """Return biases with which all sums become the right codes.
+
+    Sums are whole numbers: from each to the next, there is place for the
+    border between two codes. A bias in the middle of what all borders leave
+    is not touched by the rounding of floats. Many codes leave nothing, or no
+    whole number; such channels keep the bias that is next to the real one.
+
+    Args:
+        parts: Of a convolution.
+        table: The Requantize's m, b and ``2^s``, Python's integers (O,).
+        grid: Its codes.
+        bound: Largest magnitude of the sums, (O,).
+    """
+    codes = np.arange(grid.lo + 1, grid.hi + 1).astype(object)
+    bias = parts.bias.copy()
+    for channel, (m, b, step) in enumerate(zip(*table, strict=True)):
+        factor = abs(parts.factor[channel])
+        if factor < 1 or factor % 1:
+            continue
+        # The first sum of each code; weights have the sign of m.
+        first = -((b - codes * step) // abs(m))
+        is_met = abs(first) <= bound[channel]
+        borders = (codes - origin(grid) - 0.5) / float(parts.scale[channel])
+        least = (borders - first * factor)[is_met].astype(float)
+        if not least.size:
+            continue
+        low, high = least.max(), least.min() + factor
+        middle = np.rint((low + high) / 2)
+        if low < middle < high:
+            bias[channel] = middle
+    return replace(parts, bias=bias)
 
 
 def quantized_convolution(
@@ -98,13 +140,18 @@ def quantized_convolution(
     format.
     """
     conv = op.convolution
-    x = whole(graph, inputs[0])
-    ratios = Ratios.of(op.multipliers, op.channels)
+    (x,) = inputs
+    weights = graph.weights[conv.weights]
+    m, b, s = table_of(op.multipliers, op.channels)
+    step = 2**s
+    b = b - onnx_window_ops.excess(graph, conv, x) * m
     parts = int8_weights(
-        graph.weights[conv.weights].codes,
-        replace(ratios, addend=ratios.addend - origin(op.grid)),
-        onnx_window_ops.excess(graph, conv, x),
+        weights.codes,
+        (m / step).astype(float),
+        ((b - step // 2) / step - origin(op.grid)).astype(float),
     )
+    bound = weights.magnitudes * (BYTES - 1)
+    parts = fitted(parts, (m, b, step), op.grid, bound)
     if not (reads_bytes(graph, conv, x) and parts.fits):
         sums = onnx_window_ops.convolution(graph, conv, [x])
         back = ir.Requantize(

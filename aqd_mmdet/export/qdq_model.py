@@ -15,7 +15,7 @@ from ..program import ops as ir
 from ..program.detector import CompiledDetector
 from ..runtime.scores import shown
 from . import onnx_model, qdq_convolution, qdq_ops
-from .onnx_graph import BYTES, Graph, Tensor, per_channel
+from .onnx_graph import BYTES, Graph, Tensor
 from .onnx_model import (
     Translation,
     content,
@@ -25,24 +25,17 @@ from .onnx_model import (
     values_of_maps,
 )
 from .qdq_convolution import QuantizedConvolution
-from .qdq_ops import dequantised, of_integers, whole
 
 if TYPE_CHECKING:
     import onnx
 
-MOVEMENTS = (ir.Upsample, ir.Slice)
 TRANSLATIONS: Mapping[type[ir.Op], Translation] = {
-    **{
-        kind: translate if kind in MOVEMENTS else of_integers(translate)
-        for kind, translate in onnx_model.TRANSLATIONS.items()
-    },
+    **onnx_model.TRANSLATIONS,
     QuantizedConvolution: qdq_convolution.quantized_convolution,
     ir.MaxPool: qdq_ops.max_pool,
     ir.Requantize: qdq_ops.requantize,
-    ir.Add: qdq_ops.add,
     ir.GroupNorm: qdq_ops.group_norm,
     ir.Lookup: qdq_ops.lookup,
-    ir.Concatenate: qdq_ops.concatenate,
 }
 # Units of a score and of an overlap in the contract, section 7.
 SCORE_UNIT, OVERLAP_UNIT = 2.0**-24, 2.0**-16
@@ -86,7 +79,7 @@ def model_of(
         outputs: Tensors of the program by the names of the model's outputs.
         texts: The model's metadata.
     """
-    graph, tensors = graph_of(program, paired(program), TRANSLATIONS)
+    graph, tensors = network(program)
     scales = {
         tensor: out.scale for out in program.outputs for tensor in out.tensors
     }
@@ -98,13 +91,8 @@ def model_of(
 
 
 def network(program: ir.Program) -> tuple[Graph, dict[str, Tensor]]:
-    """Return the graph of a program, and its outputs as integers."""
-    graph, tensors = graph_of(program, paired(program), TRANSLATIONS)
-    maps = {}
-    for name in program.output_names():
-        graph.scope = name
-        maps[name] = whole(graph, tensors[name])
-    return graph, maps
+    """Return the graph of a program, and its tensors by their names."""
+    return graph_of(program, paired(program), TRANSLATIONS)
 
 
 def paired(program: ir.Program) -> Iterator[ir.Op]:
@@ -138,5 +126,7 @@ def paired(program: ir.Program) -> Iterator[ir.Op]:
 
 def put_output(graph: Graph, x: Tensor, scale: float, name: str) -> None:
     """Add the node of an output, real values, that has this name."""
-    values = dequantised(graph, x, np.full(len(x.offset), scale))
-    graph.put('Add', name, values.name, per_channel(values.addend, 'float32'))
+    graph.put(
+        'DequantizeLinear', name, graph.codes(x).name,
+        np.array(scale, np.float32),
+    )  # fmt: skip

@@ -1,74 +1,98 @@
-"""Operators with QuantizeLinear and DequantizeLinear: docs/export.md.
+"""Operators whose integers are computed with floats: docs/export.md.
 
-The real value of a code is the code itself: every tensor has the step 1. What
-turns sums into the next codes, a Requantize's ``m / 2^s``, is the scale of
-the weights, or of a DequantizeLinear. Multipliers of 24 bits are exact as
-float32.
-
-Tensors of at most 256 codes are bytes; others that a Requantize or an Add
-makes are whole numbers as float32. Operators that compute with integers alone
-are translated as in the integer format; they are given floats as int32.
+Tensors are held as in the integer format. Here are the operators for which
+runtimes have something faster than integers of 64 bits.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import ceil, floor
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..program import ops as ir
 from ..program.fixed_point import Multipliers
-from . import onnx_movement_ops, onnx_window_ops
-from .onnx_graph import BYTES, Graph, Tensor, integers, per_channel
+from . import onnx_ops, onnx_window_ops
+from .onnx_graph import BYTES, INT32_ENDS, Graph, Tensor, integers, per_channel
 from .onnx_window_ops import edges, window
 
-FLOAT = 'float32'
+FLOAT, DOUBLE = 'float32', 'float64'
+# Integers up to these magnitudes are exact.
+FLOAT_END, DOUBLE_END = 2**24, 2**53
 
 
-@dataclass(frozen=True)
-class Floats:
-    """Floats, and what is added to get real values.
+def table_of(
+    multipliers: Multipliers, channels: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return m, b and s of each channel, Python's integers (C,)."""
+    m, b, s = (
+        integers(part.tolist(), channels)
+        for part in (multipliers.m, multipliers.b, multipliers.s)
+    )
+    return m, b, s
 
-    Attributes:
-        name: In the graph.
-        addend: float64 (C,).
-        low: Smallest real value of each channel, float64 (C,).
-        high: Largest one.
+
+def requantize(
+    graph: Graph, op: ir.Requantize, inputs: Sequence[Tensor]
+) -> Tensor:
+    """The contract's ``(a * m + b) >> s``, in float64.
+
+    Both ``m`` and ``b`` are divided by ``2^s``, which costs no bit. So it is
+    exact if products and sums have at most 53 bits; others are left to the
+    integer format. The lowest code is taken off, so that nothing is negative
+    and Cast, which rounds towards zero, floors.
     """
+    (x,) = inputs
+    m, b, s = table_of(op.multipliers, op.channels)
+    step = 2**s
+    # With more codes, what is above the lowest one may not fit int32.
+    is_whole = len(op.grid) > INT32_ENDS[1]
+    first = 0 if is_whole else op.grid.lo
+    b = b + x.offset * m - first * step
+    ends = x.low * m, x.high * m
+    least, largest = np.minimum(*ends) + b, np.maximum(*ends) + b
+    numbers = np.abs(np.concatenate([*ends, b, least, largest]))
+    if numbers.max() > DOUBLE_END:
+        return onnx_ops.requantize(graph, op, inputs)
+    name = graph.cast(x.name, DOUBLE)
+    if (m != step).any():
+        ratio = (m / step).astype(DOUBLE)
+        name = graph.node('Mul', name, per_channel(ratio, DOUBLE))
+    if b.any():
+        addend = (b / step).astype(DOUBLE)
+        name = graph.node('Add', name, per_channel(addend, DOUBLE))
+    if is_whole:
+        name = graph.node('Floor', name)
+    return held(
+        graph, name, op.grid, first, (least // step, largest // step), DOUBLE
+    )
 
-    name: str
-    addend: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
 
+def held(
+    graph: Graph,
+    name: str,
+    grid: ir.Grid,
+    first: int,
+    ends: tuple[np.ndarray, np.ndarray],
+    dtype: str,
+) -> Tensor:
+    """Return floats as codes, limited to a grid.
 
-@dataclass(frozen=True)
-class Ratios:
-    """A Requantize in real numbers: codes ``round(a * ratio + addend)``.
-
-    Attributes:
-        ratio: float64 (C,).
-        addend: float64 (C,).
-        half: Half a code, or 0 without a shift, float64 (C,); with it, the
-            codes are floored.
+    Args:
+        graph: The graph.
+        name: Of the floats: codes less ``first``, which Cast may round.
+        grid: The grid.
+        first: The code that 0 stands for.
+        ends: Smallest and largest of them, Python's integers (C,).
+        dtype: Of the floats.
     """
-
-    ratio: np.ndarray
-    addend: np.ndarray
-    half: np.ndarray
-
-    @classmethod
-    def of(cls, table: Multipliers, channels: int) -> 'Ratios':
-        """Return those of multipliers."""
-        m, b, s = (
-            integers(part.tolist(), channels)
-            for part in (table.m, table.b, table.s)
-        )
-        step = 2**s
-        half = step // 2
-        return cls(
-            *((part / step).astype(float) for part in (m, b - half, half))
-        )
+    low, high = grid.lo - first, grid.hi - first
+    if ends[0].min() < low or ends[1].max() > high:
+        limits = (np.array(end, dtype) for end in (low, high))
+        name = graph.node('Clip', name, *limits)
+    kind = 'uint8' if len(grid) <= BYTES else 'int32'
+    return Tensor(
+        graph.cast(name, kind), kind, integers(first, len(ends[0])),
+        *(end.clip(low, high) for end in ends),
+    )  # fmt: skip
 
 
 def zero_point(lowest: int) -> int:
@@ -80,41 +104,9 @@ def zero_point(lowest: int) -> int:
     return min(max(-lowest, 0), BYTES - 1)
 
 
-def dequantised(graph: Graph, x: Tensor, ratio: np.ndarray) -> Floats:
-    """Return a tensor's codes times numbers of the channels.
-
-    Args:
-        graph: The graph.
-        x: Bytes, int32 or floats.
-        ratio: The numbers, float64 (C,).
-    """
-    same = bool((ratio == ratio[0]).all())
-    # Activations have one positive scale; int32 may have one of each channel.
-    in_scale = (ratio > 0).all() and (same or x.dtype == 'int32')
-    scale = ratio if in_scale else np.ones(1)
-    scale = np.array(scale[0] if same or not in_scale else scale, FLOAT)
-    zero = 0
-    if x.dtype == FLOAT:
-        name = x.name
-    elif x.dtype == 'uint8':
-        zero = zero_point(int(x.offset[0]))
-        name = graph.node(
-            'DequantizeLinear', x.name, scale, np.array(zero, np.uint8)
-        )
-    else:
-        name = graph.node('DequantizeLinear', x.name, scale)
-    if (x.dtype == FLOAT or not in_scale) and (ratio != 1).any():
-        name = graph.node('Mul', name, per_channel(ratio, FLOAT))
-    addend = ratio * (x.offset + zero).astype(float)
-    ends = [ratio * (end + x.offset).astype(float) for end in (x.low, x.high)]
-    return Floats(name, addend, np.minimum(*ends), np.maximum(*ends))
-
-
-def added(graph: Graph, name: str, addend: np.ndarray) -> str:
-    """Add numbers of the channels, float64 (C,), if they are not all 0."""
-    if not addend.any():
-        return name
-    return graph.node('Add', name, per_channel(addend, FLOAT))
+def origin(grid: ir.Grid) -> int:
+    """Return the code of the real value 0 of a grid's QuantizeLinear."""
+    return grid.lo + zero_point(grid.lo)
 
 
 def bytes_of(graph: Graph, name: str, grid: ir.Grid, channels: int) -> Tensor:
@@ -126,119 +118,35 @@ def bytes_of(graph: Graph, name: str, grid: ir.Grid, channels: int) -> Tensor:
     return graph.clamped(held, grid)
 
 
-def origin(grid: ir.Grid) -> int:
-    """Return the code of the real value 0 of a grid's QuantizeLinear."""
-    return grid.lo + zero_point(grid.lo)
-
-
-def quantised(graph: Graph, x: Floats, grid: ir.Grid) -> Tensor:
-    """Return real values as codes: bytes, or floats between a grid's ends."""
-    channels = len(x.low)
-    if len(grid) <= BYTES:
-        name = added(graph, x.name, x.addend - origin(grid))
-        return bytes_of(graph, name, grid, channels)
-    name = added(graph, x.name, x.addend)
-    if x.low.min() < grid.lo or x.high.max() > grid.hi:
-        name = graph.node('Clip', name, *map(inner_float, grid.ends))
-    low = [floor(each) for each in x.low.clip(*grid.ends)]
-    high = [ceil(each) for each in x.high.clip(*grid.ends)]
-    return Tensor(
-        name, FLOAT, integers(0, channels), integers(low, channels),
-        integers(high, channels),
-    )  # fmt: skip
-
-
-def inner_float(end: int) -> np.ndarray:
-    """Return the float32 next to an integer that is not farther from 0."""
-    value = np.float32(end)
-    if abs(int(value)) > abs(end):
-        value = np.nextafter(value, np.float32(0))
-    return np.array(value)
-
-
-def whole(graph: Graph, x: Tensor) -> Tensor:
-    """Return a tensor as integers; floats are whole numbers."""
-    if x.dtype != FLOAT:
-        return x
-    name = graph.cast(x.name, 'int32')
-    return Tensor(name, 'int32', x.offset, x.low, x.high)
-
-
-def of_integers(
-    translate: Callable[[Graph, ir.Op, Sequence[Tensor]], Tensor],
-) -> Callable[[Graph, ir.Op, Sequence[Tensor]], Tensor]:
-    """Return the integer format's translation, for tensors of here."""
-
-    def translation(
-        graph: Graph, op: ir.Op, inputs: Sequence[Tensor]
-    ) -> Tensor:
-        return translate(graph, op, [whole(graph, x) for x in inputs])
-
-    return translation
-
-
-def requantize(
-    graph: Graph, op: ir.Requantize, inputs: Sequence[Tensor]
-) -> Tensor:
-    """QuantizeLinear rounds bytes; Floor rounds other codes, as a shift."""
-    is_bytes = len(op.grid) <= BYTES
-    ratios = Ratios.of(op.multipliers, op.channels)
-    x = dequantised(graph, inputs[0], ratios.ratio)
-    addend = ratios.addend + (0 if is_bytes else ratios.half)
-    ends = x.low + addend, x.high + addend
-    x = Floats(x.name, x.addend + addend, *ends)
-    if not is_bytes:
-        name = graph.node('Floor', added(graph, x.name, x.addend))
-        x = Floats(name, 0 * addend, *map(np.floor, ends))
-    return quantised(graph, x, op.grid)
-
-
-def add(graph: Graph, op: ir.Add, inputs: Sequence[Tensor]) -> Tensor:
-    ones = np.ones(op.channels)
-    x, y = (dequantised(graph, each, ones) for each in inputs)
-    total = graph.node('Add', x.name, y.name)
-    return quantised(
-        graph,
-        Floats(total, x.addend + y.addend, x.low + y.low, x.high + y.high),
-        op.grid,
-    )
-
-
-def concatenate(
-    graph: Graph, op: ir.Concatenate, inputs: Sequence[Tensor]
-) -> Tensor:
-    """All as floats if some are."""
-    if any(x.dtype == FLOAT for x in inputs):
-        inputs = [floats(graph, x) for x in inputs]
-    return onnx_movement_ops.concatenate(graph, op, inputs)
-
-
-def floats(graph: Graph, x: Tensor) -> Tensor:
-    """Return a tensor's codes as floats."""
-    values = dequantised(graph, x, np.ones(len(x.offset)))
-    return quantised(graph, values, ir.INT32)
-
-
 def max_pool(graph: Graph, op: ir.MaxPool, inputs: Sequence[Tensor]) -> Tensor:
-    """MaxPool of floats behind a border of the lowest code."""
+    """MaxPool of floats behind a border of the lowest code.
+
+    ONNX Runtime needs several times as long for one of bytes.
+    """
     (x,) = inputs
-    if x.dtype != FLOAT:
+    if op.grid.magnitude > FLOAT_END:
         return onnx_window_ops.max_pool(graph, op, inputs)
-    name, low = x.name, x.low
+    # A window without holes always sees more than the border.
+    is_held = x.dtype == 'uint8' and op.dilation == (1, 1)
+    x = x if is_held else graph.codes(x)
+    name, low = graph.cast(x.name, FLOAT), x.low
     if any(op.padding):
-        border = np.array(op.grid.lo, FLOAT)
-        name = graph.node('Pad', name, edges(op.padding), border)
-        low = low.clip(None, op.grid.lo)
+        border = 0 if is_held else op.grid.lo
+        name = graph.node(
+            'Pad', name, edges(op.padding), np.array(border, FLOAT)
+        )
+        low = low.clip(None, border)
     name = graph.node('MaxPool', name, **window(op, False))
-    return Tensor(name, FLOAT, x.offset, low, x.high)
+    y = Tensor(graph.cast(name, x.dtype), x.dtype, x.offset, low, x.high)
+    return y if is_held else graph.clamped(y, op.grid)
 
 
 def group_norm(
     graph: Graph, op: ir.GroupNorm, inputs: Sequence[Tensor]
 ) -> Tensor:
     """InstanceNormalization of groups, floored to the program's steps."""
-    (x,) = inputs
-    values = floats(graph, x).name
+    x = graph.codes(inputs[0])
+    values = graph.cast(x.name, FLOAT)
     groups = graph.node('Reshape', values, np.array([0, op.groups, -1]))
     ones = np.ones(op.groups, np.float32)
     name = graph.node(
@@ -248,32 +156,23 @@ def group_norm(
     name = graph.node('Reshape', name, graph.size(x.name, 0, 4))
     name = graph.node('Mul', name, np.array(2**ir.NORM_BITS, FLOAT))
     name = graph.node('Floor', graph.node('Add', name, np.array(0.5, FLOAT)))
-    none = np.zeros(op.channels)
-    ends = none - np.inf, none + np.inf
-    return quantised(graph, Floats(name, none, *ends), op.grid)
+    none = integers(0, op.channels)
+    # Codes of 16 bits, less the lowest, are exact.
+    first = op.grid.lo if len(op.grid) <= BYTES else 0
+    if first:
+        name = graph.node('Sub', name, np.array(first, FLOAT))
+    ends = none - 2**62, none + 2**62
+    return held(graph, name, op.grid, first, ends, FLOAT)
 
 
 def lookup(graph: Graph, op: ir.Lookup, inputs: Sequence[Tensor]) -> Tensor:
-    """GatherElements of a table of bytes or floats, by code and row.
+    """GatherElements of a table, by code and row.
 
     It needs a tenth of the time of Gather in ONNX Runtime.
     """
-    x = whole(graph, inputs[0])
-    count = len(op.table) // (max(op.rows) + 1)
-    starts = integers(op.rows, op.channels) * count - op.first
-    index = graph.moved(x, -starts)
-    is_bytes = len(op.grid) <= BYTES
-    first = op.grid.lo if is_bytes else 0
-    table = (op.table.astype(np.int64) - first).astype(
-        'uint8' if is_bytes else FLOAT
-    )
-    constant = graph.constant(table, f'{op.output}/table')
-    shape = graph.size(index.name, 0, 4)
-    flat = graph.node('Reshape', index.name, np.array([-1]))
-    name = graph.node('GatherElements', constant, flat, axis=0)
+    index, table = onnx_ops.lookup_parts(graph, op, inputs[0])
+    shape = graph.size(index, 0, 4)
+    flat = graph.node('Reshape', index, np.array([-1]))
+    name = graph.node('GatherElements', table.name, flat, axis=0)
     name = graph.node('Reshape', name, shape)
-    offset, low, high = (
-        integers(int(each), op.channels)
-        for each in (first, table.min(), table.max())
-    )
-    return Tensor(name, str(table.dtype), offset, low, high)
+    return Tensor(name, table.dtype, table.offset, table.low, table.high)

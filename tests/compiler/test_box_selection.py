@@ -1,6 +1,7 @@
 """A test_cfg is in the program, or refused by name."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -9,15 +10,25 @@ from hypothesis import strategies as st
 from aqd_mmdet.compiler.box_selection import (
     ALL,
     NO_FACTOR,
+    NO_THRESHOLD,
     BoxSelection,
     check_selection,
+    check_two_stages,
     least_factor,
     least_rank,
     read_test_cfg,
 )
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.program.detector import BestClass, GeometricMean, Joint
+from aqd_mmdet.program.detector import (
+    Anchors,
+    BestClass,
+    GeometricMean,
+    Joint,
+    Sigmoid,
+)
+from aqd_mmdet.program.selection import Selection
 from tests.factories import detector
+from tests.random_detectors import random_detector
 
 CFG = dict(
     nms_pre=1000,
@@ -118,6 +129,13 @@ class Model:
         self.test_cfg = test_cfg
 
 
+class Stages:
+    """Of a config of two stages."""
+
+    def __init__(self, rpn, rcnn):
+        self.test_cfg = SimpleNamespace(rpn=rpn, rcnn=rcnn)
+
+
 def test_a_compiled_detector_keeps_what_the_config_says():
     compiled = detector()
     post = replace(
@@ -128,7 +146,8 @@ def test_a_compiled_detector_keeps_what_the_config_says():
     # The first logit above it is 1.
     cfg = changed(score_thr=0.5)
     assert scale > 0
-    check_selection(Model(**cfg), compiled)
+    kept = Selection.of(compiled)
+    check_selection(Model(**cfg), kept)
     for changes, name in (
         (dict(score_thr=0.9), 'score_thr'),
         (dict(nms=dict(iou_threshold=0.6)), 'nms.iou_threshold'),
@@ -136,7 +155,29 @@ def test_a_compiled_detector_keeps_what_the_config_says():
         (dict(nms_pre=10), 'nms_pre'),
     ):
         with pytest.raises(UserError, match=f'another model.test_cfg.{name}'):
-            check_selection(Model(**{**cfg, **changes}), compiled)
+            check_selection(Model(**{**cfg, **changes}), kept)
+
+
+def test_both_stages_keep_what_the_config_says():
+    compiled = random_detector(0, Anchors, Sigmoid, 1)
+    alike = dict(overlap=2**15, keep=100)
+    post = replace(
+        compiled.postprocess, threshold=NO_THRESHOLD, candidates=1000,
+        total=ALL, **alike,
+    )  # fmt: skip
+    regions = replace(compiled.regions, threshold=2**23 + 1, **alike)
+    rpn, rcnn = changed(), changed(score_thr=0.5)
+    del rpn['score_thr'], rcnn['nms_pre']
+
+    def check(**changes) -> None:
+        check_two_stages(Stages({**rpn, **changes}, rcnn), post, regions)
+
+    check()
+    with pytest.raises(UserError, match='another model.test_cfg.rpn.nms_pre'):
+        check(nms_pre=10)
+    rcnn['score_thr'] = 0.4
+    with pytest.raises(UserError, match='test_cfg.rcnn.score_thr'):
+        check()
 
 
 @pytest.mark.parametrize(
@@ -150,4 +191,9 @@ def test_a_compiled_detector_keeps_what_the_config_says():
     ],
 )
 def test_least_products(kind, score, expected):
-    assert least_rank(kind(None, None, None), score, None) == expected
+    assert least_rank(kind.__name__, score, 1.0) == expected
+
+
+def test_unknown_scores_are_refused():
+    with pytest.raises(UserError, match='Votes is no kind of scores'):
+        least_rank('Votes', 0.5, 1.0)

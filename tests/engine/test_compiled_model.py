@@ -6,14 +6,15 @@ from aqd_mmdet.compiler.compile import compile_detector
 from aqd_mmdet.engine.calibration import calibrate
 from aqd_mmdet.engine.compiled_model import check_compiled
 from aqd_mmdet.errors import UserError
+from aqd_mmdet.export import onnx_detector, onnx_model
 from aqd_mmdet.program import file
 from aqd_mmdet.quantizers.start import mse_clip
 from tests.factories import digits_config, normalised, pixels
 
 
-@pytest.fixture(scope='module')
-def model(tmp_path_factory):
-    """A compiled detector of the config on digits."""
+@pytest.fixture(scope='module', params=['.aqd', '.onnx'])
+def model(request, tmp_path_factory):
+    """A compiled detector of the config on digits, and its export."""
     from mmengine.registry import MODELS
 
     cfg = digits_config('2bit')
@@ -23,7 +24,9 @@ def model(tmp_path_factory):
     compilation = compile_detector(detector.eval(), cfg, lambda text: None)
     path = tmp_path_factory.mktemp('aqd') / 'model.aqd'
     file.save(compilation.compiled, path)
-    return path
+    exported = onnx_detector.export(compilation.compiled, onnx_model.network)
+    path.with_suffix('.onnx').write_bytes(exported)
+    return path.with_suffix(request.param)
 
 
 PRE = 'model.data_preprocessor'

@@ -1,7 +1,6 @@
 """Runs exported programs, and makes programs that can be exported."""
 
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ import onnx
 import onnxruntime
 from onnx.reference import ReferenceEvaluator
 
+from aqd_mmdet.export import onnx_session
 from aqd_mmdet.export.onnx_graph import Graph, Value
 from aqd_mmdet.export.onnx_model import Build, model_of
 from aqd_mmdet.export.onnx_proto import proto_of
@@ -21,43 +21,8 @@ PIXELS = ir.Grid(-255, 255)
 
 
 def session(content: bytes) -> onnxruntime.InferenceSession:
-    """A session of ONNX Runtime on one thread, which prints no warnings.
-
-    It is exact on all processors. Those without VNNI cut off sums of two
-    products of 8 bits, unless they are told not to.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry('session.x64quantprecision', '1')
-    return onnxruntime.InferenceSession(
-        with_own_weights(content), options, providers=['CPUExecutionProvider']
-    )
-
-
-def with_own_weights(content: bytes) -> bytes:
-    """The same model, in which no two nodes share an int8 constant.
-
-    ONNX Runtime 1.32 makes them unsigned for each node, and fails at the
-    second of two that share one.
-    """
-    exported = onnx.load_from_string(content)
-    constants = {
-        each.name: each
-        for each in exported.graph.initializer
-        if each.data_type == onnx.TensorProto.INT8
-    }
-    seen: Counter[str] = Counter()
-    for node in exported.graph.node:
-        for i, name in enumerate(node.input):
-            if name not in constants:
-                continue
-            seen[name] += 1
-            if seen[name] > 1:
-                own = exported.graph.initializer.add()
-                own.CopyFrom(constants[name])
-                own.name = node.input[i] = f'{name}.{seen[name]}'
-    return exported.SerializeToString()
+    """A session of ONNX Runtime on one thread."""
+    return onnx_session.session(onnx.load_from_string(content), 1)
 
 
 def model(program: ir.Program, build: Build = model_of) -> onnx.ModelProto:

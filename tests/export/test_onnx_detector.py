@@ -136,6 +136,7 @@ def test_shapes_and_metadata():
     texts = runner.get_modelmeta().custom_metadata_map
     assert texts.keys() == {
         'aqd.format_version', 'aqd.stride', 'aqd.labels', 'aqd.preprocess',
+        'aqd.selection',
     }  # fmt: skip
     assert json.loads(texts['aqd.labels']) == ['cat', 'dög']
 

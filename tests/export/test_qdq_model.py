@@ -128,12 +128,20 @@ def all_codes(program: ir.Program, image: np.ndarray) -> Maps:
     return {**codes, program.ops[0].output: image.astype(np.int64) - mean}
 
 
-def test_each_operator_is_within_a_step(program):
-    """Operators of the program are run on what ONNX Runtime gave them."""
+def test_each_operator_is_exact_or_within_a_step(program):
+    """Operators of the program are run on what ONNX Runtime gave them.
+
+    Convolutions with QuantizeLinear and group norms are within a step.
+    """
     image = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 96))
     image = image.astype(np.uint8)
     codes = all_codes(program, image)
     names, sources = set(program.output_names()), program.by_output
+    close = {
+        op.output
+        for op in paired(program)
+        if isinstance(op, (QuantizedConvolution, ir.GroupNorm))
+    }
     wrong = total = 0
     for op in program.ops[1:]:
         if op.output not in codes or op.output in names:
@@ -146,7 +154,7 @@ def test_each_operator_is_within_a_step(program):
         ]
         expected = reference.run_op(op, inputs, program)
         difference = np.abs(codes[op.output] - expected)
-        assert difference.max() <= 1, op.output
+        assert difference.max() <= (op.output in close), op.output
         wrong += (difference > 0).sum()
         total += difference.size
     assert total > 10**5

@@ -1,4 +1,7 @@
-"""Operators with QuantizeLinear: codes differ by one step at most."""
+"""Operators with floats: the reference's codes, or within a step of them.
+
+Within a step are convolutions with QuantizeLinear, and group norms.
+"""
 
 from dataclasses import replace
 
@@ -7,23 +10,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aqd_mmdet.export.qdq_convolution import MAX_PART, int8_weights
-from aqd_mmdet.export.qdq_ops import Ratios, inner_float
+from aqd_mmdet.export import qdq_ops
+from aqd_mmdet.export.onnx_graph import Graph, Tensor, integers
+from aqd_mmdet.export.qdq_convolution import (
+    MAX_PART,
+    Int8Weights,
+    fitted,
+    int8_weights,
+)
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import FixedPoint, real_multipliers
 from aqd_mmdet.runtime import reference
-from tests.export.models import from_pixels, run_onnxruntime
+from tests.export.models import (
+    from_pixels,
+    requantize,
+    results,
+    run_onnxruntime,
+)
 from tests.export.test_qdq_model import model
 from tests.operators import program_of
 from tests.specification.random_operators import random_operator
 
 seeds = st.integers(0, 2**32 - 1)
-# Float32 holds what these make, or rounds it once.
 EXACT = ['Add', 'Multiply', 'Mean', 'Lookup', 'MaxPool', 'Upsample',
          'Concatenate', 'Slice', 'Convolution']  # fmt: skip
 GRIDS = [
     ir.Grid(0, 255), ir.Grid(-128, 127), ir.Grid(0, 3), ir.Grid(-7, 7),
-    ir.Grid(5, 260), ir.Grid(-300, -45), ir.Grid(-1024, 1024),
+    ir.Grid(5, 260), ir.Grid(-300, -45), ir.Grid(-1024, 1024), ir.INT32,
 ]  # fmt: skip
 
 
@@ -50,9 +63,11 @@ def requantized(
     (*_, op) = program.ops
     grid = GRIDS[rng.integers(len(GRIDS))]
     count = int(rng.choice([1, op.channels]))
-    ratio = rng.uniform(0.1, 2, count) * len(grid) / max(bound, 1)
+    # Biases of the largest shift hold 15 bits more.
+    lo, hi = (min(max(end, -(2**13)), 2**13) for end in grid.ends)
+    ratio = rng.uniform(0.1, 2, count) * (hi - lo) / max(bound, 1)
     ratio *= rng.choice([1, 1, -1, 0], count)
-    offset = rng.uniform(grid.lo - 9, grid.hi + 9, count)
+    offset = rng.uniform(lo - 9, hi + 9, count)
     table = real_multipliers(ratio, offset, FixedPoint())
     last = ir.Requantize('last', (op.output,), op.channels, grid, table)
     outputs = (ir.Output(('last',), 1.0),)
@@ -80,16 +95,45 @@ def test_convolutions(seed):
     check_within_one(program, image)
 
 
-@pytest.mark.parametrize('kind', ['Lookup', 'MaxPool', 'Slice', 'Mean'])
+@pytest.mark.parametrize('kind', ['Lookup', 'MaxPool', 'Slice', 'Mean', 'Add'])
 @given(seed=seeds)
 @settings(max_examples=30, deadline=None)
 def test_requantize(kind, seed):
-    """Of bytes, int32 and floats."""
+    """Of bytes and int32: exact."""
     program, image = from_pixels(*random_operator(kind, seed))
     codes = reference.run(program, image)[program.ops[-1].output]
     rng = np.random.default_rng(seed)
     program = requantized(program, float(np.abs(codes).max()), rng)
-    check_within_one(program, image)
+    found = run_onnxruntime(model(program), image=image)['last']
+    expected = reference.run(program, image)['last']
+    assert np.array_equal(found, expected.astype(np.float32))
+
+
+@pytest.mark.parametrize('beyond', [0, 1])
+@pytest.mark.parametrize('sign', [1, -1])
+def test_doubles_hold_53_bits(beyond, sign):
+    """One more number, and the integer format's nodes are there."""
+    m, shift, largest = 2**22 + 1, 43, 2**30
+    # The lowest code, -1024, is taken off.
+    b = sign * (2**53 - m * largest + beyond) - (1024 << shift)
+    op = requantize('y', 'x', 1, ir.Grid(-1024, 1024), sign * m, b, shift)
+    values = np.array([0, 1, largest - 1, largest], np.int32)
+    ends = integers(0, 1), integers(largest, 1)
+    graph = Graph({})
+    y = qdq_ops.requantize(
+        graph, op, [Tensor('x', 'int32', integers(0, 1), *ends)]
+    )
+    kinds = {node.kind for node in graph.nodes}
+    assert ('BitShift' in kinds) == bool(beyond)
+    wide = graph.codes(y)
+    (found,), _ = results(
+        graph, [graph.cast(wide.name, 'int64')], 4,
+        x=values.reshape(1, 1, 2, 2),
+    )  # fmt: skip
+    expected = [
+        min(max((int(x) * sign * m + b) >> shift, -1024), 1024) for x in values
+    ]
+    assert found.ravel().tolist() == expected
 
 
 @pytest.mark.parametrize('groups', [1, 2])
@@ -100,10 +144,8 @@ def test_group_norm(groups):
 
 
 def weights_of(ratio: list[float], addend: list[float], *codes: int):
-    count = len(ratio)
-    ratios = Ratios(np.array(ratio), np.array(addend), np.full(count, 0.5))
-    shaped = np.array(codes, np.int8).reshape(count, -1, 1, 1)
-    return int8_weights(shaped, ratios, np.zeros(count, object))
+    shaped = np.array(codes, np.int8).reshape(len(ratio), -1, 1, 1)
+    return int8_weights(shaped, np.array(ratio), np.array(addend))
 
 
 def test_weights_have_the_ratios_as_scales():
@@ -120,17 +162,54 @@ def test_biases_of_narrow_weights_are_finer():
     assert found.bias.tolist() == [10]
 
 
+def codes_of(parts: Int8Weights, sums: np.ndarray, grid: ir.Grid):
+    """What QLinearConv makes of sums of the program, (O, N)."""
+    held = sums * parts.factor[:, None] + parts.bias[:, None]
+    real = held.astype(np.float32) * parts.scale[:, None]
+    return np.clip(np.rint(real) + qdq_ops.origin(grid), *grid.ends)
+
+
+def fit(ratio: float, offset: float, largest: int, grid: ir.Grid):
+    """Weights of one channel, fitted, and how many codes they get wrong."""
+    table = real_multipliers(ratio, offset, FixedPoint())
+    m, b, s = qdq_ops.table_of(table, 1)
+    step, bound = 2**s, np.array([largest * 255])
+    parts = int8_weights(
+        np.full((1, 1, 1, 1), largest, np.int8),
+        (m / step).astype(float),
+        ((b - step // 2) / step - qdq_ops.origin(grid)).astype(float),
+    )
+    found = fitted(parts, (m, b, step), grid, bound)
+    # With a negative multiplier, the weights have another sign.
+    sums = np.arange(-bound[0], bound[0] + 1)
+    expected = np.clip(
+        (sums.astype(object) * m[0] + b[0]) // step[0], *grid.ends
+    )
+    return found, (codes_of(found, sums[None], grid)[0] != expected).sum()
+
+
+@given(
+    ratio=st.floats(2**-9, 1).flatmap(lambda x: st.sampled_from([x, -x])),
+    offset=st.floats(-1, 4),
+    lowest=st.sampled_from([0, -2]),
+)
+def test_biases_of_few_codes_are_exact(ratio, offset, lowest):
+    """Weights of 2 bits before 4 codes."""
+    grid = ir.Grid(lowest, lowest + 3)
+    parts, wrong = fit(ratio, offset + lowest, 1, grid)
+    assert abs(parts.factor[0]) == 64
+    assert wrong == 0
+
+
+def test_biases_of_many_codes_are_next_to_the_real_ones():
+    parts, wrong = fit(0.61, 0.3, 127, ir.Grid(0, 255))
+    assert parts.bias.tolist() == [0]
+    assert 0 < wrong < 255
+
+
 def test_channels_that_only_their_bias_fills():
     found = weights_of([0.0, 1e-12], [100.0, 100.0], 127, -127)
     assert not found.codes.any()
     assert (np.abs(found.bias) <= MAX_PART).all()
     values = found.bias * found.scale.astype(float)
     assert np.abs(values - 100).max() < 1e-3
-
-
-@pytest.mark.parametrize('end', [2**31 - 1, -(2**31) + 1, 1024, 0])
-def test_floats_of_ends_are_within_them(end):
-    value = inner_float(end)
-    assert value.dtype == np.float32
-    assert abs(int(value)) <= abs(end)
-    assert abs(int(value) - end) < 2**8
