@@ -187,6 +187,12 @@ def use_compiled(cfg: Config, path: Path) -> None:
             or chooses boxes in another way than the config says.
     """
     check_compiled(cfg, path)
+    if cfg.filename is not None:
+        # The runner writes its config into the work_dir, where that of the
+        # training must stay.
+        name = Path(cfg.filename)
+        own = name.with_stem(f'{name.stem}_compiled')
+        object.__setattr__(cfg, '_filename', str(own))
     # A dict of its own: keys of the detector that stood there must not stay.
     cfg.model = dict(type=f'aqd_mmdet.{KINDS[path.suffix]}', path=str(path))
     cfg.load_from, cfg.resume = None, False
@@ -204,6 +210,11 @@ def check_compiled(cfg: Config, path: Path) -> None:
     Raises:
         UserError: Naming the first thing that differs.
     """
+    if 'data_preprocessor' not in cfg.model:
+        raise UserError(
+            f'model.type={cfg.model.get("type")}: expected the config of a '
+            'detector with a data_preprocessor'
+        )
     compiled = None if path.suffix == '.onnx' else file.load(path)[0]
     about = (
         read_about(path, read_model(path))

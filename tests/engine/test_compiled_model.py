@@ -1,10 +1,11 @@
 """A compiled detector is tested with the config that it is of."""
 
 import pytest
+from mmengine.config import Config
 
 from aqd_mmdet.compiler.compile import compile_detector
 from aqd_mmdet.engine.calibration import calibrate
-from aqd_mmdet.engine.compiled_model import check_compiled
+from aqd_mmdet.engine.compiled_model import check_compiled, use_compiled
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.export import onnx_detector, onnx_model
 from aqd_mmdet.program import file
@@ -72,3 +73,15 @@ def test_another_config(model, changes, message):
     with pytest.raises(UserError, match=message) as caught:
         check_compiled(cfg, model)
     assert str(model) in str(caught.value)
+
+
+def test_the_config_of_the_training_stays(model, tmp_path):
+    """Runners write their config into the work_dir, by its name."""
+    cfg = digits_config('2bit')
+    cfg.dump(tmp_path / 'mine.py')
+    cfg = Config.fromfile(tmp_path / 'mine.py')
+    use_compiled(cfg, model)
+    assert cfg.filename == str(tmp_path / 'mine_compiled.py')
+    # The config that the runner writes is of no detector.
+    with pytest.raises(UserError, match='expected the config of a detector'):
+        check_compiled(cfg, model)
