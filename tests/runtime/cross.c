@@ -14,13 +14,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef _WIN32
+#include <fcntl.h>
+#include <io.h>
+#endif
 
 enum { kMaxOutputs = 64, kMessage = 200 };
 
 static int get(void *to, size_t count) {
   char *at = to;
   while (count > 0) {
-    const ssize_t got = read(0, at, count);
+    const ssize_t got = read(0, at, (unsigned)count);
     if (got <= 0) return 0;
     at += got;
     count -= (size_t)got;
@@ -31,7 +35,7 @@ static int get(void *to, size_t count) {
 static int put(const void *from, size_t count) {
   const char *at = from;
   while (count > 0) {
-    const ssize_t gone = write(1, at, count);
+    const ssize_t gone = write(1, at, (unsigned)count);
     if (gone <= 0) return 0;
     at += gone;
     count -= (size_t)gone;
@@ -83,6 +87,10 @@ static int detect(aqd_model *model, const int32_t *job, const void *input) {
 
 int main(void) {
   int32_t job[6];
+#ifdef _WIN32 /* which takes bytes for ends of lines and of the input */
+  _setmode(0, _O_BINARY);
+  _setmode(1, _O_BINARY);
+#endif
   while (get(job, sizeof job)) {
     char message[kMessage];
     aqd_model *model;
