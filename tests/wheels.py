@@ -40,5 +40,7 @@ def library(platform: str, folder: Path) -> Path:
     """Build the wheel for a platform in an empty folder, and return the
     engine's library out of it."""
     with zipfile.ZipFile(build(platform, folder)) as archive:
-        (name,) = (x for x in archive.namelist() if x.startswith(LIBRARY + '.'))
+        (name,) = (
+            x for x in archive.namelist() if x.startswith(LIBRARY + '.')
+        )
         return Path(archive.extract(name, folder))

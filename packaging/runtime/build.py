@@ -49,9 +49,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
     platforms = args.platforms or list(TARGETS)
     for name in platforms:
         if name not in TARGETS:
-            raise UserError(
-                f'{name}: expected one of {", ".join(TARGETS)}'
-            )
+            raise UserError(f'{name}: expected one of {", ".join(TARGETS)}')
     for tool in (READER, *(TARGETS[name].compiler for name in platforms)):
         if shutil.which(tool) is None:
             raise UserError(

@@ -1,8 +1,8 @@
 """The wheel aqd-mmdet-runtime: what runs a compiled detector, and no more.
 
 It takes its files from the checkout that this folder is in, and the engine's
-sources and flags from the checkout's own setup.py. The wheel is for the machine
-that builds it, or for the one of targets.py that --plat-name names.
+sources and flags from the checkout's own setup.py. The wheel is for the
+machine that builds it, or for the one of targets.py that --plat-name names.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""Machines for which one Linux machine builds the wheel, and what they have."""
+"""Machines for which Linux builds the wheel, and what they have."""
 
 from dataclasses import dataclass
 
