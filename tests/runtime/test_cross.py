@@ -338,3 +338,17 @@ def test_nothing_is_a_float_without_a_unit_for_them(target, built):
     assert 'aqd_run' in names and 'aqd_detect' in names
     # __adddf3, __floatsidf, __fixdfdi, __ltsf2 ...
     assert not re.findall(r'\b__\w*[sdt]f\w*\b', names)
+
+
+@pytest.mark.parametrize('target', ['windows'], indirect=True)
+def test_vectors_are_stored_anywhere(target, built):
+    """The stack of Windows is aligned to 16 bytes, and GCC thinks to more."""
+    library = built(target.build).with_name('_engine.dll')
+    text = subprocess.run(
+        ['llvm-objdump', '--disassemble', '--no-show-raw-insn', library],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    moves = re.findall(r'\bv(mov\w+)\s(.*%[yz]mm.*)', text)
+    names = {name for name, operands in moves if '(' in operands}
+    assert {'movdqu', 'movups'} < names
+    assert not [x for x in names if x.startswith(('movdqa', 'movap'))]
