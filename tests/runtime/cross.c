@@ -4,7 +4,8 @@
  * Each job is six numbers of 32 bits (bytes of the file, program, count,
  * height, width, bytes of the input), the file and the input. What is written
  * for each output is its channels, height and width and the values of all.
- * AQD_ISA may name the instructions.
+ * AQD_ISA may name the instructions. Two threads share the work where there are
+ * threads.
  *
  * If the program is -1, the input is a picture, and what is written is how many
  * objects are in it and what an aqd_detection holds of each. */
@@ -97,7 +98,7 @@ int main(void) {
     void *content = get_new(job[0]);
     void *input = get_new(job[5]);
     if (content == NULL || input == NULL) return 3;
-    const aqd_options options = {sizeof options, 1, getenv("AQD_ISA")};
+    const aqd_options options = {sizeof options, 2, getenv("AQD_ISA")};
     const int status = aqd_load(content, (size_t)job[0], &options, &model,
                                 message, kMessage);
     free(content);
