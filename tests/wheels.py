@@ -23,15 +23,15 @@ def module(name: str) -> ModuleType:
 
 def build(platform: str, folder: Path) -> Path:
     """Build the wheel for a platform in an empty folder, and return it."""
-    before = sorted(SOURCE.rglob('*'))
+    before = _files()
     subprocess.run(
         [
-            *(sys.executable, '-B', SOURCE / 'build.py', platform),
+            *(sys.executable, SOURCE / 'build.py', platform),
             *('--out', folder),
         ],
         check=True,
     )
-    assert sorted(SOURCE.rglob('*')) == before
+    assert _files() == before
     (made,) = folder.iterdir()
     return made
 
@@ -44,3 +44,7 @@ def library(platform: str, folder: Path) -> Path:
             x for x in archive.namelist() if x.startswith(LIBRARY + '.')
         )
         return Path(archive.extract(name, folder))
+
+
+def _files() -> set[Path]:
+    return {x for x in SOURCE.rglob('*') if '__pycache__' not in x.parts}

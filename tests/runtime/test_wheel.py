@@ -176,7 +176,7 @@ def test_mistakes_are_one_line(tmp_path):
     def mistake(path: str | None, *arguments: str) -> str:
         result = subprocess.run(
             [
-                *(sys.executable, '-B', wheels.SOURCE / 'build.py'),
+                *(sys.executable, wheels.SOURCE / 'build.py'),
                 *(*arguments, '--out', tmp_path / 'out'),
             ],
             env={'PYTHONPATH': str(ROOT)} | ({'PATH': path} if path else {}),
