@@ -26,7 +26,7 @@ def build(platform: str, folder: Path) -> Path:
     before = _files()
     subprocess.run(
         [
-            *(sys.executable, SOURCE / 'build.py', platform),
+            *(sys.executable, SOURCE / 'build_wheels.py', platform),
             *('--out', folder),
         ],
         check=True,

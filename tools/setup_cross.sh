@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install the cross compilers and emulators of tests/runtime/test_cross.py and of
-# packaging/runtime/build.py on Debian or Ubuntu, as root, and, in the environment
+# packaging/runtime/build_wheels.py on Debian or Ubuntu, as root, and, in the environment
 # of tools/setup_env.sh, a clang with headers of macOS. The download is about
 # 420 MB. Without these packages, the tests for other machines are skipped.
 set -euo pipefail

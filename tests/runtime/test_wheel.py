@@ -22,7 +22,7 @@ from tests.factories import ROOT
 
 PLATFORM = f'manylinux_2_27_{platform.machine()}'
 TARGETS = wheels.module('targets').TARGETS
-AUDIT = wheels.module('build').audit
+AUDIT = wheels.module('build_wheels').audit
 MAX_BYTES = 3_000_000
 EXAMPLE = example.MODEL.parent
 HEADER = ROOT / 'aqd_mmdet/runtime/csrc/include/aqd.h'
@@ -176,7 +176,7 @@ def test_mistakes_are_one_line(tmp_path):
     def mistake(path: str | None, *arguments: str) -> str:
         result = subprocess.run(
             [
-                *(sys.executable, wheels.SOURCE / 'build.py'),
+                *(sys.executable, wheels.SOURCE / 'build_wheels.py'),
                 *(*arguments, '--out', tmp_path / 'out'),
             ],
             env={'PYTHONPATH': str(ROOT)} | ({'PATH': path} if path else {}),
