@@ -18,6 +18,7 @@ from ..program.detector import CompiledDetector
 from ..program.ops import Image, Program
 
 MESSAGE_BYTES = 300
+WINDOWS = '_engine.dll'  # in the wheel for Windows
 # The environment's choice of instructions; see docs/engine.md.
 ISA_VARIABLE = 'AQD_ISA'
 # Numbers of an aqd_detection: four edges, label, score.
@@ -91,7 +92,8 @@ def _lines(shape: tuple[int, ...]) -> np.ndarray:
 def library() -> Any:
     """Return the engine's library, or None where it is not built."""
     # The extension's name carries the interpreter's; ctypes does not care.
-    for path in sorted(Path(__file__).parent.glob('_engine*.so')):
+    folder = Path(__file__).parent
+    for path in sorted([*folder.glob('_engine*.so'), *folder.glob(WINDOWS)]):
         loaded = ctypes.CDLL(str(path))
         loaded.aqd_free.argtypes = [ctypes.c_void_p]
         loaded.aqd_free.restype = None

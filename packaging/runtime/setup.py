@@ -1,12 +1,12 @@
 """The wheel aqd-mmdet-runtime: what runs a compiled detector, and no more.
 
 It takes its files from the checkout that this folder is in, and the engine's
-sources and flags from the checkout's own setup.py.
+sources and flags from the checkout's own setup.py. The wheel is for the
+machine that builds it, or for the one of targets.py that --plat-name names.
 """
 
 import ast
 import os
-import platform
 import sys
 import tempfile
 from distutils.core import run_setup
@@ -18,6 +18,10 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))  # installers run this file from anywhere
+
+from targets import TARGETS, Target  # noqa: E402
+
 ROOT = HERE.parents[1]
 # The modules of aqd_mmdet itself; of its packages all are taken.
 MODULES = ('__init__', 'errors', 'files', 'progress')
@@ -39,16 +43,44 @@ class Modules(build_py):
 class Engine(build_ext):
     """Builds the engine for any Python: it has nothing of Python's."""
 
+    @property
+    def target(self) -> Target | None:
+        """The machine that the wheel is for, or None for this one."""
+        wheel = self.get_finalized_command('bdist_wheel')
+        return TARGETS.get(wheel.plat_name)
+
     def get_ext_filename(self, name: str) -> str:
-        return os.path.join(*name.split('.')) + '.so'  # noqa: PTH118
+        suffix = '.so' if self.target is None else self.target.suffix
+        return os.path.join(*name.split('.')) + suffix  # noqa: PTH118
 
     def build_extensions(self) -> None:
+        if self.target is None:
+            self._leave_out_python()
+        else:
+            self._build_for(self.target)
+        super().build_extensions()
+
+    def _leave_out_python(self) -> None:
         # Python's own folders must not be searched on another machine.
         for name in ('linker_so', 'linker_so_cxx'):
             command = getattr(self.compiler, name, None) or []
             kept = [x for x in command if not x.startswith(('-L', '-Wl,-rp'))]
             setattr(self.compiler, name, kept)
-        super().build_extensions()
+
+    def _build_for(self, target: Target) -> None:
+        self.compiler.set_library_dirs([])
+        compiler = [target.compiler, '-DNDEBUG']
+        for name in self.compiler.executables:
+            if name.startswith('compiler'):
+                setattr(self.compiler, name, compiler)
+            elif name.startswith('linker_so'):
+                setattr(self.compiler, name, [*compiler, '-shared'])
+            elif name.startswith('linker_exe'):  # which link() cuts off
+                setattr(self.compiler, name, compiler)
+        (made,) = self.extensions
+        made.sources += [str(HERE / name) for name in target.sources]
+        made.extra_compile_args += target.compile_flags
+        made.extra_link_args += target.link_flags
 
 
 class AnyPython(bdist_wheel):
@@ -75,11 +107,6 @@ def engine() -> Extension:
         setattr(made, name, [str(ROOT / x) for x in getattr(made, name)])
     made.optional = False
     made.extra_link_args += ['-Wl,-S' if sys.platform == 'darwin' else '-s']
-    if platform.libc_ver()[0] == 'glibc':
-        made.sources.append(str(HERE / 'old_libraries.cpp'))
-        # Where threads are in old versions; by this name, since new ones have
-        # an empty archive beside it.
-        made.extra_link_args += ['-Wl,--no-as-needed', '-l:libpthread.so.0']
     return made
 
 
@@ -94,7 +121,8 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.10',
-    install_requires=['numpy>=1.26'],
+    # On Windows, integers of numpy 1 have 32 bits where none are named.
+    install_requires=['numpy>=1.26', 'numpy>=2; sys_platform == "win32"'],
     extras_require={'images': ['pillow'], 'serve': ['pillow', 'uvicorn']},
     package_dir={'aqd_mmdet': os.path.relpath(ROOT / 'aqd_mmdet', HERE)},
     packages=['aqd_mmdet', *(f'aqd_mmdet.{name}' for name in PACKAGES)],

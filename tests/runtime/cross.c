@@ -4,7 +4,8 @@
  * Each job is six numbers of 32 bits (bytes of the file, program, count,
  * height, width, bytes of the input), the file and the input. What is written
  * for each output is its channels, height and width and the values of all.
- * AQD_ISA may name the instructions.
+ * AQD_ISA may name the instructions. Two threads share the work where there are
+ * threads.
  *
  * If the program is -1, the input is a picture, and what is written is how many
  * objects are in it and what an aqd_detection holds of each. */
@@ -14,13 +15,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef _WIN32
+#include <fcntl.h>
+#include <io.h>
+#endif
 
 enum { kMaxOutputs = 64, kMessage = 200 };
 
 static int get(void *to, size_t count) {
   char *at = to;
   while (count > 0) {
-    const ssize_t got = read(0, at, count);
+    const ssize_t got = read(0, at, (unsigned)count);
     if (got <= 0) return 0;
     at += got;
     count -= (size_t)got;
@@ -31,7 +36,7 @@ static int get(void *to, size_t count) {
 static int put(const void *from, size_t count) {
   const char *at = from;
   while (count > 0) {
-    const ssize_t gone = write(1, at, count);
+    const ssize_t gone = write(1, at, (unsigned)count);
     if (gone <= 0) return 0;
     at += gone;
     count -= (size_t)gone;
@@ -83,13 +88,17 @@ static int detect(aqd_model *model, const int32_t *job, const void *input) {
 
 int main(void) {
   int32_t job[6];
+#ifdef _WIN32 /* which takes bytes for ends of lines and of the input */
+  _setmode(0, _O_BINARY);
+  _setmode(1, _O_BINARY);
+#endif
   while (get(job, sizeof job)) {
     char message[kMessage];
     aqd_model *model;
     void *content = get_new(job[0]);
     void *input = get_new(job[5]);
     if (content == NULL || input == NULL) return 3;
-    const aqd_options options = {sizeof options, 1, getenv("AQD_ISA")};
+    const aqd_options options = {sizeof options, 2, getenv("AQD_ISA")};
     const int status = aqd_load(content, (size_t)job[0], &options, &model,
                                 message, kMessage);
     free(content);

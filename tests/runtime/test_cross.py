@@ -8,12 +8,15 @@ import re
 import shutil
 import struct
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -29,6 +32,7 @@ from aqd_mmdet.program.detector import (
     Softmax,
 )
 from aqd_mmdet.runtime import Detector, reference
+from tests import wheels
 from tests.factories import ROOT, detector, narrow_program
 from tests.native import compile_sources, engine_sources
 from tests.operators import square_windows, two_stage, wide_convolution
@@ -62,18 +66,29 @@ MAKERS: tuple[Make, ...] = (
 
 
 class Build(NamedTuple):
-    """How to build tests/runtime/cross.c and the engine for a machine."""
+    """How to build tests/runtime/cross.c and the engine for a machine.
+
+    The engine is built from its sources, or is the one in the wheel for a
+    platform.
+    """
 
     c: str
     cpp: str
     flags: tuple[str, ...]
     needs: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    platform: str | None = None
 
 
 ARM = Build(
-    'aarch64-linux-gnu-gcc', 'aarch64-linux-gnu-g++', ('-static', '-pthread')
-)
+    'aarch64-linux-gnu-gcc', 'aarch64-linux-gnu-g++', ('-Wl,-rpath,$ORIGIN',),
+    ('llvm-readobj',), platform='manylinux_2_27_aarch64',
+)  # fmt: skip
+# The macro's absence brings read and write, by their names elsewhere.
+WINDOWS = Build(
+    'x86_64-w64-mingw32-gcc-posix', 'x86_64-w64-mingw32-g++-posix',
+    ('-static', '-U__STRICT_ANSI__'), ('llvm-readobj',), platform='win_amd64',
+)  # fmt: skip
 WASM = Build(
     'clang', 'clang++', ('--target=wasm32-wasi', '-msimd128'),
     ('wasm-ld', LIBC, LIBCXX),
@@ -96,6 +111,12 @@ RISCV = Build(
 )  # fmt: skip
 
 
+# Debian has it in no folder of commands, without its package for all users.
+WINE = shutil.which('wine64') or '/usr/lib/wine/wine64'
+# Where libraries for ARM are.
+QEMU = ('qemu-aarch64', '-L', '/usr/aarch64-linux-gnu')
+
+
 class Target(NamedTuple):
     """A machine's build, what runs it there, and by which kernels."""
 
@@ -105,16 +126,35 @@ class Target(NamedTuple):
 
 
 TARGETS = {
-    'arm': Target(ARM, ('qemu-aarch64', '-cpu', 'max'), 'neon'),
+    'arm': Target(ARM, (*QEMU, '-cpu', 'max'), 'neon'),
     # Of 2012, without products of bytes.
-    'old-arm': Target(ARM, ('qemu-aarch64', '-cpu', 'cortex-a53')),
+    'old-arm': Target(ARM, (*QEMU, '-cpu', 'cortex-a53')),
+    # By the best kernels that this processor has.
+    'windows': Target(WINDOWS, (WINE,)),
     'wasm': Target(WASM, (*NODE, str(HERE / 'wasi.mjs')), 'wasm'),
     'riscv': Target(RISCV, ('qemu-riscv64',)),
 }
 
 
+@contextmanager
+def wine() -> Iterator[None]:
+    """Give Wine a folder of its own, of 0.7 GB, and remove it."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.dict(
+            os.environ,
+            WINEPREFIX=folder,
+            WINEDEBUG='-all',
+            WINEDLLOVERRIDES='mscoree,mshtml=',
+        ),
+    ):
+        yield
+        server = Path(WINE).with_name('wineserver')
+        subprocess.run([server, '--wait'], check=True)
+
+
 @pytest.fixture(scope='module', params=TARGETS)
-def target(request) -> Target:
+def target(request) -> Iterator[Target]:
     """A target whose tools are there."""
     found = TARGETS[request.param]
     build = found.build
@@ -126,7 +166,8 @@ def target(request) -> Target:
     ]
     if missing:
         pytest.skip(f'not here, see tools/setup_cross.sh: {missing}')
-    return found
+    with wine() if build is WINDOWS else nullcontext():
+        yield found
 
 
 @pytest.fixture(scope='module')
@@ -136,6 +177,8 @@ def linked(tmp_path_factory):
     @cache
     def engine(build: Build) -> tuple[Path, ...]:
         folder = tmp_path_factory.mktemp('engine')
+        if build.platform is not None:
+            return (wheels.library(build.platform, folder),)
         compiler = (build.cpp, '-std=c++17', '-fno-exceptions', '-fno-rtti')
         sources = [*engine_sources(), *map(Path, build.sources)]
         flags = ('-O2', *build.flags)
@@ -149,10 +192,15 @@ def linked(tmp_path_factory):
         # Linking has flags that compiling does not use.
         quiet = ('-Wno-unused-command-line-argument',) * (build.c == 'clang')
         objects = compile_sources(folder, (*compiler, *quiet), [source], flags)
-        program = folder / source.stem
+        # With a suffix, as Windows has programs.
+        program = folder / f'{source.stem}.exe'
+        parts = engine(build)
+        if build.platform is not None:  # loaded from the program's folder
+            parts = (Path(shutil.copy(parts[0], folder)),)
+        # Objects are before the library, whose functions they need.
         subprocess.run(
             [
-                *(build.cpp, *build.flags, *engine(build), *objects),
+                *(build.cpp, *build.flags, *objects, *parts),
                 *('-o', program),
             ],
             check=True,
@@ -295,3 +343,17 @@ def test_nothing_is_a_float_without_a_unit_for_them(target, built):
     assert 'aqd_run' in names and 'aqd_detect' in names
     # __adddf3, __floatsidf, __fixdfdi, __ltsf2 ...
     assert not re.findall(r'\b__\w*[sdt]f\w*\b', names)
+
+
+@pytest.mark.parametrize('target', ['windows'], indirect=True)
+def test_vectors_are_stored_anywhere(target, built):
+    """The stack of Windows is aligned to 16 bytes, and GCC thinks to more."""
+    library = built(target.build).with_name('_engine.dll')
+    text = subprocess.run(
+        ['llvm-objdump', '--disassemble', '--no-show-raw-insn', library],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    moves = re.findall(r'\bv(mov\w+)\s(.*%[yz]mm.*)', text)
+    names = {name for name, operands in moves if '(' in operands}
+    assert {'movdqu', 'movups'} < names
+    assert not [x for x in names if x.startswith(('movdqa', 'movap'))]

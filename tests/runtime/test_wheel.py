@@ -1,11 +1,13 @@
 """The wheel aqd-mmdet-runtime: what is in it, what it asks for, what it
 finds."""
 
+import platform
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,37 +15,31 @@ import pytest
 from PIL import Image
 
 from aqd_mmdet import __version__
+from aqd_mmdet.errors import UserError
 from aqd_mmdet.runtime import Detector, engine, example
+from tests import wheels
 from tests.factories import ROOT
 
+PLATFORM = f'manylinux_2_27_{platform.machine()}'
+TARGETS = wheels.module('targets').TARGETS
+AUDIT = wheels.module('build_wheels').audit
 MAX_BYTES = 3_000_000
 EXAMPLE = example.MODEL.parent
-# Symbols' versions that the library may ask for, of each of its sources: those
-# of manylinux_2_27.
-NEWEST = {
-    'GLIBC': (2, 27),
-    'GLIBCXX': (3, 4, 24),
-    'CXXABI': (1, 3, 11),
-    'GCC': (7, 0, 0),
-}
+HEADER = ROOT / 'aqd_mmdet/runtime/csrc/include/aqd.h'
+
+if PLATFORM not in TARGETS:
+    pytest.skip(f'there is no {PLATFORM}', allow_module_level=True)
+for tool in ('llvm-readobj', TARGETS[PLATFORM].compiler):
+    if shutil.which(tool) is None:
+        pytest.skip(
+            f'not here, see tools/setup_cross.sh: {tool}',
+            allow_module_level=True,
+        )
 
 
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp('wheel')
-    source = ROOT / 'packaging/runtime'
-    before = sorted(source.rglob('*'))
-    subprocess.run(
-        [
-            *(sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps'),
-            *('--no-build-isolation', '--wheel-dir', out),
-            source,
-        ],
-        check=True,
-    )
-    assert sorted(source.rglob('*')) == before
-    (made,) = out.iterdir()
-    return made
+    return wheels.build(PLATFORM, tmp_path_factory.mktemp('wheel'))
 
 
 @pytest.fixture(scope='module')
@@ -86,9 +82,8 @@ def test_the_files_are_the_checkouts(wheel):
 
 def test_it_is_small_and_of_any_python(wheel):
     assert wheel.stat().st_size < MAX_BYTES
-    prefix = f'aqd_mmdet_runtime-{__version__}-py3-none-'
-    assert wheel.name.startswith(prefix)
-    assert not wheel.name.endswith('-any.whl')
+    tags = f'py3-none-{PLATFORM}'
+    assert wheel.name == f'aqd_mmdet_runtime-{__version__}-{tags}.whl'
     with zipfile.ZipFile(wheel) as archive:
         (metadata,) = (
             archive.read(x).decode()
@@ -98,24 +93,107 @@ def test_it_is_small_and_of_any_python(wheel):
     needed = re.findall(r'^Requires-Dist: (.*)$', metadata, re.MULTILINE)
     assert needed == [
         'numpy>=1.26',
+        'numpy>=2; sys_platform == "win32"',
         'pillow; extra == "images"',
         'pillow; extra == "serve"',
         'uvicorn; extra == "serve"',
     ]
 
 
-@pytest.mark.skipif(sys.platform != 'linux', reason='of the GNU C library')
-def test_old_libraries_are_enough(site):
-    if shutil.which('objdump') is None:
-        pytest.skip('objdump is not installed')
-    library = site / 'aqd_mmdet/runtime/_engine.so'
-    text = subprocess.check_output(['objdump', '-p', library], text=True)
-    found = re.findall(r'\b(GLIBC|GLIBCXX|CXXABI|GCC)_([0-9.]+)', text)
-    assert {name for name, _ in found} == set(NEWEST)
-    for name, version in found:
-        assert tuple(map(int, version.split('.'))) <= NEWEST[name], version
-    # Nor a folder of the machine that it was built on.
-    assert 'PATH' not in text
+def made_for(name: str, folder: Path, *flags: str) -> Path:
+    """A library for a platform that has the engine's functions by name."""
+    target = TARGETS[name]
+    if shutil.which(target.compiler) is None:
+        pytest.skip(f'not here, see tools/setup_cross.sh: {target.compiler}')
+    functions = re.findall(r'\b(aqd_\w+)\(', HEADER.read_text())
+    mark = '__declspec(dllexport)' if target.suffix == '.dll' else ''
+    source, library = folder / 'a.cpp', folder / f'a{target.suffix}'
+    source.write_text(
+        '#include <unistd.h>\n'
+        '#include <pthread.h>\n'
+        f'extern "C" {{{mark} int first() {{ return getpid(); }}\n'
+        + ''.join(f'{mark} void {each}() {{}}\n' for each in functions)
+        + '}\n'
+    )
+    subprocess.run(
+        [target.compiler, '-shared', '-fPIC', source, '-o', library, *flags],
+        check=True,
+    )
+    return library
+
+
+@pytest.mark.parametrize('name', TARGETS)
+def test_a_library_for_the_platform_passes(name, tmp_path):
+    AUDIT(made_for(name, tmp_path), TARGETS[name])
+
+
+@pytest.mark.parametrize('name', TARGETS)
+def test_what_a_platform_lacks_is_refused(name, tmp_path):
+    target = TARGETS[name]
+    library = made_for(name, tmp_path)
+    wants = [
+        (replace(target, machine='EM_RISCV'), 'expected the machine'),
+        (
+            replace(target, libraries=frozenset({'nothing'})),
+            'expected no library of others than',
+        ),
+    ]
+    if target.versions:
+        older = (('GLIBC', (2, 1)),)
+        wants.append((replace(target, versions=older), 'expected no GLIBC_2'))
+    for other, message in wants:
+        with pytest.raises(UserError, match=message):
+            AUDIT(library, other)
+
+
+def test_a_folder_of_the_builder_is_refused(tmp_path):
+    library = made_for(PLATFORM, tmp_path, '-Wl,-rpath,/opt/lib')
+    with pytest.raises(UserError, match='expected no folder'):
+        AUDIT(library, TARGETS[PLATFORM])
+
+
+def test_a_function_that_is_missing_is_refused(tmp_path):
+    source, library = tmp_path / 'a.cpp', tmp_path / 'a.so'
+    source.write_text('extern "C" void aqd_run() {}')
+    compiler = TARGETS[PLATFORM].compiler
+    subprocess.run(
+        [
+            compiler,
+            '-shared',
+            '-fPIC',
+            '-Wl,--no-as-needed',
+            source,
+            '-o',
+            library,
+        ],
+        check=True,
+    )
+    with pytest.raises(UserError, match='expected also .*aqd_detect'):
+        AUDIT(library, TARGETS[PLATFORM])
+
+
+def test_mistakes_are_one_line(tmp_path):
+    def mistake(path: str | None, *arguments: str) -> str:
+        result = subprocess.run(
+            [
+                *(sys.executable, wheels.SOURCE / 'build_wheels.py'),
+                *(*arguments, '--out', tmp_path / 'out'),
+            ],
+            env={'PYTHONPATH': str(ROOT)} | ({'PATH': path} if path else {}),
+            capture_output=True,
+            text=True,
+        )
+        assert (result.returncode, result.stdout) == (2, '')
+        assert not (tmp_path / 'out').exists()
+        return result.stderr
+
+    known = ', '.join(TARGETS)
+    assert mistake(None, 'win32') == (
+        f'error: win32: expected one of {known}\n'
+    )
+    assert mistake(str(tmp_path)) == (
+        'error: llvm-readobj is not installed: run tools/setup_cross.sh\n'
+    )
 
 
 def test_it_finds_the_same_with_numpy_alone(site, tmp_path):

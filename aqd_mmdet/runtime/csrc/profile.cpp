@@ -2,7 +2,7 @@
 
 #include <set>
 
-#if defined(__unix__) || defined(__APPLE__)
+#if defined(__unix__) || defined(__APPLE__) || defined(_WIN32)
 #define AQD_HAS_CLOCK
 #include <time.h>
 #endif

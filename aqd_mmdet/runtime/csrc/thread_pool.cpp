@@ -3,6 +3,7 @@
 #ifdef AQD_HAS_THREADS
 
 #include <algorithm>
+#include <thread>
 
 #include <unistd.h>
 
@@ -40,7 +41,7 @@ ThreadPool::ThreadPool(int threads) : owner_(getpid()) {
     if (pthread_create(&worker, nullptr, work, this) != 0) break;
     workers_.push_back(worker);
   }
-  const int processors = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  const int processors = static_cast<int>(std::thread::hardware_concurrency());
   most_callers_ = std::max(this->threads(), processors);
 }
 

@@ -4,7 +4,8 @@
 
 #include <cstdint>
 
-#if (defined(__unix__) || defined(__APPLE__)) && !defined(__wasi__)
+#if (defined(__unix__) || defined(__APPLE__) || defined(_WIN32)) && \
+    !defined(__wasi__)
 #define AQD_HAS_THREADS
 #include <atomic>
 #include <condition_variable>

@@ -28,7 +28,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(__GNUC__)
+#if defined(_WIN32) && defined(aqd_EXPORTS) /* while the DLL is built */
+#define AQD_API __declspec(dllexport)
+#elif defined(__GNUC__) && !defined(_WIN32)
 #define AQD_API __attribute__((visibility("default")))
 #else
 #define AQD_API

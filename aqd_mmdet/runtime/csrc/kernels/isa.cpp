@@ -7,8 +7,11 @@ const Isa kPortable = {"portable", [] { return true; }, nullptr, {}, nullptr};
 
 // The best first.
 const Isa *const kAll[] = {
+#ifdef AQD_HAS_AMX
+    &kAmx,
+#endif
 #ifdef AQD_HAS_X86
-    &kAmx, &kAvx512, &kAvxVnni, &kAvx2,
+    &kAvx512, &kAvxVnni, &kAvx2,
 #endif
 #ifdef AQD_HAS_NEON
     &kNeon,

@@ -48,7 +48,13 @@ struct Isa {
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define AQD_HAS_X86
-extern const Isa kAmx, kAvx512, kAvxVnni, kAvx2;
+extern const Isa kAvx512, kAvxVnni, kAvx2;
+#endif
+
+// The system has to be asked for it, each in its own way.
+#if defined(AQD_HAS_X86) && defined(__linux__)
+#define AQD_HAS_AMX
+extern const Isa kAmx;
 #endif
 
 // With products of bytes (dotprod, in most 64-bit ARMs since 2018).

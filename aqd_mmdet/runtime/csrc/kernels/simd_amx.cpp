@@ -5,16 +5,14 @@
 
 #include "kernels/isa.h"
 
-#ifdef AQD_HAS_X86
+#ifdef AQD_HAS_AMX
 
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <array>
 #include <cstring>
-#ifdef __linux__
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
 
 #include "kernels/simd_avx512.h"
 
@@ -155,16 +153,12 @@ AQD_AMX void columns(const PackedAmx &packed, const DirectConv &conv,
 }  // namespace
 
 bool has_amx() {
-#ifdef __linux__
   unsigned a, b, c, d;
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
   constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25;
   if ((d & kTile) == 0 || (d & kInt8) == 0) return false;
   constexpr long kRequest = 0x1023, kTileData = 18;
   return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
-#else
-  return false;
-#endif
 }
 
 void Avx512::convolve(const FusedOp &fused, const PackedAmx &packed,

@@ -23,10 +23,12 @@ const Isa kAvx512 = {"avx512", has_avx512, run_fused<Avx512>, Avx512::kShape,
                      /*has_lines=*/true,
                      /*has_fma=*/true};
 
+#ifdef AQD_HAS_AMX
 const Isa kAmx = {"amx", [] { return has_avx512() && has_amx(); },
                   run_fused<Avx512>, Avx512::kShape, unsigned_bytes,
                   /*has_lut=*/false, /*has_amx=*/true, /*has_lines=*/true,
                   /*has_fma=*/true};
+#endif
 
 }  // namespace aqd
 

@@ -191,13 +191,18 @@ struct Avx512 : SimdBase<Avx512, 16> {
   }
 
   // By lookups (lut.h), and by the tiles of AMX.
+  using SimdBase::convolve;
   static void convolve(const FusedOp &fused, const PackedLut &packed,
                        const Workers &workers);
+#ifdef AQD_HAS_AMX
   static void convolve(const FusedOp &fused, const PackedAmx &packed,
                        const Workers &workers);
+#endif
 };
 
+#ifdef AQD_HAS_AMX
 // Whether this machine has AMX and the system lets us use it.
 bool has_amx();
+#endif
 
 }  // namespace aqd
