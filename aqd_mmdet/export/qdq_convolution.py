@@ -150,14 +150,14 @@ def quantized_convolution(
         (m / step).astype(float),
         ((b - step // 2) / step - origin(op.grid)).astype(float),
     )
-    bound = weights.magnitudes * (BYTES - 1)
-    parts = fitted(parts, (m, b, step), op.grid, bound)
     if not (reads_bytes(graph, conv, x) and parts.fits):
         sums = onnx_window_ops.convolution(graph, conv, [x])
         back = ir.Requantize(
             op.output, (conv.output,), op.channels, op.grid, op.multipliers
         )
         return requantize(graph, back, [sums])
+    bound = weights.magnitudes * (BYTES - 1)
+    parts = fitted(parts, (m, b, step), op.grid, bound)
     name = float_conv(graph, conv, x, parts)
     return bytes_of(graph, name, op.grid, op.channels)
 
