@@ -1,8 +1,5 @@
-"""What several test modules need: configs, detectors, runs of tools."""
+"""What several test modules need: configs and detectors."""
 
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -61,30 +58,6 @@ def data_options(digits: Path) -> list[str]:
             f'{split}_dataloader.num_workers=0',
         ]
     return options
-
-
-def run_tool(
-    *arguments: object, timeout: float = 300
-) -> subprocess.CompletedProcess:
-    """Run a tool as a user would, on one core."""
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-
-
-def error_line(result: subprocess.CompletedProcess) -> str:
-    """Return the one line that a user's mistake gives, and check that it is
-    one."""
-    assert result.returncode == 2, result.stderr[-2000:]
-    assert 'Traceback' not in result.stderr
-    lines = [x for x in result.stderr.splitlines() if x.startswith('error: ')]
-    assert len(lines) == 1, result.stderr
-    return lines[0]
 
 
 def started(module: nn.Module) -> nn.Module:

@@ -12,7 +12,8 @@ import pytest
 
 from aqd_mmdet import progress as module
 from aqd_mmdet.progress import progress
-from tests.factories import ROOT, run_tool
+from tests.factories import ROOT
+from tests.tool import run_tool
 
 LOOP = (
     'from aqd_mmdet.progress import progress\n'

@@ -14,7 +14,8 @@ from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import file
 from aqd_mmdet.runtime import Detector
 from aqd_mmdet.runtime.command import command
-from tests.factories import ROOT, detector, error_line, run_tool
+from tests.factories import ROOT, detector
+from tests.tool import error_line, run_tool
 
 
 @pytest.fixture(autouse=True)

@@ -244,9 +244,7 @@ def cases() -> list[tuple[Case, dict[str, np.ndarray]]]:
     """Programs with what the reference makes of them."""
     networks = [('retinanet', 2), ('fcos', 3), ('retinanet', 4), ('fcos', 8)]
     programs = [network(*each) for each in networks]
-    programs += [
-        operator(make, seed) for make in MAKERS for seed in range(100)
-    ]
+    programs += [operator(make, seed) for make in MAKERS for seed in range(40)]
     return [
         (case, reference.run(case.program, case.values)) for case in programs
     ]

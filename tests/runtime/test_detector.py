@@ -12,7 +12,8 @@ from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import file
 from aqd_mmdet.runtime import Detector, engine, reference
 from aqd_mmdet.runtime.images import draw, read_image
-from tests.factories import ROOT, detector, error_line, run_tool
+from tests.factories import ROOT, detector
+from tests.tool import error_line, run_tool
 
 
 @pytest.fixture

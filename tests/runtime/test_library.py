@@ -23,19 +23,25 @@ for tool in ('cmake', 'pkg-config', 'cc'):
         pytest.skip(f'there is no {tool} here', allow_module_level=True)
 
 
+@pytest.fixture(scope='module')
+def build_folder(tmp_path_factory) -> Path:
+    """Where CMake compiles the engine, once for both kinds of library."""
+    return tmp_path_factory.mktemp('build')
+
+
 @pytest.fixture(scope='module', params=['OFF', 'ON'])
-def example(request, tmp_path_factory) -> Path:
+def example(request, build_folder, tmp_path_factory) -> Path:
     """examples/detect.c, with the library static or shared."""
     folder = tmp_path_factory.mktemp('library')
     for command in (
         [
-            *('-S', ROOT, '-B', folder / 'build'),
+            *('-S', ROOT, '-B', build_folder),
             f'-DBUILD_SHARED_LIBS={request.param}',
             # It is compiled faster, and computes the same.
             *('-DCMAKE_INSTALL_LIBDIR=lib', '-DCMAKE_BUILD_TYPE=Debug'),
         ],
-        ['--build', folder / 'build'],
-        ['--install', folder / 'build', '--prefix', folder / 'installed'],
+        ['--build', build_folder],
+        ['--install', build_folder, '--prefix', folder / 'installed'],
     ):
         subprocess.run(['cmake', *command], check=True, capture_output=True)
     libraries = folder / 'installed/lib'

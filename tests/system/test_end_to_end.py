@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from aqd_mmdet.engine.checkpoint import read_checkpoint
-from tests.factories import CONFIGS, ROOT, data_options, run_tool
+from tests.factories import CONFIGS, ROOT, data_options
+from tests.tool import run_tool
 
 EPOCHS = 25
 FLOAT = CONFIGS / 'digits/retinanet_digits_fp.py'

@@ -8,7 +8,8 @@ from PIL import Image
 
 from aqd_mmdet.benchmark.cases import CALLERS
 from aqd_mmdet.program import file
-from tests.factories import detector, error_line, run_tool
+from tests.factories import detector
+from tests.tool import error_line, run_tool
 
 
 def benchmark(tmp_path, *arguments, **options):

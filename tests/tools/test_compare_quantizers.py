@@ -7,13 +7,8 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from tests.factories import (
-    data_options,
-    digits_config,
-    error_line,
-    narrow,
-    run_tool,
-)
+from tests.factories import data_options, digits_config, narrow
+from tests.tool import error_line, run_tool
 
 
 @pytest.fixture

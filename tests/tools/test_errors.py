@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.factories import CONFIGS, data_options, error_line, run_tool
+from tests.factories import CONFIGS, data_options
+from tests.tool import error_line, run_tool
 
 CONFIG = CONFIGS / 'digits/retinanet_digits_2bit.py'
 

@@ -9,8 +9,9 @@ from aqd_mmdet.program import file
 from aqd_mmdet.program.detector import Anchors, Sigmoid
 from aqd_mmdet.runtime import Detector, reference
 from tests.export.models import session
-from tests.factories import detector, error_line, run_tool
+from tests.factories import detector
 from tests.random_detectors import random_detector
+from tests.tool import error_line, run_tool
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from aqd_mmdet.program import file
-from tests.factories import detector, error_line, run_tool
+from tests.factories import detector
+from tests.tool import error_line, run_tool
 
 USER = b'a picture of the user'
 

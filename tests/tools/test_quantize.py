@@ -12,14 +12,9 @@ from PIL import Image
 
 from aqd_mmdet.program.detector import Exponents
 from aqd_mmdet.runtime import Detector, reference
-from tests.factories import (
-    data_options,
-    digits_config,
-    error_line,
-    narrow,
-    run_tool,
-)
+from tests.factories import data_options, digits_config, narrow
 from tests.from_onnx.exported import export, small_yolox
+from tests.tool import error_line, run_tool
 
 TOOL = 'tools/quantize.py'
 

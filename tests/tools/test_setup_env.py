@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.factories import ROOT, error_line
+from tests.factories import ROOT
+from tests.tool import error_line
 
 # A fake python: all commands succeed, except the download of a wheel of mmcv.
 PYTHON = """#!/bin/bash

@@ -5,7 +5,8 @@ import json
 import pytest
 from mmengine.config import Config
 
-from tests.factories import ROOT, digits_config, narrow, run_tool
+from tests.factories import ROOT, digits_config, narrow
+from tests.tool import run_tool
 from tools import support_matrix
 from tools.support_matrix import STEPS, Row, check, document, tasks
 

@@ -8,13 +8,8 @@ import pytest
 
 from aqd_mmdet.export import onnx_detector, onnx_model, qdq_model
 from aqd_mmdet.program import file
-from tests.factories import (
-    CONFIGS,
-    ROOT,
-    data_options,
-    error_line,
-    run_tool,
-)
+from tests.factories import CONFIGS, ROOT, data_options
+from tests.tool import error_line, run_tool
 
 CONFIG = CONFIGS / 'digits/retinanet_digits_2bit.py'
 MODEL = ROOT / 'aqd_mmdet/runtime/example/digits.aqd'
