@@ -1,6 +1,7 @@
 """The metrics of a compiled detector beside those of its exports."""
 
 from collections.abc import Mapping
+from itertools import chain
 from math import isclose
 
 from ..errors import UserError
@@ -14,11 +15,14 @@ def table(metrics: Mapping[str, Metrics]) -> str:
     """Return metrics as a table in Markdown, in points.
 
     Args:
-        metrics: Of each file, by its name; all of them have the same names.
+        metrics: Of each file, by its name. There are none of a file that
+            found nothing in any picture.
     """
     rows = [['metric', *metrics], ['---'] * (1 + len(metrics))]
-    for name in next(iter(metrics.values())):
-        rows.append([name, *(points(each[name]) for each in metrics.values())])
+    # In the order of the files, each once.
+    for name in dict.fromkeys(chain(*metrics.values())):
+        cells = (points(each.get(name, -1)) for each in metrics.values())
+        rows.append([name, *cells])
     return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
 
 
@@ -34,17 +38,27 @@ def check_equal(metrics: Mapping[str, Metrics]) -> None:
         metrics: As of :func:`table`.
 
     Raises:
-        UserError: Naming the first file that differs by more than 0.1 point.
+        UserError: Naming the first file that differs by more than 0.1 point,
+            or that has nothing to compare.
     """
+    for path, found in metrics.items():
+        if not found:
+            raise UserError(
+                f'model {path}: it found nothing in any picture, so that '
+                'there is no AP to compare; give pictures in which it finds '
+                'something'
+            )
     (first, expected), *others = metrics.items()
     names = [name for name in expected if name.endswith('mAP')]
     if not names:
         raise UserError(
             'test_evaluator: expected a metric whose name ends in mAP, found '
-            f'{", ".join(expected) or "none"}'
+            f'{", ".join(expected)}'
         )
     for path, found in others:
         for name in names:
+            if name not in found:
+                raise UserError(f'model {path}: it has no {name}')
             difference = abs(found[name] - expected[name])
             if difference > MOST and not isclose(difference, MOST):
                 raise UserError(

@@ -47,5 +47,26 @@ def test_more_is_an_error(found):
 def test_metrics_without_an_ap_are_refused():
     with pytest.raises(UserError, match='ends in mAP, found recall$'):
         check_equal({'model.aqd': dict(recall=1.0)})
-    with pytest.raises(UserError, match='ends in mAP, found none$'):
-        check_equal({'model.aqd': {}})
+
+
+@pytest.mark.parametrize(
+    'model, export', [({}, PROGRAM), (PROGRAM, {}), ({}, {})]
+)
+def test_nothing_that_was_found_is_no_comparison(model, export):
+    metrics = {'model.aqd': model, 'a.onnx': export}
+    assert table(metrics)
+    name = 'a.onnx' if model else 'model.aqd'
+    with pytest.raises(UserError, match=f'^model {name}: it found nothing'):
+        check_equal(metrics)
+
+
+def test_a_metric_that_one_lacks():
+    found = {'model.aqd': PROGRAM, 'a.onnx': {'coco/bbox_mAP_50': 0.471}}
+    assert table(found).splitlines()[2:] == [
+        '| coco/bbox_mAP | 30.7 | - |',
+        '| coco/bbox_mAP_50 | 47.1 | 47.1 |',
+    ]
+    with pytest.raises(
+        UserError, match='^model a.onnx: it has no coco/bbox_mAP'
+    ):
+        check_equal(found)
