@@ -46,6 +46,18 @@ setup(
             language='c++',
             # Without a compiler the reference executor runs.
             optional=True,
-        )
+        ),
+        Extension(
+            'aqd_mmdet.quantizers._native',
+            ['aqd_mmdet/quantizers/native.cpp'],
+            extra_compile_args=[
+                *('-std=c++17', '-O3', '-pthread', '-ffp-contract=off'),
+                *('-fno-trapping-math', '-fno-math-errno'),
+            ],
+            extra_link_args=['-pthread'],
+            language='c++',
+            # Without a compiler PyTorch's operators run.
+            optional=True,
+        ),
     ],
 )

@@ -40,8 +40,8 @@ if [[ ${1:-} == --python ]]; then
 fi
 
 # The environment is up to date if it has the checksum of these files.
-csrc=aqd_mmdet/runtime/csrc
-checksum=$(cat tools/setup_env.sh setup.cfg setup.py $(find "$csrc" -type f | sort) | cksum)
+checksum=$(cat tools/setup_env.sh setup.cfg setup.py \
+    $(find aqd_mmdet/runtime/csrc aqd_mmdet/quantizers/*.cpp -type f | sort) | cksum)
 if [[ $(cat "$venv/ready" 2>/dev/null) == "$checksum" ]]; then
     echo "environment: $venv is ready"
     exit

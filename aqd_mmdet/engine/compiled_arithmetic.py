@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ..models.quantized_detector import detector_of, quantized_layers
+from ..quantizers import native
 from ..quantizers.arithmetic import compiled
 from ..quantizers.fake_quantize import fake_quantize
 from ..quantizers.grid import build_grid
@@ -15,11 +16,13 @@ from ..registry import HOOKS
 
 @HOOKS.register_module()
 class CompileQuantizersHook(Hook):
-    """Compiles what quantisers compute in training.
+    """Compiles what quantisers compute in training on a GPU.
 
-    PyTorch then needs a C++ compiler, or Triton on a GPU. Where it has none, a
-    warning says so, and training is slower. What is trained is the same, up
-    to the order of sums in the gradients of clip values.
+    On a CPU the package has compiled functions of its own; this hook works
+    there where they are not built. PyTorch then needs a C++ compiler, or
+    Triton on a GPU. Where it has none, a warning says so, and training is
+    slower. What is trained is the same, up to the order of sums in the
+    gradients of clip values.
 
     Args:
         min_steps: A training of fewer steps is not worth it: compiling takes
@@ -36,6 +39,8 @@ class CompileQuantizersHook(Hook):
         if runner.max_iters < self.min_steps or not quantized_layers(detector):
             return
         device = next(detector.parameters()).device
+        if device.type == 'cpu' and native.library() is not None:
+            return
         runner.logger.info('compiling the arithmetic of quantisers')
         self._stack.enter_context(compiled())
         try:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import arithmetic
+from . import arithmetic, native
 from .arithmetic import Zero
 from .grid import Grid
 
@@ -65,8 +65,8 @@ def rounded_values(
     x: Tensor, clip: Tensor, grid: Grid, zero: Zero = 0
 ) -> Tensor:
     """Return what :func:`fake_quantize` does, without a gradient."""
-    flat = _flat(clip, x)
-    y = arithmetic.run.values(*flat, clip, zero, grid.lo, grid.hi, grid.stride)
+    (flat,) = _flat(clip, x)
+    y = native.values(flat, clip, zero, grid.lo, grid.hi, grid.stride)
     return _shaped(y, x.shape)
 
 
@@ -143,8 +143,10 @@ class _FakeQuantize(torch.autograd.Function):
     ) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, clip = (z.detach() for z in ctx.saved_tensors)
         grid: Grid = ctx.grid
-        grad_x, grad_clip = arithmetic.run.gradients(
-            *_flat(clip, _like(grad, x), x),
+        flat_grad, flat = _flat(clip, _like(grad, x), x)
+        grad_x, grad_clip = native.gradients(
+            flat_grad,
+            flat,
             clip,
             ctx.zero,
             grid.lo,
@@ -167,9 +169,9 @@ class _FakeQuantizeSum(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, y, clip)
         ctx.limit, ctx.grid = limit, grid
-        flat = _flat(clip, x.detach(), y.detach())
-        total = arithmetic.run.sums(
-            *flat, clip.detach(), limit, grid.lo, grid.hi
+        left, right = _flat(clip, x.detach(), y.detach())
+        total = native.sums(
+            left, right, clip.detach(), limit, grid.lo, grid.hi
         )
         return _shaped(total, x.shape)
 
@@ -178,8 +180,11 @@ class _FakeQuantizeSum(torch.autograd.Function):
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, None, None]:
         x, y, clip = (z.detach() for z in ctx.saved_tensors)
-        grad_x, grad_y, grad_clip = arithmetic.run.sum_gradients(
-            *_flat(clip, _like(grad, x), x, y),
+        flat_grad, left, right = _flat(clip, _like(grad, x), x, y)
+        grad_x, grad_y, grad_clip = native.sum_gradients(
+            flat_grad,
+            left,
+            right,
             clip,
             ctx.limit,
             ctx.grid.lo,
@@ -198,9 +203,9 @@ class _FakeQuantizeSum(torch.autograd.Function):
 class _FakeQuantizeNormalized(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, clip: Tensor, grid: Grid) -> Tensor:
-        flat = _flat(clip, weight.detach())
-        y, mean, std = arithmetic.run.weight_values(
-            *flat, clip.detach(), grid.lo, grid.hi, grid.stride
+        (flat,) = _flat(clip, weight.detach())
+        y, mean, std = native.weight_values(
+            flat, clip.detach(), grid.lo, grid.hi, grid.stride
         )
         ctx.save_for_backward(weight, mean, std, clip)
         ctx.grid = grid
@@ -210,8 +215,10 @@ class _FakeQuantizeNormalized(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         weight, mean, std, clip = (z.detach() for z in ctx.saved_tensors)
         grid: Grid = ctx.grid
-        grad_weight, grad_clip = arithmetic.run.weight_gradients(
-            *_flat(clip, _like(grad, weight), weight),
+        flat_grad, flat = _flat(clip, _like(grad, weight), weight)
+        grad_weight, grad_clip = native.weight_gradients(
+            flat_grad,
+            flat,
             mean,
             std,
             clip,

@@ -5,11 +5,12 @@ from types import SimpleNamespace
 import pytest
 
 from aqd_mmdet.engine import CompileQuantizersHook, compiled_arithmetic
-from aqd_mmdet.quantizers import arithmetic
+from aqd_mmdet.quantizers import arithmetic, native
 
 
 @pytest.fixture
-def runner(build):
+def runner(build, monkeypatch):
+    monkeypatch.setattr(native, 'library', lambda: None)
     lines, warnings = [], []
     logger = SimpleNamespace(info=lines.append, warning=warnings.append)
     return SimpleNamespace(
@@ -29,6 +30,14 @@ def test_functions_are_compiled_during_a_training(runner, monkeypatch):
     hook.after_train(runner)
     assert arithmetic.run.values is arithmetic.values
     assert not runner.warnings
+
+
+def test_a_cpu_has_compiled_functions(runner, monkeypatch):
+    monkeypatch.undo()
+    assert native.library() is not None
+    CompileQuantizersHook().before_train(runner)
+    assert arithmetic.run.values is arithmetic.values
+    assert not runner.lines
 
 
 def test_a_float_detector_needs_no_compiler(runner, build):

@@ -1,9 +1,11 @@
 """The arithmetic of training is the same, however it is run."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
-from aqd_mmdet.quantizers import arithmetic
+from aqd_mmdet.quantizers import arithmetic, native
 from aqd_mmdet.quantizers.fake_quantize import (
     fake_quantize,
     fake_quantize_normalized,
@@ -28,6 +30,13 @@ def rounded(shape: tuple[int, ...]) -> list[torch.Tensor]:
     ]
     sum((i + 1) * z.square().sum() for i, z in enumerate(made)).backward()
     return [*made, x.grad, y.grad, clip.grad]
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _without_compiled_ones() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, 'library', lambda: None)
+        yield
 
 
 @pytest.fixture(scope='module')

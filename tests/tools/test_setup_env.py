@@ -40,6 +40,9 @@ class Checkout:
             shutil.copy(ROOT / name, folder / name)
         csrc = 'aqd_mmdet/runtime/csrc'
         shutil.copytree(ROOT / csrc, folder / csrc)
+        native = 'aqd_mmdet/quantizers/native.cpp'
+        (folder / native).parent.mkdir()
+        shutil.copy(ROOT / native, folder / native)
         for name in COMMANDS.split():
             (self.bin / name).symlink_to(shutil.which(name))
 
