@@ -7,20 +7,32 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aqd_mmdet.errors import UserError, one_line
-from aqd_mmdet.export import c_header, onnx_detector, onnx_model, qdq_model
+from aqd_mmdet.export import (
+    c_header,
+    onnx_detector,
+    onnx_model,
+    qdq_model,
+    qonnx_model,
+)
 from aqd_mmdet.files import check_output, write_whole
 from aqd_mmdet.program import file
 from aqd_mmdet.program.detector import CompiledDetector
+from aqd_mmdet.program.op import Size
+from aqd_mmdet.runtime.preprocess import chosen_size
 
 Export = Callable[[CompiledDetector], bytes]
 
 
 class Format(NamedTuple):
-    """A kind of file, what makes one, and what makes one with --boxes."""
+    """A kind of file, what makes one, and what makes one with --boxes.
+
+    What makes one for images of one size alone is given this, too.
+    """
 
     suffix: str
-    export: Export
-    with_boxes: Export | None
+    export: Export | None
+    with_boxes: Export | None = None
+    of_size: Callable[[CompiledDetector, Size], bytes] | None = None
 
 
 FORMATS = {
@@ -34,8 +46,33 @@ FORMATS = {
         qdq_model.export,
         partial(onnx_detector.export, network=qdq_model.network),
     ),
-    'header': Format('.h', c_header.export, None),
+    'qonnx': Format('.onnx', None, of_size=qonnx_model.export),
+    'header': Format('.h', c_header.export),
 }
+
+
+def export_of(name: str, boxes: bool, size: str | None) -> Export:
+    """Return what makes a file of a format, with what a user chose."""
+    form = FORMATS[name]
+    if boxes and form.with_boxes is None:
+        raise UserError(
+            f'--boxes: expected --format onnx or qdq, found {name}: leave '
+            '--boxes out'
+        )
+    of_size = form.of_size
+    if of_size is not None:
+        return lambda compiled: of_size(
+            compiled,
+            chosen_size(size, compiled.preprocess, compiled.program.stride),
+        )
+    if size is not None:
+        raise UserError(
+            f'--size: expected --format qonnx, found {name}, which takes '
+            'images of all sizes: leave --size out'
+        )
+    export = form.with_boxes if boxes else form.export
+    assert export is not None
+    return export
 
 
 @one_line
@@ -51,18 +88,19 @@ def main() -> None:
         help='end with boxes, labels and scores instead of maps',
     )
     parser.add_argument(
+        '--size',
+        metavar='HxW',
+        help='height and width of the image, for --format qonnx alone; '
+        'default: that of a detector which takes one size',
+    )
+    parser.add_argument(
         '--out',
         type=Path,
         help='file to write; default: model with the suffix of the format',
     )
     args = parser.parse_args()
     form = FORMATS[args.format]
-    export = form.with_boxes if args.boxes else form.export
-    if export is None:
-        raise UserError(
-            f'--boxes: expected --format onnx or qdq, found {args.format}, '
-            'which has the whole detector without it'
-        )
+    export = export_of(args.format, args.boxes, args.size)
     out = args.out or Path('model').with_suffix(form.suffix)
     check_output('--out', out, form.suffix)
     compiled, _ = file.load(args.model)

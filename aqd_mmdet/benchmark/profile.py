@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from ..runtime.engine import (
     library,
 )
 from ..runtime.images import read_image
-from ..runtime.preprocess import bordered_size, check_image, prepare
+from ..runtime.preprocess import check_image, chosen_size, prepare
 from . import peaks
 from .machine import Machine, describe
 from .peaks import Peaks
@@ -157,31 +156,10 @@ def network_input(
         return np.ascontiguousarray(values.transpose(0, 2, 3, 1)).transpose(
             0, 3, 1, 2
         )
-    if size is not None:
-        sides = _sides(size, stride)
-    elif pre.whole or pre.stretch:
-        sides = bordered_size((pre.long, pre.long), pre, stride)
-    else:
-        raise UserError(
-            'the size of the image is missing, as the detector takes several: '
-            f'give --size HxW, for example --size {stride * 10}x{stride * 10}'
-            ', or --image'
-        )
+    sides = chosen_size(size, pre, stride)
     # Channels are innermost in the engine.
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (1, *sides, 3), np.uint8).transpose(0, 3, 1, 2)
-
-
-def _sides(size: str, stride: int) -> tuple[int, int]:
-    found = re.fullmatch(r'(\d{1,5})x(\d{1,5})', size)
-    sides = tuple(map(int, found.groups())) if found else (0, 0)
-    if not all(side and side % stride == 0 for side in sides):
-        raise UserError(
-            f'--size {size}: expected height x width in pixels, multiples of '
-            f'{stride}, for example {stride * 10}x{stride * 10}'
-        )
-    height, width = sides
-    return height, width
 
 
 def profile(

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # The oldest set of operators that has all that is used here.
 OPSET, IR_VERSION = 17, 8
 PRODUCER = 'aqd_mmdet'
+# Of operators that are not ONNX's own.
+QONNX = 'qonnx.custom_op.general'
+DOMAINS = {'Quant': QONNX, 'MultiThreshold': QONNX}
 
 
 def checked(model: 'onnx.ModelProto') -> bytes:
@@ -44,9 +47,13 @@ def proto_of(
     """
     from onnx import helper
 
+    domains = {DOMAINS[x.kind] for x in graph.nodes if x.kind in DOMAINS}
     model = helper.make_model(
         graph_proto('aqd', graph, inputs, outputs, graph.constants),
-        opset_imports=[helper.make_opsetid('', OPSET)],
+        opset_imports=[
+            helper.make_opsetid('', OPSET),
+            *(helper.make_opsetid(each, 1) for each in domains),
+        ],
         ir_version=IR_VERSION,
         producer_name=PRODUCER,
         producer_version=__version__,
@@ -102,8 +109,9 @@ def proto(node: Node) -> 'onnx.NodeProto':
     }
     outputs = [node.name, *node.others]
     return helper.make_node(
-        node.kind, node.inputs, outputs, node.name, **attributes
-    )
+        node.kind, node.inputs, outputs, node.name,
+        domain=DOMAINS.get(node.kind), **attributes,
+    )  # fmt: skip
 
 
 def attribute(value: Any) -> Any:

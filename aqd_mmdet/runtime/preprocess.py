@@ -1,5 +1,7 @@
 """From bytes to the network's image: docs/integer_contract.md, section 6."""
 
+import re
+
 import numpy as np
 
 from ..errors import UserError
@@ -98,6 +100,38 @@ def bordered_size(
     if pre.whole:
         size = (pre.long, pre.long)
     height, width = (-(-n // stride) * stride for n in size)
+    return height, width
+
+
+def chosen_size(
+    size: str | None, pre: PreProcess, stride: int
+) -> tuple[int, int]:
+    """Return height and width of the network's image that a user chose.
+
+    Args:
+        size: What was given, ``HxW``. A detector that resizes all images to
+            one size needs none.
+        pre: The frame of the detector.
+        stride: What sides must be multiples of.
+
+    Raises:
+        UserError: If it is needed, or is no size or none that is taken.
+    """
+    example = f'{stride * 10}x{stride * 10}'
+    if size is None:
+        if pre.whole or pre.stretch:
+            return bordered_size((pre.long, pre.long), pre, stride)
+        raise UserError(
+            'the size of the image is missing, as the detector takes several: '
+            f'give --size HxW, for example --size {example}'
+        )
+    found = re.fullmatch(r'(\d{1,5})x(\d{1,5})', size)
+    height, width = map(int, found.groups()) if found else (0, 0)
+    if not all(side and side % stride == 0 for side in (height, width)):
+        raise UserError(
+            f'--size {size}: expected height x width in pixels, multiples of '
+            f'{stride}, for example {example}'
+        )
     return height, width
 
 

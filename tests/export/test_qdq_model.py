@@ -64,11 +64,11 @@ def optimised(exported: onnx.ModelProto, path: Path) -> Counter:
     return Counter(node.op_type for node in onnx.load(path).graph.node)
 
 
-def mixed_program() -> ir.Program:
+def mixed_program(bits: int = 8) -> ir.Program:
     """YOLOX of configs/mix with few channels."""
     (path,) = ROOT.glob('configs/mix/yolox_s*.py')
     cfg = Config.fromfile(path).model
-    cfg.bits = 8
+    cfg.bits = bits
     cfg.backbone.update(widen_factor=0.125)
     cfg.neck.update(in_channels=[32, 64, 128], out_channels=16)
     cfg.bbox_head.update(in_channels=16, feat_channels=16)

@@ -7,6 +7,7 @@ from aqd_mmdet.errors import UserError
 from aqd_mmdet.program.detector import PreProcess
 from aqd_mmdet.runtime.preprocess import (
     check_image,
+    chosen_size,
     fitted_size,
     prepare,
     resize,
@@ -133,3 +134,24 @@ def test_a_square_without_the_ratio():
     pixels, size = prepare(image, pre, 1)
     assert size == (4, 4)
     assert np.array_equal(pixels[0].transpose(1, 2, 0), resize(image, 4, 4))
+
+
+@pytest.mark.parametrize(
+    'size, whole, found',
+    [
+        ('32x64', False, (32, 64)),
+        ('32x64', True, (32, 64)),
+        (None, True, (64, 64)),
+        (None, False, 'the size of the image is missing'),
+        ('32', False, '--size 32: expected height x width in pixels'),
+        ('32x40', False, '--size 32x40: expected .* multiples of 32'),
+        ('0x32', False, '--size 0x32: expected'),
+    ],
+)
+def test_chosen_sizes(size, whole, found):
+    pre = PreProcess(40, 60, False, (0, 0, 0), whole, False)
+    if isinstance(found, str):
+        with pytest.raises(UserError, match=f'^{found}'):
+            chosen_size(size, pre, 32)
+    else:
+        assert chosen_size(size, pre, 32) == found

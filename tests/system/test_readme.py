@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image, ImageDraw
 
@@ -193,6 +194,16 @@ def test_exported_files_run(installed, converted):
         assert len(maps) == len(expected) == 10
         if form == 'onnx':
             assert all(map(np.array_equal, maps, expected.values()))
+
+
+def test_a_file_for_fpgas_is_written(installed, converted):
+    words = command('python tools/export.py model.aqd --format qonnx')
+    installed.run(converted, *words)
+    model = onnx.load(converted / 'model.onnx')
+    (image,) = model.graph.input
+    shape = [each.dim_value for each in image.type.tensor_type.shape.dim]
+    sides = words[words.index('--size') + 1].split('x')
+    assert shape == [1, 3, *map(int, sides)]
 
 
 def test_a_posted_picture_is_answered(installed, converted):

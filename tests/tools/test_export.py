@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from aqd_mmdet.program import file
 from aqd_mmdet.program.detector import Anchors, Sigmoid
 from aqd_mmdet.runtime import Detector, reference
 from tests.export.models import session
+from tests.export.qonnx_operators import evaluate
 from tests.factories import detector
 from tests.random_detectors import random_detector
 from tests.tool import error_line, run_tool
@@ -68,6 +70,33 @@ def test_boxes(model, tmp_path, form):
     expected = boxes(maps, 0, (8, 16), (8, 16))
     for values, wanted in zip(found, expected, strict=True):
         assert np.array_equal(values, wanted)
+
+
+def test_qonnx(model, tmp_path):
+    out = tmp_path / 'model.onnx'
+    result = export(model, out, '--format', 'qonnx', '--size', '8x16')
+    assert result.returncode == 0, result.stderr
+    image = np.arange(3 * 8 * 16, dtype=np.uint8).reshape(1, 3, 8, 16)
+    found = evaluate(onnx.load(out), image)
+    expected = reference.run(detector().program, image)
+    for values, wanted in zip(found.values(), expected.values(), strict=True):
+        assert np.array_equal(values, wanted)
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (('qonnx',), 'the size of the image is missing'),
+        (('qonnx', '--size', '8x12'), '--size 8x12: expected'),
+        (('qonnx', '--size', '8x8', '--boxes'), '--boxes: expected'),
+        (('onnx', '--size', '8x8'), '--size: expected --format qonnx'),
+    ],
+)
+def test_options_of_other_formats(model, tmp_path, options, message):
+    out = tmp_path / 'model.onnx'
+    line = error_line(export(model, out, '--format', *options))
+    assert line.startswith(f'error: {message}')
+    assert not out.exists()
 
 
 def test_a_header(model, tmp_path):
