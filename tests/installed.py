@@ -12,6 +12,7 @@ from tests.factories import ROOT
 
 SUFFIX = sysconfig.get_config_var('EXT_SUFFIX')
 ENGINE = Path(f'aqd_mmdet/runtime/_engine{SUFFIX}')
+NATIVE = Path(f'aqd_mmdet/quantizers/_native{SUFFIX}')
 PLATFORM = f'{sysconfig.get_platform()}-{sys.implementation.cache_tag}'
 FILES = ('setup.py', 'setup.cfg', 'README.md', 'LICENSE', 'model-index.yml')
 SECONDS = 300
@@ -84,11 +85,12 @@ def _wheel(folder: Path) -> Path:
         shutil.copytree(ROOT / name, source / name)
     for name in FILES:
         shutil.copy(ROOT / name, source)
-    # The engine was compiled when the checkout was installed. setuptools takes
-    # what is in its build folder and is newer than the sources.
-    build = source / f'build/lib.{PLATFORM}' / ENGINE.parent
-    build.mkdir(parents=True)
-    shutil.copy2(ROOT / ENGINE, build)
+    # They were compiled when the checkout was installed. setuptools takes what
+    # is in its build folder and is newer than the sources.
+    for library in (ENGINE, NATIVE):
+        build = source / f'build/lib.{PLATFORM}' / library.parent
+        build.mkdir(parents=True)
+        shutil.copy2(ROOT / library, build)
     _call(
         *('-m', 'pip', 'wheel', '--quiet', '--disable-pip-version-check'),
         *('--no-deps', '--no-build-isolation', '--wheel-dir', folder, source),

@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/fcos_r50_fpn_bn.py',
     '../_base_/datasets/digits_detection.py',
-    '../_base_/schedules/digits_18e.py',
+    '../_base_/schedules/digits.py',
     '../_base_/digits_runtime.py',
 ]
 

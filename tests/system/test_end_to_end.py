@@ -40,7 +40,6 @@ def options(digits: Path, epochs: int) -> list[str]:
         *data_options(digits),
         f'train_cfg.max_epochs={epochs}',
         f'train_cfg.val_interval={epochs}',
-        f'param_scheduler.1.T_max={epochs}',
         'train_dataloader.batch_size=4',
         'randomness.seed=7',
         *(
