@@ -101,8 +101,9 @@ def version() -> str:
 def engine() -> Extension:
     """Return the engine as the checkout builds it, but never left out."""
     os.chdir(ROOT)
-    (made,) = run_setup(str(ROOT / 'setup.py'), stop_after='init').ext_modules
+    found = run_setup(str(ROOT / 'setup.py'), stop_after='init').ext_modules
     os.chdir(HERE)
+    (made,) = (x for x in found if x.name == 'aqd_mmdet.runtime._engine')
     for name in ('sources', 'depends', 'include_dirs'):
         setattr(made, name, [str(ROOT / x) for x in getattr(made, name)])
     made.optional = False
