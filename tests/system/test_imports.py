@@ -16,7 +16,8 @@ import aqd_mmdet.compiler.trace  # a process can register operators only once
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(aqd_mmdet.__path__, 'aqd_mmdet.')
-    if '_engine' not in module.name  # a shared library, which ctypes loads
+    # Those are shared libraries, which ctypes loads.
+    if not module.name.endswith(('._engine', '._native'))
 )
 
 ROOT = Path(aqd_mmdet.__file__).parent
