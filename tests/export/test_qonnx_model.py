@@ -47,16 +47,19 @@ def texts_of(content: bytes) -> dict[str, str]:
     return {each.key: each.value for each in found.metadata_props}
 
 
+def program_of(name: str, bits: int) -> ir.Program:
+    if name == 'yolox':
+        return mixed_program(bits)
+    return narrow_program(bits, name)
+
+
 @pytest.fixture(
     scope='module',
     params=[(name, bits) for name in NAMES for bits in (2, 4, 8)],
     ids=lambda x: f'{x[0]} of {x[1]} bits',
 )
 def program(request) -> ir.Program:
-    name, bits = request.param
-    if name == 'yolox':
-        return mixed_program(bits)
-    return narrow_program(bits, name)
+    return program_of(*request.param)
 
 
 @pytest.mark.parametrize('size', [SIZE, (128, 64)])
@@ -65,8 +68,13 @@ def test_maps(program, size):
     check_maps(program, image, evaluate(model(program, size), image))
 
 
-def test_the_executor_of_qonnx_finds_the_maps(program):
+# It takes up to a minute for each: one width of each detector.
+@pytest.mark.parametrize(
+    'name, bits', [('retinanet', 2), ('fcos', 4), ('yolox', 8)]
+)
+def test_the_executor_of_qonnx_finds_the_maps(name, bits):
     pytest.importorskip('qonnx')
+    program = program_of(name, bits)
     image = pixels(1, *SIZE)
     check_maps(program, image, execute(model(program), image))
 
