@@ -111,7 +111,7 @@ def sum_gradients(
         (clip, limit, limit / hi),
         *(grad, x, y, grad_x, grad_y),
     )
-    return grad_x, grad_y, torch.tensor(share)
+    return grad_x, grad_y, clip.new_tensor(share)
 
 
 def weight_values(
@@ -172,7 +172,7 @@ def _gradients(
 ) -> tuple[Tensor, Tensor]:
     grad_x = torch.empty_like(x)
     share = _call('round_gradients', grid, (clip,), grad, x, grad_x)
-    return grad_x, torch.tensor(share)
+    return grad_x, clip.new_tensor(share)
 
 
 def _call(

@@ -138,3 +138,15 @@ def test_others_are_left_to_pytorch(dtype, shape, monkeypatch):
     fake_quantize(x, clip, build_grid('unsigned', 2)).sum().backward()
     assert x.grad.dtype == dtype
     assert clip.grad.shape == shape
+
+
+def test_gradients_have_the_clip_values_type():
+    before = torch.get_default_dtype()
+    x, clip = torch.ones(3), torch.tensor(1.5)
+    torch.set_default_dtype(torch.float64)
+    try:
+        _, share = native.gradients(x, x, clip, 0, 0, 3, 1)
+        *_, sum_share = native.sum_gradients(x, x, x, clip, LIMIT, 0, 255)
+    finally:
+        torch.set_default_dtype(before)
+    assert share.dtype == sum_share.dtype == torch.float32
