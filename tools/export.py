@@ -14,11 +14,15 @@ from aqd_mmdet.export import (
     qdq_model,
     qonnx_model,
 )
+from aqd_mmdet.export.onnx_check import agreement
 from aqd_mmdet.files import check_output, write_whole
 from aqd_mmdet.program import file
 from aqd_mmdet.program.detector import CompiledDetector
 from aqd_mmdet.program.op import Size
+from aqd_mmdet.progress import progress
+from aqd_mmdet.runtime import Detector
 from aqd_mmdet.runtime.preprocess import chosen_size
+from aqd_mmdet.runtime.sources import gather
 
 Export = Callable[[CompiledDetector], bytes]
 
@@ -75,6 +79,16 @@ def export_of(name: str, boxes: bool, size: str | None) -> Export:
     return export
 
 
+def pictures_of(args: argparse.Namespace) -> list[Path]:
+    """Return the pictures to compare maps on, none without --check."""
+    if args.check and (args.boxes or args.format not in ('onnx', 'qdq')):
+        raise UserError(
+            '--check: expected --format onnx or qdq without --boxes, whose '
+            'maps ONNX Runtime makes: leave --check out'
+        )
+    return gather(args.check)
+
+
 @one_line
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -98,13 +112,26 @@ def main() -> None:
         type=Path,
         help='file to write; default: model with the suffix of the format',
     )
+    parser.add_argument(
+        '--check',
+        type=Path,
+        nargs='+',
+        default=[],
+        metavar='PICTURE',
+        help="compare the file's maps in ONNX Runtime with the engine's, on "
+        'pictures or folders of them; those of --format onnx must be equal',
+    )
     args = parser.parse_args()
     form = FORMATS[args.format]
     export = export_of(args.format, args.boxes, args.size)
     out = args.out or Path('model').with_suffix(form.suffix)
     check_output('--out', out, form.suffix)
+    pictures = pictures_of(args)
     compiled, _ = file.load(args.model)
     content = export(compiled)
+    if pictures:
+        steps = progress(pictures, unit='picture')
+        print(agreement(content, Detector(compiled), steps))
     write_whole(out, content)
     print(f'{out}: {len(content)} bytes')
 

@@ -20,6 +20,7 @@ from ..program.limits import expect
 from . import onnx_movement_ops, onnx_ops, onnx_window_ops
 from .onnx_graph import Graph, Tensor, Value, integers
 from .onnx_proto import checked, proto_of
+from .onnx_tables import with_fewer_lookups
 
 if TYPE_CHECKING:
     import onnx
@@ -185,6 +186,7 @@ def model_of(
 
 def network(program: ir.Program) -> tuple[Graph, dict[str, Tensor]]:
     """Return the graph of a program, and its tensors by their names."""
+    program = with_fewer_lookups(program)
     return graph_of(program, program.ops, TRANSLATIONS)
 
 

@@ -24,6 +24,7 @@ from .onnx_model import (
     proto_of,
     values_of_maps,
 )
+from .onnx_tables import with_fewer_lookups
 from .qdq_convolution import QuantizedConvolution
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def model_of(
 
 def network(program: ir.Program) -> tuple[Graph, dict[str, Tensor]]:
     """Return the graph of a program, and its tensors by their names."""
+    program = with_fewer_lookups(program)
     return graph_of(program, paired(program), TRANSLATIONS)
 
 

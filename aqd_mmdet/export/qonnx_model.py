@@ -14,6 +14,7 @@ from . import onnx_movement_ops, onnx_ops, qonnx_ops, qonnx_requantize
 from .onnx_graph import Graph, Tensor, Value
 from .onnx_model import IMAGE, Translation, content, graph_of, put_output
 from .onnx_proto import DOMAINS, proto_of
+from .onnx_tables import with_fewer_lookups
 from .qdq_ops import FLOAT
 from .qonnx_graph import by_integers
 
@@ -73,9 +74,8 @@ def network(
         sizes: Of all tensors.
     """
     # The sides of the image are constants, and were checked.
-    return graph_of(
-        replace(program, stride=1), program.ops, translations(program, sizes)
-    )
+    program = replace(with_fewer_lookups(program), stride=1)
+    return graph_of(program, program.ops, translations(program, sizes))
 
 
 def translations(

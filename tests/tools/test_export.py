@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from aqd_mmdet.program import file
 from aqd_mmdet.program.detector import Anchors, Sigmoid
 from aqd_mmdet.runtime import Detector, reference
 from tests.export.models import session
 from tests.export.qonnx_operators import evaluate
-from tests.factories import detector
+from tests.factories import detector, noise
 from tests.random_detectors import random_detector
 from tests.tool import error_line, run_tool
 
@@ -54,6 +55,18 @@ def test_real_maps(model, tmp_path):
 
 
 @pytest.mark.parametrize('form', ['onnx', 'qdq'])
+def test_check(model, tmp_path, form):
+    out, folder = tmp_path / 'model.onnx', tmp_path / 'pictures'
+    folder.mkdir()
+    for seed in range(2):
+        Image.fromarray(noise(seed, 20, 30)).save(folder / f'{seed}.png')
+    result = export(model, out, '--format', form, '--check', folder)
+    assert result.returncode == 0, result.stderr
+    assert "codes of maps: all are the engine's\n" in result.stdout
+    assert out.exists()
+
+
+@pytest.mark.parametrize('form', ['onnx', 'qdq'])
 def test_boxes(model, tmp_path, form):
     out = tmp_path / 'model.onnx'
     result = export(model, out, '--format', form, '--boxes')
@@ -90,6 +103,9 @@ def test_qonnx(model, tmp_path):
         (('qonnx', '--size', '8x12'), '--size 8x12: expected'),
         (('qonnx', '--size', '8x8', '--boxes'), '--boxes: expected'),
         (('onnx', '--size', '8x8'), '--size: expected --format qonnx'),
+        (('qdq', '--boxes', '--check', '.'), '--check: expected'),
+        (('qonnx', '--size', '8x8', '--check', '.'), '--check: expected'),
+        (('onnx', '--check', 'missing'), 'image missing: no such file'),
     ],
 )
 def test_options_of_other_formats(model, tmp_path, options, message):
