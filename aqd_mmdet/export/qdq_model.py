@@ -7,14 +7,14 @@ between DequantizeLinear and QuantizeLinear.
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
 from ..program import ops as ir
 from ..program.detector import CompiledDetector
 from ..runtime.scores import shown
-from . import onnx_model, qdq_convolution, qdq_ops
+from . import onnx_model, qdq_convolution, qdq_ops, qdq_tables
 from .onnx_graph import BYTES, Graph, Tensor
 from .onnx_model import (
     Translation,
@@ -26,6 +26,7 @@ from .onnx_model import (
 )
 from .onnx_tables import with_fewer_lookups
 from .qdq_convolution import QuantizedConvolution
+from .qdq_tables import QuantizedLookup
 
 if TYPE_CHECKING:
     import onnx
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 TRANSLATIONS: Mapping[type[ir.Op], Translation] = {
     **onnx_model.TRANSLATIONS,
     QuantizedConvolution: qdq_convolution.quantized_convolution,
+    QuantizedLookup: qdq_tables.quantized_lookup,
     ir.MaxPool: qdq_ops.max_pool,
     ir.Requantize: qdq_ops.requantize,
     ir.GroupNorm: qdq_ops.group_norm,
@@ -98,32 +100,44 @@ def network(program: ir.Program) -> tuple[Graph, dict[str, Tensor]]:
 
 
 def paired(program: ir.Program) -> Iterator[ir.Op]:
-    """Yield the operators; some convolutions with the Requantize behind them.
+    """Yield the operators; some together with the Requantize behind them.
 
-    Those are read by one Requantize to at most 256 codes, and nothing else.
+    These requantise to at most 256 codes. A convolution of a pair is read by
+    nothing else; a Lookup may have other readers, and stays.
     """
     readers = Counter(name for op in program.ops for name in op.inputs)
     readers.update(program.output_names())
     sources = program.by_output
-    pairs = {
-        op.inputs[0]: op
+    left_out = {
+        op.inputs[0]
         for op in program.ops
-        if isinstance(op, ir.Requantize)
-        and len(op.grid) <= BYTES
+        if is_to_bytes(op)
         and isinstance(sources[op.inputs[0]], ir.Convolution)
         and readers[op.inputs[0]] == 1
     }
-    ends = {op.output for op in pairs.values()}
     for op in program.ops:
-        if op.output in ends and isinstance(op, ir.Requantize):
-            conv = sources[op.inputs[0]]
-            assert isinstance(conv, ir.Convolution)
-            yield QuantizedConvolution(
-                op.output, conv.inputs, op.channels, op.grid, conv,
-                op.multipliers,
-            )  # fmt: skip
-        elif op.output not in pairs:
+        if is_to_bytes(op):
+            source = sources[op.inputs[0]]
+            if op.inputs[0] in left_out:
+                assert isinstance(source, ir.Convolution)
+                yield QuantizedConvolution(
+                    op.output, source.inputs, op.channels, op.grid, source,
+                    op.multipliers,
+                )  # fmt: skip
+            elif isinstance(source, ir.Lookup):
+                yield QuantizedLookup(
+                    op.output, op.inputs, op.channels, op.grid,
+                    op.multipliers, source,
+                )  # fmt: skip
+            else:
+                yield op
+        elif op.output not in left_out:
             yield op
+
+
+def is_to_bytes(op: ir.Op) -> TypeGuard[ir.Requantize]:
+    """Return whether an operator requantises to at most 256 codes."""
+    return isinstance(op, ir.Requantize) and len(op.grid) <= BYTES
 
 
 def put_output(graph: Graph, x: Tensor, scale: float, name: str) -> None:

@@ -24,6 +24,7 @@ from aqd_mmdet.compiler.trace import trace
 from aqd_mmdet.engine.calibration import calibrate
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.export import onnx_model, qdq_model
+from aqd_mmdet.export.onnx_tables import with_fewer_lookups
 from aqd_mmdet.export.qdq_convolution import QuantizedConvolution
 from aqd_mmdet.export.qdq_model import export, model_of, paired
 from aqd_mmdet.program import detector as records
@@ -90,7 +91,7 @@ PROGRAMS = {
 
 @pytest.fixture(scope='module', params=PROGRAMS)
 def program(request) -> ir.Program:
-    return PROGRAMS[request.param]()
+    return with_fewer_lookups(PROGRAMS[request.param]())
 
 
 def test_no_convolution_computes_with_floats(program, tmp_path):
