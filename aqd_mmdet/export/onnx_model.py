@@ -19,6 +19,7 @@ from ..program.detector import CompiledDetector
 from ..program.limits import expect
 from . import onnx_movement_ops, onnx_ops, onnx_window_ops
 from .onnx_graph import Graph, Tensor, Value, integers
+from .onnx_pools import with_pools_first
 from .onnx_proto import checked, proto_of
 from .onnx_tables import with_fewer_lookups
 
@@ -186,7 +187,7 @@ def model_of(
 
 def network(program: ir.Program) -> tuple[Graph, dict[str, Tensor]]:
     """Return the graph of a program, and its tensors by their names."""
-    program = with_fewer_lookups(program)
+    program = with_pools_first(with_fewer_lookups(program))
     return graph_of(program, program.ops, TRANSLATIONS)
 
 

@@ -24,6 +24,7 @@ from .onnx_model import (
     proto_of,
     values_of_maps,
 )
+from .onnx_pools import with_pools_first
 from .onnx_tables import with_fewer_lookups
 from .qdq_convolution import QuantizedConvolution
 from .qdq_tables import QuantizedLookup
@@ -95,7 +96,7 @@ def model_of(
 
 def network(program: ir.Program) -> tuple[Graph, dict[str, Tensor]]:
     """Return the graph of a program, and its tensors by their names."""
-    program = with_fewer_lookups(program)
+    program = with_pools_first(with_fewer_lookups(program))
     return graph_of(program, paired(program), TRANSLATIONS)
 
 

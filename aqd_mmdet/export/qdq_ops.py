@@ -5,6 +5,7 @@ runtimes have something faster than integers of 64 bits.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -43,12 +44,21 @@ def requantize(
     (x,) = inputs
     m, b, s = table_of(op.multipliers, op.channels)
     step = 2**s
-    # With more codes, what is above the lowest one may not fit int32.
-    is_whole = len(op.grid) > INT32_ENDS[1]
-    first = 0 if is_whole else op.grid.lo
-    b = b + x.offset * m - first * step
+    b = b + x.offset * m
     ends = x.low * m, x.high * m
     least, largest = np.minimum(*ends) + b, np.maximum(*ends) + b
+    first = op.grid.lo
+    is_whole = len(op.grid) > INT32_ENDS[1]
+    if is_whole:
+        # What is above the lowest code may not fit int32; above the least
+        # number that there is, it mostly does.
+        low, high = (
+            int(np.clip(end, *op.grid.ends))
+            for end in ((least // step).min(), (largest // step).max())
+        )
+        is_whole = high - low > INT32_ENDS[1]
+        first = 0 if is_whole else low
+    b, least, largest = (each - first * step for each in (b, least, largest))
     numbers = np.abs(np.concatenate([*ends, b, least, largest]))
     if numbers.max() > DOUBLE_END:
         return onnx_ops.requantize(graph, op, inputs)
@@ -124,21 +134,16 @@ def max_pool(graph: Graph, op: ir.MaxPool, inputs: Sequence[Tensor]) -> Tensor:
     ONNX Runtime needs several times as long for one of bytes.
     """
     (x,) = inputs
-    if op.grid.magnitude > FLOAT_END:
+    largest = max(-x.low.min(), x.high.max())
+    if largest > FLOAT_END or op.dilation != (1, 1):
         return onnx_window_ops.max_pool(graph, op, inputs)
-    # A window without holes always sees more than the border.
-    is_held = x.dtype == 'uint8' and op.dilation == (1, 1)
-    x = x if is_held else graph.codes(x)
-    name, low = graph.cast(x.name, FLOAT), x.low
+    name = graph.cast(x.name, FLOAT)
     if any(op.padding):
-        border = 0 if is_held else op.grid.lo
-        name = graph.node(
-            'Pad', name, edges(op.padding), np.array(border, FLOAT)
-        )
-        low = low.clip(None, border)
+        # A window without holes always sees more than the border.
+        border = np.array(x.low.min(), FLOAT)
+        name = graph.node('Pad', name, edges(op.padding), border)
     name = graph.node('MaxPool', name, **window(op, False))
-    y = Tensor(graph.cast(name, x.dtype), x.dtype, x.offset, low, x.high)
-    return y if is_held else graph.clamped(y, op.grid)
+    return replace(x, name=graph.cast(name, x.dtype))
 
 
 def group_norm(

@@ -1,0 +1,91 @@
+"""Maxima before what rounds, where their order does not matter."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ..program import ops as ir
+
+Readers = Mapping[str, Sequence[ir.Op]]
+
+
+def with_pools_first(program: ir.Program) -> ir.Program:
+    """Return a program that computes the same of fewer pixels.
+
+    What a Requantize makes rises with what it is given, if its multipliers
+    are not negative. So sums of a convolution that are rounded and then pooled
+    may be pooled first; the engine does so, too. There are fewer of them
+    behind a pool, as many of the stems have one.
+
+    Args:
+        program: The program.
+    """
+    readers: dict[str, list[ir.Op]] = {op.output: [] for op in program.ops}
+    readers['image'] = []
+    for op in program.ops:
+        for name in op.inputs:
+            readers[name].append(op)
+    outputs = set(program.output_names())
+    ops: list[ir.Op] = []
+    moved: dict[str, ir.Op] = {}
+    for op in program.ops:
+        if op.output in moved:
+            if isinstance(op, ir.MaxPool):
+                ops.append(moved[op.output])
+            continue
+        ops.append(op)
+        pool = common_pool(op, readers, outputs)
+        if pool is None:
+            continue
+        pooled = f'{op.output}/{pool.output}'
+        ops.append(
+            replace(pool, output=pooled, inputs=(op.output,), grid=op.grid)
+        )
+        for rounding in readers[op.output]:
+            (last,) = readers[rounding.output]
+            moved[rounding.output] = rounding
+            moved[last.output] = replace(
+                rounding, output=last.output, inputs=(pooled,)
+            )
+    return replace(program, ops=tuple(ops))
+
+
+def common_pool(
+    op: ir.Op, readers: Readers, outputs: set[str]
+) -> ir.MaxPool | None:
+    """Return the MaxPool that follows all that rounds a convolution's sums.
+
+    Args:
+        op: An operator.
+        readers: Of each tensor.
+        outputs: Tensors that leave the network.
+
+    Returns:
+        One of these, of the same window; None if something else reads sums or
+        codes, or codes fall as sums rise.
+    """
+    if not isinstance(op, ir.Convolution) or op.output in outputs:
+        return None
+    pools: list[ir.Op] = []
+    for rounding in readers[op.output]:
+        if (
+            not isinstance(rounding, ir.Requantize)
+            or rounding.output in outputs
+        ):
+            return None
+        if (rounding.multipliers.m < 0).any():
+            return None
+        pools += readers[rounding.output]
+        if len(readers[rounding.output]) != 1:
+            return None
+    windows = {
+        (pool.kernel, pool.stride, pool.padding, pool.dilation)
+        if isinstance(pool, ir.MaxPool)
+        else None
+        for pool in pools
+    }
+    if len(windows) != 1 or None in windows:
+        return None
+    first = pools[0]
+    assert isinstance(first, ir.MaxPool)
+    # Windows with holes may see the border alone, which is a code.
+    return first if first.dilation == (1, 1) else None
