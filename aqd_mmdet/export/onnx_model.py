@@ -188,7 +188,7 @@ def model_of(
 def network(program: ir.Program) -> tuple[Graph, dict[str, Tensor]]:
     """Return the graph of a program, and its tensors by their names."""
     program = with_pools_first(with_fewer_lookups(program))
-    return graph_of(program, program.ops, TRANSLATIONS)
+    return graph_of(program, program.ops, TRANSLATIONS, needs_int64=True)
 
 
 def image_of(program: ir.Program, batch: int | str = 'batch') -> Value:
@@ -223,6 +223,7 @@ def graph_of(
     program: ir.Program,
     ops: Iterable[ir.Op],
     translations: Mapping[type[ir.Op], Translation],
+    needs_int64: bool = False,
 ) -> tuple[Graph, dict[str, Tensor]]:
     """Return the graph of a program, and its tensors by their names.
 
@@ -230,11 +231,14 @@ def graph_of(
         program: The program.
         ops: Its operators, some of which may stand for several.
         translations: Of the kinds of operators.
+        needs_int64: Whether a runtime must fail that computes int64 as int32.
     """
     graph = Graph(program.weights)
     channels = program.ops[0].channels
     none, most = integers(0, channels), integers(255, channels)
     pixels = checked_image(graph, channels, program.stride)
+    if needs_int64:
+        pixels = checked_integers(graph, pixels, channels)
     tensors = {'image': Tensor(pixels, 'uint8', none, none, most)}
     for op in ops:
         kind = type(op)
@@ -266,6 +270,27 @@ def checked_image(graph: Graph, channels: int, stride: int) -> str:
     whole = graph.node('Mul', steps, step)
     shape = graph.node('Concat', np.array([0, channels]), whole, axis=0)
     return graph.node('Reshape', IMAGE, shape)
+
+
+def checked_integers(graph: Graph, image: str, channels: int) -> str:
+    """Return the image; a Reshape fails if int64 has less than 64 bits.
+
+    OpenVINO computes int64 as int32, and would find other maps without a word.
+    The new shape has other sides if a number beyond 32 bits is lost. It is
+    made of a pixel, since of shapes alone OpenVINO computes with 64 bits.
+    """
+    graph.scope = 'int64 must have 64 bits'
+    origin, one = np.zeros(4, np.int64), np.ones(4, np.int64)
+    pixel = graph.node('Slice', image, origin, one, np.arange(4))
+    pixel = graph.node('Reshape', pixel, np.array([1]))
+    number = graph.node('Add', graph.cast(pixel, 'int64'), np.array([1]))
+    lifted = graph.node('Mul', number, np.array([2**40]))
+    back = graph.node('Div', lifted, np.array([2**40]))
+    kept = graph.node('Equal', number, back)
+    lost = graph.cast(graph.node('Not', kept), 'int64')
+    sides = graph.node('Add', graph.size(image, 2, 4), lost)
+    shape = graph.node('Concat', np.array([0, channels]), sides, axis=0)
+    return graph.node('Reshape', image, shape)
 
 
 def put_output(graph: Graph, x: Tensor, name: str) -> None:

@@ -18,6 +18,9 @@ from .onnx_window_ops import edges, window
 FLOAT, DOUBLE = 'float32', 'float64'
 # Integers up to these magnitudes are exact.
 FLOAT_END, DOUBLE_END = 2**24, 2**53
+# Of more codes, a border is next to some number, however it is moved: numbers
+# that become neighbouring codes are a few thousandths of a code apart.
+MOST_BORDERS = 2**12
 
 
 def table_of(
@@ -40,6 +43,9 @@ def requantize(
     exact if products and sums have at most 53 bits; others are left to the
     integer format. The lowest code is taken off, so that nothing is negative
     and Cast, which rounds towards zero, floors.
+
+    Borders between codes are moved off the numbers, since some runtimes
+    compute doubles as float32 (OpenVINO).
     """
     (x,) = inputs
     m, b, s = table_of(op.multipliers, op.channels)
@@ -47,6 +53,8 @@ def requantize(
     b = b + x.offset * m
     ends = x.low * m, x.high * m
     least, largest = np.minimum(*ends) + b, np.maximum(*ends) + b
+    change = centring(m, b, step, (least // step, largest // step), op.grid)
+    b, least, largest = (each + change for each in (b, least, largest))
     first = op.grid.lo
     is_whole = len(op.grid) > INT32_ENDS[1]
     if is_whole:
@@ -76,6 +84,39 @@ def requantize(
     )
 
 
+def centring(
+    m: np.ndarray,
+    b: np.ndarray,
+    step: np.ndarray,
+    ends: tuple[np.ndarray, np.ndarray],
+    grid: ir.Grid,
+) -> np.ndarray:
+    """Return what may be added to biases without another code, (C,).
+
+    Sums are whole numbers, so that those of a channel are ``|m|`` apart. With
+    it, the nearest one to a border between two codes is as far below it as
+    the nearest one to another border is above.
+
+    Args:
+        m, b: Of each channel, Python's integers (C,); products and sums fit
+            int64.
+        step: What a code is worth, (C,).
+        ends: Smallest and largest code that there is, (C,).
+        grid: The limit; of a grid of many codes some border is always near.
+    """
+    found = 0 * b
+    for channel, (low, high) in enumerate(zip(*ends, strict=True)):
+        # With those below and above all numbers, which must not be crossed.
+        borders = range(max(grid.lo + 1, low), min(grid.hi, high + 1) + 1)
+        apart = abs(m[channel])
+        if not apart or not 0 < len(borders) <= MOST_BORDERS:
+            continue
+        values = np.array(borders, np.int64) * int(step[channel])
+        above = (int(b[channel]) - values) % int(apart)
+        found[channel] = (apart - int(above.max()) - int(above.min())) // 2
+    return found
+
+
 def held(
     graph: Graph,
     name: str,
@@ -96,7 +137,8 @@ def held(
     """
     low, high = grid.lo - first, grid.hi - first
     if ends[0].min() < low or ends[1].max() > high:
-        limits = (np.array(end, dtype) for end in (low, high))
+        # Half a code above the highest, since OpenVINO's limit is not exact.
+        limits = (np.array(end, dtype) for end in (low, high + 0.5))
         name = graph.node('Clip', name, *limits)
     kind = 'uint8' if len(grid) <= BYTES else 'int32'
     return Tensor(

@@ -18,6 +18,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from onnx import numpy_helper
 from onnxruntime import InferenceSession, SessionOptions
+from PIL import Image
 
 from aqd_mmdet.compiler.fold import fold
 from aqd_mmdet.compiler.trace import trace
@@ -28,10 +29,12 @@ from aqd_mmdet.export.onnx_tables import with_fewer_lookups
 from aqd_mmdet.export.qdq_convolution import QuantizedConvolution
 from aqd_mmdet.export.qdq_model import export, model_of, paired
 from aqd_mmdet.program import detector as records
+from aqd_mmdet.program import file
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import FixedPoint
 from aqd_mmdet.quantizers.start import mse_clip
-from aqd_mmdet.runtime import reference
+from aqd_mmdet.runtime import example, reference
+from aqd_mmdet.runtime.preprocess import prepare
 from tests.export import models
 from tests.export.models import Maps, run_onnxruntime, session
 from tests.export.test_onnx_model import Reader
@@ -288,3 +291,36 @@ def test_second_stages_are_refused():
         UserError, match='expected one stage .* found a second'
     ):
         export(compiled)
+
+
+def in_single_precision(exported: onnx.ModelProto) -> onnx.ModelProto:
+    """The model as a runtime has it that computes doubles as float32."""
+    single, double = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
+    for each in exported.graph.initializer:
+        if each.data_type == double:
+            values = numpy_helper.to_array(each).astype(np.float32)
+            each.CopyFrom(numpy_helper.from_array(values, each.name))
+    for node in exported.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == 'to' and attribute.i == double:
+                attribute.i = single
+    return exported
+
+
+def test_runtimes_without_doubles_find_the_same():
+    """Borders lie between numbers: of 2 bits, and of 11 in residual sums."""
+    compiled, _ = file.load(example.MODEL)
+    image = Image.open(example.PICTURE).convert('RGB')
+    pixels, _ = prepare(
+        np.asarray(image), compiled.preprocess, compiled.program.stride
+    )
+    exact, single = (
+        run_onnxruntime(each, image=pixels)
+        for each in (
+            model(compiled.program),
+            in_single_precision(model(compiled.program)),
+        )
+    )
+    for name, values in exact.items():
+        difference = np.abs(single[name] - values)
+        assert difference.mean() < 1e-3 * values.std(), name

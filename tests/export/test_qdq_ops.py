@@ -111,8 +111,9 @@ def test_requantize(kind, seed):
 
 @pytest.mark.parametrize('beyond', [0, 1])
 @pytest.mark.parametrize('sign', [1, -1])
-def test_doubles_hold_53_bits(beyond, sign):
+def test_doubles_hold_53_bits(beyond, sign, monkeypatch):
     """One more number, and the integer format's nodes are there."""
+    monkeypatch.setattr(qdq_ops, 'MOST_BORDERS', 0)
     m, shift, largest = 2**22 + 1, 43, 2**30
     # The lowest code, -1024, is taken off.
     b = sign * (2**53 - m * largest + beyond) - (1024 << shift)
@@ -213,3 +214,44 @@ def test_channels_that_only_their_bias_fills():
     assert (np.abs(found.bias) <= MAX_PART).all()
     values = found.bias * found.scale.astype(float)
     assert np.abs(values - 100).max() < 1e-3
+
+
+def moved(m: int, b: int, shift: int, grid: ir.Grid, ends: tuple[int, int]):
+    """What centring adds, of values between two ends."""
+    values = sorted(m * end + b for end in ends)
+    codes = (integers(value >> shift, 1) for value in values)
+    (found,) = qdq_ops.centring(
+        integers(m, 1), integers(b, 1), integers(2**shift, 1), (*codes,), grid
+    )
+    return found
+
+
+@given(
+    m=st.integers(-(2**12), 2**12),
+    b=st.integers(-(2**20), 2**20),
+    shift=st.integers(0, 14),
+    lo=st.integers(-20, 20),
+    count=st.integers(0, 300),
+    ends=st.tuples(st.integers(-200, 0), st.integers(0, 200)),
+)
+def test_centring_changes_no_code(m, b, shift, lo, count, ends):
+    grid = ir.Grid(lo, lo + count)
+    a = np.arange(ends[0], ends[1] + 1)
+    codes = ((a * m + b) >> shift).clip(*grid.ends)
+    change = moved(m, b, shift, grid, ends)
+    found = ((a * m + b + change) >> shift).clip(*grid.ends)
+    assert np.array_equal(found, codes)
+
+
+@pytest.mark.parametrize('sign', [1, -1])
+def test_centring_of_ties(sign):
+    """Sums of 10 a + 16 are 4, 2 and 0 above the borders 32, 64 and 96."""
+    ends = (0, 9 * sign)
+    assert moved(10 * sign, 16, 5, ir.Grid(0, 3), ends) == 3
+    # Of the first border alone: 5 are halfway, and 4 were above.
+    assert moved(10 * sign, 16, 5, ir.Grid(0, 1), ends) == 1
+
+
+def test_centring_has_no_place_for_many_codes():
+    assert moved(1, 8, 4, ir.Grid(0, 255), (0, 4080)) == 0
+    assert moved(2**16 + 1, 0, 16, ir.INT32, (0, 2**12)) == 0
