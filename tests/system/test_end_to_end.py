@@ -87,28 +87,39 @@ def quantised_run(digits, float_run, tmp_path_factory) -> Run:
     )
 
 
-def evaluate(run: Run, work_dir: Path, *command: object) -> dict:
-    """Run tools/test.py, or a command that does, and return the metrics."""
-    command = command or (
-        sys.executable,
-        'tools/test.py',
-        run.config,
-        run.checkpoint,
-    )
+def evaluate(run: Run, work_dir: Path, *more: object) -> dict:
+    """Run tools/test.py, with more options, and return the metrics."""
+    result = run_tool(
+        'tools/test.py', run.config, run.checkpoint,
+        *evaluation_options(run, work_dir), *more,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    return metrics_in(work_dir)
+
+
+def evaluation_options(run: Run, work_dir: Path) -> list[object]:
+    return [
+        '--work-dir', work_dir, '--out', work_dir / 'out.pkl',
+        '--cfg-options', *run.options,
+    ]  # fmt: skip
+
+
+def metrics_in(work_dir: Path) -> dict:
+    # Read the log, because all processes write mmengine's JSON file at once.
+    (path,) = work_dir.glob('*/*.log')
+    metrics = re.findall(r'(coco/\w+): (-?[\d.]+)', path.read_text())
+    return {name: float(value) for name, value in metrics}
+
+
+def run_launcher(*command: object) -> None:
+    """Run a script that starts two processes."""
     result = subprocess.run(
-        [
-            *map(str, command),
-            '--work-dir',
-            str(work_dir),
-            '--out',
-            str(work_dir / 'out.pkl'),
-            '--cfg-options',
-            *run.options,
-        ],
+        list(map(str, command)),
         cwd=ROOT,
         env={
             **os.environ,
             'OMP_NUM_THREADS': '1',
+            'PORT': '29511',
             'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
         },
         capture_output=True,
@@ -116,10 +127,6 @@ def evaluate(run: Run, work_dir: Path, *command: object) -> dict:
         timeout=300,
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    # Read the log, because all processes write mmengine's JSON file at once.
-    (path,) = work_dir.glob('*/*.log')
-    metrics = re.findall(r'(coco/\w+): (-?[\d.]+)', path.read_text())
-    return {name: float(value) for name, value in metrics}
 
 
 @dataclass(frozen=True)
@@ -155,14 +162,11 @@ def test_two_processes_evaluate_as_one(
     quantised_run, quantised_evaluation, tmp_path
 ):
     one = quantised_evaluation.metrics
-    two = evaluate(
-        quantised_run,
-        tmp_path,
-        'tools/dist_test.sh',
-        quantised_run.config,
-        quantised_run.checkpoint,
-        2,
-    )
+    run_launcher(
+        'tools/dist_test.sh', quantised_run.config, quantised_run.checkpoint,
+        2, *evaluation_options(quantised_run, tmp_path),
+    )  # fmt: skip
+    two = metrics_in(tmp_path)
     assert one['coco/bbox_mAP'] == two['coco/bbox_mAP'] > 0
     one_results, two_results = (
         pickle.loads(path.read_bytes())
@@ -177,29 +181,10 @@ def test_two_processes_evaluate_as_one(
 
 
 def test_two_processes_train(digits, tmp_path):
-    result = subprocess.run(
-        [
-            'tools/dist_train.sh',
-            str(TWO_BITS),
-            '2',
-            '--work-dir',
-            str(tmp_path),
-            '--cfg-options',
-            *options(digits, 1),
-            'load_from=None',
-        ],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            'OMP_NUM_THREADS': '1',
-            'PORT': '29511',
-            'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+    run_launcher(
+        'tools/dist_train.sh', TWO_BITS, 2, '--work-dir', tmp_path,
+        '--cfg-options', *options(digits, 1), 'load_from=None',
+    )  # fmt: skip
     state = read_checkpoint(tmp_path / 'epoch_1.pth')['state_dict']
     norms = [n for n in state if 'cls_convs.0.bn.norms' in n]
     counts = [int(state[n]) for n in norms if n.endswith('tracked')]
@@ -297,13 +282,9 @@ def test_evaluation_of_the_program_agrees_with_validation(
     # Validation runs the program's network with mmdet's decoding and
     # suppression in float. The file has these in integers, too.
     validated = quantised_evaluation.metrics['coco/bbox_mAP']
-    shipped = evaluate(
-        compiled_run,
-        tmp_path / 'i',
-        *(sys.executable, 'tools/test.py'),
-        *(compiled_run.config, compiled_run.checkpoint),
-        *('--show-dir', 'drawn'),
-    )['coco/bbox_mAP']
+    shipped = evaluate(compiled_run, tmp_path / 'i', '--show-dir', 'drawn')[
+        'coco/bbox_mAP'
+    ]
     assert len(list(tmp_path.glob('i/*/drawn/*.png'))) == 24
     # On 24 scenes, one pair of boxes at the threshold changes AP by this much.
     assert shipped == pytest.approx(validated, abs=0.005)
