@@ -26,12 +26,13 @@ def with_pools_first(program: ir.Program) -> ir.Program:
             readers[name].append(op)
     outputs = set(program.output_names())
     ops: list[ir.Op] = []
-    moved: dict[str, ir.Op] = {}
+    rounded_early: set[str] = set()
+    rounded_late: dict[str, ir.Op] = {}
     for op in program.ops:
-        if op.output in moved:
-            if isinstance(op, ir.MaxPool):
-                ops.append(moved[op.output])
+        if op.output in rounded_early:
             continue
+        # A Requantize takes the place and name of the pool behind it.
+        op = rounded_late.get(op.output, op)
         ops.append(op)
         pool = common_pool(op, readers, outputs)
         if pool is None:
@@ -42,8 +43,8 @@ def with_pools_first(program: ir.Program) -> ir.Program:
         )
         for rounding in readers[op.output]:
             (last,) = readers[rounding.output]
-            moved[rounding.output] = rounding
-            moved[last.output] = replace(
+            rounded_early.add(rounding.output)
+            rounded_late[last.output] = replace(
                 rounding, output=last.output, inputs=(pooled,)
             )
     return replace(program, ops=tuple(ops))
