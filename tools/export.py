@@ -48,7 +48,10 @@ FORMATS = {
     'qdq': Format(
         '.onnx',
         qdq_model.export,
-        partial(onnx_detector.export, network=qdq_model.network),
+        partial(
+            onnx_detector.export,
+            network=partial(qdq_model.network, needs_int64=True),
+        ),
     ),
     'qonnx': Format('.onnx', None, of_size=qonnx_model.export),
     'header': Format('.h', c_header.export),

@@ -12,7 +12,7 @@ from ..runtime.detector import Detector
 from ..runtime.engine import processors
 from ..runtime.images import read_image
 from ..runtime.optional import need
-from ..runtime.preprocess import prepare
+from ..runtime.preprocess import check_image, prepare
 from .onnx_model import IMAGE
 from .onnx_session import EXTRA, session
 
@@ -34,11 +34,12 @@ class Agreement:
     largest: int = 0
 
     def __str__(self) -> str:
-        text = f'{self.pictures} pictures, {self.codes:,} codes of maps: '
+        text = f'{self.pictures} picture{"s" * (self.pictures != 1)}, '
+        text += f'{self.codes:,} codes of maps: '
         if self.different == 0:
             return text + "all are the engine's"
         return text + (
-            f"all but {self.different:,} are the engine's, which differ by "
+            f"{self.different:,} are not the engine's, and differ by "
             f'{self.largest:,} at most'
         )
 
@@ -63,10 +64,11 @@ def agreement(
     program, pre = detector.compiled.program, detector.compiled.preprocess
     found = Agreement()
     for path in pictures:
-        pixels = read_image(path, pre.oriented)
+        pixels = check_image(read_image(path, pre.oriented), f'image {path}')
         image, _ = prepare(pixels, pre, program.stride)
-        maps = runner.run(None, {IMAGE: image})
+        # First, since it refuses what it does not take.
         expected = detector.run(program, image)
+        maps = runner.run(None, {IMAGE: image})
         for name, exact, off in differences(program, maps, expected):
             wrong = int(np.count_nonzero(off))
             if wrong and exact:
@@ -99,8 +101,11 @@ def differences(
         expected: The program's codes, by the names of its tensors.
     """
     names = program.output_names()
-    scales = [out.scale for out in program.outputs for _ in out.tensors]
+    # As the file has them.
+    scales = [
+        np.float32(out.scale) for out in program.outputs for _ in out.tensors
+    ]
     for name, scale, values in zip(names, scales, maps, strict=True):
         exact = values.dtype == np.int32
-        codes = values if exact else np.rint(values / scale)
+        codes = values if exact else np.rint(values.astype(float) / scale)
         yield name, exact, np.abs(codes - expected[name].astype(np.int64))

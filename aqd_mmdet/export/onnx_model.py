@@ -277,13 +277,14 @@ def checked_integers(graph: Graph, image: str, channels: int) -> str:
 
     OpenVINO computes int64 as int32, and would find other maps without a word.
     The new shape has other sides if a number beyond 32 bits is lost. It is
-    made of a pixel, since of shapes alone OpenVINO computes with 64 bits.
+    made of a pixel, since of shapes alone OpenVINO computes with 64 bits, and
+    of no factor 1: 2^40 becomes 2^31 - 1 there, which 1 would survive.
     """
     graph.scope = 'int64 must have 64 bits'
     origin, one = np.zeros(4, np.int64), np.ones(4, np.int64)
     pixel = graph.node('Slice', image, origin, one, np.arange(4))
     pixel = graph.node('Reshape', pixel, np.array([1]))
-    number = graph.node('Add', graph.cast(pixel, 'int64'), np.array([1]))
+    number = graph.node('Add', graph.cast(pixel, 'int64'), np.array([2]))
     lifted = graph.node('Mul', number, np.array([2**40]))
     back = graph.node('Div', lifted, np.array([2**40]))
     kept = graph.node('Equal', number, back)

@@ -13,8 +13,9 @@ def with_pools_first(program: ir.Program) -> ir.Program:
 
     What a Requantize makes rises with what it is given, if its multipliers
     are not negative. So sums of a convolution that are rounded and then pooled
-    may be pooled first; the engine does so, too. There are fewer of them
-    behind a pool, as many of the stems have one.
+    may be pooled first; the engine does so, too. Stems have such pools, and
+    two readers: the next convolution and the residual sum. Of one reader,
+    what it rounds to bytes is pooled fast already.
 
     Args:
         program: The program.
@@ -38,6 +39,8 @@ def with_pools_first(program: ir.Program) -> ir.Program:
         if pool is None:
             continue
         pooled = f'{op.output}/{pool.output}'
+        while pooled in readers:
+            pooled += '.2'
         ops.append(
             replace(pool, output=pooled, inputs=(op.output,), grid=op.grid)
         )
@@ -61,10 +64,12 @@ def common_pool(
         outputs: Tensors that leave the network.
 
     Returns:
-        One of these, of the same window; None if something else reads sums or
-        codes, or codes fall as sums rise.
+        One of these, of the same window; None if there is one reader alone,
+        something else reads sums or codes, or codes fall as sums rise.
     """
     if not isinstance(op, ir.Convolution) or op.output in outputs:
+        return None
+    if len(readers[op.output]) < 2:
         return None
     pools: list[ir.Op] = []
     for rounding in readers[op.output]:

@@ -235,5 +235,7 @@ def max_pool(graph: Graph, op: ir.MaxPool, inputs: Sequence[Tensor]) -> Tensor:
             for first in range(0, reach, op.dilation[axis])
         ]  # fmt: skip
         name = graph.node('Max', *taps) if len(taps) > 1 else taps[0]
-    low = y.low.clip(None, op.grid.lo) if any(op.padding) else y.low
+    # A window without holes always sees more than the border.
+    is_seen = any(op.padding) and op.dilation != (1, 1)
+    low = y.low.clip(None, op.grid.lo) if is_seen else y.low
     return graph.clamped(Tensor(name, 'int32', y.offset, low, y.high), op.grid)

@@ -41,6 +41,9 @@ TRANSLATIONS: Mapping[type[ir.Op], Translation] = {
     ir.GroupNorm: qdq_ops.group_norm,
     ir.Lookup: qdq_ops.lookup,
 }
+# Nodes of Mean, and of a Requantize beyond doubles, which have int64 around
+# them.
+WIDE = {'ReduceProd', 'BitShift'}
 # Units of a score and of an overlap in the contract, section 7.
 SCORE_UNIT, OVERLAP_UNIT = 2.0**-24, 2.0**-16
 
@@ -94,10 +97,23 @@ def model_of(
     return proto_of(graph, [image_of(program)], maps, texts)
 
 
-def network(program: ir.Program) -> tuple[Graph, dict[str, Tensor]]:
-    """Return the graph of a program, and its tensors by their names."""
+def network(
+    program: ir.Program, needs_int64: bool = False
+) -> tuple[Graph, dict[str, Tensor]]:
+    """Return the graph of a program, and its tensors by their names.
+
+    Args:
+        program: The program.
+        needs_int64: Whether a runtime must fail that computes int64 as int32.
+            It must in any case if there are nodes that need more.
+    """
     program = with_pools_first(with_fewer_lookups(program))
-    return graph_of(program, paired(program), TRANSLATIONS)
+    graph, tensors = graph_of(
+        program, paired(program), TRANSLATIONS, needs_int64
+    )
+    if not needs_int64 and any(node.kind in WIDE for node in graph.nodes):
+        return network(program, needs_int64=True)
+    return graph, tensors
 
 
 def paired(program: ir.Program) -> Iterator[ir.Op]:

@@ -109,7 +109,11 @@ def centring(
         # With those below and above all numbers, which must not be crossed.
         borders = range(max(grid.lo + 1, low), min(grid.hi, high + 1) + 1)
         apart = abs(m[channel])
-        if not apart or not 0 < len(borders) <= MOST_BORDERS:
+        if not apart:
+            # All numbers are one, which comes to lie between two borders.
+            found[channel] = step[channel] // 2 - b[channel] % step[channel]
+            continue
+        if not 0 < len(borders) <= MOST_BORDERS:
             continue
         values = np.array(borders, np.int64) * int(step[channel])
         above = (int(b[channel]) - values) % int(apart)
@@ -138,7 +142,8 @@ def held(
     low, high = grid.lo - first, grid.hi - first
     if ends[0].min() < low or ends[1].max() > high:
         # Half a code above the highest, since OpenVINO's limit is not exact.
-        limits = (np.array(end, dtype) for end in (low, high + 0.5))
+        most = high + 0.5 if high >= 0 else high
+        limits = (np.array(end, dtype) for end in (low, most))
         name = graph.node('Clip', name, *limits)
     kind = 'uint8' if len(grid) <= BYTES else 'int32'
     return Tensor(

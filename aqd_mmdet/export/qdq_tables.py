@@ -73,8 +73,8 @@ def scale_of(
     wanted = ((table * m + b) >> s).clip(low, high)
     values = table.astype(FLOAT)
     for scale in floats_near(2**s / m):
-        bytes_ = (np.rint(values / scale) + zero).clip(0, BYTES - 1)
-        if np.array_equal((bytes_ + low).clip(low, high), wanted):
+        found = (np.rint(values / scale) + zero).clip(0, high - low)
+        if np.array_equal(found, wanted - low):
             return scale
     return None
 

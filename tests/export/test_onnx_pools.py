@@ -12,7 +12,7 @@ from aqd_mmdet.program import file
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import Multipliers
 from aqd_mmdet.runtime import example, reference
-from tests.export.models import check, run_onnxruntime
+from tests.export.models import check, requantize, run_onnxruntime
 from tests.export.test_qdq_model import model
 
 ONE = (1, 1)
@@ -105,6 +105,22 @@ def test_what_has_another_reader_stays(source):
     )  # fmt: skip
     outputs = (*program.outputs, ir.Output(('part',), 1.0))
     assert unmoved(replace(program, ops=(*program.ops, op), outputs=outputs))
+
+
+def test_sums_that_are_rounded_once_stay():
+    program = stem(np.random.default_rng(0), [1, 1, 1])
+    outputs = (ir.Output(('a.pooled',), 1.0),)
+    assert unmoved(replace(program, ops=program.ops[:4], outputs=outputs))
+
+
+def test_a_name_that_is_taken():
+    program = stem(np.random.default_rng(0), [1, 1, 1])
+    op = requantize('sums/a.pooled', 'p', 3, ir.Grid(0, 3), 1, 0, 0)
+    outputs = (*program.outputs, ir.Output((op.output,), 1.0))
+    first = with_pools_first(
+        replace(program, ops=(*program.ops, op), outputs=outputs)
+    )
+    assert len(first.by_output) == len(first.ops) == 6
 
 
 def test_other_windows_stay():

@@ -252,6 +252,12 @@ def test_centring_of_ties(sign):
     assert moved(10 * sign, 16, 5, ir.Grid(0, 1), ends) == 1
 
 
+def test_centring_of_one_number():
+    """7 of 16 is the code 0 in any case, and 8 are halfway."""
+    assert moved(0, 7, 4, ir.Grid(0, 255), (0, 9)) == 1
+    assert moved(0, -15, 4, ir.Grid(-255, 255), (0, 9)) == 7
+
+
 def test_centring_has_no_place_for_many_codes():
     assert moved(1, 8, 4, ir.Grid(0, 255), (0, 4080)) == 0
     assert moved(2**16 + 1, 0, 16, ir.INT32, (0, 2**12)) == 0

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aqd_mmdet.export import onnx_tables
+from aqd_mmdet.export.qdq_model import network
 from aqd_mmdet.export.qdq_tables import (
     QuantizedLookup,
     floats_near,
@@ -21,7 +22,7 @@ from aqd_mmdet.program.fixed_point import (
     real_multipliers,
 )
 from aqd_mmdet.runtime import reference
-from tests.export.models import from_pixels, run_onnxruntime
+from tests.export.models import from_pixels, requantize, run_onnxruntime
 from tests.export.test_qdq_model import model
 from tests.specification.random_operators import random_operator
 
@@ -122,3 +123,25 @@ def test_floats_near():
     first, up, down, *others = floats_near(1.0)
     assert [first, up, down] == [1, 1 + 2**-23, 1 - 2**-24]
     assert len(set(others)) == len(others) == 14
+
+
+def test_scales_are_those_of_channels():
+    op = op_of(BYTES, 3, 1, 1, 0, 1, 2, 100)
+    pixels = ir.Image('p', ('image',), 1, ir.Grid(0, 255), (0,))
+    few = requantize('x', 'p', 1, ir.Grid(0, 3), 1, 0, 0)
+    ops = (pixels, few, op.lookup, op)
+    program = ir.Program(ops, {}, (ir.Output(('z',), 1.0),), 1)
+    (node,) = (
+        each
+        for each in network(program)[0].nodes
+        if each.kind == 'QuantizeLinear'
+    )
+    assert node.attributes == {'axis': 1}
+
+
+def test_codes_beyond_what_floats_hold():
+    """5 / 2 is 3, and would be 2 by the nearest scale."""
+    grid = ir.Grid(2**24 + 3, 2**24 + 258)
+    b = 2 * grid.lo + 1
+    scale = scale_of(op_of(grid, 1, b, 1, 5), 0, 1, b, 1)
+    assert scale == np.nextafter(np.float32(2), np.float32(0))

@@ -66,6 +66,14 @@ def test_check(model, tmp_path, form):
     assert out.exists()
 
 
+def test_a_picture_that_the_detector_refuses(model, tmp_path):
+    out, thin = tmp_path / 'model.onnx', tmp_path / 'thin.png'
+    Image.fromarray(noise(0, 17000, 1)).save(thin)
+    line = error_line(export(model, out, '--check', thin))
+    assert str(thin) in line
+    assert not out.exists()
+
+
 @pytest.mark.parametrize('form', ['onnx', 'qdq'])
 def test_boxes(model, tmp_path, form):
     out = tmp_path / 'model.onnx'
