@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops import op_max_pool
 
 from aqd_mmdet.export.onnx_proto import QONNX
 from aqd_mmdet.program import ops as ir
@@ -48,10 +49,24 @@ class MultiThreshold(OpRun):
         return (counts + np.float32(out_bias),)
 
 
+class MaxPool(op_max_pool.MaxPool):
+    """With pads as ONNX has them: all beginnings, then all ends.
+
+    Without strides, that of onnx 1.23 takes them for pairs of an axis.
+    """
+
+    op_domain = ''
+
+    def _run(self, x, **attributes):
+        return self._max_pool(x, **attributes)
+
+
 def evaluate(exported: onnx.ModelProto, image: np.ndarray) -> Maps:
     """What ONNX's evaluator finds for an image, uint8."""
     names = [each.name for each in exported.graph.output]
-    evaluator = ReferenceEvaluator(exported, new_ops=[Quant, MultiThreshold])
+    evaluator = ReferenceEvaluator(
+        exported, new_ops=[Quant, MultiThreshold, MaxPool]
+    )
     found = evaluator.run(None, {'image': image.astype(np.float32)})
     return dict(zip(names, found, strict=True))
 
