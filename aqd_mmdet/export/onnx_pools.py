@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ..program import ops as ir
 
-Readers = Mapping[str, Sequence[ir.Op]]
+Readers = Mapping[str, Sequence[ir.Op | None]]
 
 
 def with_pools_first(program: ir.Program) -> ir.Program:
@@ -20,12 +20,7 @@ def with_pools_first(program: ir.Program) -> ir.Program:
     Args:
         program: The program.
     """
-    readers: dict[str, list[ir.Op]] = {op.output: [] for op in program.ops}
-    readers['image'] = []
-    for op in program.ops:
-        for name in op.inputs:
-            readers[name].append(op)
-    outputs = set(program.output_names())
+    readers = program.readers()
     ops: list[ir.Op] = []
     rounded_early: set[str] = set()
     rounded_late: dict[str, ir.Op] = {}
@@ -35,63 +30,54 @@ def with_pools_first(program: ir.Program) -> ir.Program:
         # A Requantize takes the place and name of the pool behind it.
         op = rounded_late.get(op.output, op)
         ops.append(op)
-        pool = common_pool(op, readers, outputs)
-        if pool is None:
+        pairs = pooled_roundings(op, readers)
+        if not pairs:
             continue
-        pooled = f'{op.output}/{pool.output}'
-        while pooled in readers:
-            pooled += '.2'
+        pool = pairs[0][1]
+        name = f'{op.output}/{pool.output}'
+        while name in readers:
+            name += '.2'
         ops.append(
-            replace(pool, output=pooled, inputs=(op.output,), grid=op.grid)
+            replace(pool, output=name, inputs=(op.output,), grid=op.grid)
         )
-        for rounding in readers[op.output]:
-            (last,) = readers[rounding.output]
+        for rounding, pool in pairs:
             rounded_early.add(rounding.output)
-            rounded_late[last.output] = replace(
-                rounding, output=last.output, inputs=(pooled,)
+            rounded_late[pool.output] = replace(
+                rounding, output=pool.output, inputs=(name,)
             )
     return replace(program, ops=tuple(ops))
 
 
-def common_pool(
-    op: ir.Op, readers: Readers, outputs: set[str]
-) -> ir.MaxPool | None:
-    """Return the MaxPool that follows all that rounds a convolution's sums.
+def pooled_roundings(
+    op: ir.Op, readers: Readers
+) -> list[tuple[ir.Requantize, ir.MaxPool]]:
+    """Return all that reads a convolution's sums, if one pool can precede it.
 
     Args:
         op: An operator.
         readers: Of each tensor.
-        outputs: Tensors that leave the network.
 
     Returns:
-        One of these, of the same window; None if there is one reader alone,
-        something else reads sums or codes, or codes fall as sums rise.
+        Pairs of a Requantize and the MaxPool behind it; no pairs if there is
+        one alone, windows differ, something else reads sums or codes, or codes
+        fall as sums rise.
     """
-    if not isinstance(op, ir.Convolution) or op.output in outputs:
-        return None
-    if len(readers[op.output]) < 2:
-        return None
-    pools: list[ir.Op] = []
+    pairs: list[tuple[ir.Requantize, ir.MaxPool]] = []
     for rounding in readers[op.output]:
-        if (
-            not isinstance(rounding, ir.Requantize)
-            or rounding.output in outputs
-        ):
-            return None
+        if not isinstance(rounding, ir.Requantize):
+            return []
+        pool, *others = readers[rounding.output] or [None]
+        if others or not isinstance(pool, ir.MaxPool):
+            return []
         if (rounding.multipliers.m < 0).any():
-            return None
-        pools += readers[rounding.output]
-        if len(readers[rounding.output]) != 1:
-            return None
+            return []
+        pairs.append((rounding, pool))
     windows = {
         (pool.kernel, pool.stride, pool.padding, pool.dilation)
-        if isinstance(pool, ir.MaxPool)
-        else None
-        for pool in pools
+        for _, pool in pairs
     }
-    if len(windows) != 1 or None in windows:
-        return None
-    first = pools[0]
-    assert isinstance(first, ir.MaxPool)
+    if not isinstance(op, ir.Convolution) or len(pairs) < 2:
+        return []
     # Windows with holes may see the border alone, which is a code.
-    return first if first.dilation == (1, 1) else None
+    has_holes = pairs[0][1].dilation != (1, 1)
+    return [] if len(windows) > 1 or has_holes else pairs

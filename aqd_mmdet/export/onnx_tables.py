@@ -1,7 +1,6 @@
 """Tables of a program that a graph has no need to look up twice."""
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +13,7 @@ MAX_TABLE = 2**16
 
 
 def with_fewer_lookups(program: ir.Program) -> ir.Program:
-    """Return a program that computes the same with larger steps.
+    """Return a program that computes the same with fewer operators.
 
     What a Requantize makes of a Lookup is a function of one code as well, so
     that a table has it. A Lookup that nothing else reads is left out. The
@@ -32,8 +31,8 @@ def with_fewer_lookups(program: ir.Program) -> ir.Program:
             ops.append(looked_up(source, op) or op)
         else:
             ops.append(op)
-    readers = Counter(name for op in ops for name in op.inputs)
-    readers.update(program.output_names())
+    program = replace(program, ops=tuple(ops))
+    readers = program.readers()
     return replace(
         program,
         ops=tuple(
@@ -56,12 +55,11 @@ def looked_up(lookup: ir.Lookup, op: ir.Requantize) -> ir.Lookup | None:
     """
     kinds = list(kinds_of(lookup, op))
     rows = {kind: row for row, kind in enumerate(dict.fromkeys(kinds))}
-    tables = lookup.table.reshape(max(lookup.rows) + 1, -1).astype(np.int64)
-    if len(rows) * tables.shape[1] > MAX_TABLE:
+    if len(rows) * len(row_of(lookup, 0)) > MAX_TABLE:
         return None
-    low, high = op.grid.ends
     made = [
-        ((tables[row] * m + b) >> s).clip(low, high) for row, m, b, s in rows
+        rounded(row_of(lookup, row), numbers, op.grid)
+        for row, *numbers in rows
     ]
     return ir.Lookup(
         op.output, lookup.inputs, op.channels, op.grid,
@@ -80,3 +78,22 @@ def kinds_of(
         for each in (lookup.rows, *parts)
     )
     return zip(*columns, strict=True)
+
+
+def row_of(lookup: ir.Lookup, row: int) -> np.ndarray:
+    """Return a row of a table, int64 (codes,)."""
+    return lookup.table.reshape(max(lookup.rows) + 1, -1)[row].astype(np.int64)
+
+
+def rounded(
+    values: np.ndarray, numbers: Sequence[int], grid: ir.Grid
+) -> np.ndarray:
+    """Return what a Requantize makes of values, int64.
+
+    Args:
+        values: Of one channel, int64.
+        numbers: Its multiplier, bias and shift.
+        grid: Of the codes.
+    """
+    m, b, s = numbers
+    return ((values * m + b) >> s).clip(*grid.ends)

@@ -5,7 +5,6 @@ between DequantizeLinear and QuantizeLinear.
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -122,15 +121,13 @@ def paired(program: ir.Program) -> Iterator[ir.Op]:
     These requantise to at most 256 codes. A convolution of a pair is read by
     nothing else; a Lookup may have other readers, and stays.
     """
-    readers = Counter(name for op in program.ops for name in op.inputs)
-    readers.update(program.output_names())
-    sources = program.by_output
+    readers, sources = program.readers(), program.by_output
     left_out = {
         op.inputs[0]
         for op in program.ops
         if is_to_bytes(op)
         and isinstance(sources[op.inputs[0]], ir.Convolution)
-        and readers[op.inputs[0]] == 1
+        and len(readers[op.inputs[0]]) == 1
     }
     for op in program.ops:
         if is_to_bytes(op):

@@ -18,8 +18,8 @@ from .onnx_window_ops import edges, window
 FLOAT, DOUBLE = 'float32', 'float64'
 # Integers up to these magnitudes are exact.
 FLOAT_END, DOUBLE_END = 2**24, 2**53
-# Of more codes, a border is next to some number, however it is moved: numbers
-# that become neighbouring codes are a few thousandths of a code apart.
+# Of n borders some sum is nearer to one of them than an n-th of the distance
+# between sums, however the bias is chosen: of more borders it gains nothing.
 MOST_BORDERS = 2**12
 
 
@@ -170,6 +170,13 @@ def bytes_of(graph: Graph, name: str, grid: ir.Grid, channels: int) -> Tensor:
     """Return floats, less :func:`origin`, as the codes of a grid."""
     zero = np.array(zero_point(grid.lo), np.uint8)
     name = graph.node('QuantizeLinear', name, np.array(1, FLOAT), zero)
+    return from_lowest(graph, name, grid, channels)
+
+
+def from_lowest(
+    graph: Graph, name: str, grid: ir.Grid, channels: int
+) -> Tensor:
+    """Return any bytes from a grid's lowest code on, limited to the grid."""
     none = integers(0, channels)
     held = Tensor(name, 'uint8', none + grid.lo, none, none + BYTES - 1)
     return graph.clamped(held, grid)

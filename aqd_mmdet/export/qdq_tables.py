@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..program import ops as ir
-from .onnx_graph import BYTES, Graph, Tensor, integers
-from .onnx_tables import kinds_of
-from .qdq_ops import FLOAT, requantize
+from .onnx_graph import BYTES, Graph, Tensor
+from .onnx_tables import kinds_of, rounded, row_of
+from .qdq_ops import FLOAT, from_lowest, requantize
 
 # How many floats are tried as a scale, on each side of the nearest one. A
-# few are enough: a table has some thousand numbers, and about one in 10^5
-# lies so near a border that the next float decides.
+# few are enough: one float more or less moves a code of 8 bits by 10^-5 of a
+# step, and a table has some thousand numbers.
 TRIED = 8
 
 
@@ -46,9 +46,7 @@ def quantized_lookup(
         'QuantizeLinear', values, np.array(scales, FLOAT),
         np.array(zeros, np.uint8), axis=1,
     )  # fmt: skip
-    none = integers(0, op.channels)
-    held = Tensor(name, 'uint8', none + op.grid.lo, none, none + BYTES - 1)
-    return graph.clamped(held, op.grid)
+    return from_lowest(graph, name, op.grid, op.channels)
 
 
 def scale_of(
@@ -64,17 +62,15 @@ def scale_of(
     Returns:
         None if there is none.
     """
-    lookup, (low, high) = op.lookup, op.grid.ends
     zero = zero_of(op.grid, b, s)
     if m <= 0 or zero is None:
         return None
-    count = len(lookup.table) // (max(lookup.rows) + 1)
-    table = lookup.table[row * count : (row + 1) * count].astype(np.int64)
-    wanted = ((table * m + b) >> s).clip(low, high)
+    table = row_of(op.lookup, row)
+    wanted = rounded(table, (m, b, s), op.grid) - op.grid.lo
     values = table.astype(FLOAT)
     for scale in floats_near(2**s / m):
-        found = (np.rint(values / scale) + zero).clip(0, high - low)
-        if np.array_equal(found, wanted - low):
+        found = np.rint(values / scale) + zero
+        if np.array_equal(found.clip(0, len(op.grid) - 1), wanted):
             return scale
     return None
 

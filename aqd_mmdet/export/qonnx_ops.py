@@ -1,6 +1,5 @@
 """Operators in the terms of QONNX: docs/export.md."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,12 +31,7 @@ def signs_of(program: ir.Program) -> dict[str, np.ndarray]:
     Only convolutions have some that are read by a Requantize, or by several
     of the same signs, and by nothing else.
     """
-    readers: dict[str, list[ir.Op | None]] = defaultdict(list)
-    for op in program.ops:
-        for name in op.inputs:
-            readers[name].append(op)
-    for name in program.output_names():
-        readers[name].append(None)
+    readers = program.readers()
     signs = {}
     for op in program.ops:
         if not isinstance(op, ir.Convolution):

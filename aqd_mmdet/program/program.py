@@ -44,6 +44,19 @@ class Program:
         """The operators by the names of the tensors that they make."""
         return {op.output: op for op in self.ops}
 
+    def readers(self) -> dict[str, list[Op | None]]:
+        """Return what reads each tensor, by its name.
+
+        An operator, or None where the tensor leaves the network.
+        """
+        found: dict[str, list[Op | None]] = {op.output: [] for op in self.ops}
+        for op in self.ops:
+            for name in op.inputs:
+                found.setdefault(name, []).append(op)
+        for name in self.output_names():
+            found[name].append(None)
+        return found
+
     def output_names(self) -> tuple[str, ...]:
         """Return the names of all tensors that leave the network."""
         return tuple(name for out in self.outputs for name in out.tensors)

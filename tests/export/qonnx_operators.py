@@ -52,7 +52,8 @@ class MultiThreshold(OpRun):
 class MaxPool(op_max_pool.MaxPool):
     """With pads as ONNX has them: all beginnings, then all ends.
 
-    Without strides, that of onnx 1.23 takes them for pairs of an axis.
+    Where all strides are 1, that of onnx 1.23 takes them for pairs, first the
+    beginning and the end of the rows.
     """
 
     op_domain = ''

@@ -48,6 +48,7 @@ from tests.factories import (
     read_back,
 )
 from tests.random_detectors import random_detector
+from tests.specification.random_operators import random_operator
 
 FLOAT_CONVOLUTIONS = {'Conv', 'FusedConv', 'ConvTranspose'}
 
@@ -324,3 +325,13 @@ def test_runtimes_without_doubles_find_the_same():
     for name, values in exact.items():
         difference = np.abs(single[name] - values)
         assert difference.mean() < 1e-3 * values.std(), name
+
+
+@pytest.mark.parametrize('kind, is_wide', [('Mean', True), ('Add', False)])
+def test_runtimes_of_32_bits_fail_where_more_are_needed(kind, is_wide):
+    program, _ = models.from_pixels(*random_operator(kind, 0))
+    for needs_int64 in (False, True):
+        graph, _ = qdq_model.network(program, needs_int64)
+        names = [node.name for node in graph.nodes]
+        found = any(name.startswith('int64 must') for name in names)
+        assert found == (is_wide or needs_int64)

@@ -6,7 +6,7 @@ import pytest
 
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.program.program import listing
-from tests.factories import narrow_program
+from tests.factories import detector, narrow_program
 
 
 def test_sizes_are_those_of_the_tensors():
@@ -36,3 +36,15 @@ def test_the_listing_has_a_line_for_each_operator():
     assert len(lines) == len(program.ops) + 2
     assert lines[1].startswith('backbone.conv1[8] ')
     assert '8 bits' in lines[1]
+
+
+def test_readers_are_operators_and_none_for_what_leaves():
+    program = detector().program
+    image, *_ = program.ops
+    readers = program.readers()
+    assert readers['image'] == [image]
+    assert readers[image.output] == [
+        op for op in program.ops if image.output in op.inputs
+    ]
+    for name in program.output_names():
+        assert readers[name][-1] is None
