@@ -89,8 +89,9 @@ def _config(study: Study, cell: Cell, folder: Path) -> Config:
     command = [str(study.config_of(cell)), '--work-dir']
     args = launch.parser('').parse_args([*command, str(folder / cell.name)])
     args.cfg_options = study.options_of(cell)
-    if cell.start is not None:
-        args.cfg_options['load_from'] = str(folder / cell.start.name / WEIGHTS)
+    start = study.start_of(cell)
+    if start is not None:
+        args.cfg_options['load_from'] = str(folder / start.name / WEIGHTS)
     cfg = launch.read_config(args)
     preflight.check_data(cfg, ['train', 'test'])
     # Tested once, at the end.

@@ -4,7 +4,7 @@ import itertools
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +41,6 @@ class Cell:
         """A name that no other cell of the study has."""
         return '-'.join(str(getattr(self, axis)) for axis in AXES)
 
-    @property
-    def start(self) -> 'Cell | None':
-        """The cell whose weights this one starts from."""
-        if self.schedule == SCRATCH:
-            return None
-        return Cell(
-            self.model, self.data, 'float', self.seed, 'default', SCRATCH
-        )
-
 
 @dataclass(frozen=True)
 class Study:
@@ -67,6 +58,19 @@ class Study:
     cells: tuple[Cell, ...]
     config: str
     options: dict[str, dict[str, dict]]
+
+    def start_of(self, cell: Cell) -> Cell | None:
+        """Return the float cell whose weights a cell starts from.
+
+        It is that of the same recipe, for recipes that change the float
+        detector as well, or of the default one.
+        """
+        if cell.schedule == SCRATCH:
+            return None
+        start = replace(cell, bits='float', schedule=SCRATCH)
+        if start in self.cells:
+            return start
+        return replace(start, recipe='default')
 
     def config_of(self, cell: Cell) -> Path:
         """Return the file of a cell's config."""
@@ -133,10 +137,11 @@ def _check(study: Study) -> None:
             raise UserError(
                 f'study {study.path}: {study.config_of(cell)}: no such file'
             )
-        if cell.start is not None and cell.start not in known:
+        start = study.start_of(cell)
+        if start is not None and start not in known:
             raise UserError(
                 f'study {study.path}: {cell.name} starts from '
-                f'{cell.start.name}, which is no cell: add '
+                f'{start.name}, which is no cell: add '
                 f"dict(bits='float', schedule='{SCRATCH}') to `training`"
             )
 
@@ -162,7 +167,7 @@ def choose(study: Study, pattern: str) -> list[Cell]:
         raise UserError(
             f'--cells {pattern}: no cell has it ({nearest(pattern, names)})'
         )
-    chosen |= {cell.start for cell in chosen if cell.start is not None}
+    chosen |= {start for cell in chosen if (start := study.start_of(cell))}
     return [cell for cell in study.cells if cell in chosen]
 
 

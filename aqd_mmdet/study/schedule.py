@@ -49,7 +49,9 @@ def run_cells(
     try:
         while True:
             if time.monotonic() < end:
-                for cell in _ready(waiting, finished)[: jobs - len(running)]:
+                for cell in _ready(study, waiting, finished)[
+                    : jobs - len(running)
+                ]:
                     waiting.remove(cell)
                     process = _start(run, study, cell, folder, results)
                     running[process.sentinel] = cell, process
@@ -94,10 +96,13 @@ def _ended(
         yield cell, process.exitcode == 0
 
 
-def _ready(waiting: Sequence[Cell], finished: set[str]) -> list[Cell]:
+def _ready(
+    study: Study, waiting: Sequence[Cell], finished: set[str]
+) -> list[Cell]:
     """Return the cells whose start is finished."""
+    starts = {cell: study.start_of(cell) for cell in waiting}
     return [
         cell
-        for cell in waiting
-        if cell.start is None or cell.start.name in finished
+        for cell, start in starts.items()
+        if start is None or start.name in finished
     ]

@@ -44,9 +44,20 @@ def test_the_first_axes_vary_slowest(file):
 
 
 def test_a_cell_starts_from_the_float_detector_of_its_seed(file):
-    first, second, *_ = read_study(file).cells
-    assert first.start is None
-    assert second.start == first
+    study = read_study(file)
+    first, second, third, *_ = study.cells
+    assert study.start_of(first) is None
+    assert study.start_of(second) == first
+    assert study.start_of(third) == first
+
+
+def test_a_recipe_may_have_a_float_detector_of_its_own(file):
+    own = "dict(bits='float', schedule='scratch', recipe='paper'),"
+    file.write_text(STUDY.replace('training = [', f'training = [{own}'))
+    study = read_study(file)
+    paper, default, second, third, *_ = study.cells
+    assert study.start_of(second) == default
+    assert study.start_of(third) == paper
 
 
 def test_overrides_of_recipes_win_over_those_of_schedules(file):

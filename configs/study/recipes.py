@@ -1,0 +1,102 @@
+# What each part of the recipe is worth at 2 bits: tools/study.py. It needs a CPU
+# and the embedded dataset alone: python tools/make_digits.py --out data/digits
+data = ['digits']
+seed = [0, 1, 2]
+model = ['retinanet']
+training = [
+    dict(bits='float', schedule='scratch'),
+    dict(bits=2),
+    dict(bits='float'),
+    dict(bits='float', schedule='scratch', recipe='shared_norms'),
+    dict(bits=2, recipe='shared_norms'),
+    dict(bits='float', schedule='scratch', recipe='group_norm'),
+    dict(bits=2, recipe='group_norm'),
+    dict(bits=2, recipe='paper'),
+    dict(bits=2, recipe='paper_start'),
+    dict(bits=2, recipe='clip_decay'),
+    dict(bits=2, recipe='plain_weights'),
+    dict(bits=2, recipe='channel_clips'),
+    dict(bits=2, recipe='adders_16'),
+    dict(bits=2, recipe='adders_4'),
+    dict(bits=2, recipe='outer_layers'),
+    dict(bits=4),
+    dict(bits=3),
+    dict(bits=8),
+    dict(bits='float', recipe='shared_norms'),
+    dict(bits='float', recipe='group_norm'),
+]
+
+# The detector of the quickstart.
+config = '../digits/{model}_{data}_fp.py'
+
+# The float detector trains as long as the quickstart's; 750 steps follow.
+schedules = dict(scratch={}, finetune={'train_cfg.max_epochs': 5})
+
+# Overrides of the rules of _base_/recipes/aqd.py by their places: 0 all
+# convolutions, 1 the stem, 2 outputs of the head, 3 its towers, 4 adders. What
+# has not its rule 5, a norm for each level, repeats the others.
+recipes = dict(
+    default={},
+    # All levels share the norms of the towers.
+    shared_norms={
+        'model.recipe': [
+            dict(modules='*', conv=dict()),
+            dict(
+                modules='backbone.conv1',
+                conv=dict(weight_bits=8, act_grid='image'),
+            ),
+            dict(modules='bbox_head.*', conv=dict(weight_bits=8, act_bits=8)),
+            dict(modules='bbox_head.*_convs.*', conv=dict()),
+            dict(modules='*', add=dict(bits=8, signed=False)),
+        ]
+    },
+    # Group norms, whose statistics are those of each map.
+    group_norm={
+        'model.recipe': [
+            dict(modules='*', conv=dict()),
+            dict(
+                modules='backbone.conv1',
+                conv=dict(weight_bits=8, act_grid='image'),
+            ),
+            dict(modules='bbox_head.*', conv=dict(weight_bits=8, act_bits=8)),
+            dict(modules='bbox_head.*_convs.*', conv=dict()),
+            dict(modules='*', add=dict(bits=8, signed=False)),
+            dict(modules='*', type='GroupNorm', group_norm=dict()),
+        ],
+        'model.bbox_head.norm_cfg': dict(type='GN', num_groups=8),
+    },
+    # Where the publication starts, with decaying clip values and sums that
+    # keep all bits; then each of the three alone.
+    paper={
+        'default_hooks.calibration.start': 'paper',
+        'optim_wrapper.paramwise_cfg.custom_keys': {
+            '.clip': dict(decay_mult=1)
+        },
+        'model.recipe.4.add.bits': 16,
+    },
+    paper_start={'default_hooks.calibration.start': 'paper'},
+    clip_decay={
+        'optim_wrapper.paramwise_cfg.custom_keys': {
+            '.clip': dict(decay_mult=1)
+        }
+    },
+    adders_16={'model.recipe.4.add.bits': 16},
+    adders_4={'model.recipe.4.add.bits': 4},
+    plain_weights={
+        'model.recipe.0.conv.normalize': False,
+        'model.recipe.1.conv.normalize': False,
+        'model.recipe.3.conv.normalize': False,
+    },
+    channel_clips={
+        'model.recipe.0.conv.per_channel': True,
+        'model.recipe.1.conv.per_channel': True,
+        'model.recipe.2.conv.per_channel': True,
+        'model.recipe.3.conv.per_channel': True,
+    },
+    # 2 bits in the stem's weights and in the output convolutions as well.
+    outer_layers={
+        'model.recipe.1.conv.weight_bits': 2,
+        'model.recipe.2.conv.weight_bits': 2,
+        'model.recipe.2.conv.act_bits': 2,
+    },
+)
