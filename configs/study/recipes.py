@@ -1,5 +1,6 @@
-# What each part of the recipe is worth at 2 bits: tools/study.py. It needs a CPU
-# and the embedded dataset alone: python tools/make_digits.py --out data/digits
+# What each part of the recipe is worth at 2 bits: tools/study.py. It needs a
+# CPU and the embedded dataset alone:
+# python tools/make_digits.py --out data/digits
 data = ['digits']
 seed = [0, 1, 2]
 model = ['retinanet']
