@@ -33,11 +33,13 @@ def run_tool(
     command = list(map(str, arguments))
     with TemporaryDirectory() as folder:
         files = [Path(folder, name) for name in ('stdout', 'stderr')]
-        with mock.patch.dict(os.environ, ONE_CORE):
+        # The server may be started from any folder, and needs this module.
+        with mock.patch.dict(os.environ, ONE_CORE, PYTHONPATH=str(ROOT)):
             forkserver.ensure_running()
-            process = FORKS.Process(
-                target=_main, args=(command, dict(os.environ), files)
-            )
+        environment = {**os.environ, **ONE_CORE}
+        process = FORKS.Process(
+            target=_main, args=(command, environment, files)
+        )
         process.start()
         process.join(timeout)
         if process.is_alive():

@@ -20,7 +20,11 @@ from .. import __version__
 from ..benchmark.accuracy import build_dataset, detect_by_program
 from ..compiler.compile import compile_detector
 from ..engine import launch, preflight
-from ..engine.checkpoint import check_checkpoint
+from ..engine.checkpoint import (
+    check_checkpoint,
+    read_checkpoint,
+    state_dict_of,
+)
 from ..engine.integer_aware import IntegerAwareHook
 from ..models.quantized_detector import (
     detector_of,
@@ -58,6 +62,7 @@ def run_cell(study: Study, cell: Cell, folder: Path, results: Path) -> None:
     seconds = dict(train=time.perf_counter() - begin)
     times = runner.message_hub.get_scalar('train/time').data[0]
     seconds['step'] = float(np.median(times))
+    keep_weights(runner, own / WEIGHTS)
     begin = time.perf_counter()
     found, simulation = _tested(runner), None
     seconds['test'] = time.perf_counter() - begin
@@ -67,7 +72,6 @@ def run_cell(study: Study, cell: Cell, folder: Path, results: Path) -> None:
         path = _compiled(runner, cfg, own)
         seconds['compile'] = time.perf_counter() - begin
         found = _executed(runner, cfg, path)
-    torch.save(runner.model.state_dict(), own / WEIGHTS)
     line = json.dumps(
         dict(
             cell=cell.name,
@@ -82,6 +86,26 @@ def run_cell(study: Study, cell: Cell, folder: Path, results: Path) -> None:
     )
     with results.open('a') as lines:
         lines.write(f'{line}\n')
+
+
+def keep_weights(runner: Runner, path: Path) -> None:
+    """Write the weights as a checkpoint has them, and go on with those.
+
+    A hook may put others there than those of the last step, as EMAHook does
+    with an average.
+
+    Args:
+        runner: The training, at its end.
+        path: File to write.
+    """
+    runner.save_checkpoint(
+        str(path.parent),
+        path.name,
+        save_optimizer=False,
+        save_param_scheduler=False,
+        by_epoch=False,
+    )
+    runner.model.load_state_dict(state_dict_of(read_checkpoint(str(path))))
 
 
 def _config(study: Study, cell: Cell, folder: Path) -> Config:

@@ -82,6 +82,7 @@ SOME = tuple(
 )
 
 
+@pytest.mark.slow
 def test_variants_take_turns(digits):
     options = {
         'train_dataloader.batch_size': 2,

@@ -69,6 +69,7 @@ def test_maps(program, size):
 
 
 # It takes up to a minute for each: one width of each detector.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'name, bits', [('retinanet', 2), ('fcos', 4), ('yolox', 8)]
 )

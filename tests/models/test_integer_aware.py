@@ -82,6 +82,7 @@ def test_training_sees_the_programs_codes_and_has_gradients(model):
         assert torch.isfinite(parameter.grad).all(), name
 
 
+@pytest.mark.slow
 def test_fcos_is_trained_on_maps_without_strides(build):
     model = build(2, 'fcos').eval()
     calibrate(model, [dict(inputs=normalised(pixels(2, 3, 96, 96)))], mse_clip)
@@ -164,6 +165,7 @@ def test_the_config_reaches_the_compiler(build):
     assert 2**11 <= largest < 2**12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('training', [False, True])
 def test_a_copy_on_the_cpu_is_what_is_folded(model, monkeypatch, training):
     image = normalised(pixels(1, 3, 64, 64))

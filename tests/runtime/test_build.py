@@ -9,6 +9,8 @@ import pytest
 
 from tests.native import ENGINE, compile_sources, engine_sources
 
+pytestmark = pytest.mark.slow
+
 # In sources that are not the same on each system.
 SYSTEM = re.compile(r'__linux__|__APPLE__|__GLIBC__|AQD_HAS_(THREADS|NEON)')
 

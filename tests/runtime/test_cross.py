@@ -39,6 +39,8 @@ from tests.operators import square_windows, two_stage, wide_convolution
 from tests.random_detectors import DECODERS, SCORES, random_detector
 from tests.roundings import lookup_between, requantisation
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 # Of detectors with a second stage.
 PROPOSALS = ((Anchors, Sigmoid), (Anchors, Softmax))

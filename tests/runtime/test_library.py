@@ -18,6 +18,8 @@ from aqd_mmdet.quantizers.start import mse_clip
 from aqd_mmdet.runtime import Detector
 from tests.factories import ROOT, digits_config, normalised, pixels
 
+pytestmark = pytest.mark.slow
+
 for tool in ('cmake', 'pkg-config', 'cc'):
     if shutil.which(tool) is None:
         pytest.skip(f'there is no {tool} here', allow_module_level=True)

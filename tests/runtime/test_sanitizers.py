@@ -22,6 +22,8 @@ from tests.native import build_program
 from tests.random_detectors import DECODERS, SCORES, random_detector
 from tests.random_programs import RandomProgram
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def replay_program(tmp_path_factory) -> Path:

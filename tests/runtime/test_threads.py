@@ -209,6 +209,7 @@ def threads_program(tmp_path_factory) -> Path:
     return build_program(folder, 'threads.c', ('-fsanitize=thread',))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('isa', kernels.names())
 def test_a_thread_sanitizer_finds_nothing(threads_program, isa, tmp_path):
     detectors = [

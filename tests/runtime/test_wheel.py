@@ -20,6 +20,8 @@ from aqd_mmdet.runtime import Detector, engine, example
 from tests import wheels
 from tests.factories import ROOT
 
+pytestmark = pytest.mark.slow
+
 PLATFORM = f'manylinux_2_27_{platform.machine()}'
 TARGETS = wheels.module('targets').TARGETS
 AUDIT = wheels.module('build_wheels').audit

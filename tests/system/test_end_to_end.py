@@ -158,6 +158,7 @@ def test_calibration_and_quantisers_are_in_the_log(float_run, quantised_run):
     assert 'calibrating' not in float_run.log
 
 
+@pytest.mark.slow
 def test_two_processes_evaluate_as_one(
     quantised_run, quantised_evaluation, tmp_path
 ):
@@ -180,6 +181,7 @@ def test_two_processes_evaluate_as_one(
             )
 
 
+@pytest.mark.slow
 def test_two_processes_train(digits, tmp_path):
     run_launcher(
         'tools/dist_train.sh', TWO_BITS, 2, '--work-dir', tmp_path,
@@ -193,6 +195,7 @@ def test_two_processes_train(digits, tmp_path):
     assert len(set(counts)) == 1
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_ends_with_the_same_weights(digits, tmp_path):
     opts = [*options(digits, 3), 'load_from=None', 'train_cfg.val_interval=9']
     whole = train(TWO_BITS, tmp_path / 'whole', opts)
@@ -290,6 +293,7 @@ def test_evaluation_of_the_program_agrees_with_validation(
     assert shipped == pytest.approx(validated, abs=0.005)
 
 
+@pytest.mark.slow
 def test_training_ends_on_integers(digits, float_run, tmp_path):
     run = train(
         TWO_BITS,
@@ -304,6 +308,7 @@ def test_training_ends_on_integers(digits, float_run, tmp_path):
     assert run.log.count('evaluated on integers') == 1
 
 
+@pytest.mark.slow
 def test_fcos_is_trained_compiled_and_evaluated(digits, tmp_path):
     config = CONFIGS / 'digits/fcos_digits_2bit.py'
     run = train(

@@ -35,7 +35,10 @@ def every_tensor(program: ir.Program, image: torch.Tensor):
 DETECTORS = ('retinanet', 'fcos')
 # Each depth with each width, and each detector with both.
 NETWORKS = [
-    (depth, bits, DETECTORS[(i + j) % 2])
+    pytest.param(
+        (depth, bits, DETECTORS[(i + j) % 2]),
+        marks=pytest.mark.slow if depth > 18 else (),
+    )
     for (i, depth), (j, bits) in product(
         enumerate([18, 34, 50]), enumerate([2, 3, 4, 8])
     )

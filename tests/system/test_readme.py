@@ -20,6 +20,8 @@ from aqd_mmdet.runtime import Detector, reference
 from tests.export.models import session
 from tests.factories import ROOT
 
+pytestmark = pytest.mark.slow
+
 TEXT = (ROOT / 'README.md').read_text()
 BASH, PYTHON = (
     re.findall(rf'```{language}\n(.*?)```', TEXT, re.DOTALL)

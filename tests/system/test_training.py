@@ -1,8 +1,5 @@
 """Short trainings with mmengine's loops, samplers and hooks of all kinds."""
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 from mmengine.config import Config
@@ -14,40 +11,7 @@ from aqd_mmdet.engine.checkpoint import read_checkpoint, state_dict_of
 from aqd_mmdet.engine.integer_aware import IntegerAwareHook
 from aqd_mmdet.models.integer_aware import IntegerNetwork
 from aqd_mmdet.quantizers import Quantizer
-from tests.factories import data_options, digits_config
-
-SMALL = (64, 64)
-
-
-def config(digits: Path, work_dir: Path, **changes: Any) -> Config:
-    """A training of three steps on small pictures, validated at its end."""
-    cfg = digits_config('2bit')
-    pairs = (option.split('=') for option in data_options(digits))
-    cfg.merge_from_dict({key: value_of(text) for key, text in pairs})
-    cfg.merge_from_dict(
-        {
-            'work_dir': str(work_dir),
-            'load_from': None,
-            'train_cfg.max_epochs': 1,
-            'train_cfg.val_interval': 1,
-            'randomness': dict(seed=3),
-            'default_hooks.calibration.batches': 2,
-            'log_level': 'WARNING',
-            'experiment_name': work_dir.name,
-            **changes,
-        }
-    )
-    for split in ('train', 'val', 'test'):
-        for transform in cfg[f'{split}_dataloader'].dataset.pipeline:
-            for key in ('scale', 'crop_size', 'size'):
-                if key in transform:
-                    transform[key] = SMALL
-    return cfg
-
-
-def value_of(text: str) -> Any:
-    """What an option stands for on the command line."""
-    return int(text) if text.isdigit() else {'False': False}.get(text, text)
+from tests.trainings import config, train
 
 
 def by_iterations(cfg: Config, max_iters: int, val_interval: int) -> Config:
@@ -59,12 +23,6 @@ def by_iterations(cfg: Config, max_iters: int, val_interval: int) -> Config:
     cfg.param_scheduler = []
     cfg.default_hooks.checkpoint.update(by_epoch=False, interval=max_iters)
     return cfg
-
-
-def train(cfg: Config) -> Runner:
-    runner = launch.build_runner(cfg)
-    runner.train()
-    return runner
 
 
 def hook_of(runner: Runner) -> IntegerAwareHook:
@@ -110,6 +68,7 @@ def test_batches_of_equal_shapes(digits, tmp_path):
     assert is_calibrated(train(cfg))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('by_epoch', [True, False])
 def test_training_on_integers_outlasts_validations(
     digits, tmp_path, by_epoch, monkeypatch
@@ -146,9 +105,9 @@ def test_training_on_integers_outlasts_validations(
 @pytest.mark.parametrize(
     'ours, priority, buffers',
     [
-        ('NORMAL', 'VERY_HIGH', False),
+        pytest.param('NORMAL', 'VERY_HIGH', False, marks=pytest.mark.slow),
         ('NORMAL', 'NORMAL', True),
-        ('VERY_HIGH', 'VERY_LOW', False),
+        pytest.param('VERY_HIGH', 'VERY_LOW', False, marks=pytest.mark.slow),
     ],
 )
 def test_what_is_validated_is_what_is_saved(
@@ -180,6 +139,7 @@ def test_what_is_validated_is_what_is_saved(
     assert differs, 'the average is the last step: the test shows nothing'
 
 
+@pytest.mark.slow
 def test_replaced_custom_hooks_do_no_harm(digits, tmp_path):
     cfg = config(digits, tmp_path)
     cfg.custom_hooks = [dict(type='NumClassCheckHook')]
@@ -188,6 +148,7 @@ def test_replaced_custom_hooks_do_no_harm(digits, tmp_path):
     assert False in hook_of(runner)._networks
 
 
+@pytest.mark.slow
 def test_replaced_default_hooks_are_added(digits, tmp_path, capfd):
     cfg = config(digits, tmp_path)
     cfg.default_hooks = dict(
@@ -216,6 +177,7 @@ def test_a_dataset_smaller_than_a_batch(digits, tmp_path):
     assert is_calibrated(train(cfg))
 
 
+@pytest.mark.slow
 def test_images_are_evaluated_by_themselves(digits, tmp_path, monkeypatch):
     """Images of several sizes find the same in any batch."""
     cfg = config(digits, tmp_path)

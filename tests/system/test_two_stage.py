@@ -86,7 +86,14 @@ def test_regions_are_quantised_and_masks_are_not(name):
             assert not isinstance(module, (QuantLinear, QuantRoIExtractor))
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize(
+    'name',
+    [
+        'faster-rcnn',
+        pytest.param('cascade-rcnn', marks=pytest.mark.slow),
+        pytest.param('mask-rcnn', marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize('bits', [2, 8])
 def test_the_mode_finds_what_the_program_finds(name, bits):
     compilation = compilation_of(name, bits)

@@ -10,6 +10,7 @@ from tests.installed import ENGINE
 pytest.importorskip('mim')
 
 
+@pytest.mark.slow
 def test_configs_are_found_by_their_names(installed, tmp_path, digits):
     checkpoint = tmp_path / 'digits.pth'
     digits_detector(checkpoint)

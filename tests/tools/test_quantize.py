@@ -90,6 +90,7 @@ def test_a_checkpoint_and_pictures_become_a_program(float_detector, six_bits):
     check_recipe(float_detector, float_detector / 'recipe.json')
 
 
+@pytest.mark.slow
 def test_a_size_is_kept_by_widths_for_each_layer(float_detector, six_bits):
     recipe, limit = float_detector / 'mixed.json', len(six_bits)
     result = quantize(
@@ -106,6 +107,7 @@ def test_a_size_is_kept_by_widths_for_each_layer(float_detector, six_bits):
     check_recipe(float_detector, recipe)
 
 
+@pytest.mark.slow
 def test_a_training_can_start_from_the_result(tmp_path, digits):
     cfg = digits_config('fp')
     cfg.model = narrow(18, 2, 'retinanet')
@@ -189,6 +191,7 @@ def test_an_fcos_of_the_zoo(tmp_path):
         assert np.array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_file_of_onnx_is_enough(float_detector, tmp_path):
     path = export(small_yolox(), tmp_path / 'small.onnx')
     pictures, out = float_detector / 'pictures', tmp_path / 'model.aqd'
@@ -283,6 +286,7 @@ def test_mistakes_are_one_line(float_detector, tmp_path):
         assert out.read_bytes() == b'earlier'
 
 
+@pytest.mark.slow
 def test_times_that_cannot_be_met_are_refused(float_detector):
     result = quantize(
         float_detector, '--effort', 'calibrate', '--budget', '0.01ms'

@@ -46,6 +46,7 @@ def small_config(bits: object) -> Config:
     return cfg
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('zoo', ['', 'original'])
 def test_a_small_detector_passes(zoo):
     row = Row('small', 8, zoo)
@@ -54,6 +55,7 @@ def test_a_small_detector_passes(zoo):
     assert found.done == (['zoo'] if zoo else list(STEPS[:-1]))
 
 
+@pytest.mark.slow
 def test_a_step_that_fails_gives_the_reason(monkeypatch):
     def fail(compiled):
         raise RuntimeError('first line\nsecond line')
