@@ -5,10 +5,13 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from ..files import write_whole
-from .plan import SCRATCH, Cell, Study
+from .plan import Cell, Study
 
 HEADS = ('AP', 'AP50', 'AP75', 'small', 'medium', 'large')
-COLUMNS = ('bits', 'recipe', 'seeds', *HEADS, 'AP simulated', 'AP - float')
+COLUMNS = (
+    *('bits', 'recipe', 'seeds', *HEADS),
+    *('AP simulated', 'AP - float', 'AP - default'),
+)
 # Cells that differ in their seed alone.
 Group = tuple[str, str, int | str, str, str]
 Groups = dict[Group, list[Mapping]]
@@ -33,40 +36,57 @@ def _group(cell: Cell) -> Group:
 
 
 def _spread(values: Sequence[float]) -> str:
+    """Return mean and deviation in per cent; nothing for no objects, -1."""
+    if min(values) <= -1:
+        return ''
     shown = f'{100 * mean(values):.1f}'
     if len(values) > 1:
         shown += f' ± {100 * stdev(values):.1f}'
     return shown
 
 
-def _row(group: Group, lines: Sequence[Mapping], base: Groups) -> list[str]:
+def _name(group: Group) -> str:
+    """Return what a row says of bits and schedule."""
+    _, _, bits, _, schedule = group
+    return f'{bits}, {schedule}' if bits == 'float' else str(bits)
+
+
+def _difference(lines: Sequence[Mapping], others: Sequence[Mapping]) -> str:
+    """Return by how much AP is above that of others of the same seeds."""
+    base = {x['seed']: x['metrics']['mAP'] for x in others}
+    found = [
+        x['metrics']['mAP'] - base[x['seed']]
+        for x in lines
+        if x['seed'] in base
+    ]
+    return _spread(found) if found else ''
+
+
+def _row(group: Group, lines: Sequence[Mapping], groups: Groups) -> list[str]:
     """Return the cells of a table's row.
 
     Args:
         group: What its cells have in common.
         lines: Their results.
-        base: Of float detectors that trained as long, by all but the bits.
+        groups: All results, to compare with.
     """
     data, model, bits, recipe, schedule = group
     metrics = [list(line['metrics'].values()) for line in lines]
     shown = [_spread(values) for values in zip(*metrics, strict=True)]
     simulated = [x['simulation']['mAP'] for x in lines if x['simulation']]
-    floats = {
-        x['seed']: x['metrics']['mAP']
-        for x in base.get((data, model, 'float', 'default', schedule), [])
-    }
-    lost = [
-        x['metrics']['mAP'] - floats[x['seed']]
-        for x in lines
-        if x['seed'] in floats and bits != 'float'
-    ]
+    # A recipe may change the float detector, too.
+    floats = groups.get((data, model, 'float', recipe, schedule)) or (
+        groups.get((data, model, 'float', 'default', schedule), [])
+    )
+    default = groups.get((data, model, bits, 'default', schedule), [])
     return [
-        f'{bits}, {schedule}' if bits == 'float' else str(bits),
+        _name(group),
         recipe,
         str(len(lines)),
         *shown,
         _spread(simulated) if simulated else '',
-        _spread(lost) if lost else '',
+        '' if bits == 'float' else _difference(lines, floats),
+        '' if recipe == 'default' else _difference(lines, default),
     ]
 
 
@@ -80,8 +100,9 @@ def document(study: Study, results: Mapping[str, Mapping]) -> str:
         'per cent: the mean of the seeds ± their standard deviation. Of '
         'quantised detectors it is that of the program that the engine runs, '
         'from image files to boxes; beside it is that of the simulation in '
-        'floats, and the difference to the float detector of the same seed '
-        'that was trained as long.',
+        'floats. Differences are between detectors of the same seed: to the '
+        'float one that was trained as long, of the same recipe where there '
+        'is one, and to the same bits by the default recipe.',
         '',
     ]
     for key in ('device', 'versions', 'commit', 'steps'):
@@ -96,7 +117,9 @@ def document(study: Study, results: Mapping[str, Mapping]) -> str:
             for group, found in groups.items()
             if group[:2] == (data, model)
         ]
-    return '\n'.join([*lines, '', f'![AP by bits]({study.path.stem}.png)', ''])
+    return '\n'.join(
+        [*lines, '', f'![AP by bits and recipe]({study.path.stem}.png)', '']
+    )
 
 
 def _text(value: object) -> str:
@@ -106,7 +129,7 @@ def _text(value: object) -> str:
 
 
 def draw(groups: Groups, path: Path) -> None:
-    """Draw AP by bits.
+    """Draw the AP of each row of the tables, float detectors as a line.
 
     Args:
         groups: The results.
@@ -117,27 +140,37 @@ def draw(groups: Groups, path: Path) -> None:
     matplotlib.use('Agg')
     from matplotlib import pyplot
 
-    widths = sorted({str(group[2]) for group in groups})
-    pairs = list(dict.fromkeys(group[:2] for group in groups))
-    figure, axes = pyplot.subplots(figsize=(6, 4), layout='constrained')
-    for (data, model, bits, recipe, schedule), found in groups.items():
-        if schedule == SCRATCH:
-            continue
-        values = [100 * x['metrics']['mAP'] for x in found]
-        place = pairs.index((data, model))
-        axes.errorbar(
-            # Beside each other where they would hide each other.
-            widths.index(str(bits)) + 0.08 * place,
-            mean(values),
-            stdev(values) if len(values) > 1 else 0,
-            fmt='o' if recipe == 'default' else 's',
-            color=f'C{place}',
-            capsize=3,
-            label=f'{model}, {data}, {recipe}' if bits == 2 else None,
-        )
-    axes.set_xticks(range(len(widths)), widths)
-    axes.set(xlabel='bits', ylabel='AP of the integer program, %')
-    axes.legend()
+    tables: dict[tuple[str, str], list[Group]] = {}
+    for group in groups:
+        tables.setdefault(group[:2], []).append(group)
+    rows = [len(found) for found in tables.values()]
+    figure, axes = pyplot.subplots(
+        len(tables),
+        # A row of text is a quarter of an inch high.
+        figsize=(7, 1 + sum(0.25 * count + 0.4 for count in rows)),
+        height_ratios=rows,
+        sharex=True,
+        squeeze=False,
+        layout='constrained',
+    )
+    for panel, ((data, model), found) in zip(
+        axes[:, 0], tables.items(), strict=True
+    ):
+        for place, group in enumerate(found):
+            values = [100 * x['metrics']['mAP'] for x in groups[group]]
+            spread = stdev(values) if len(values) > 1 else 0
+            color = 'C1' if group[2] == 'float' else 'C0'
+            panel.errorbar(
+                mean(values), place, xerr=spread, fmt='o', color=color
+            )
+            if group[2:] == ('float', 'default', 'finetune'):
+                panel.axvline(mean(values), color=color, linestyle=':')
+        names = [f'{_name(group)}  {group[3]}' for group in found]
+        panel.set_yticks(range(len(names)), names)
+        panel.invert_yaxis()
+        panel.grid(axis='x', alpha=0.3)
+        panel.set_title(f'{model}, {data}')
+    axes[-1, 0].set_xlabel('AP in per cent; of bits that of the integers')
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 

@@ -8,6 +8,10 @@ training = [
     dict(bits='float', schedule='scratch'),
     dict(bits=2),
     dict(bits='float'),
+    dict(bits=2, schedule='half_rate'),
+    dict(bits=2, schedule='quarter_rate'),
+    dict(bits=2, recipe='averaged'),
+    dict(bits=2, recipe='teacher'),
     dict(bits='float', schedule='scratch', recipe='shared_norms'),
     dict(bits=2, recipe='shared_norms'),
     dict(bits='float', schedule='scratch', recipe='group_norm'),
@@ -31,13 +35,37 @@ training = [
 config = '../digits/{model}_{data}_fp.py'
 
 # The float detector trains as long as the quickstart's; 750 steps follow.
-schedules = dict(scratch={}, finetune={'train_cfg.max_epochs': 5})
+schedules = dict(
+    scratch={},
+    finetune={'train_cfg.max_epochs': 5},
+    half_rate={
+        'train_cfg.max_epochs': 5,
+        'optim_wrapper.optimizer.lr': 1e-3,
+    },
+    quarter_rate={
+        'train_cfg.max_epochs': 5,
+        'optim_wrapper.optimizer.lr': 5e-4,
+    },
+)
 
 # Overrides of the rules of _base_/recipes/aqd.py by their places: 0 all
 # convolutions, 1 the stem, 2 outputs of the head, 3 its towers, 4 adders. What
 # has not its rule 5, a norm for each level, repeats the others.
 recipes = dict(
     default={},
+    # Weights, clip values and statistics averaged over some 100 steps.
+    averaged={
+        'custom_hooks': [
+            dict(
+                type='EMAHook',
+                momentum=0.01,
+                update_buffers=True,
+                priority='ABOVE_NORMAL',
+            )
+        ]
+    },
+    # The float detector that a training starts from teaches it.
+    teacher={'default_hooks.teacher.type': 'aqd_mmdet.TeacherHook'},
     # All levels share the norms of the towers.
     shared_norms={
         'model.recipe': [
