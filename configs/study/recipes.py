@@ -8,6 +8,8 @@ training = [
     dict(bits='float', schedule='scratch'),
     dict(bits=2),
     dict(bits='float'),
+    dict(bits='float', schedule='double_rate'),
+    dict(bits=2, schedule='double_rate'),
     dict(bits=2, schedule='half_rate'),
     dict(bits=2, schedule='quarter_rate'),
     dict(bits=2, recipe='averaged'),
@@ -38,6 +40,10 @@ config = '../digits/{model}_{data}_fp.py'
 schedules = dict(
     scratch={},
     finetune={'train_cfg.max_epochs': 5},
+    double_rate={
+        'train_cfg.max_epochs': 5,
+        'optim_wrapper.optimizer.lr': 4e-3,
+    },
     half_rate={
         'train_cfg.max_epochs': 5,
         'optim_wrapper.optimizer.lr': 1e-3,
