@@ -1,7 +1,7 @@
 /* Finds the objects in a picture with a compiled detector. It computes with
  * integers only.
  *
- *   cc detect.c $(pkg-config --cflags --libs aqd) -o detect
+ *   cc detect.c $(pkg-config --cflags --libs --static aqd) -o detect
  *   ./detect model.aqd picture.ppm
  *
  * It prints a line for each object: label, score in per mille, and the left,

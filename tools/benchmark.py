@@ -140,8 +140,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         default=[],
         metavar='VARIANT',
-        help='default: all of '
-        f'{", ".join(v.name for v in training.VARIANTS)}; float is always one',
+        help=f'some of {", ".join(v.name for v in training.VARIANTS)}; float '
+        'is always one; default: all whose packages are installed',
     )
 
 
@@ -198,7 +198,8 @@ def profile_model(args: argparse.Namespace) -> None:
 def compare_training(args: argparse.Namespace) -> None:
     """Measure steps of training."""
     known = {variant.name: variant for variant in training.VARIANTS}
-    names = select(args.variants, known, '--variants')
+    chosen = args.variants or [v.name for v in training.installed()]
+    names = select(chosen, known, '--variants')
     variants = [known[n] for n in known if n in names or n == FLOAT]
     need(
         [p for v in variants for p in training.PACKAGES[v.library]],

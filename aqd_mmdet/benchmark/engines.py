@@ -170,6 +170,15 @@ def need_packages(
     need(packages, 'choose other --engines and --cases')
 
 
+# What installs a package that the extra does not.
+COMMANDS = {
+    'torch': 'bash tools/setup_env.sh',
+    'mmdet': 'bash tools/setup_env.sh',
+    # Not in the extra, as it holds setuptools back.
+    'brevitas': 'pip install brevitas',
+}
+
+
 def need(packages: Iterable[str], otherwise: str) -> None:
     """Raise if a package is missing.
 
@@ -182,10 +191,8 @@ def need(packages: Iterable[str], otherwise: str) -> None:
     """
     for package in packages:
         if find_spec(package) is None:
-            command = (
-                'bash tools/setup_env.sh'
-                if package in ('torch', 'mmdet')
-                else "pip install 'aqd_mmdet[benchmark]'"
+            command = COMMANDS.get(
+                package, "pip install 'aqd_mmdet[benchmark]'"
             )
             raise UserError(
                 f'{package} is not installed: run {command}, or {otherwise}'

@@ -44,7 +44,10 @@ def behind(overviews: Sequence[Overview]) -> str:
         return f'Slower than a peer: {"; ".join(slower)}.'
     if all(each.int8 is None and each.float32 is None for each in overviews):
         return 'There is no peer to compare with.'
-    return 'Nothing of ours is slower here than the fastest peer.'
+    return (
+        'By the medians of one caller, nothing of ours is slower here than '
+        'the fastest peer.'
+    )
 
 
 def table(overviews: Sequence[Overview]) -> list[str]:

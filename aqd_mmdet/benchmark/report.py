@@ -280,6 +280,9 @@ def document(report: Report) -> str:
     machine = report.machine
     versions = ', '.join(f'{k} {v}' for k, v in machine.packages.items())
     all_cases = overviews(report)
+    # None where all cases go from bytes to boxes.
+    rate = best_int8(report)
+    best = f' Best int8 rate of any engine: {rate:.0f} GMAC/s.' if rate else ''
     lines = [
         behind(all_cases),
         '',
@@ -289,8 +292,7 @@ def document(report: Report) -> str:
         f'threads for each engine; {" ".join(machine.flags)}; {versions}.',
         '',
         f'Load of the machine before: {machine.load:.2f}. '
-        f'Joules: {report.energy or "of the whole processor"}. '
-        f'Best int8 rate of any engine: {best_int8(report):.0f} GMAC/s.',
+        f'Joules: {report.energy or "of the whole processor"}.{best}',
         *held(report),
     ]
     for warning, applies in (

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -148,6 +149,15 @@ LAYERS: dict[str, Callable[..., nn.Module]] = {
     'brevitas': _brevitas_conv,
 }
 PACKAGES = {'ours': (), 'lsq': (), 'brevitas': ('brevitas',)}
+
+
+def installed() -> list[Variant]:
+    """Return the variants whose packages are here."""
+    return [
+        variant
+        for variant in VARIANTS
+        if all(map(find_spec, PACKAGES[variant.library]))
+    ]
 
 
 def _use_layers(detector: nn.Module, library: str) -> None:

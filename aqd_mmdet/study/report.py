@@ -97,12 +97,13 @@ def document(study: Study, results: Mapping[str, Mapping]) -> str:
         f'# Results of the study {study.path.stem}',
         '',
         f'{len(results)} of {len(study.cells)} cells are finished. AP is in '
-        'per cent: the mean of the seeds ± their standard deviation. Of '
-        'quantised detectors it is that of the program that the engine runs, '
-        'from image files to boxes; beside it is that of the simulation in '
-        'floats. Differences are between detectors of the same seed: to the '
-        'float one that was trained as long, of the same recipe where there '
-        'is one, and to the same bits by the default recipe.',
+        'per cent: the mean of the seeds ± their standard deviation. For '
+        'quantised detectors it is measured on the compiled program, which '
+        'the engine runs from image files to boxes; *AP simulated* is that '
+        'of the simulation in floats. *AP - float* is the difference to the '
+        'float detector of the same seed that was trained as long, of the '
+        'same recipe where there is one. *AP - default* is that to the same '
+        'bits by the default recipe.',
         '',
     ]
     for key in ('device', 'versions', 'commit', 'steps'):

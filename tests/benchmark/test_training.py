@@ -40,6 +40,14 @@ def test_files(tmp_path):
     assert paths[1].read_text() == training.document(FOUND)
 
 
+def test_libraries_that_are_not_installed_are_left_out(monkeypatch):
+    monkeypatch.setattr(training, 'find_spec', lambda name: None)
+    names = [variant.name for variant in training.installed()]
+    assert names == [
+        *('float', 'aqd-8', 'aqd-4', 'aqd-3', 'aqd-2', 'lsq-8', 'lsq-2')
+    ]
+
+
 def test_every_library_has_its_layers_and_packages():
     libraries = {variant.library for variant in training.VARIANTS}
     assert libraries == set(training.PACKAGES)
