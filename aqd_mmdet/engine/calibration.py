@@ -113,8 +113,12 @@ class CalibrationHook(Hook):
     averages the clip value that its inputs ask for; the weights' come from
     the weights. Then, since normalised and rounded weights change every
     scale, the batches pass again, quantised, and each BN gathers its
-    statistics anew. Nothing happens where all clip values are set already:
-    in a resumed run, or one that starts from a quantised checkpoint.
+    statistics anew.
+
+    What a quantised checkpoint has set is kept, and rounds while others are
+    observed: those of other widths than the checkpoint's, or of the outputs
+    for other classes. Nothing happens where all clip values are set. A run
+    that is resumed keeps its norms in any case.
 
     Args:
         batches: Number of training batches to look at.
@@ -144,22 +148,23 @@ class CalibrationHook(Hook):
         quantizers = [
             m for m in detector.modules() if isinstance(m, Quantizer)
         ]
-        if all(q.started for q in quantizers):
+        count = sum(not q.started for q in quantizers)
+        if not count:
             return
         check_norms_train(detector)
         print_log(
-            f'calibrating {len(quantizers)} quantisers on {self.batches} '
-            'batches',
+            f'calibrating {count} of {len(quantizers)} quantisers on '
+            f'{self.batches} batches',
             logger='current',
         )
         batches = sample_batches(
             runner.train_dataloader, self.batches, runner.seed or 0
         )
-        calibrate(
-            detector,
-            [detector.data_preprocessor(b, True) for b in batches],
-            self.start,
-        )
+        prepared = [detector.data_preprocessor(b, True) for b in batches]
+        if runner.cfg.get('resume'):
+            start_quantizers(detector, prepared, self.start)
+        else:
+            calibrate(detector, prepared, self.start)
 
 
 def sample_batches(loader: DataLoader, count: int, seed: int) -> list[Any]:
@@ -243,17 +248,44 @@ def calibrate(
         start: Rule for the clip values.
     """
     batches = list(batches)
+    start_quantizers(detector, batches, start)
+    was_training = detector.training
+    detector.train()
+    with _gathering_statistics(detector) as norms:
+        for batch in batches:
+            detector(**batch, mode='tensor')
+    for norm in norms:
+        _mean_over_ranks(norm.running_mean)
+        _mean_over_ranks(norm.running_var)
+    detector.train(was_training)
+
+
+@torch.no_grad()
+def start_quantizers(
+    detector: nn.Module, batches: Iterable[dict[str, Any]], start: Start
+) -> None:
+    """Set the clip values that are not set; norms keep their statistics.
+
+    Args:
+        detector, batches, start: As of :func:`calibrate`.
+    """
+    batches = list(batches)
     was_training = detector.training
     # Norms use the statistics of the batch. The running ones say nothing if
     # the detector was not trained, or was trained without normalised weights.
     detector.train()
     layers = quantized_layers(detector)
+    new_weights = [x for x in layers.values() if _has_new_weights(x)]
+    norms = [m for m in detector.modules() if isinstance(m, _BatchNorm)]
+    earlier = [deepcopy(dict(norm.named_buffers())) for norm in norms]
     with _observed(detector, layers, start, len(batches)) as observers:
         for batch in batches:
             detector(**batch, mode='tensor')
+    for norm, buffers in zip(norms, earlier, strict=True):
+        _restore(norm, buffers)
     unseen = [o.name for o in observers if not o.start()]
     # After the inputs, whose steps the weights make up for.
-    for layer in layers.values():
+    for layer in new_weights:
         _start_weights(layer, start)
     if unseen:
         print_log(
@@ -263,13 +295,20 @@ def calibrate(
             logger='current',
             level=logging.WARNING,
         )
-    with _gathering_statistics(detector) as norms:
-        for batch in batches:
-            detector(**batch, mode='tensor')
-    for norm in norms:
-        _mean_over_ranks(norm.running_mean)
-        _mean_over_ranks(norm.running_var)
     detector.train(was_training)
+
+
+def _has_new_weights(layer: QuantizedLayer) -> bool:
+    """Return whether the clip value of a layer's weights is to be set.
+
+    Where channels of the input get new steps, the weights make up for them.
+    """
+    inputs: Any = layer.input_quantizer
+    if not layer.weight_quantizer.started:
+        return True
+    return isinstance(inputs, Quantizer) and bool(
+        inputs.clip.ndim and not inputs.started
+    )
 
 
 def _start_weights(layer: QuantizedLayer, start: Start) -> None:
@@ -294,17 +333,17 @@ def _observed(
     start: Start,
     batches: int,
 ) -> Iterator[list[_RunningMean | _Sample]]:
-    """Let all quantisers pass values unchanged and observe them."""
+    """Let quantisers that are not started pass values, and observe them."""
     normalized: dict[nn.Module, bool] = {
         layer.input_quantizer: layer.normalize for layer in layers.values()
     }
     observers: list[_RunningMean | _Sample] = []
     with ExitStack() as stack:
         for name, module in detector.named_modules():
+            if not isinstance(module, Quantizer) or module.started:
+                continue
             hook: RoundingHook = unchanged
-            if isinstance(module, Quantizer) and not isinstance(
-                module, WeightQuantizer
-            ):
+            if not isinstance(module, WeightQuantizer):
                 where = name.removesuffix('.input_quantizer')
                 has_zero = isinstance(module.zero, Tensor)
                 if has_zero or module.clip.numel() > 1:
@@ -314,8 +353,6 @@ def _observed(
                         where, module, start, normalized.get(module, False)
                     )
                 observers.append(hook)
-            elif not isinstance(module, WeightQuantizer):
-                continue
             stack.enter_context(patched(module, hook=hook))
         yield observers
 
@@ -339,8 +376,12 @@ def _gathering_statistics(detector: nn.Module) -> Iterator[list[_BatchNorm]]:
             norm.momentum = momentum
             # A norm that no batch came through, or single values alone.
             if not norm.num_batches_tracked:
-                for name, buffer in norm.named_buffers():
-                    buffer.copy_(buffers[name])
+                _restore(norm, buffers)
+
+
+def _restore(norm: _BatchNorm, buffers: dict[str, Tensor]) -> None:
+    for name, buffer in norm.named_buffers():
+        buffer.copy_(buffers[name])
 
 
 def _mean_over_ranks(value: Tensor | None) -> None:

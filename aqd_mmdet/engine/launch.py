@@ -20,16 +20,14 @@ from torch import nn
 from ..config import datasets_of, labels_of
 from ..config import read_config as read_config_file
 from ..errors import UserError, nearest
-from ..models.quantized_detector import detector_of, quantized_layers
 from . import preflight
-from .calibration import CalibrationHook
 from .checkpoint import (
     check_checkpoint,
     read_checkpoint,
     state_dict_of,
     use_safe_loader,
 )
-from .integer_aware import IntegerAwareHook
+from .training import add_missing_hooks, keep_clips
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -89,7 +87,6 @@ def read_config(args: argparse.Namespace) -> Config:
         )
     preflight.use_whole_images(cfg)
     _use_no_workers(cfg)
-    _keep_clips(cfg)
     if not torch.cuda.is_available():
         _use_cpu(cfg)
     return cfg
@@ -182,22 +179,6 @@ def _use_no_workers(cfg: Config) -> None:
         if loader is not None and not loader.get('num_workers'):
             for key in ('persistent_workers', 'prefetch_factor', 'timeout'):
                 loader.pop(key, None)
-
-
-def _keep_clips(cfg: Config) -> None:
-    """Let clip values not decay, unless a config says something of them.
-
-    Weight decay pulls a clip value towards zero, and what lies above it is
-    cut off; no bias or norm of mmdet's own schedules is kept from it.
-    """
-    wrapper = cfg.get('optim_wrapper')
-    if not isinstance(wrapper, dict) or 'constructor' in wrapper:
-        return
-    paramwise = wrapper.get('paramwise_cfg') or {}
-    keys = paramwise.get('custom_keys') or {}
-    if '.clip' not in keys:
-        keys = {**keys, '.clip': dict(decay_mult=0)}
-        wrapper['paramwise_cfg'] = {**paramwise, 'custom_keys': keys}
 
 
 def latest_checkpoint(work_dir: str) -> str | None:
@@ -331,34 +312,14 @@ def build_runner(cfg: Config) -> Runner:
     except UserError:
         raise
     # What a class says of arguments that it does not have.
-    except (TypeError, KeyError, AssertionError) as error:
+    except (TypeError, KeyError, ValueError, AssertionError) as error:
         reason = (str(error).strip().splitlines() or [''])[0]
         raise UserError(
             f'config {cfg.filename}: {type(error).__name__}: {reason}'
         ) from error
     add_missing_hooks(runner)
+    keep_clips(runner)
     return runner
-
-
-def add_missing_hooks(runner: Runner) -> None:
-    """Add the hooks that a quantised detector cannot do without.
-
-    They stand in the configs' ``default_hooks``, which inherit key by key; a
-    config that replaces the whole dict loses them.
-
-    Args:
-        runner: Changed in place.
-    """
-    if not quantized_layers(detector_of(runner.model)):
-        return
-    for hook in (CalibrationHook, IntegerAwareHook):
-        if not any(isinstance(h, hook) for h in runner.hooks):
-            runner.logger.warning(
-                f'the config has no {hook.__name__}, without which a '
-                'quantised detector is not trained and validated as it '
-                'ships: it is added'
-            )
-            runner.register_hook(hook())
 
 
 def leave() -> None:

@@ -128,6 +128,17 @@ class QuantizedLayer(nn.Module):
             'convolution reads maps, which have channels; leave it out'
         )
 
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, *args: Any
+    ) -> None:
+        weight = state_dict.get(f'{prefix}weight')
+        if weight is not None and weight.shape != self.weight.shape:
+            # These are not taken over, such as a head's of other classes: a
+            # clip value of theirs says nothing of new ones.
+            started = f'{prefix}weight_quantizer.started'
+            state_dict[started] = torch.tensor(False)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def input_ratio(self) -> Tensor | None:
         """Return by what weights are multiplied before they are rounded.
 

@@ -122,8 +122,8 @@ class Quantizer(RoundingModule):
     """A grid with a learned clip value (AQD, section 3.1).
 
     The state dict says which grid the clip value was learned for. One of
-    another grid is not taken over: the quantiser is then not started, and has
-    to be calibrated.
+    another grid, or for other channels, is not taken over: the quantiser is
+    then not started, and has to be calibrated.
 
     Args:
         grid: The number system.
@@ -210,11 +210,16 @@ class Quantizer(RoundingModule):
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, *args: Any
     ) -> None:
-        saved_format = state_dict.get(f'{prefix}format')
         self._is_started = False
-        if saved_format is not None and not torch.equal(
+        saved_clip = state_dict.get(f'{prefix}clip')
+        saved_format = state_dict.get(f'{prefix}format')
+        is_of_other_channels = (
+            saved_clip is not None and saved_clip.shape != self.clip.shape
+        )
+        is_of_another_grid = saved_format is not None and not torch.equal(
             saved_format.to(self.format), self.format
-        ):
+        )
+        if is_of_another_grid or is_of_other_channels:
             # A clip value of 8 bits lies where one of 2 would cut off most.
             state_dict[f'{prefix}format'] = self.format
             state_dict[f'{prefix}clip'] = self.clip.detach()

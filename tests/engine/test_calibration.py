@@ -3,6 +3,8 @@ from copy import deepcopy
 
 import pytest
 import torch
+from mmengine.registry import MODELS
+from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -11,12 +13,14 @@ from aqd_mmdet.engine.calibration import (
     calibrate,
     check_norms_train,
     sample_batches,
+    start_quantizers,
 )
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.layers import FixedPointActivation, QuantConv2d
 from aqd_mmdet.models.quantized_detector import quantized_layers
 from aqd_mmdet.quantizers import Quantizer
 from aqd_mmdet.quantizers.start import mse_clip, paper_clip
+from tests.factories import digits_config
 
 BATCHES = [
     dict(inputs=torch.randint(-120, 130, (2, 3, 96, 128)).float())
@@ -205,3 +209,45 @@ def test_quantisers_that_see_nothing_are_told(build, logged):
     calibrate(model, BATCHES[:1], mse_clip)
     (line,) = logged
     assert '1 quantisers saw no values, such as unused' in line
+
+
+def clips(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {n: q.clip.detach().clone() for n, q in quantizers(model).items()}
+
+
+def test_what_is_set_is_kept(build):
+    model = build(2)
+    calibrate(model, BATCHES[:1], mse_clip)
+    for quantizer in quantizers(model).values():
+        quantizer.clip.data.mul_(1.25)  # as training does
+    before = clips(model)
+    norms = deepcopy(model.neck.lateral_convs[0].bn.state_dict())
+    new = 'neck.fpn_convs.0.conv.input_quantizer'
+    quantizers(model)[new].started.fill_(False)
+    start_quantizers(model, BATCHES[:1], mse_clip)
+    after = clips(model)
+    changed = {n for n in after if not torch.equal(after[n], before[n])}
+    assert changed == {new}
+    for name, value in model.neck.lateral_convs[0].bn.state_dict().items():
+        assert torch.equal(value, norms[name]), name
+
+
+@pytest.mark.parametrize('per_channel', [False, True])
+def test_weights_for_other_classes_are_new(build, per_channel):
+    recipe = [
+        dict(modules='*', conv=dict(per_channel=per_channel)),
+        dict(modules='backbone.conv1', conv=dict(act_grid='image')),
+    ]
+    trained = build(2, recipe=recipe)
+    calibrate(trained, BATCHES[:1], mse_clip)
+    cfg = digits_config('2bit').model
+    cfg.recipe, cfg.bbox_head.num_classes = recipe, 3
+    model = MODELS.build(cfg)
+    load_state_dict(model, deepcopy(trained.state_dict()))
+    found = {n for n, q in quantizers(model).items() if not q.started}
+    assert found == {'bbox_head.retina_cls.weight_quantizer'}
+    calibrate(model, BATCHES[:1], mse_clip)
+    layer = model.bbox_head.retina_cls
+    clip = layer.weight_quantizer.clip.detach()
+    # Of new weights, whose deviation is a hundredth.
+    assert clip.amin() > 0.001 and clip.amax() < 0.05

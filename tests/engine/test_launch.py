@@ -114,16 +114,6 @@ def test_no_workers(tmp_path):
     assert 'prefetch_factor' not in loader
 
 
-def test_clip_values_do_not_decay(tmp_path):
-    keys = read(tmp_path).optim_wrapper.paramwise_cfg.custom_keys
-    assert keys == {'.clip': dict(decay_mult=0)}
-    said = CONFIG.replace(
-        'lr=0.1)', "lr=0.1), paramwise_cfg=dict(custom_keys={'.clip': {}})"
-    )
-    keys = read(tmp_path, text=said).optim_wrapper.paramwise_cfg.custom_keys
-    assert keys == {'.clip': {}}
-
-
 def test_compilation_is_refused(tmp_path):
     with pytest.raises(UserError, match='compile'):
         read(tmp_path, 'compile=True')

@@ -1,0 +1,82 @@
+"""What the training of a quantised detector needs of its runner."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.runner import Runner
+
+from ..models.quantized_detector import detector_of, quantized_layers
+from .calibration import CalibrationHook
+from .integer_aware import IntegerAwareHook
+
+# mmengine's name of what it builds where a config names nothing else.
+DEFAULT_CONSTRUCTOR = 'DefaultOptimWrapperConstructor'
+
+
+def add_missing_hooks(runner: Runner) -> None:
+    """Add the hooks that a quantised detector cannot do without.
+
+    They stand in the configs' ``default_hooks``, which inherit key by key; a
+    config that replaces the whole dict loses them.
+
+    Args:
+        runner: Changed in place.
+    """
+    if not quantized_layers(detector_of(runner.model)):
+        return
+    for hook in (CalibrationHook, IntegerAwareHook):
+        if not any(isinstance(h, hook) for h in runner.hooks):
+            runner.logger.warning(
+                f'the config has no {hook.__name__}, without which a '
+                'quantised detector is not trained and validated as it '
+                'ships: it is added'
+            )
+            runner.register_hook(hook())
+
+
+def keep_clips(runner: Runner) -> None:
+    """Let clip values not decay, unless a config says something of them.
+
+    Weight decay pulls a clip value towards zero, and what lies above it is
+    cut off; no bias or norm of mmdet's own schedules is kept from it.
+
+    Of ``custom_keys`` mmengine follows the longest that a parameter's name
+    has, and no other: ``backbone`` would win over ``.clip``. So each clip
+    value gets its whole name as a key, with what both say.
+
+    Args:
+        runner: Its ``optim_wrapper`` is replaced; the config stays.
+    """
+    wrapper: Any = runner.optim_wrapper
+    parameters = detector_of(runner.model).named_parameters()
+    clips = [name for name, _ in parameters if name.endswith('.clip')]
+    if not clips or not isinstance(wrapper, dict):
+        return
+    constructor = wrapper.get('constructor', DEFAULT_CONSTRUCTOR)
+    if constructor != DEFAULT_CONSTRUCTOR:
+        runner.logger.warning(
+            f'optim_wrapper.constructor={constructor!r} says how clip values '
+            'are trained: their weight decay should be 0'
+        )
+        return
+    paramwise = wrapper.get('paramwise_cfg') or {}
+    keys = paramwise.get('custom_keys') or {}
+    of_clips = {key: keys[key] for key in sorted(keys) if 'clip' in key}
+    others = {key: keys[key] for key in sorted(keys) if 'clip' not in key}
+    own = {
+        name: {
+            **_longest(others, name, {}),
+            **_longest(of_clips, name, dict(decay_mult=0)),
+        }
+        for name in clips
+    }
+    runner.optim_wrapper = {
+        **wrapper,
+        'paramwise_cfg': {**paramwise, 'custom_keys': {**keys, **own}},
+    }
+
+
+def _longest(keys: Mapping[str, Any], name: str, otherwise: Any) -> Any:
+    """Return what the longest key says that a name has."""
+    found = [key for key in keys if key in name]
+    return keys[max(found, key=len)] if found else otherwise

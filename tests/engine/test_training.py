@@ -1,0 +1,74 @@
+"""What a quantised detector's training needs, whatever a config says."""
+
+from typing import Any
+
+import pytest
+from mmengine.runner import Runner
+
+from aqd_mmdet.engine import launch
+from tests.trainings import config
+
+BACKBONE = 'backbone.layer1.0.conv1.input_quantizer.clip'
+NECK = 'neck.fpn_convs.0.conv.input_quantizer.clip'
+
+
+def runner_of(digits, tmp_path, **wrapper: Any) -> Runner:
+    cfg = config(digits, tmp_path)
+    cfg.optim_wrapper = dict(
+        type='OptimWrapper',
+        optimizer=dict(type='SGD', lr=0.1, weight_decay=0.01),
+        **wrapper,
+    )
+    return launch.build_runner(cfg)
+
+
+def groups_of(runner: Runner) -> dict[str, tuple[float, float]]:
+    """Rate and decay of each parameter."""
+    built = runner.build_optim_wrapper(runner.optim_wrapper)
+    names = {id(p): name for name, p in runner.model.named_parameters()}
+    return {
+        names[id(parameter)]: (group['lr'], group['weight_decay'])
+        for group in built.optimizer.param_groups
+        for parameter in group['params']
+    }
+
+
+@pytest.mark.parametrize(
+    'keys, backbone, neck',
+    [
+        (None, (0.1, 0), (0.1, 0)),
+        ({'.clip': dict(decay_mult=0.5)}, (0.1, 0.005), (0.1, 0.005)),
+        # Longer and shorter than `.clip`: mmengine follows the longest alone.
+        ({'backbone': dict(lr_mult=0.5)}, (0.05, 0), (0.1, 0)),
+        (
+            {'neck': dict(lr_mult=0.5), '.clip': dict(decay_mult=0)},
+            (0.1, 0),
+            (0.05, 0),
+        ),
+        (
+            {'backbone': dict(lr_mult=0.5, decay_mult=3)},
+            (0.05, 0),
+            (0.1, 0),
+        ),
+    ],
+)
+def test_clip_values_do_not_decay(digits, tmp_path, keys, backbone, neck):
+    paramwise = None if keys is None else dict(custom_keys=keys)
+    runner = runner_of(digits, tmp_path, paramwise_cfg=paramwise)
+    groups = groups_of(runner)
+    assert groups[BACKBONE] == backbone
+    assert groups[NECK] == neck
+    assert groups['backbone.layer1.0.conv1.weight'][1] > 0
+    # What is written to the work_dir is the user's.
+    assert runner.cfg.optim_wrapper.get('paramwise_cfg') == paramwise
+
+
+def test_another_constructor_is_left_alone_and_named(digits, tmp_path, capfd):
+    runner = runner_of(
+        digits,
+        tmp_path,
+        constructor='LearningRateDecayOptimizerConstructor',
+        paramwise_cfg=dict(num_layers=6, decay_rate=0.7),
+    )
+    assert runner.optim_wrapper == runner.cfg.optim_wrapper
+    assert 'says how clip values are trained' in capfd.readouterr().out
