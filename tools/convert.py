@@ -6,7 +6,6 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
-from mmengine.registry import MODELS
 
 from aqd_mmdet.compiler import report, verify
 from aqd_mmdet.compiler.compile import Compilation, compile_detector
@@ -72,13 +71,15 @@ def convert(args: argparse.Namespace) -> None:
     for path in images:
         check_image(read_image(path), f'image {path}')
     say('building the detector')
-    detector = MODELS.build(cfg.model).eval()
+    detector = launch.build_detector(cfg)
     launch.load_weights(detector, cfg, args.checkpoint)
     compilation = compile_detector(
         detector, cfg, say, fixed_point_of(detector)
     )
     compiled = compilation.compiled
     agreements = compare(compilation, images)
+    # An earlier report is not of the new file, also if evaluating fails.
+    report_path.unlink(missing_ok=True)
     file.save(compiled, args.out)
     metrics = {}
     if args.evaluate:

@@ -67,7 +67,7 @@ def main() -> None:
         help='file of a recipe to follow, as --write-recipe writes it',
     )
     parser.add_argument(
-        '--act-bits', type=int, default=8, help='width of activations, 2 to 8'
+        '--act-bits', type=int, help='width of activations, 2 to 8; default: 8'
     )
     parser.add_argument(
         '--effort',
@@ -105,6 +105,11 @@ def convert(args: argparse.Namespace) -> None:
     check_output('--out', args.out, '.aqd')
     if args.write_recipe:
         check_output('--write-recipe', args.write_recipe, '.json')
+    if args.recipe and args.act_bits is not None:
+        raise UserError(
+            '--act-bits and --recipe: the recipe says the widths; leave one '
+            'of them out'
+        )
     budget = read_budget(args.budget) if args.budget else None
     use_onnx(args, say)
     cfg = launch.read_config(args)
@@ -120,7 +125,7 @@ def convert(args: argparse.Namespace) -> None:
     recipe = (
         read_recipe_file(args.recipe)
         if args.recipe
-        else find_recipe(detector, start.stems, args.bits, args.act_bits)
+        else find_recipe(detector, start.stems, args.bits, args.act_bits or 8)
     )
     before = evaluate_float(cfg, args.checkpoint) if args.evaluate else {}
     if budget is None:

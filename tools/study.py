@@ -60,15 +60,12 @@ def main() -> None:
     study = read_study(args.study)
     cells = choose(study, args.cells)
     out = args.out or Path('work_dirs/study', args.study.stem)
-    results = args.results or out.with_suffix('.jsonl')
+    results = args.results or out.with_name(f'{out.name}.jsonl')
     if args.list:
         print('\n'.join(cell.name for cell in cells))
     elif args.report is not None:
         check_output('--report', args.report, '.md')
-        found = read_results(results)
-        if not found:
-            raise UserError(f'--report: {results} has no results yet')
-        report.write(study, found, args.report)
+        report.write(study, read_results(results), args.report)
         print(args.report)
     else:
         # Loads PyTorch and MMDetection, which a report does not need.

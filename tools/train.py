@@ -62,6 +62,8 @@ def read_config(args: argparse.Namespace) -> Config:
             else args.resume
         )
         if checkpoint is not None:
+            # For TeacherHook: what mmengine resumes takes its place.
+            cfg.setdefault('started_from', cfg.get('load_from'))
             cfg.resume, cfg.load_from = True, checkpoint
     return cfg
 
@@ -71,6 +73,7 @@ def train(cfg: Config) -> None:
     if is_main_process():
         preflight.check_data(cfg, ['train', 'val'])
     runner = launch.build_runner(cfg)
+    launch.build_optimizer(runner)
     if is_main_process():
         preflight.check_space(Path(cfg.work_dir), runner.model)
         preflight.check_pipelines(runner, ['train', 'val'])

@@ -113,6 +113,11 @@ def read_test_preprocess(pre: Any, cfg: Config) -> PreProcess:
             datasets have pipelines that do not agree, or there is none.
     """
     where = 'test_dataloader.dataset'
+    if not cfg.get('test_dataloader'):
+        raise UserError(
+            'the config has no test_dataloader, whose pipeline says how '
+            'pictures come to the network'
+        )
     outer = cfg.test_dataloader.dataset
     datasets = dict(datasets_of(outer, where))
     if not datasets:

@@ -28,6 +28,11 @@ BOX_ALPHA = 0.25
 TRAIN_SHARE = 0.8
 
 
+# A background is at least half as wide as the image, and at most half of a
+# photograph of 640 pixels.
+MAX_SIZE = 638
+
+
 @dataclass(frozen=True)
 class DigitScenes:
     """Parameters of the scenes.
@@ -73,6 +78,11 @@ class DigitScenes:
             raise UserError(
                 f'digits of {self.min_digit} to {self.max_digit} pixels in '
                 f'images of {self.size}: give 8 <= min <= max <= size'
+            )
+        if self.size > MAX_SIZE:
+            raise UserError(
+                f'size={self.size}: give at most {MAX_SIZE}, for the '
+                'photographs behind the digits are no larger'
             )
         if not 0 <= self.contrast <= 120:
             raise UserError(f'contrast={self.contrast}: give 0 to 120')

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..config import same_labels
 from ..errors import UserError
+from ..layers import FixedPointActivation
 from ..layers.multi_level_norm import MultiLevelBN
 from ..models.quantized_detector import detector_of
 from ..quantizers.quantizer import Quantizer
@@ -111,8 +112,19 @@ def use_safe_loader() -> None:
 
 
 def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the weights of a checkpoint, names as of an unwrapped model."""
+    """Return the weights of a checkpoint, names as of an unwrapped model.
+
+    Raises:
+        UserError: If it holds anything else.
+    """
     state = checkpoint.get('state_dict', checkpoint)
+    others = [n for n, x in state.items() if not isinstance(x, Tensor)]
+    if others:
+        raise UserError(
+            'a checkpoint that is not of MMDetection: expected tensors in '
+            f'`state_dict`, found {type(state[others[0]]).__name__} called '
+            f'{others[0]!r}'
+        )
     return {name.removeprefix('module.'): v for name, v in state.items()}
 
 
@@ -130,9 +142,9 @@ def bits_of(format: Tensor) -> int:
     """Return the width of a quantiser's codes.
 
     Args:
-        format: As of :class:`Quantizer`, (lo, hi, stride, normalized).
+        format: As of :class:`Quantizer`, (lo, hi, stride, normalized, ...).
     """
-    low, high, stride, _ = format.tolist()
+    low, high, stride, *_ = format.tolist()
     return ((high - low) // stride).bit_length()
 
 
@@ -185,8 +197,6 @@ def _check_names(
     """Raise if names or shapes of a checkpoint are not those of a model."""
     expected, of_quantizers = model.state_dict(), quantizer_names(model)
     missing = [n for n in expected if n not in state]
-    if for_training:
-        missing = sorted(set(missing) - of_quantizers)
     extra = [n for n in state if n not in expected]
     reshaped = [
         n
@@ -199,6 +209,18 @@ def _check_names(
             and tensor.shape[1:] == state[n].shape[1:]
         )
     ]
+    # Calibration says how many steps they have.
+    free = {
+        f'{name}.clip'
+        for name, module in model.named_modules()
+        if isinstance(module, FixedPointActivation)
+    }
+    reshaped = [n for n in reshaped if n not in free]
+    if for_training:  # the others are calibrated
+        missing = sorted(set(missing) - of_quantizers)
+        reshaped = sorted(set(reshaped) - of_quantizers)
+        owners = {n.rpartition('.')[0] for n in of_quantizers}
+        extra = [n for n in extra if n.rpartition('.')[0] not in owners]
     quantized_only = bool(missing) and set(missing) <= of_quantizers
     if quantized_only and not extra and not reshaped:
         raise UserError(
@@ -278,8 +300,9 @@ def _check_formats(
 
 
 def _described(format: Tensor) -> str:
-    low, high, _, normalized = format.tolist()
+    low, high, _, normalized, *asymmetric = format.tolist()
     return (
         f'{bits_of(format)} bits (codes {low}..{high}'
-        f'{", of normalised weights" if normalized else ""})'
+        f'{", of normalised weights" if normalized else ""}'
+        f'{", with a zero point" if asymmetric else ""})'
     )

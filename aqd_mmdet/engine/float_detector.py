@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
 from ..compiler.compile import compile_detector, read_test_preprocess
@@ -191,7 +191,7 @@ def load_float(cfg: Config, checkpoint: str) -> nn.Module:
         UserError: If the config is of a quantised detector, or the checkpoint
             does not fit.
     """
-    detector = MODELS.build(cfg.model).eval()
+    detector = launch.build_detector(cfg)
     if quantized_layers(detector):
         raise UserError(
             'the config is of a quantised detector: tools/convert.py compiles '
@@ -245,11 +245,22 @@ def find_pictures(
 def _training_datasets(cfg: Config) -> list[Any]:
     """Build a config's training datasets without their pipelines."""
     where = 'train_dataloader.dataset'
-    outer = cfg.train_dataloader.dataset
-    return [
-        DATASETS.build({**dataset, 'pipeline': []})
-        for _, dataset in datasets_of(outer, where)
-    ]
+    loader = cfg.get('train_dataloader')
+    if not loader:
+        raise UserError(
+            'the config has no train_dataloader with pictures to calibrate '
+            'with: give a folder of pictures, --images'
+        )
+    try:
+        return [
+            DATASETS.build({**dataset, 'pipeline': []})
+            for _, dataset in datasets_of(loader.dataset, where)
+        ]
+    except FileNotFoundError as error:
+        raise UserError(
+            f"the config's training pictures are not here ({error.filename}): "
+            'give a folder of pictures, --images'
+        ) from None
 
 
 def read_pictures(

@@ -51,6 +51,12 @@ class IntegerAwareHook(Hook):
         self._refused = False
         self._told = False
 
+    def before_train(self, runner: Runner) -> None:
+        """Refuse, before the work, a detector that has no such losses."""
+        detector = detector_of(runner.model)
+        if self.from_epoch is not None and quantized_layers(detector):
+            self._networks[True] = IntegerNetwork(detector, training=True)
+
     def before_val_epoch(self, runner: Runner) -> None:
         """Switch to the integers of boxes."""
         self._leave()
@@ -104,7 +110,8 @@ class IntegerAwareHook(Hook):
 
     def _enter(self, runner: Runner, training: bool) -> bool:
         detector = detector_of(runner.model)
-        if self._refused or not quantized_layers(detector):
+        is_refused = self._refused and not training
+        if is_refused or not quantized_layers(detector):
             return False
         try:
             if training not in self._networks:

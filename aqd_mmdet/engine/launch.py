@@ -5,6 +5,8 @@ import atexit
 import inspect
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch.distributed
 from mmdet.utils import register_all_modules
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.dist import is_main_process
-from mmengine.registry import RUNNERS, init_default_scope
+from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
@@ -295,6 +297,50 @@ def load_weights(detector: nn.Module, cfg: Config, checkpoint: str) -> None:
     detector.load_state_dict(state_dict_of(read_checkpoint(checkpoint)))
 
 
+@contextmanager
+def _mistakes_in(cfg: Config) -> Iterator[None]:
+    """Tell in one line what a class says of arguments that it does not have.
+
+    Args:
+        cfg: The config that has them.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (TypeError, KeyError, ValueError, AssertionError) as error:
+        reason = (str(error).strip().splitlines() or [''])[0]
+        raise UserError(
+            f'config {cfg.filename}: {type(error).__name__}: {reason}'
+        ) from error
+
+
+def build_detector(cfg: Config) -> nn.Module:
+    """Return the detector of a config, for evaluation.
+
+    Args:
+        cfg: The whole config.
+
+    Raises:
+        UserError: If it has arguments that its classes do not have.
+    """
+    with _mistakes_in(cfg):
+        return MODELS.build(cfg.model).eval()
+
+
+def build_optimizer(runner: Runner) -> None:
+    """Build what a runner builds when it trains, to find mistakes before.
+
+    Args:
+        runner: Its optimiser and schedulers are built.
+
+    Raises:
+        UserError: If they have arguments that their classes do not have.
+    """
+    with _mistakes_in(runner.cfg):
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+
+
 def build_runner(cfg: Config) -> Runner:
     """Return the runner of a config, its space on the disk checked.
 
@@ -307,16 +353,8 @@ def build_runner(cfg: Config) -> Runner:
     if is_main_process():
         preflight.make_work_dir(Path(cfg.work_dir))
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
-    try:
+    with _mistakes_in(cfg):
         runner = build(cfg)
-    except UserError:
-        raise
-    # What a class says of arguments that it does not have.
-    except (TypeError, KeyError, ValueError, AssertionError) as error:
-        reason = (str(error).strip().splitlines() or [''])[0]
-        raise UserError(
-            f'config {cfg.filename}: {type(error).__name__}: {reason}'
-        ) from error
     add_missing_hooks(runner)
     keep_clips(runner)
     return runner

@@ -121,9 +121,10 @@ def _coco_files(
     """Yield a split's datasets in COCO format on this machine's disk, each
     with its annotations, its images' folder and its classes."""
     where = f'{split}_dataloader.dataset'
-    for name, dataset in datasets_of(
-        cfg[f'{split}_dataloader'].dataset, where
-    ):
+    loader = cfg.get(f'{split}_dataloader')
+    if not loader:
+        raise UserError(f'the config has no {split}_dataloader')
+    for name, dataset in datasets_of(loader.dataset, where):
         cls = class_of(DATASETS, dataset['type'])
         # LVIS and others derive from it, but read files of another format.
         reads_coco = cls.load_data_list is CocoDataset.load_data_list

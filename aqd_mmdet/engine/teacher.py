@@ -30,8 +30,9 @@ class TeacherHook(Hook):
     pictures, and its norms use their running statistics.
 
     Args:
-        checkpoint: Of the float detector; by default the ``load_from`` of
-            the config, from which the quantised one starts.
+        checkpoint: Of the float detector, trained with the config's own
+            preprocessor; by default the ``load_from`` of the config, from
+            which the quantised one starts.
         weight: Of the difference, beside the detector's own losses.
 
     Raises:
@@ -92,7 +93,8 @@ class TeacherHook(Hook):
             self._found = list(flat_maps([args[0], output]))
 
     def _teacher(self, runner: Runner, student: nn.Module) -> Any:
-        path = self.checkpoint or runner.cfg.get('load_from')
+        start = runner.cfg.get('started_from') or runner.cfg.get('load_from')
+        path = self.checkpoint or start
         if not path:
             raise UserError(
                 'TeacherHook: there is no float detector; give `checkpoint` '
@@ -101,7 +103,13 @@ class TeacherHook(Hook):
         cfg = deepcopy(runner.cfg.model)
         cfg.bits = FLOAT
         teacher = MODELS.build(cfg)
-        check_checkpoint(path, teacher, for_training=False)
+        try:
+            check_checkpoint(path, teacher, for_training=False)
+        except UserError as error:
+            raise UserError(
+                f'TeacherHook reads the float detector from {path}: {error}; '
+                'give another `checkpoint` to the hook'
+            ) from None
         teacher.load_state_dict(state_dict_of(read_checkpoint(path)))
         device = next(student.parameters()).device
         teacher.to(device).eval().requires_grad_(False)

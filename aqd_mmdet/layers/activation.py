@@ -115,8 +115,8 @@ class FixedPointActivation(TensorQuantizer):
             zero: None: there is no zero point.
         """
         steps = clip.detach().abs().clamp_min(MIN_CLIP) / self.grid.hi
-        exact = torch.exp2(steps.log2().ceil()) * self.grid.hi
-        self.clip = nn.Parameter(exact, requires_grad=False)
+        # The same parameter: an average of weights may hold it.
+        self.clip.data = torch.exp2(steps.log2().ceil()) * self.grid.hi
         self.started.fill_(True)
 
     def _load_from_state_dict(
@@ -125,14 +125,17 @@ class FixedPointActivation(TensorQuantizer):
         saved = state_dict.get(f'{prefix}clip')
         if saved is not None and saved.shape != self.clip.shape:
             # How many channels it has, only calibration can know.
-            clip = self.clip.new_ones(saved.shape)
-            self.clip = nn.Parameter(clip, requires_grad=False)
+            self.clip.data = self.clip.new_ones(saved.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the rounded function of the rounded ``x``, in its shape."""
-        x = super().forward(x)
-        return self.rounded(self.function(x), _LookupRounding(self, x))
+        # Codes have more bits than a number of 16 bits holds.
+        exact = super().forward(
+            x.to(torch.promote_types(x.dtype, torch.float32))
+        )
+        made = self.rounded(self.function(exact), _LookupRounding(self, exact))
+        return made.to(x.dtype)
 
     def output_step(self) -> Tensor:
         """Return the steps of the result, in the clip value's shape."""

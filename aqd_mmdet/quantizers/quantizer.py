@@ -231,8 +231,16 @@ class Quantizer(RoundingModule):
 
     @torch.no_grad()
     def clipped_share(self, x: Tensor) -> Tensor:
-        """Return the share of ``x``'s magnitudes that lie above the clip."""
-        return (x.abs() > self.clip.abs()).float().mean()
+        """Return the share of ``x`` that lies beyond the grid's ends.
+
+        An unsigned grid has one end: what is below zero is cut by design.
+        """
+        step = step_size(self.clip, self.grid, self.zero)
+        low, high = (
+            (end - self.zero) * step for end in (self.grid.lo, self.grid.hi)
+        )
+        beyond = (x > high) | ((x < low) & (low < 0))
+        return beyond.float().mean()
 
     def extra_repr(self) -> str:
         grid = self.grid

@@ -77,6 +77,7 @@ def run_cell(study: Study, cell: Cell, folder: Path, results: Path) -> None:
             cell=cell.name,
             **asdict(cell),
             config=study.config_of(cell).name,
+            options=study.options_of(cell),
             steps=runner.max_iters,
             metrics=found,
             simulation=simulation,

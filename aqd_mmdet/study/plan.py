@@ -3,7 +3,7 @@
 import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,13 @@ def read_study(path: Path) -> Study:
     """
     if not path.is_file():
         raise UserError(f'study {path}: no such file')
-    cfg = Config.fromfile(path)
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is code and can raise anything
+        reason = (str(error).strip().splitlines() or [''])[0]
+        raise UserError(
+            f'study {path}: {type(error).__name__}: {reason}'
+        ) from None
     needed = {*KEYS, 'config', 'recipes', 'schedules'}
     if set(cfg) != needed:
         raise UserError(
@@ -116,6 +122,11 @@ def read_study(path: Path) -> Study:
         *(cfg[key] for key in KEYS)
     ):
         axes = dict(recipe='default', schedule='finetune') | dict(training)
+        if set(axes) != {'bits', 'recipe', 'schedule'}:
+            raise UserError(
+                f'study {path}: expected bits, recipe and schedule in '
+                f'`training`, found {", ".join(sorted(training))}'
+            )
         for axis, known in options.items():
             if axes[axis] not in known:
                 raise UserError(
@@ -169,6 +180,32 @@ def choose(study: Study, pattern: str) -> list[Cell]:
         )
     chosen |= {start for cell in chosen if (start := study.start_of(cell))}
     return [cell for cell in study.cells if cell in chosen]
+
+
+def check_options(study: Study, results: Mapping[str, Mapping]) -> None:
+    """Refuse results of cells that ran with other options than the study's.
+
+    Args:
+        study: The study.
+        results: By the cells' names; those without options are not checked.
+
+    Raises:
+        UserError: With the first of them.
+    """
+    for cell in study.cells:
+        kept = results.get(cell.name, {}).get('options')
+        wanted = json.loads(json.dumps(study.options_of(cell)))
+        if kept is not None and kept != wanted:
+            keys = sorted(
+                key
+                for key in {*kept, *wanted}
+                if kept.get(key) != wanted.get(key)
+            )
+            raise UserError(
+                f'{cell.name} was finished with other options '
+                f'({", ".join(keys)}): remove its line from the results, or '
+                'give another --out'
+            )
 
 
 def read_results(path: Path) -> dict[str, dict]:

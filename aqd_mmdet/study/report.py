@@ -1,10 +1,12 @@
 """Tables and a picture of a study's results."""
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from statistics import mean, stdev
 
-from ..files import write_whole
+from ..errors import UserError
+from ..files import write_all
 from .plan import Cell, Study
 
 HEADS = ('AP', 'AP50', 'AP75', 'small', 'medium', 'large')
@@ -91,7 +93,19 @@ def _row(group: Group, lines: Sequence[Mapping], groups: Groups) -> list[str]:
 
 
 def document(study: Study, results: Mapping[str, Mapping]) -> str:
-    """Return the tables as Markdown."""
+    """Return the tables as Markdown.
+
+    Args:
+        study: The study.
+        results: By the cells' names; those of other studies are left out.
+
+    Raises:
+        UserError: If none is of the study.
+    """
+    known = {cell.name for cell in study.cells}
+    results = {name: x for name, x in results.items() if name in known}
+    if not results:
+        raise UserError(f'study {study.path}: none of its cells is finished')
     groups = grouped(study, results)
     lines = [
         f'# Results of the study {study.path.stem}',
@@ -129,12 +143,11 @@ def _text(value: object) -> str:
     return ', '.join(f'{name} {number}' for name, number in value.items())
 
 
-def draw(groups: Groups, path: Path) -> None:
-    """Draw the AP of each row of the tables, float detectors as a line.
+def drawn(groups: Groups) -> bytes:
+    """Return a PNG of the AP of each row, the float detector's as a line.
 
     Args:
         groups: The results.
-        path: File to write.
     """
     import matplotlib
 
@@ -172,8 +185,10 @@ def draw(groups: Groups, path: Path) -> None:
         panel.grid(axis='x', alpha=0.3)
         panel.set_title(f'{model}, {data}')
     axes[-1, 0].set_xlabel('AP in per cent; of bits that of the integers')
-    figure.savefig(path, dpi=120)
+    content = BytesIO()
+    figure.savefig(content, dpi=120)
     pyplot.close(figure)
+    return content.getvalue()
 
 
 def write(study: Study, results: Mapping[str, Mapping], path: Path) -> None:
@@ -184,5 +199,8 @@ def write(study: Study, results: Mapping[str, Mapping], path: Path) -> None:
         results: By the cells' names.
         path: File of the tables, ``.md``.
     """
-    write_whole(path, document(study, results).encode())
-    draw(grouped(study, results), path.with_name(f'{study.path.stem}.png'))
+    contents = {
+        path.name: document(study, results).encode(),
+        f'{study.path.stem}.png': drawn(grouped(study, results)),
+    }
+    write_all(path.parent, contents)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..progress import progress
-from .plan import Cell, Study, read_results
+from .plan import Cell, Study, check_options, read_results
 
 # Runs one cell in a process of its own: `cell.run_logged`, or a test's.
 Run = Callable[[Study, Cell, Path, Path], None]
@@ -36,11 +36,14 @@ def run_cells(
         stop_after: Seconds after which no cell is started any more.
 
     Raises:
-        UserError: If cells failed; the others are finished then.
+        UserError: If a cell was finished with other options, or if cells
+            failed; the others are finished then.
     """
     if jobs > 1:  # read where PyTorch is loaded
         os.environ['OMP_NUM_THREADS'] = '1'
-    finished = set(read_results(results))
+    found = read_results(results)
+    check_options(study, found)
+    finished = set(found)
     waiting = [cell for cell in cells if cell.name not in finished]
     running: dict[int, tuple[Cell, Any]] = {}
     failed: list[str] = []

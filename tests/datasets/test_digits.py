@@ -75,6 +75,7 @@ def test_splits_share_no_digit():
         (dict(train=0), 'train=0'),
         (dict(min_digit=60), '8 <= min'),
         (dict(contrast=200), 'contrast'),
+        (dict(size=640), 'at most 638'),
     ],
 )
 def test_impossible_scenes(options, message):

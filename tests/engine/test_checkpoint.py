@@ -6,6 +6,8 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import MODELS
 from mmengine.runner import CheckpointLoader
+from mmengine.runner.checkpoint import load_state_dict
+from torch import nn
 
 from aqd_mmdet.engine.checkpoint import (
     check_checkpoint,
@@ -13,6 +15,7 @@ from aqd_mmdet.engine.checkpoint import (
     use_safe_loader,
 )
 from aqd_mmdet.errors import UserError
+from aqd_mmdet.layers import FixedPointActivation, QuantConv2d
 from aqd_mmdet.quantizers import Quantizer
 from tests.factories import narrow
 
@@ -246,3 +249,48 @@ def test_names_of_a_wrapped_model(build, tmp_path):
     state = {f'module.{n}': v for n, v in build(2).state_dict().items()}
     path = save(tmp_path / 'a.pth', state_dict=state)
     check_checkpoint(path, build(2), for_training=False)
+
+
+def test_a_checkpoint_of_another_library(build, tmp_path):
+    path = save(tmp_path / 'c.pth', model=dict(a=torch.ones(1)), epoch=3)
+    with pytest.raises(UserError, match="found dict called 'model'"):
+        check_checkpoint(path, build(2), for_training=False)
+
+
+def test_steps_of_channels_belong_to_calibration(tmp_path):
+    def activation() -> nn.Module:
+        return nn.ModuleDict(dict(act=FixedPointActivation(nn.SiLU())))
+
+    source, model = activation(), activation()
+    source['act'].start(torch.ones(1, 4, 1, 1))
+    path = save(tmp_path / 'c.pth', state_dict=source.state_dict())
+    for for_training in (True, False):
+        check_checkpoint(path, model, for_training)
+
+
+def layer_of(grid: str, bits: int = 8, per_channel: bool = False) -> nn.Module:
+    layer = QuantConv2d(
+        3, 4, 3, act_grid=grid, act_bits=bits, act_per_channel=per_channel
+    )
+    return nn.ModuleDict(dict(backbone=layer))
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        ('asymmetric', 4, False),
+        ('asymmetric', 8, True),
+        ('unsigned', 8, False),
+        ('signed', 4, True),
+    ],
+)
+def test_training_may_start_from_other_grids(tmp_path, change, logged):
+    source, model = layer_of('asymmetric'), layer_of(*change)
+    quantizer = source['backbone'].input_quantizer
+    quantizer.start(torch.tensor(3.0), torch.tensor(5.0))
+    path = save(tmp_path / 'c.pth', state_dict=source.state_dict())
+    check_checkpoint(path, model, for_training=True)
+    load_state_dict(model, source.state_dict())
+    assert not model['backbone'].input_quantizer.started
+    with pytest.raises(UserError, match='widths|shape|lacks|besides'):
+        check_checkpoint(path, model, for_training=False)

@@ -110,6 +110,10 @@ def test_what_has_no_program_is_evaluated_in_float(runner, monkeypatch):
         hook.before_val_epoch(runner)
     assert runner.active == []
     assert runner.lines == ['evaluated in float: neck: stays float']
-    other = IntegerAwareHook(1)
+    # Training on integers is not left out without a word.
+    for own in (hook, IntegerAwareHook(1)):
+        with pytest.raises(UserError, match='neck: stays float'):
+            own.before_train_iter(runner, 0)
     with pytest.raises(UserError, match='neck: stays float'):
-        other.before_train_iter(runner, 0)
+        IntegerAwareHook(11).before_train(runner)
+    IntegerAwareHook().before_train(runner)

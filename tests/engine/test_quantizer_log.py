@@ -49,7 +49,7 @@ def test_one_line_after_the_last_batch(runner):
     step(hook, runner, 1)
     assert runner.lines == [
         'quantisers: input clip 2 to 4, median 3; weight clip 0.5 to 1, '
-        'median 0.75; inputs clipped: median 50.00%, most 75.00% in a'
+        'median 0.75; inputs clipped: median 37.50%, most 50.00% in a'
     ]
     # Nothing is watched in between.
     for layer in runner.layers.values():

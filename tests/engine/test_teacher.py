@@ -86,6 +86,17 @@ def test_without_a_checkpoint(runner):
         TeacherHook().before_train(runner)
 
 
+def test_a_resumed_run_has_the_teacher_that_it_started_from(runner, tmp_path):
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(dict(state_dict=runner.model.state_dict()), path)
+    runner.cfg.started_from = runner.cfg.load_from
+    runner.cfg.load_from = str(path)
+    TeacherHook().before_train(runner)
+    runner.cfg.started_from = None
+    with pytest.raises(UserError, match='give another `checkpoint` to the'):
+        TeacherHook().before_train(runner)
+
+
 def test_a_checkpoint_of_another_detector(runner, tmp_path):
     path = tmp_path / 'other.pth'
     torch.save(dict(state_dict=dict(a=torch.ones(1))), path)

@@ -147,7 +147,10 @@ def test_lines_have_the_least_squared_error(bits):
 def test_a_fixed_point_of_more_channels_is_loaded():
     source = fixed_point(9, 255.0, 63.75)
     other = FixedPointActivation(nn.LeakyReLU(0.5), 9)
+    parameter = other.clip
     other.load_state_dict(source.state_dict())
+    # An average of weights that was made before holds it.
+    assert other.clip is parameter
     x = torch.randn(2, 2, 3, 3) * 50
     assert torch.equal(other(x), source(x))
     assert not other.clip.requires_grad
@@ -155,6 +158,17 @@ def test_a_fixed_point_of_more_channels_is_loaded():
     other = FixedPointActivation(nn.LeakyReLU(0.5), 10)
     other.load_state_dict(source.state_dict())
     assert not other.started
+
+
+@pytest.mark.parametrize('kind', [torch.bfloat16, torch.float16])
+def test_values_of_16_bits_have_codes_of_more(kind):
+    layer = FixedPointActivation(nn.SiLU(), 14)
+    layer.start(channels(1.0, 8.0, 100.0))
+    x = torch.tensor([-200.0, 0.5, 99.0, 200.0]).view(1, 1, 2, 2)
+    x = x.expand(1, 3, 2, 2).to(kind)
+    made = layer(x)
+    assert made.dtype == kind
+    assert torch.equal(made, layer(x.float()).to(kind))
 
 
 @pytest.mark.parametrize('bits', [8, 15, 16, '12', 12.5, None])

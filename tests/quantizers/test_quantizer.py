@@ -121,6 +121,14 @@ def test_clipped_share():
     assert quantizer(3.0).clipped_share(x).item() == 0.5
 
 
+def test_clipped_share_of_both_ends():
+    # Codes 0..3 with a zero point of 1: values from -1 to 2.
+    q = TensorQuantizer(Grid(2, 0, 3), asymmetric=True)
+    q.start(torch.tensor(2.0), torch.tensor(1.0))
+    x = torch.tensor([-2.0, -1.0, 1.5, 2.5])
+    assert q.clipped_share(x).item() == 0.5
+
+
 def test_compiled_equals_eager():
     q = quantizer(1.7)
     x = torch.randn(64, requires_grad=True)

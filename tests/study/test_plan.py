@@ -5,7 +5,13 @@ import json
 import pytest
 
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.study.plan import Cell, choose, read_results, read_study
+from aqd_mmdet.study.plan import (
+    Cell,
+    check_options,
+    choose,
+    read_results,
+    read_study,
+)
 
 STUDY = """
 data = ['cells']
@@ -101,6 +107,8 @@ def test_patterns_that_choose_nothing(file, pattern, message):
             'dict(bits=3)',
             'starts from a-cells-float-0-default-scratch, which is no cell',
         ),
+        ('dict(bits=2),', 'dict(bit=2),', 'in `training`, found bit'),
+        ('training = [', 'training = [[', 'SyntaxError'),
     ],
 )
 def test_mistakes_in_a_study(file, old, new, message):
@@ -113,6 +121,18 @@ def test_mistakes_in_a_study(file, old, new, message):
 def test_a_study_that_is_missing(tmp_path):
     with pytest.raises(UserError, match='no such file'):
         read_study(tmp_path / 'study.py')
+
+
+def test_results_with_other_options(file):
+    study = read_study(file)
+    cell = study.cells[2]
+    line = dict(cell=cell.name, options=study.options_of(cell))
+    check_options(study, {cell.name: line})
+    # Lines of before have none.
+    check_options(study, {cell.name: dict(cell=cell.name)})
+    line['options'] = {**line['options'], 'lr': 7}
+    with pytest.raises(UserError, match=f'{cell.name} was .* options .lr.'):
+        check_options(study, {cell.name: line})
 
 
 def test_results_by_name(tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from aqd_mmdet.errors import UserError
 from aqd_mmdet.study.plan import Cell, Study, read_results, read_study
 from aqd_mmdet.study.report import HEADS, document, write
 
@@ -85,6 +86,13 @@ def test_unfinished_cells_have_no_rows():
     assert '5 of 7 cells' in text
     assert 'paper' not in text
     assert '| 2 | default | 1 | 48.0 |' in text
+
+
+def test_results_of_other_studies_are_left_out():
+    found = {**results(), 'other': result(PAPER, 0.9) | dict(device='that')}
+    assert document(STUDY, found) == document(STUDY, results())
+    with pytest.raises(UserError, match='none of its cells is finished'):
+        document(STUDY, {'other': found['other']})
 
 
 def test_files(tmp_path):

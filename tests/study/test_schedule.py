@@ -17,7 +17,9 @@ def study(*seeds: int) -> Study:
             Cell('m', 'd', 'float', seed, 'default', 'scratch'),
             Cell('m', 'd', 2, seed, 'default', 'finetune'),
         ]
-    return Study(Path('study.py'), tuple(cells), '', {})
+    options = dict(schedule=dict(scratch={}, finetune={}))
+    options['recipe'] = dict(default={})
+    return Study(Path('study.py'), tuple(cells), '', options)
 
 
 def run(tmp_path: Path, *seeds: int, jobs: int = 2, **options) -> dict:

@@ -41,6 +41,9 @@ def broken(digits: Path, tmp_path: Path) -> Path:
             'num_classes=3, but the dataset has 10',
         ),
         ('model.recipe.0.modules=nothing', 'rule 0 of the recipe (nothing)'),
+        ('model.bitz=2', 'unexpected keyword argument'),
+        ('optim_wrapper.optimizer.lrr=0.1', 'unexpected keyword argument'),
+        ('val_cfg=None', 'should be either all None or not None'),
     ],
 )
 def test_bad_options(digits, tmp_path, option, message):
@@ -112,6 +115,10 @@ def test_convert_refuses_bad_arguments(tmp_path, build):
     torch.save(dict(state_dict=build(2).state_dict()), tmp_path / 'q.pth')
     line = error_line(convert(tmp_path / 'q.pth', tmp_path / 'no/model.aqd'))
     assert 'no folder' in line
+    line = error_line(
+        convert(tmp_path / 'q.pth', earlier, '--cfg-options', 'model.bitz=2')
+    )
+    assert 'unexpected keyword argument' in line
     line = error_line(
         convert(tmp_path / 'q.pth', earlier, '--verify', tmp_path / 'a.png')
     )

@@ -244,6 +244,18 @@ def test_mistakes_are_one_line(float_detector, tmp_path):
             '--recipe',
         ),
         (
+            (
+                *(config, checkpoint, '--images', pictures),
+                *('--recipe', bad, '--act-bits', 4),
+            ),
+            '--act-bits and --recipe',
+        ),
+        ((config, checkpoint), 'give a folder of pictures, --images'),
+        (
+            (config, checkpoint, '--cfg-options', 'model.bitz=2'),
+            'unexpected keyword argument',
+        ),
+        (
             (config, checkpoint, '--images', pictures, '--max-images', 0),
             '--max-images 0',
         ),
