@@ -7,7 +7,7 @@ from statistics import mean, stdev
 
 from ..errors import UserError
 from ..files import write_all
-from .plan import Cell, Study
+from .plan import SCRATCH, Cell, Study
 
 HEADS = ('AP', 'AP50', 'AP75', 'small', 'medium', 'large')
 COLUMNS = (
@@ -50,7 +50,8 @@ def _spread(values: Sequence[float]) -> str:
 def _name(group: Group) -> str:
     """Return what a row says of bits and schedule."""
     _, _, bits, _, schedule = group
-    return f'{bits}, {schedule}' if bits == 'float' else str(bits)
+    is_usual = bits != 'float' and schedule == 'finetune'
+    return str(bits) if is_usual else f'{bits}, {schedule}'
 
 
 def _difference(lines: Sequence[Mapping], others: Sequence[Mapping]) -> str:
@@ -80,7 +81,10 @@ def _row(group: Group, lines: Sequence[Mapping], groups: Groups) -> list[str]:
     floats = groups.get((data, model, 'float', recipe, schedule)) or (
         groups.get((data, model, 'float', 'default', schedule), [])
     )
-    default = groups.get((data, model, bits, 'default', schedule), [])
+    # The same schedule by the default recipe, or the usual one.
+    usual = schedule if recipe != 'default' else 'finetune'
+    default = groups.get((data, model, bits, 'default', usual), [])
+    is_start = recipe == 'default' and schedule in ('finetune', SCRATCH)
     return [
         _name(group),
         recipe,
@@ -88,7 +92,7 @@ def _row(group: Group, lines: Sequence[Mapping], groups: Groups) -> list[str]:
         *shown,
         _spread(simulated) if simulated else '',
         '' if bits == 'float' else _difference(lines, floats),
-        '' if recipe == 'default' else _difference(lines, default),
+        '' if is_start else _difference(lines, default),
     ]
 
 
@@ -117,7 +121,7 @@ def document(study: Study, results: Mapping[str, Mapping]) -> str:
         'of the simulation in floats. *AP - float* is the difference to the '
         'float detector of the same seed that was trained as long, of the '
         'same recipe where there is one. *AP - default* is that to the same '
-        'bits by the default recipe.',
+        'bits by the default recipe, or of another schedule to the usual one.',
         '',
     ]
     for key in ('device', 'versions', 'commit', 'steps'):

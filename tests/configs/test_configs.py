@@ -21,6 +21,7 @@ TYPED = [
 ]
 FAMILIES = sorted({p.parent for p in TYPED})
 STUDY = read_study(CONFIGS / 'study/low_bits.py')
+RECIPES = read_study(CONFIGS / 'study/recipes.py')
 DETECTORS = ['retinanet', 'fcos']
 MATRIX = [
     (detector, depth, bits)
@@ -198,3 +199,21 @@ def test_cells_of_the_study(cell):
     warm_up, cosine = cfg.param_scheduler
     assert warm_up == before.param_scheduler[0]
     assert cosine.end == cfg.train_cfg.max_iters
+
+
+@pytest.mark.parametrize(
+    'cell', [c for c in RECIPES.cells if not c.seed], ids=lambda c: c.name
+)
+def test_cells_of_the_recipes(cell):
+    """Each changes the default, and can be built."""
+    cfg = Config.fromfile(RECIPES.config_of(cell))
+    options = RECIPES.options_of(cell)
+    before = deepcopy(cfg)
+    cfg.merge_from_dict(options)
+    MODELS.build(deepcopy(cfg.model))
+    assert (cell.schedule == 'scratch') == (
+        cfg.train_cfg.max_epochs == before.train_cfg.max_epochs
+    )
+    plain = {'model.bits', 'randomness.seed', 'train_cfg.max_epochs'}
+    usual = cell.schedule in ('scratch', 'finetune')
+    assert (options.keys() <= plain) == (usual and cell.recipe == 'default')

@@ -252,7 +252,10 @@ def test_mistakes_are_one_line(float_detector, tmp_path):
         ),
         ((config, checkpoint), 'give a folder of pictures, --images'),
         (
-            (config, checkpoint, '--cfg-options', 'model.bitz=2'),
+            (
+                *(config, checkpoint, '--images', pictures),
+                *('--cfg-options', 'model.bitz=2'),
+            ),
             'unexpected keyword argument',
         ),
         (
