@@ -10,6 +10,7 @@ from mmengine.dist import is_main_process
 from aqd_mmdet.config import labels_of
 from aqd_mmdet.engine import launch, preflight
 from aqd_mmdet.engine.checkpoint import check_checkpoint
+from aqd_mmdet.engine.training import take_shapes
 from aqd_mmdet.errors import UserError, one_line
 
 
@@ -74,11 +75,12 @@ def train(cfg: Config) -> None:
         preflight.check_data(cfg, ['train', 'val'])
     runner = launch.build_runner(cfg)
     launch.build_optimizer(runner)
+    start = cfg.get('load_from')
+    is_local = bool(start) and '://' not in start
     if is_main_process():
         preflight.check_space(Path(cfg.work_dir), runner.model)
         preflight.check_pipelines(runner, ['train', 'val'])
-        start = cfg.get('load_from')
-        if start and '://' not in start:
+        if is_local:
             resumes = bool(cfg.get('resume'))
             check_checkpoint(
                 start,
@@ -86,6 +88,8 @@ def train(cfg: Config) -> None:
                 for_training=not resumes,
                 labels=labels_of(cfg, 'train') if resumes else None,
             )
+    if is_local:
+        take_shapes(runner, start)
     runner.train()
     launch.leave()
 

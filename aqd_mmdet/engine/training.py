@@ -5,8 +5,10 @@ from typing import Any
 
 from mmengine.runner import Runner
 
+from ..layers import FixedPointActivation
 from ..models.quantized_detector import detector_of, quantized_layers
 from .calibration import CalibrationHook
+from .checkpoint import read_checkpoint, state_dict_of
 from .integer_aware import IntegerAwareHook
 
 # mmengine's name of what it builds where a config names nothing else.
@@ -32,6 +34,30 @@ def add_missing_hooks(runner: Runner) -> None:
                 'ships: it is added'
             )
             runner.register_hook(hook())
+
+
+def take_shapes(runner: Runner, checkpoint: str) -> None:
+    """Give fixed-point activations as many steps as a checkpoint has.
+
+    A hook that copies the model before the checkpoint is loaded, as EMAHook
+    does, then averages values of these shapes.
+
+    Args:
+        runner: Its model is changed.
+        checkpoint: File that training starts from, or goes on from.
+    """
+    model = detector_of(runner.model)
+    layers = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, FixedPointActivation)
+    }
+    if not layers:
+        return
+    state = state_dict_of(read_checkpoint(checkpoint))
+    for name, layer in layers.items():
+        if f'{name}.clip' in state:
+            layer.set_shape(state[f'{name}.clip'].shape)
 
 
 def keep_clips(runner: Runner) -> None:

@@ -115,17 +115,28 @@ class FixedPointActivation(TensorQuantizer):
             zero: None: there is no zero point.
         """
         steps = clip.detach().abs().clamp_min(MIN_CLIP) / self.grid.hi
-        # The same parameter: an average of weights may hold it.
-        self.clip.data = torch.exp2(steps.log2().ceil()) * self.grid.hi
+        if steps.ndim:
+            self.set_shape(steps.shape)
+        self.clip.copy_(torch.exp2(steps.log2().ceil()) * self.grid.hi)
         self.started.fill_(True)
+
+    @torch.no_grad()
+    def set_shape(self, shape: torch.Size) -> None:
+        """Have one step for all channels, or one for each.
+
+        Args:
+            shape: Of the clip value: (), or (1, C, 1, 1).
+        """
+        if shape != self.clip.shape:
+            self.clip.data = self.clip.new_ones(shape)
 
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, *args: Any
     ) -> None:
         saved = state_dict.get(f'{prefix}clip')
-        if saved is not None and saved.shape != self.clip.shape:
+        if saved is not None:
             # How many channels it has, only calibration can know.
-            self.clip.data = self.clip.new_ones(saved.shape)
+            self.set_shape(saved.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, x: Tensor) -> Tensor:

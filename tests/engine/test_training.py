@@ -1,11 +1,17 @@
 """What a quantised detector's training needs, whatever a config says."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from mmengine.model import ExponentialMovingAverage
 from mmengine.runner import Runner
+from torch import nn
 
 from aqd_mmdet.engine import launch
+from aqd_mmdet.engine.training import take_shapes
+from aqd_mmdet.layers import FixedPointActivation
 from tests.trainings import config
 
 BACKBONE = 'backbone.layer1.0.conv1.input_quantizer.clip'
@@ -72,3 +78,25 @@ def test_another_constructor_is_left_alone_and_named(digits, tmp_path, capfd):
     )
     assert runner.optim_wrapper == runner.cfg.optim_wrapper
     assert 'says how clip values are trained' in capfd.readouterr().out
+
+
+@pytest.mark.parametrize('buffers', [False, True])
+def test_averages_have_the_shapes_of_a_checkpoint(tmp_path, buffers):
+    def activation() -> nn.Module:
+        return nn.ModuleDict(dict(act=FixedPointActivation(nn.SiLU())))
+
+    source, model = activation(), activation()
+    source['act'].start(torch.tensor([1.0, 2, 3, 4]).view(1, 4, 1, 1))
+    path = tmp_path / 'c.pth'
+    torch.save(dict(state_dict=source.state_dict()), path)
+    take_shapes(SimpleNamespace(model=model), str(path))
+    # As EMAHook does: a copy of the model, before the checkpoint is loaded.
+    average = ExponentialMovingAverage(
+        model, momentum=0.5, update_buffers=buffers
+    )
+    for target in (model, average.module):
+        target.load_state_dict(source.state_dict())
+    for _ in range(2):
+        average.update_parameters(model)
+    clip = average.module['act'].clip
+    assert torch.equal(clip, source['act'].clip)
