@@ -29,7 +29,7 @@ from .checkpoint import (
     state_dict_of,
     use_safe_loader,
 )
-from .training import add_missing_hooks, keep_clips
+from .training import add_missing_hooks, set_rates
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -356,7 +356,7 @@ def build_runner(cfg: Config) -> Runner:
     with _mistakes_in(cfg):
         runner = build(cfg)
     add_missing_hooks(runner)
-    keep_clips(runner)
+    set_rates(runner)
     return runner
 
 
