@@ -337,6 +337,8 @@ def build_optimizer(runner: Runner) -> None:
     Raises:
         UserError: If they have arguments that their classes do not have.
     """
+    if not isinstance(runner, Runner):  # the strategy of another builds it
+        return
     with _mistakes_in(runner.cfg):
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
 

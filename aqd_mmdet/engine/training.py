@@ -95,7 +95,7 @@ def set_rates(runner: Runner) -> None:
     paramwise = wrapper.get('paramwise_cfg') or {}
     keys = paramwise.get('custom_keys') or {}
     own = {name: _of_clip(keys, name) for name in clips}
-    optimizer = wrapper['optimizer'].get('type')
+    optimizer = type_name(wrapper.get('optimizer') or {})
     for name, std in stems.items():
         powers = STEM_POWERS.get(optimizer)
         if powers is None:
