@@ -85,21 +85,8 @@ recipes = dict(
             dict(modules='*', add=dict(bits=8, signed=False)),
         ]
     },
-    # Group norms, whose statistics are those of each map.
-    group_norm={
-        'model.recipe': [
-            dict(modules='*', conv=dict()),
-            dict(
-                modules='backbone.conv1',
-                conv=dict(weight_bits=8, act_grid='image'),
-            ),
-            dict(modules='bbox_head.*', conv=dict(weight_bits=8, act_bits=8)),
-            dict(modules='bbox_head.*_convs.*', conv=dict()),
-            dict(modules='*', add=dict(bits=8, signed=False)),
-            dict(modules='*', type='GroupNorm', group_norm=dict()),
-        ],
-        'model.bbox_head.norm_cfg': dict(type='GN', num_groups=8),
-    },
+    # Group norms, whose statistics are those of each map; rules below.
+    group_norm={'model.bbox_head.norm_cfg': dict(type='GN', num_groups=8)},
     # Where the publication starts, with decaying clip values and sums that
     # keep all bits; then each of the three alone.
     paper={
@@ -135,3 +122,7 @@ recipes = dict(
         'model.recipe.2.conv.act_bits': 2,
     },
 )
+recipes['group_norm']['model.recipe'] = [
+    *recipes['shared_norms']['model.recipe'],
+    dict(modules='*', type='GroupNorm', group_norm=dict()),
+]
