@@ -110,6 +110,7 @@ def convert(args: argparse.Namespace) -> None:
             '--act-bits and --recipe: the recipe says the widths; leave one '
             'of them out'
         )
+    act_bits = 8 if args.act_bits is None else args.act_bits
     budget = read_budget(args.budget) if args.budget else None
     use_onnx(args, say)
     cfg = launch.read_config(args)
@@ -125,7 +126,7 @@ def convert(args: argparse.Namespace) -> None:
     recipe = (
         read_recipe_file(args.recipe)
         if args.recipe
-        else find_recipe(detector, start.stems, args.bits, args.act_bits or 8)
+        else find_recipe(detector, start.stems, args.bits, act_bits)
     )
     before = evaluate_float(cfg, args.checkpoint) if args.evaluate else {}
     if budget is None:

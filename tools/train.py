@@ -76,6 +76,8 @@ def train(cfg: Config) -> None:
     runner = launch.build_runner(cfg)
     launch.build_optimizer(runner)
     start = cfg.get('load_from')
+    if cfg.get('resume') and not start:  # mmengine finds it as well
+        start = launch.latest_checkpoint(cfg.work_dir)
     is_local = bool(start) and '://' not in start
     if is_main_process():
         preflight.check_space(Path(cfg.work_dir), runner.model)

@@ -161,7 +161,7 @@ class CalibrationHook(Hook):
             runner.train_dataloader, self.batches, runner.seed or 0
         )
         prepared = [detector.data_preprocessor(b, True) for b in batches]
-        if runner.cfg.get('resume'):
+        if runner.iter:  # it is resumed
             start_quantizers(detector, prepared, self.start)
         else:
             calibrate(detector, prepared, self.start)

@@ -51,12 +51,6 @@ class IntegerAwareHook(Hook):
         self._refused = False
         self._told = False
 
-    def before_train(self, runner: Runner) -> None:
-        """Refuse, before the work, a detector that has no such losses."""
-        detector = detector_of(runner.model)
-        if self.from_epoch is not None and quantized_layers(detector):
-            self._networks[True] = IntegerNetwork(detector, training=True)
-
     def before_val_epoch(self, runner: Runner) -> None:
         """Switch to the integers of boxes."""
         self._leave()
@@ -84,7 +78,13 @@ class IntegerAwareHook(Hook):
         """
         if not self._trains:
             start = self.from_epoch
-            if start is None or _position(runner) < start:
+            if start is None:
+                return
+            detector = detector_of(runner.model)
+            if True not in self._networks and quantized_layers(detector):
+                # Refused in the first step, not when its time has come.
+                self._networks[True] = IntegerNetwork(detector, training=True)
+            if _position(runner) < start:
                 return
             self._trains = self._enter(runner, training=True)
             if not self._trains:

@@ -29,7 +29,7 @@ from .checkpoint import (
     state_dict_of,
     use_safe_loader,
 )
-from .training import add_missing_hooks, set_rates
+from .training import add_missing_hooks, keep_clips
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -329,16 +329,14 @@ def build_detector(cfg: Config) -> nn.Module:
 
 
 def build_optimizer(runner: Runner) -> None:
-    """Build what a runner builds when it trains, to find mistakes before.
+    """Build the optimiser, which a runner does when it trains.
 
     Args:
-        runner: Its optimiser and schedulers are built.
+        runner: Its ``optim_wrapper`` is replaced.
 
     Raises:
-        UserError: If they have arguments that their classes do not have.
+        UserError: If it has arguments that its class does not have.
     """
-    if not isinstance(runner, Runner):  # the strategy of another builds it
-        return
     with _mistakes_in(runner.cfg):
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
 
@@ -358,7 +356,7 @@ def build_runner(cfg: Config) -> Runner:
     with _mistakes_in(cfg):
         runner = build(cfg)
     add_missing_hooks(runner)
-    set_rates(runner)
+    keep_clips(runner)
     return runner
 
 

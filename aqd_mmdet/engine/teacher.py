@@ -1,5 +1,6 @@
 """The float detector teaches the quantised one while it is trained."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from copy import deepcopy
 from typing import Any
@@ -66,7 +67,7 @@ class TeacherHook(Hook):
         own = student.loss
 
         def loss(inputs: Tensor, samples: Any, **options: Any) -> Any:
-            self._found = []
+            self._found.clear()
             losses = own(inputs, samples, **options)
             with torch.no_grad():
                 features = teacher.extract_feat(inputs)
@@ -77,24 +78,23 @@ class TeacherHook(Hook):
             )
             goals = list(flat_maps(made))
             far = difference(self._found[-len(goals) :], goals)
+            self._found.clear()
             return {**losses, 'loss_teacher': self.weight * far}
 
         head = dense_head(student)
-        self._stack.callback(head.register_forward_hook(self._keep).remove)
+        # No method of this hook: a validation on a GPU copies the detector.
+        keep = _keeping(self._found)
+        self._stack.callback(head.register_forward_hook(keep).remove)
         self._stack.enter_context(patched(student, loss=loss))
 
     def after_train(self, runner: Runner) -> None:
         """Let the detector's losses be its own again."""
         self._stack.close()
-        self._found = []
-
-    def _keep(self, head: nn.Module, args: tuple, output: Any) -> None:
-        if head.training:
-            self._found = list(flat_maps([args[0], output]))
 
     def _teacher(self, runner: Runner, student: nn.Module) -> Any:
-        start = runner.cfg.get('started_from') or runner.cfg.get('load_from')
-        path = self.checkpoint or start
+        path = self.checkpoint or runner.cfg.get('load_from')
+        if not self.checkpoint and runner.cfg.get('resume'):
+            path = runner.cfg.get('started_from') or path
         if not path:
             raise UserError(
                 'TeacherHook: there is no float detector; give `checkpoint` '
@@ -116,3 +116,17 @@ class TeacherHook(Hook):
         # Its maps shall be those of losses: FCOS multiplies others by strides.
         dense_head(teacher).training = True
         return teacher
+
+
+def _keeping(found: list[Tensor]) -> Callable[..., None]:
+    """Return a forward hook of a head that keeps its maps of training.
+
+    Args:
+        found: What the head is given, and what it makes.
+    """
+
+    def keep(head: nn.Module, args: tuple, output: Any) -> None:
+        if head.training:
+            found[:] = flat_maps([args[0], output])
+
+    return keep

@@ -1,12 +1,15 @@
 """Starting from a backbone that was trained on normalised images."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import load_checkpoint
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..errors import UserError
 from ..registry import WEIGHT_INITIALIZERS
 
 
@@ -16,26 +19,38 @@ class PretrainedRawImage:
 
     Our detectors read raw pixels minus an integer mean (AQD's stem sees the
     8-bit image), but ImageNet's checkpoints expect them divided by a
-    standard deviation per channel. The division moves into the stem's
-    weights, once, here. As ``init_cfg`` of a backbone, or of a detector.
+    standard deviation per channel. The division moves into the stem and the
+    norm behind it, once, here. As ``init_cfg`` of a backbone, or of a
+    detector.
+
+    What channels have in common goes into the statistics of the norm. In the
+    weights it would make them some 57 times smaller and their gradients as
+    much larger: a step of SGD would move them 3300 times as far, relative to
+    their size, away from what was pretrained.
 
     Args:
         checkpoint: Path, URL or mmengine's alias of a checkpoint.
         stem: Name of the first convolution inside the module.
+        norm: Name of the batch norm behind it.
         std: Standard deviation of each image channel in pixel units, in the
             order that the checkpoint reads the channels.
         prefix: Prefix of the checkpoint's names that is dropped.
+
+    Raises:
+        UserError: If the module has no such layers.
     """
 
     def __init__(
         self,
         checkpoint: str,
         stem: str = 'conv1',
+        norm: str = 'bn1',
         std: Sequence[float] = (58.395, 57.12, 57.375),
         prefix: str | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.stem = stem
+        self.norm = norm
         self.std = std
         self.prefix = prefix
 
@@ -45,11 +60,36 @@ class PretrainedRawImage:
         load_checkpoint(
             module, self.checkpoint, map_location='cpu', revise_keys=drop
         )
-        weight = module.get_parameter(f'{self.stem}.weight')
-        with torch.no_grad():
-            weight.div_(weight.new_tensor(self.std)[:, None, None])
+        layers = dict(module.named_modules())
+        conv, norm = layers.get(self.stem), layers.get(self.norm)
+        if not isinstance(conv, nn.Conv2d) or not isinstance(norm, _BatchNorm):
+            raise UserError(
+                f'PretrainedRawImage: {type(module).__name__} has no '
+                f'convolution {self.stem!r} with a batch norm {self.norm!r} '
+                'behind it: give their names as `stem` and `norm`'
+            )
+        _read_raw_pixels(conv, norm, conv.weight.new_tensor(self.std))
         print_log(
-            f'the stem {self.stem} now reads raw pixels: its weights were '
-            f'divided by {tuple(self.std)}',
+            f'the stem {self.stem} and {self.norm} now read raw pixels, of '
+            f'deviations {tuple(self.std)}',
             logger='current',
         )
+
+
+@torch.no_grad()
+def _read_raw_pixels(conv: nn.Conv2d, norm: Any, std: Tensor) -> None:
+    """Let a stem and its norm give what they gave for pixels / std.
+
+    Args:
+        conv: The stem.
+        norm: The batch norm behind it.
+        std: Of each channel, (C,).
+    """
+    scale = std.square().mean().sqrt()
+    conv.weight.mul_((scale / std)[:, None, None])
+    if conv.bias is not None:
+        conv.bias.mul_(scale)
+    norm.running_mean.mul_(scale)
+    # The norm adds its eps to what is larger now.
+    square = scale.square()
+    norm.running_var.mul_(square).add_(norm.eps * (square - 1))

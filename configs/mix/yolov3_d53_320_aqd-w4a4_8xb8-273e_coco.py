@@ -12,6 +12,7 @@ model['backbone'] = dict(
     init_cfg=dict(
         type='aqd_mmdet.PretrainedRawImage',
         stem='conv1.conv',
+        norm='conv1.bn',
         std=[255, 255, 255],
     ),
 )

@@ -114,6 +114,7 @@ def test_what_has_no_program_is_evaluated_in_float(runner, monkeypatch):
     for own in (hook, IntegerAwareHook(1)):
         with pytest.raises(UserError, match='neck: stays float'):
             own.before_train_iter(runner, 0)
+    # Nor refused when its time comes, but in the first step.
     with pytest.raises(UserError, match='neck: stays float'):
-        IntegerAwareHook(11).before_train(runner)
-    IntegerAwareHook().before_train(runner)
+        IntegerAwareHook(11).before_train_iter(runner, 0)
+    IntegerAwareHook().before_train_iter(runner, 0)

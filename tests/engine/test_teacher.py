@@ -1,5 +1,6 @@
 """The float detector's maps among the losses."""
 
+from copy import deepcopy
 from types import SimpleNamespace
 
 import pytest
@@ -80,6 +81,14 @@ def test_a_float_detector_has_no_teacher(runner, build):
     assert runner.model.loss == own
 
 
+def test_a_validation_on_a_gpu_can_copy_the_detector(runner):
+    hook = TeacherHook()
+    hook.before_train(runner)
+    runner.model.loss(runner.image, None)
+    deepcopy(runner.model)
+    hook.after_train(runner)
+
+
 def test_without_a_checkpoint(runner):
     runner.cfg.load_from = None
     with pytest.raises(UserError, match='give `checkpoint` to the hook'):
@@ -89,6 +98,7 @@ def test_without_a_checkpoint(runner):
 def test_a_resumed_run_has_the_teacher_that_it_started_from(runner, tmp_path):
     path = tmp_path / 'epoch_1.pth'
     torch.save(dict(state_dict=runner.model.state_dict()), path)
+    runner.cfg.resume = True
     runner.cfg.started_from = runner.cfg.load_from
     runner.cfg.load_from = str(path)
     TeacherHook().before_train(runner)

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from mmengine.model import BaseModule, ExponentialMovingAverage
-from mmengine.optim import build_optim_wrapper
+from mmengine.model import ExponentialMovingAverage
 from mmengine.runner import Runner
 from torch import nn
 
 from aqd_mmdet.engine import launch
-from aqd_mmdet.engine.training import set_rates, take_shapes
+from aqd_mmdet.engine.training import take_shapes
+from aqd_mmdet.errors import UserError
 from aqd_mmdet.layers import FixedPointActivation
 from tests.trainings import config
 
@@ -70,6 +70,21 @@ def test_clip_values_do_not_decay(digits, tmp_path, keys, backbone, neck):
     assert runner.cfg.optim_wrapper.get('paramwise_cfg') == paramwise
 
 
+def test_optimisers_without_a_decay_or_a_rate(digits, tmp_path):
+    cfg = config(digits, tmp_path)
+    cfg.optim_wrapper = dict(
+        type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.1)
+    )
+    groups = groups_of(launch.build_runner(cfg))
+    assert groups[BACKBONE] == (0.1, 0)
+    # PyTorch's own.
+    assert groups['backbone.layer1.0.conv1.weight'] == (0.1, 0.01)
+    cfg.experiment_name += '_2'
+    cfg.optim_wrapper.optimizer = dict(type='AdamW')
+    with pytest.raises(UserError, match='has no lr'):
+        launch.build_runner(cfg)
+
+
 def test_another_constructor_is_left_alone_and_named(digits, tmp_path, capfd):
     runner = runner_of(
         digits,
@@ -101,62 +116,3 @@ def test_averages_have_the_shapes_of_a_checkpoint(tmp_path, buffers):
         average.update_parameters(model)
     clip = average.module['act'].clip
     assert torch.equal(clip, source['act'].clip)
-
-
-class Stem(BaseModule):
-    """A stem, its norm, and what is behind them."""
-
-    def __init__(self, init_cfg: dict | None = None) -> None:
-        super().__init__(init_cfg)
-        self.conv1 = nn.Conv2d(3, 8, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(8)
-        self.rest = nn.Conv2d(8, 1, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.rest(self.bn1(self.conv1(x)).relu())
-
-
-@pytest.mark.parametrize(
-    'optimizer',
-    [
-        dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=0.01),
-        dict(type='Adam', lr=0.01, weight_decay=0.01),
-        dict(type='AdamW', lr=0.01, weight_decay=0.1),
-    ],
-    ids=lambda x: x['type'],
-)
-@pytest.mark.parametrize('keys', [{}, {'conv1': dict(lr_mult=0.5)}])
-def test_pretrained_stems_learn_as_on_normalised_pixels(
-    tmp_path, optimizer, keys
-):
-    std = 60.0
-    first = Stem()
-    path = tmp_path / 'c.pth'
-    torch.save(first.state_dict(), path)
-    init = dict(
-        type='aqd_mmdet.PretrainedRawImage',
-        checkpoint=str(path),
-        std=[std] * 3,
-    )
-    second = Stem(init)
-    second.init_weights()
-    images = torch.randint(-120, 130, (4, 3, 16, 16)).float()
-    goal = torch.randn(4, 1, 14, 14)
-    losses = []
-    for model, pixels in ((first, images / std), (second, images)):
-        runner = SimpleNamespace(
-            model=model,
-            optim_wrapper=dict(
-                type='OptimWrapper',
-                optimizer=dict(optimizer),
-                paramwise_cfg=dict(custom_keys=keys),
-            ),
-        )
-        set_rates(runner)
-        wrapper = build_optim_wrapper(model, runner.optim_wrapper)
-        for _ in range(6):
-            loss = (model(pixels) - goal).square().mean()
-            wrapper.update_params(loss)
-            losses.append(loss.item())
-    assert losses[6:] == pytest.approx(losses[:6], rel=1e-3)
-    assert losses[5] < losses[0] * 0.99

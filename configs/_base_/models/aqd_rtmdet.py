@@ -11,6 +11,7 @@ aqd = dict(
         init_cfg=dict(
             type='aqd_mmdet.PretrainedRawImage',
             stem='stem.0.conv',
+            norm='stem.0.bn',
             std=[57.375, 57.12, 58.395],
         )
     ),
