@@ -109,6 +109,7 @@ def test_variants_take_turns(digits):
         assert steps.peak > 2**20
 
 
+@pytest.mark.slow
 def test_a_mistake_in_a_process_is_told_as_anywhere(tmp_path):
     options = {'train_dataloader.dataset.data_root': f'{tmp_path}/'}
     with pytest.raises(UserError, match=f'{tmp_path}/train.json'):

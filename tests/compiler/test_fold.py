@@ -90,6 +90,7 @@ def fcos(build) -> nn.Module:
     return model
 
 
+@pytest.mark.slow
 def test_exponentials_at_the_end_are_left_to_the_decoder(fcos):
     image = pixels(1, 3, 64, 64)
     folded = fold(trace(fcos), MEAN, 32, FixedPoint())
@@ -120,6 +121,7 @@ def test_exponentials_at_the_end_are_left_to_the_decoder(fcos):
         assert np.array_equal(found[name], values), name
 
 
+@pytest.mark.slow
 def test_factors_of_exponentials_are_addends_of_exponents(fcos):
     plain = fold(trace(fcos), MEAN, 32, FixedPoint()).program
     forward = fcos.bbox_head.forward_single

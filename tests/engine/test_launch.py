@@ -46,10 +46,12 @@ def run(distributed):
     return result.stdout.split('begins\n')[1].splitlines()
 
 
+@pytest.mark.slow
 def test_nothing_is_torn_down_under_threads_of_gloo():
     assert run(distributed=True) == ['exit']
 
 
+@pytest.mark.slow
 def test_without_gloo_a_process_ends_as_others_do():
     assert run(distributed=False) == ['goes on', 'exit', 'torn down']
 

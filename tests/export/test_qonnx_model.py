@@ -55,8 +55,16 @@ def program_of(name: str, bits: int) -> ir.Program:
 
 @pytest.fixture(
     scope='module',
-    params=[(name, bits) for name in NAMES for bits in (2, 4, 8)],
-    ids=lambda x: f'{x[0]} of {x[1]} bits',
+    params=[
+        pytest.param(
+            (name, bits),
+            # The largest takes longest.
+            marks=pytest.mark.slow if name == 'yolox' else (),
+            id=f'{name} of {bits} bits',
+        )
+        for name in NAMES
+        for bits in (2, 4, 8)
+    ],
 )
 def program(request) -> ir.Program:
     return program_of(*request.param)
@@ -80,6 +88,7 @@ def test_the_executor_of_qonnx_finds_the_maps(name, bits):
     check_maps(program, image, execute(model(program), image))
 
 
+@pytest.mark.slow
 def test_the_package_qonnx_infers_the_widths():
     """Weights of 2 bits are odd numbers from -3 to 3."""
     pytest.importorskip('qonnx')

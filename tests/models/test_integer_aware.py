@@ -98,6 +98,7 @@ def test_fcos_is_trained_on_maps_without_strides(build):
         assert torch.allclose(a, b * stride, rtol=1e-6, atol=unit * stride)
 
 
+@pytest.mark.slow
 def test_boxes_that_are_exponentials(build):
     model = build(2, 'fcos').eval()
     model.bbox_head.norm_on_bbox = False

@@ -46,6 +46,7 @@ def fused() -> list[list[torch.Tensor]]:
         return [rounded(shape) for shape in SHAPES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number', range(len(SHAPES)))
 def test_compiled_functions_give_the_values_of_plain_ones(fused, number):
     plain = rounded(SHAPES[number])

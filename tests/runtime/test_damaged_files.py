@@ -1,6 +1,7 @@
 """Damaged files: both readers refuse the same ones, and say so in a line."""
 
 import numpy as np
+import pytest
 
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import file
@@ -22,6 +23,7 @@ def test_damaged_files_have_one_line():
         assert load(bytes(damaged))[0] == 1
 
 
+@pytest.mark.slow
 def test_what_python_reads_the_engine_reads():
     content = file.to_bytes(detector())
     accepted = 0

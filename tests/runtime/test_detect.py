@@ -262,6 +262,7 @@ def test_a_network_runs_whose_boxes_are_refused():
     assert Model(bad).detect(noise(0, 8, 8), 9)[:2] == (1, 0)
 
 
+@pytest.mark.slow
 def test_what_python_reads_the_engine_detects_with():
     image = noise(5, 12, 17)
     accepted = refused = 0

@@ -1,5 +1,6 @@
 """What a cell tests: the weights that a checkpoint of its training has."""
 
+import pytest
 import torch
 
 from aqd_mmdet.engine.checkpoint import read_checkpoint, state_dict_of
@@ -7,6 +8,7 @@ from aqd_mmdet.study.cell import WEIGHTS, keep_weights
 from tests.trainings import config, train
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_kept(digits, tmp_path):
     cfg = config(digits, tmp_path)
     cfg.custom_hooks = [dict(type='EMAHook', momentum=0.5)]

@@ -47,9 +47,9 @@ SAMPLERS = {
     'name, by_epoch',
     [
         ('infinite', False),
-        ('infinite in order', False),
-        ('default', False),
-        ('by class', True),
+        pytest.param('infinite in order', False, marks=pytest.mark.slow),
+        pytest.param('default', False, marks=pytest.mark.slow),
+        pytest.param('by class', True, marks=pytest.mark.slow),
     ],
 )
 def test_loops_and_samplers(digits, tmp_path, name, by_epoch):
@@ -62,6 +62,7 @@ def test_loops_and_samplers(digits, tmp_path, name, by_epoch):
     assert runner.iter == 3
 
 
+@pytest.mark.slow
 def test_batches_of_equal_shapes(digits, tmp_path):
     cfg = config(digits, tmp_path)
     cfg.train_dataloader.batch_sampler = dict(type='AspectRatioBatchSampler')
@@ -102,12 +103,13 @@ def test_training_on_integers_outlasts_validations(
     assert 'extract_feat' not in vars(runner.model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'ours, priority, buffers',
     [
-        pytest.param('NORMAL', 'VERY_HIGH', False, marks=pytest.mark.slow),
+        ('NORMAL', 'VERY_HIGH', False),
         ('NORMAL', 'NORMAL', True),
-        pytest.param('VERY_HIGH', 'VERY_LOW', False, marks=pytest.mark.slow),
+        ('VERY_HIGH', 'VERY_LOW', False),
     ],
 )
 def test_what_is_validated_is_what_is_saved(
@@ -162,6 +164,7 @@ def test_replaced_default_hooks_are_added(digits, tmp_path, capfd):
         assert f'the config has no {name}' in log.out + log.err
 
 
+@pytest.mark.slow
 def test_a_last_batch_of_one_small_picture(digits, tmp_path):
     cfg = config(digits, tmp_path)
     # 24 pictures: a last batch of one, and one pixel on the coarsest level.
@@ -171,6 +174,7 @@ def test_a_last_batch_of_one_small_picture(digits, tmp_path):
     assert is_calibrated(runner)
 
 
+@pytest.mark.slow
 def test_a_dataset_smaller_than_a_batch(digits, tmp_path):
     cfg = config(digits, tmp_path)
     cfg.train_dataloader.batch_size = 40

@@ -8,9 +8,9 @@ from tests.factories import ROOT, data_options, digits_detector
 from tests.installed import ENGINE
 
 pytest.importorskip('mim')
+pytestmark = pytest.mark.slow
 
 
-@pytest.mark.slow
 def test_configs_are_found_by_their_names(installed, tmp_path, digits):
     checkpoint = tmp_path / 'digits.pth'
     digits_detector(checkpoint)

@@ -167,6 +167,7 @@ def test_a_training_can_start_from_the_result(tmp_path, digits):
     assert 'calibrating' not in result.stdout
 
 
+@pytest.mark.slow
 def test_an_fcos_of_the_zoo(tmp_path):
     model = narrow(18, 2, 'fcos')
     model.bbox_head.update(
