@@ -10,7 +10,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.fileio import list_from_file
 from mmengine.registry import Registry
 
-from .errors import UserError
+from .errors import UserError, first_line
 
 
 def read_config(path: str, options: dict | None = None) -> Config:
@@ -32,7 +32,7 @@ def read_config(path: str, options: dict | None = None) -> Config:
     except UserError:
         raise
     except Exception as error:  # a config is code and can raise anything
-        reason = (str(error).strip().splitlines() or [''])[0]
+        reason = first_line(error)
         raise UserError(
             f'config {path}: {type(error).__name__}: {reason}'
         ) from None

@@ -45,6 +45,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f'nearest: {", ".join(close)}' if close else 'there are none'
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says; it may say nothing."""
+    return (str(error).strip().splitlines() or [''])[0]
+
+
 def fail(message: str) -> None:
     """Print an error in one line and exit with code 2."""
     print(f'error: {message}', file=sys.stderr, flush=True)

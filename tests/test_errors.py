@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from aqd_mmdet.errors import UserError, nearest, one_line
+from aqd_mmdet.errors import UserError, first_line, nearest, one_line
 
 
 def test_exit_code_and_one_line(capsys):
@@ -68,6 +68,11 @@ def test_interrupt(capsys):
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 130
+
+
+def test_first_line():
+    assert first_line(KeyError()) == ''
+    assert first_line(ValueError('\n one\ntwo ')) == 'one'
 
 
 def test_nearest():

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..files import write_all
 from ..progress import progress
 from .accuracy import (
@@ -128,7 +128,7 @@ def _named(spec: QuantizerSpec) -> Iterator[None]:
     except UserError as error:
         raise UserError(f'{spec.name}: {error}') from None
     except Exception as error:  # libraries raise errors of any kind
-        reason = (str(error).strip().splitlines() or [''])[0]
+        reason = first_line(error)
         raise UserError(
             f'{spec.name}: {type(error).__name__}: {reason}; leave it out by '
             '--quantizers'

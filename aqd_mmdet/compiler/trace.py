@@ -17,7 +17,7 @@ from torch._higher_order_ops.wrap import wrap_with_autocast
 from torch.fx import Node
 from torch.utils._pytree import tree_unflatten
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..layers.regions import QuantRoIExtractor
 from ..patches import patched
 from .graph import Trace, layer_operator
@@ -138,7 +138,7 @@ def _capture(
     except UserError:
         raise
     except Exception as error:  # the exporter raises many kinds
-        reason = (str(error).strip().splitlines() or [''])[0]
+        reason = first_line(error)
         raise UserError(
             f'{type(detector).__name__} cannot be captured as a graph '
             f'({type(error).__name__}: {reason[:200]})'

@@ -26,8 +26,6 @@ MAX_INK = 16
 BOX_ALPHA = 0.25
 # Share of each class's digits that training uses; validation uses the rest.
 TRAIN_SHARE = 0.8
-
-
 # A background is at least half as wide as the image, and at most half of a
 # photograph of 640 pixels.
 MAX_SIZE = 638

@@ -21,7 +21,7 @@ from torch import nn
 
 from ..config import datasets_of, labels_of
 from ..config import read_config as read_config_file
-from ..errors import UserError, nearest
+from ..errors import UserError, first_line, nearest
 from . import preflight
 from .checkpoint import (
     check_checkpoint,
@@ -309,7 +309,7 @@ def _mistakes_in(cfg: Config) -> Iterator[None]:
     except UserError:
         raise
     except (TypeError, KeyError, ValueError, AssertionError) as error:
-        reason = (str(error).strip().splitlines() or [''])[0]
+        reason = first_line(error)
         raise UserError(
             f'config {cfg.filename}: {type(error).__name__}: {reason}'
         ) from error

@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..config import class_of, classes_of, datasets_of, labels_of, same_labels
-from ..errors import UserError
+from ..errors import UserError, first_line
 from .annotations import Use, check_annotations, labels_in
 
 # Weights and an optimiser's two moments, in the checkpoint before and in
@@ -245,7 +245,7 @@ def check_pipelines(runner: Runner, splits: Sequence[str]) -> None:
         except UserError:
             raise
         except Exception as error:  # of a transform's, of any kind
-            reason = (str(error).strip().splitlines() or [''])[0]
+            reason = first_line(error)
             raise UserError(
                 f'{split}_dataloader: its pipeline fails on the first image: '
                 f'{type(error).__name__}: {reason}'

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 
 if TYPE_CHECKING:
     import onnx
@@ -345,7 +345,7 @@ def _load(path: Path) -> 'onnx.ModelProto':
         model = onnx.load(path)
         onnx.checker.check_model(model)
     except Exception as error:  # of protobuf and of the checker, many kinds
-        reason = (str(error).strip().splitlines() or [''])[0]
+        reason = first_line(error)
         raise UserError(
             f'{path}: it is no valid file of ONNX '
             f'({type(error).__name__}: {reason[:200]})'

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..errors import UserError, nearest
+from ..errors import UserError, first_line, nearest
 
 # The schedule of the float detectors that all other cells start from.
 SCRATCH = 'scratch'
@@ -104,7 +104,7 @@ def read_study(path: Path) -> Study:
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is code and can raise anything
-        reason = (str(error).strip().splitlines() or [''])[0]
+        reason = first_line(error)
         raise UserError(
             f'study {path}: {type(error).__name__}: {reason}'
         ) from None
