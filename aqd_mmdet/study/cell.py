@@ -52,7 +52,7 @@ def run_cell(study: Study, cell: Cell, folder: Path, results: Path) -> None:
     Raises:
         UserError: If the config or what the cell starts from is not valid.
     """
-    own = folder / cell.name
+    own, start = folder / cell.name, study.start_of(cell)
     cfg = _config(study, cell, folder)
     begin = time.perf_counter()
     runner = launch.build_runner(cfg)
@@ -78,6 +78,7 @@ def run_cell(study: Study, cell: Cell, folder: Path, results: Path) -> None:
             **asdict(cell),
             config=study.config_of(cell).name,
             options=study.options_of(cell),
+            start=start and start.name,
             steps=runner.max_iters,
             metrics=found,
             simulation=simulation,

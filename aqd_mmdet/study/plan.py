@@ -52,25 +52,42 @@ class Study:
         config: Pattern of the cells' configs, in the study's folder.
         options: Overrides of a config by axis and name, such as
             ``options['recipe']['paper']``.
+        starts: What cells start from whose training names it.
     """
 
     path: Path
     cells: tuple[Cell, ...]
     config: str
     options: dict[str, dict[str, dict]]
+    starts: dict[Cell, Cell]
 
     def start_of(self, cell: Cell) -> Cell | None:
-        """Return the float cell whose weights a cell starts from.
+        """Return the cell whose weights a cell starts from.
 
-        It is that of the same recipe, for recipes that change the float
-        detector as well, or of the default one.
+        It is the one that the study names; or else the float one of the same
+        recipe, for recipes that change the float detector as well; or that of
+        the default recipe.
         """
+        if cell in self.starts:
+            return self.starts[cell]
         if cell.schedule == SCRATCH:
             return None
         start = replace(cell, bits='float', schedule=SCRATCH)
         if start in self.cells:
             return start
         return replace(start, recipe='default')
+
+    def chain_of(self, cell: Cell) -> list[Cell]:
+        """Return what a cell starts from, what that does, and so on.
+
+        A cell that starts from itself is the last one.
+        """
+        chain: list[Cell] = []
+        start = self.start_of(cell)
+        while start is not None and start not in chain:
+            chain.append(start)
+            start = self.start_of(start)
+        return chain
 
     def config_of(self, cell: Cell) -> Path:
         """Return the file of a cell's config."""
@@ -92,9 +109,9 @@ def read_study(path: Path) -> Study:
 
     Args:
         path: A config in Python with the lists ``data``, ``seed``, ``model``
-            and ``training`` (dicts of ``bits``, ``recipe``, ``schedule``),
-            the pattern ``config``, and the dicts ``recipes`` and
-            ``schedules``.
+            and ``training`` (dicts of ``bits``, ``recipe``, ``schedule``, and
+            of these of another as ``start``), the pattern ``config``, and the
+            dicts ``recipes`` and ``schedules``.
 
     Raises:
         UserError: If something is missing, unknown, or there twice.
@@ -117,26 +134,38 @@ def read_study(path: Path) -> Study:
     options = dict(
         recipe=cfg.recipes.to_dict(), schedule=cfg.schedules.to_dict()
     )
-    cells = []
+    cells, starts = [], {}
     for data, seed, model, training in itertools.product(
         *(cfg[key] for key in KEYS)
     ):
-        axes = dict(recipe='default', schedule='finetune') | dict(training)
-        if set(axes) != {'bits', 'recipe', 'schedule'}:
-            raise UserError(
-                f'study {path}: expected bits, recipe and schedule in '
-                f'`training`, found {", ".join(sorted(training))}'
-            )
-        for axis, known in options.items():
-            if axes[axis] not in known:
-                raise UserError(
-                    f'study {path}: no {axis} is called {axes[axis]!r} '
-                    f'({nearest(axes[axis], known)})'
-                )
-        cells.append(Cell(model=model, data=data, seed=seed, **axes))
-    study = Study(path, tuple(cells), cfg.config, options)
+        own = dict(training)
+        start = own.pop('start', None)
+        where = dict(data=data, seed=seed, model=model)
+        cells.append(_cell(path, own, options, where))
+        if start is not None:
+            starts[cells[-1]] = _cell(path, dict(start), options, where)
+    study = Study(path, tuple(cells), cfg.config, options, starts)
     _check(study)
     return study
+
+
+def _cell(
+    path: Path, training: dict, options: dict, where: dict[str, Any]
+) -> Cell:
+    """Return the cell of a training, with what it leaves out."""
+    axes = dict(recipe='default', schedule='finetune') | training
+    if set(axes) != {'bits', 'recipe', 'schedule'}:
+        raise UserError(
+            f'study {path}: expected bits, recipe, schedule and start in '
+            f'`training`, found {", ".join(sorted(training))}'
+        )
+    for axis, known in options.items():
+        if axes[axis] not in known:
+            raise UserError(
+                f'study {path}: no {axis} is called {axes[axis]!r} '
+                f'({nearest(axes[axis], known)})'
+            )
+    return Cell(**where, **axes)
 
 
 def _check(study: Study) -> None:
@@ -152,8 +181,13 @@ def _check(study: Study) -> None:
         if start is not None and start not in known:
             raise UserError(
                 f'study {study.path}: {cell.name} starts from '
-                f'{start.name}, which is no cell: add '
-                f"dict(bits='float', schedule='{SCRATCH}') to `training`"
+                f'{start.name}, which is no cell: add dict('
+                f'bits={start.bits!r}, recipe={start.recipe!r}, '
+                f'schedule={start.schedule!r}) to `training`'
+            )
+        if cell in study.chain_of(cell):
+            raise UserError(
+                f'study {study.path}: {cell.name} starts from itself'
             )
 
 
@@ -178,7 +212,8 @@ def choose(study: Study, pattern: str) -> list[Cell]:
         raise UserError(
             f'--cells {pattern}: no cell has it ({nearest(pattern, names)})'
         )
-    chosen |= {start for cell in chosen if (start := study.start_of(cell))}
+    for cell in list(chosen):
+        chosen |= set(study.chain_of(cell))
     return [cell for cell in study.cells if cell in chosen]
 
 
@@ -193,8 +228,12 @@ def check_options(study: Study, results: Mapping[str, Mapping]) -> None:
         UserError: With the first of them.
     """
     for cell in study.cells:
-        kept = results.get(cell.name, {}).get('options')
+        result, start = results.get(cell.name, {}), study.start_of(cell)
+        kept = result.get('options')
         wanted = json.loads(json.dumps(study.options_of(cell)))
+        if kept is not None and 'start' in result:
+            kept = dict(kept, start=result['start'])
+            wanted['start'] = start and start.name
         if kept is not None and kept != wanted:
             keys = sorted(
                 key

@@ -31,6 +31,18 @@ training = [
     dict(bits=8),
     dict(bits='float', recipe='shared_norms'),
     dict(bits='float', recipe='group_norm'),
+    # As long as the quickstart's.
+    dict(bits='float', schedule='long'),
+    dict(bits=4, schedule='long'),
+    dict(bits=2, schedule='long'),
+    dict(bits=2, schedule='long_double_rate'),
+    # From 4 bits to 2, in as many epochs as the others.
+    dict(bits=4, schedule='two_epochs'),
+    dict(
+        bits=2,
+        schedule='three_epochs',
+        start=dict(bits=4, schedule='two_epochs'),
+    ),
 ]
 
 # The detector of the quickstart.
@@ -52,6 +64,13 @@ schedules = dict(
         'train_cfg.max_epochs': 5,
         'optim_wrapper.optimizer.lr': 5e-4,
     },
+    long={'train_cfg.max_epochs': 22},
+    long_double_rate={
+        'train_cfg.max_epochs': 22,
+        'optim_wrapper.optimizer.lr': 4e-3,
+    },
+    two_epochs={'train_cfg.max_epochs': 2},
+    three_epochs={'train_cfg.max_epochs': 3},
 )
 
 # Overrides of the rules of _base_/recipes/aqd.py by their places: 0 all

@@ -66,6 +66,17 @@ def test_a_recipe_may_have_a_float_detector_of_its_own(file):
     assert study.start_of(third) == paper
 
 
+def test_a_training_may_name_its_start(file):
+    later = "dict(bits=2, recipe='paper', start=dict(bits=2)),"
+    text = STUDY.replace("    dict(bits=2, recipe='paper'),", later)
+    file.write_text(text)
+    study = read_study(file)
+    first, second, third, *_ = study.cells
+    assert study.start_of(third) == second
+    assert study.chain_of(third) == [second, first]
+    assert choose(study, third.name) == [first, second, third]
+
+
 def test_overrides_of_recipes_win_over_those_of_schedules(file):
     study = read_study(file)
     cell = study.cells[2]
@@ -109,6 +120,17 @@ def test_patterns_that_choose_nothing(file, pattern, message):
         ),
         ('dict(bits=2),', 'dict(bit=2),', 'in `training`, found bit'),
         ('training = [', 'training = [[', 'SyntaxError'),
+        (
+            'dict(bits=2),',
+            'dict(bits=2, start=dict(bits=4)),',
+            "is no cell: add dict.bits=4, recipe='default', schedule='fin",
+        ),
+        (
+            'dict(bits=2),',
+            'dict(bits=2, start=dict(bits=2)),',
+            'a-cells-2-0-default-finetune starts from itself',
+        ),
+        ('dict(bits=2),', 'dict(bits=2, start=dict(bit=2)),', 'found bit'),
     ],
 )
 def test_mistakes_in_a_study(file, old, new, message):
@@ -130,6 +152,9 @@ def test_results_with_other_options(file):
     check_options(study, {cell.name: line})
     # Lines of before have none.
     check_options(study, {cell.name: dict(cell=cell.name)})
+    check_options(study, {cell.name: {**line, 'start': study.cells[0].name}})
+    with pytest.raises(UserError, match=f'{cell.name} was .* options .start.'):
+        check_options(study, {cell.name: {**line, 'start': 'another'}})
     line['options'] = {**line['options'], 'lr': 7}
     with pytest.raises(UserError, match=f'{cell.name} was .* options .lr.'):
         check_options(study, {cell.name: line})

@@ -17,7 +17,7 @@ GROUP_NORM = [
     Cell('m', 'd', bits, 1, 'gn', 'finetune') for bits in ('float', 2)
 ]
 NAMES = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
-STUDY = Study(Path('bits.py'), (*FLOATS, *TWO, PAPER, *GROUP_NORM), '', {})
+STUDY = Study(Path('bits.py'), (*FLOATS, *TWO, PAPER, *GROUP_NORM), '', {}, {})
 
 
 def result(cell: Cell, ap: float, simulated: float | None = None) -> dict:

@@ -19,7 +19,7 @@ def study(*seeds: int) -> Study:
         ]
     options = dict(schedule=dict(scratch={}, finetune={}))
     options['recipe'] = dict(default={})
-    return Study(Path('study.py'), tuple(cells), '', options)
+    return Study(Path('study.py'), tuple(cells), '', options, {})
 
 
 def run(tmp_path: Path, *seeds: int, jobs: int = 2, **options) -> dict:
