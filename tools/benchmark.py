@@ -9,7 +9,12 @@ import os
 import tempfile
 from pathlib import Path
 
-from aqd_mmdet.benchmark import profile, report, training
+from aqd_mmdet.benchmark import (
+    profile,
+    report,
+    training,
+    training_variants,
+)
 from aqd_mmdet.benchmark.callers import CALLERS_OF
 from aqd_mmdet.benchmark.cases import (
     CALLERS,
@@ -140,8 +145,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         default=[],
         metavar='VARIANT',
-        help=f'some of {", ".join(v.name for v in training.VARIANTS)}; float '
-        'is always one; default: all whose packages are installed',
+        help=f'some of {", ".join(v.name for v in training_variants.VARIANTS)}'
+        '; float is always one; default: all whose packages are installed',
     )
 
 
@@ -197,12 +202,12 @@ def profile_model(args: argparse.Namespace) -> None:
 
 def compare_training(args: argparse.Namespace) -> None:
     """Measure steps of training."""
-    known = {variant.name: variant for variant in training.VARIANTS}
-    chosen = args.variants or [v.name for v in training.installed()]
+    known = {variant.name: variant for variant in training_variants.VARIANTS}
+    chosen = args.variants or [v.name for v in training_variants.installed()]
     names = select(chosen, known, '--variants')
     variants = [known[n] for n in known if n in names or n == FLOAT]
     need(
-        [p for v in variants for p in training.PACKAGES[v.library]],
+        [p for v in variants for p in training_variants.PACKAGES[v.library]],
         'choose other --variants',
     )
     options = {}

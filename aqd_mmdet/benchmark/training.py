@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -19,49 +18,22 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from ..engine import launch, preflight
 from ..engine.calibration import calibrate
 from ..errors import UserError
 from ..files import write_all
-from ..layers.multi_level_norm import hand_on_level
-from ..models.quantized_detector import detector_of, quantized_layers
+from ..models.quantized_detector import detector_of
 from ..quantizers import arithmetic
 from ..quantizers.start import mse_clip
 from .machine import Machine, describe
+from .training_variants import Variant, use_layers
 from .worker import REST_S, peak_memory
 
 # Steps before the first measured one: optimiser states are made, memory grows
 # to its size.
 WARM_UP = 3
 COLUMNS = ('training', 'ms a step', 'least', 'x float', 'MiB', 'x float')
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A way to train a detector.
-
-    Attributes:
-        name: On the command line and in tables.
-        bits: ``float``, or the width of weights and activations.
-        library: What rounds: ``ours``, or a key of :data:`LAYERS`.
-    """
-
-    name: str
-    bits: int | str
-    library: str
-
-
-VARIANTS = (
-    Variant('float', 'float', 'ours'),
-    *(Variant(f'aqd-{bits}', bits, 'ours') for bits in (8, 4, 3, 2)),
-    *(
-        Variant(f'{library}-{bits}', bits, library)
-        for library in ('lsq', 'brevitas')
-        for bits in (8, 2)
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -99,90 +71,6 @@ class Found:
     batch: int
     threads: int
     steps: tuple[Steps, ...]
-
-
-class LsqConv2d(nn.Conv2d):
-    """A convolution as PyTorch's own operators quantise it in training.
-
-    Learned step sizes (Esser et al., LSQ) of weights and input, by
-    ``torch._fake_quantize_learnable_per_tensor_affine``.
-    """
-
-    zero: Tensor
-
-    def __init__(self, widths: tuple[int, int], *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.widths = widths
-        self.scales = nn.Parameter(torch.full((2,), 0.1))
-        self.register_buffer('zero', torch.zeros(1))
-
-    def _rounded(self, x: Tensor, which: int, lo: int, hi: int) -> Tensor:
-        return torch._fake_quantize_learnable_per_tensor_affine(
-            x, self.scales[which : which + 1], self.zero, lo, hi, 1.0
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve the rounded ``x`` with the rounded weights."""
-        weight_bits, act_bits = self.widths
-        half = 2 ** (weight_bits - 1)
-        weight = self._rounded(self.weight, 0, -half, half - 1)
-        x = self._rounded(x, 1, 0, 2**act_bits - 1)
-        return self._conv_forward(x, weight, self.bias)
-
-
-def _brevitas_conv(widths: tuple[int, int], *args: Any, **kwargs: Any) -> Any:
-    from brevitas.nn import QuantConv2d
-    from brevitas.quant import Uint8ActPerTensorFloat
-
-    return QuantConv2d(
-        *args,
-        **kwargs,
-        weight_bit_width=widths[0],
-        input_quant=Uint8ActPerTensorFloat,
-        input_bit_width=widths[1],
-    )
-
-
-# Makes a convolution of another library for widths of weights and input.
-LAYERS: dict[str, Callable[..., nn.Module]] = {
-    'lsq': LsqConv2d,
-    'brevitas': _brevitas_conv,
-}
-PACKAGES = {'ours': (), 'lsq': (), 'brevitas': ('brevitas',)}
-
-
-def installed() -> list[Variant]:
-    """Return the variants whose packages are here."""
-    return [
-        variant
-        for variant in VARIANTS
-        if all(map(find_spec, PACKAGES[variant.library]))
-    ]
-
-
-def _use_layers(detector: nn.Module, library: str) -> None:
-    """Exchange our layers for those of a library, of the same widths."""
-    for name, layer in quantized_layers(detector).items():
-        if not isinstance(layer, nn.Conv2d):
-            continue
-        parent, _, child = name.rpartition('.')
-        widths = (
-            layer.weight_quantizer.grid.bits,
-            min(layer.input_quantizer.grid.bits, 8),
-        )
-        other = LAYERS[library](
-            widths,
-            layer.in_channels,
-            layer.out_channels,
-            layer.kernel_size,
-            stride=layer.stride,
-            padding=layer.padding,
-            dilation=layer.dilation,
-            groups=layer.groups,
-            bias=layer.bias is not None,
-        )
-        other.register_forward_hook(hand_on_level)
-        setattr(detector.get_submodule(parent), child, other)
 
 
 @dataclass(frozen=True)
@@ -228,10 +116,10 @@ class _Training:
             calibrate(detector, [prepared], mse_clip)
         if variant.library != 'ours':
             device = next(detector.parameters()).device
-            _use_layers(detector, variant.library)
+            use_layers(detector, variant.library)
             detector.to(device)
         self.model.train()
-        self.optim: Any = runner.build_optim_wrapper(cfg.optim_wrapper)
+        self.optim: Any = runner.build_optim_wrapper(runner.optim_wrapper)
 
     def step(self) -> None:
         """Take one step."""

@@ -21,6 +21,9 @@ training = [
     dict(bits=2, recipe='paper'),
     dict(bits=2, recipe='paper_start'),
     dict(bits=2, recipe='clip_decay'),
+    dict(bits=2, recipe='clip_rate'),
+    dict(bits=2, recipe='small_batch'),
+    dict(bits='float', recipe='small_batch'),
     dict(bits=2, recipe='plain_weights'),
     dict(bits=2, recipe='channel_clips'),
     dict(bits=2, recipe='adders_16'),
@@ -121,6 +124,13 @@ recipes = dict(
             '.clip': dict(decay_mult=1)
         }
     },
+    clip_rate={
+        'optim_wrapper.paramwise_cfg.custom_keys': {
+            '.clip': dict(decay_mult=0, lr_mult=5)
+        }
+    },
+    # Twice as many steps of half as many images.
+    small_batch={'train_dataloader.batch_size': 4},
     adders_16={'model.recipe.4.add.bits': 16},
     adders_4={'model.recipe.4.add.bits': 4},
     plain_weights={
