@@ -5,6 +5,7 @@ import functools
 import logging
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
@@ -70,6 +71,9 @@ def one_line(main: Callable[[], None]) -> Callable[[], None]:
         # On a full disk, each log record would print its own traceback.
         # Writes of other files still raise, and are reported below.
         logging.raiseExceptions = False
+        # About metadata that is of no use here. Not where images are read:
+        # filters are of all threads.
+        warnings.filterwarnings('ignore', module=r'PIL\.')
         try:
             main()
         except UserError as error:

@@ -21,7 +21,6 @@ needs nothing else. Compared with OpenCV 4.12 and 5.0, pixel by pixel:
 import io
 import re
 import struct
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -141,30 +140,27 @@ def _told(path: Path, kinds: str = '') -> Iterator[None]:
     Raises:
         UserError: For whatever Pillow raises.
     """
-    with warnings.catch_warnings():
-        # Pillow's, about metadata that is of no use here.
-        warnings.simplefilter('ignore')
-        try:
-            yield
-        except (UserError, MemoryError):
-            raise
-        except UnidentifiedImageError:
-            raise UserError(f'image {path}: not an image{kinds}') from None
-        except Image.DecompressionBombError:
-            raise UserError(
-                f'image {path}: it has too many pixels: resize it'
-            ) from None
-        except PermissionError as error:
-            raise UserError(
-                f'image {path}: it cannot be read ({error.strerror})'
-            ) from None
-        # Pillow has no common error: a damaged file gives what the decoder
-        # of its format happens to meet.
-        except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(
-                f'image {path}: the file is damaged ({reason})'
-            ) from None
+    try:
+        yield
+    except (UserError, MemoryError, Warning):
+        raise
+    except UnidentifiedImageError:
+        raise UserError(f'image {path}: not an image{kinds}') from None
+    except Image.DecompressionBombError:
+        raise UserError(
+            f'image {path}: it has too many pixels: resize it'
+        ) from None
+    except PermissionError as error:
+        raise UserError(
+            f'image {path}: it cannot be read ({error.strerror})'
+        ) from None
+    # Pillow has no common error: a damaged file gives what the decoder of its
+    # format happens to meet.
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f'image {path}: the file is damaged ({reason})'
+        ) from None
 
 
 def check_header(image: ImageFile.ImageFile, path: Path) -> None:
