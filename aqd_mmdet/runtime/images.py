@@ -40,10 +40,9 @@ MODES = ('1', 'L', 'P', 'LA', 'PA', 'RGB', 'RGBA', 'CMYK')
 # How Pillow calls pixels of other widths that it gives in one of these modes:
 # of 5 or 16 bits.
 OTHER_WIDTHS = (';15', ';16')
-# What is read of an unknown sender. Pillow runs Ghostscript for EPS, and an
-# icon's picture may be larger than its header says.
-FORMATS = ('JPEG', 'PNG', 'WEBP', 'AVIF', 'BMP', 'PPM', 'GIF', 'TIFF',
-           'JPEG2000')  # fmt: skip
+# What is read of an unknown sender. Pillow runs Ghostscript for EPS, and the
+# picture in an icon or an AVIF may be larger than its header says.
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'PPM', 'GIF', 'TIFF', 'JPEG2000')
 # Encoders write up to about 70. A scan may be of a few bytes, and costs a pass
 # over all pixels.
 MAX_SCANS = 100

@@ -155,10 +155,10 @@ def test_requests_that_are_refused(request_, status, message):
     assert answer(app, content=png(pixels()))[0] == 200
 
 
-@pytest.mark.parametrize('kind', ['eps', 'ico', 'icns'])
+@pytest.mark.parametrize('kind', ['eps', 'ico', 'icns', 'avif'])
 def test_files_whose_header_may_lie_are_not_read(kind, monkeypatch):
-    """A picture in an icon may be larger than the header says, and the
-    program in an EPS may do anything."""
+    """A picture in an icon or an AVIF may be larger than the header says, and
+    the program in an EPS may do anything."""
     content = io.BytesIO()
     Image.new('RGB', (16, 16)).save(content, kind)
     monkeypatch.setattr(ImageFile.ImageFile, 'load', None)
