@@ -21,12 +21,17 @@ MESSAGE_BYTES = 300
 WINDOWS = '_engine.dll'  # in the wheel for Windows
 # The environment's choice of instructions; see docs/engine.md.
 ISA_VARIABLE = 'AQD_ISA'
+NO_MEMORY = 3  # AQD_NO_MEMORY of csrc/include/aqd.h
 # Numbers of an aqd_detection: four edges, label, score.
 DETECTION_FIELDS = 6
 # What a container may use in a period, in microseconds, and the period.
 QUOTA = Path('/sys/fs/cgroup/cpu.max')
 # Numbers of 32 bits in a line of a common cache.
 LINE = 16
+
+
+class NoMemoryError(UserError, MemoryError):
+    """Memory is short; there may be enough later, or for a smaller image."""
 
 
 class _Options(ctypes.Structure):
@@ -249,7 +254,7 @@ class Engine:
 
         Raises:
             UserError: If the detector cannot find any, or not in an image
-                of that size.
+                of that size; NoMemoryError if memory is short.
         """
         if self._refusal:
             raise UserError(
@@ -273,8 +278,10 @@ class Engine:
             ctypes.byref(count),
         )
         if status:
-            reason = 'no memory for' if status == 3 else 'it does not take'
-            raise UserError(f'{reason} an image of {width} x {height}')
+            size = f'{width} x {height}'
+            if status == NO_MEMORY:
+                raise NoMemoryError(f'no memory for an image of {size}')
+            raise UserError(f'it does not take an image of {size}')
         found = all_found[: count.value]
         return found[:, :4].copy(), found[:, 4].copy(), found[:, 5].copy()
 
@@ -299,7 +306,8 @@ class Engine:
             memory with their channels innermost.
 
         Raises:
-            UserError: If the program does not take that size.
+            UserError: If the program does not take that size;
+                NoMemoryError if memory is short.
         """
         index = self._index(program)
         channels_last = _channels_last(program, values)
@@ -320,7 +328,9 @@ class Engine:
             _pointers(program, out),
         )
         if status:
-            raise UserError(f'no memory for an image of {width} x {height}')
+            raise NoMemoryError(
+                f'no memory for an image of {width} x {height}'
+            )
         return out
 
     def profile(
@@ -341,7 +351,7 @@ class Engine:
             list: Each operator, in the order in which they run.
 
         Raises:
-            UserError: If there is no memory.
+            NoMemoryError: If memory is short.
         """
         channels_last = _channels_last(program, values)
         _, height, width, _ = channels_last.shape
@@ -361,7 +371,9 @@ class Engine:
             ctypes.byref(count),
         )
         if status:
-            raise UserError(f'no memory for an image of {width} x {height}')
+            raise NoMemoryError(
+                f'no memory for an image of {width} x {height}'
+            )
         return [_profile_of(each) for each in ops[: count.value]]
 
     def _index(self, program: Program) -> int:

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -191,6 +192,14 @@ def test_no_memory_for_an_image():
         raise MemoryError
 
     app._run = run
+    status, text = answer(app, content=png(pixels()))
+    assert status == 503 and 'no memory is left for this image' in text
+
+
+def test_no_memory_in_the_engine(monkeypatch):
+    app = application()
+    library = SimpleNamespace(aqd_detect=lambda *_: 3)
+    monkeypatch.setattr(app.detector._engine, '_library', library)
     status, text = answer(app, content=png(pixels()))
     assert status == 503 and 'no memory is left for this image' in text
 
