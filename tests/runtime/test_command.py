@@ -131,7 +131,26 @@ def test_arguments_that_are_refused(arguments, message):
     [
         (dict(images=[]), 'it has no image 000000000139.png'),
         (dict(images={}), "a list 'images', found none"),
-        (dict(images=[{'id': 3}]), "id and file_name in entry 0 of 'images'"),
+        (
+            dict(images=[{'id': 3}]),
+            "as id and a text as file_name in entry 0 of 'images'",
+        ),
+        (
+            dict(images=[{'id': 3, 'file_name': 139}]),
+            "a text as file_name in entry 0 of 'images', found .*139",
+        ),
+        (
+            dict(images=[{'id': [3], 'file_name': 'cat.png'}]),
+            'expected an integer or a text as id',
+        ),
+        (
+            dict(categories=[{'id': 7, 'name': 7}]),
+            "a text as name in entry 0 of 'categories'",
+        ),
+        (
+            dict(categories=[{'id': 'a', 'name': 'cat'}]),
+            'expected an integer as id',
+        ),
         (
             dict(images=[{'id': x, 'file_name': 'a'} for x in (1, 2)]),
             "file_name 'a' is twice",
