@@ -152,11 +152,14 @@ def check_results(path: Path) -> None:
         UserError: With what to do.
     """
     check_output('--json', path, '.json')
-    if path.exists() and not _are_results(path):
-        raise UserError(
-            f'--json {path}: it exists and is no file of results, which would '
-            'replace it: move it or choose another name'
-        )
+    # files.write_whole writes to the .part file first.
+    for each in (path, path.with_name(f'{path.name}.part')):
+        if each.exists() and not _are_results(each):
+            raise UserError(
+                f'--json {path}: {each.name} exists and is no file of '
+                'results, which would replace it: move it or choose another '
+                'name'
+            )
 
 
 def _are_results(path: Path) -> bool:

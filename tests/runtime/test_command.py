@@ -106,7 +106,10 @@ def test_the_least_score_of_results():
     [
         (['in', '--json', 'r.txt'], 'give a name that ends in .json'),
         (['in', '--json', 'no/r.json'], 'there is no folder no'),
-        (['in', '--json', 'mine.json'], 'mine.json: it exists and is no file'),
+        (['in', '--json', 'mine.json'], 'mine.json exists and is no file'),
+        (['in', '--json', 'half.json'], 'half.json.part exists and is no'),
+        # Nobody writes there, not even root.
+        (['in', '--json', '/proc/r.json'], 'cannot write to the folder /proc'),
         (['in', 'cat.png', '--json', 'r.json'], 'have the same id .cat.'),
         (['in', '--annotations', 'truth.json'], 'the ids in it are for'),
         (['0', 'in'], 'camera 0: a video or a camera goes alone'),
@@ -117,6 +120,7 @@ def test_the_least_score_of_results():
 )
 def test_arguments_that_are_refused(arguments, message):
     Path('mine.json').write_text('[{"image_id": 3}]')
+    Path('half.json.part').write_text('mine')
     Path('cat.png').write_bytes(Path('in/cat.png').read_bytes())
     before = sorted(Path().rglob('*'))
     with pytest.raises(UserError, match=message) as caught:
