@@ -82,11 +82,16 @@ def one_line(main: Callable[[], None]) -> Callable[[], None]:
             print('\nstopped', file=sys.stderr)
             raise SystemExit(130) from None
         except OSError as error:
+            if error.errno in (errno.EACCES, errno.ENAMETOOLONG):
+                # Of a file that is read or written; it does not say which.
+                fail(
+                    f'cannot read or write {error.filename or "a file"}: '
+                    f'{error.strerror}; choose another one'
+                )
             if error.errno not in (
                 errno.ENOSPC,
                 errno.EDQUOT,
                 errno.EROFS,
-                errno.EACCES,
                 errno.EFBIG,
             ):
                 raise
