@@ -107,8 +107,11 @@ class OpenCv:
         """As of :class:`Backend`."""
         cv2 = self.cv2
         name = source if isinstance(source, int) else str(source)
-        capture = cv2.VideoCapture(name)
-        if not capture.isOpened():
+        try:
+            capture = cv2.VideoCapture(name)
+        except cv2.error:  # of a number that is too large
+            capture = None
+        if capture is None or not capture.isOpened():
             raise UserError(f'{where}: OpenCV cannot open it')
         rate = Fraction(capture.get(cv2.CAP_PROP_FPS))
         total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -151,13 +154,10 @@ class _OpenCvWriter:
 
     def write(self, frame: np.ndarray) -> None:
         self.made.write(self.cv2.cvtColor(frame, self.cv2.COLOR_RGB2BGR))
+        self.count += 1
 
     def close(self) -> None:
         self.made.release()
-        self.count += 1
-
-
-class PyAv:
         # OpenCV goes on without a word where a disk is full.
         written = self.cv2.VideoCapture(str(self.path))
         count = int(written.get(self.cv2.CAP_PROP_FRAME_COUNT))
@@ -167,6 +167,9 @@ class PyAv:
                 f'--out {self.path.parent}: of {self.count} frames {count} '
                 'could be written; free some space or choose another --out'
             )
+
+
+class PyAv:
     """Videos by PyAV, which has no numbers for cameras."""
 
     def __init__(self) -> None:

@@ -152,14 +152,17 @@ def test_fewer_frames_than_the_header_says(library, monkeypatch, capsys):
 
 
 def test_a_camera_that_is_not_there(library):
-    with pytest.raises(UserError, match='camera 97: '):
-        command(['model.aqd', '97'])
+    for number in ('97', '9' * 11, '9' * 25):
+        with pytest.raises(UserError, match=f'camera {number}: '):
+            command(['model.aqd', number])
 
 
 def test_a_file_with_the_name_of_a_camera_is_a_file():
     Path('0').write_text('mine')
     assert video.as_stream(Path('0')) is None
     assert video.as_stream(Path('1')) == 1
+    Path('frames.mp4').mkdir()
+    assert video.as_stream(Path('frames.mp4')) is None
     assert video.as_stream(Path('a.MOV')) == Path('a.MOV')
 
 
