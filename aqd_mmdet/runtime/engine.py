@@ -30,7 +30,7 @@ QUOTA = Path('/sys/fs/cgroup/cpu.max')
 LINE = 16
 
 
-class NoMemoryError(UserError, MemoryError):
+class NoMemory(UserError, MemoryError):
     """Memory is short; there may be enough later, or for a smaller image."""
 
 
@@ -158,7 +158,15 @@ def _profile_of(op: _OpProfile) -> OpProfile:
 
 def _channels_last(program: Program, values: np.ndarray) -> np.ndarray:
     """Return inputs (N, C, H, W) as the engine reads them."""
-    dtype = np.uint8 if isinstance(program.ops[0], Image) else np.int32
+    first = program.ops[0]
+    is_right = values.ndim == 4 and values.shape[1] == first.channels
+    # The engine would read what lies behind them.
+    if not is_right or not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(
+            f'expected integers (N, {first.channels}, H, W), got '
+            f'{values.dtype} {values.shape}'
+        )
+    dtype = np.uint8 if isinstance(first, Image) else np.int32
     return np.ascontiguousarray(values.transpose(0, 2, 3, 1), dtype)
 
 
@@ -230,7 +238,6 @@ class Engine:
             raise UserError(
                 f'the engine refuses the detector: {message.value.decode()}'
             )
-
         # Why its boxes are none, although its networks run.
         self._refusal = message.value.decode()
         self._most = self._library.aqd_max_detections(self._model)
@@ -254,7 +261,7 @@ class Engine:
 
         Raises:
             UserError: If the detector cannot find any, or not in an image
-                of that size; NoMemoryError if memory is short.
+                of that size; NoMemory if memory is short.
         """
         if self._refusal:
             raise UserError(
@@ -277,11 +284,10 @@ class Engine:
             self._most,
             ctypes.byref(count),
         )
+        if status == NO_MEMORY:
+            raise NoMemory(f'no memory for an image of {width} x {height}')
         if status:
-            size = f'{width} x {height}'
-            if status == NO_MEMORY:
-                raise NoMemoryError(f'no memory for an image of {size}')
-            raise UserError(f'it does not take an image of {size}')
+            raise UserError(f'it does not take an image of {width} x {height}')
         found = all_found[: count.value]
         return found[:, :4].copy(), found[:, 4].copy(), found[:, 5].copy()
 
@@ -306,8 +312,8 @@ class Engine:
             memory with their channels innermost.
 
         Raises:
-            UserError: If the program does not take that size;
-                NoMemoryError if memory is short.
+            UserError: If the program does not take that size, or NoMemory.
+            ValueError: If values are not of that kind, or out is not.
         """
         index = self._index(program)
         channels_last = _channels_last(program, values)
@@ -328,9 +334,7 @@ class Engine:
             _pointers(program, out),
         )
         if status:
-            raise NoMemoryError(
-                f'no memory for an image of {width} x {height}'
-            )
+            raise NoMemory(f'no memory for an image of {width} x {height}')
         return out
 
     def profile(
@@ -351,7 +355,7 @@ class Engine:
             list: Each operator, in the order in which they run.
 
         Raises:
-            NoMemoryError: If memory is short.
+            NoMemory: If memory is short.
         """
         channels_last = _channels_last(program, values)
         _, height, width, _ = channels_last.shape
@@ -371,9 +375,7 @@ class Engine:
             ctypes.byref(count),
         )
         if status:
-            raise NoMemoryError(
-                f'no memory for an image of {width} x {height}'
-            )
+            raise NoMemory(f'no memory for an image of {width} x {height}')
         return [_profile_of(each) for each in ops[: count.value]]
 
     def _index(self, program: Program) -> int:
