@@ -5,6 +5,7 @@ import functools
 import logging
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
@@ -70,6 +71,9 @@ def one_line(main: Callable[[], None]) -> Callable[[], None]:
         # On a full disk, each log record would print its own traceback.
         # Writes of other files still raise, and are reported below.
         logging.raiseExceptions = False
+        # About metadata that is of no use here. Not where images are read:
+        # filters are of all threads.
+        warnings.filterwarnings('ignore', module=r'PIL\.')
         try:
             main()
         except UserError as error:
@@ -78,11 +82,16 @@ def one_line(main: Callable[[], None]) -> Callable[[], None]:
             print('\nstopped', file=sys.stderr)
             raise SystemExit(130) from None
         except OSError as error:
+            if error.errno in (errno.EACCES, errno.ENAMETOOLONG):
+                # Of a file that is read or written; it does not say which.
+                fail(
+                    f'cannot read or write {error.filename or "a file"}: '
+                    f'{error.strerror}; choose another one'
+                )
             if error.errno not in (
                 errno.ENOSPC,
                 errno.EDQUOT,
                 errno.EROFS,
-                errno.EACCES,
                 errno.EFBIG,
             ):
                 raise

@@ -1,6 +1,7 @@
 """Writes files atomically."""
 
 import os
+import tempfile
 from pathlib import Path
 
 from .errors import UserError
@@ -43,7 +44,8 @@ def check_output(option: str, path: Path, suffix: str) -> None:
         suffix: Of its name.
 
     Raises:
-        UserError: If its name has another suffix, or its folder is missing.
+        UserError: If its name has another suffix, or its folder is missing
+            or not writable.
     """
     if path.suffix != suffix:
         raise UserError(f'{option} {path}: give a name that ends in {suffix}')
@@ -52,3 +54,11 @@ def check_output(option: str, path: Path, suffix: str) -> None:
             f'{option} {path}: there is no folder {path.parent}; create it or '
             f'choose another {option}'
         )
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(
+            f'{option} {path}: cannot write to the folder {path.parent} '
+            f'({error.strerror}); choose another {option}'
+        ) from None

@@ -34,11 +34,13 @@ static unsigned char *read_file(const char *name, size_t *length) {
   return content;
 }
 
-/* Prints a non-negative coordinate in 1/256 pixel as pixels with two decimals.
- */
+/* Prints a coordinate in 1/256 pixel as pixels with two decimals. It may be
+ * negative: boxes of some detectors reach beyond the image. */
 static void print_pixels(int32_t edge) {
-  const int32_t hundredths = edge / 256 * 100 + (edge % 256 * 100 + 128) / 256;
-  printf(" %d.%02d", (int)(hundredths / 100), (int)(hundredths % 100));
+  const int64_t distance = edge < 0 ? -(int64_t)edge : edge;
+  const int64_t hundredths = (distance * 100 + 128) / 256;
+  const char *sign = edge < 0 && hundredths > 0 ? "-" : "";
+  printf(" %s%d.%02d", sign, (int)(hundredths / 100), (int)(hundredths % 100));
 }
 
 int main(int argc, char **argv) {

@@ -49,6 +49,21 @@ def test_full_disk(capsys):
     )
 
 
+@pytest.mark.parametrize('number', [errno.EACCES, errno.ENAMETOOLONG])
+def test_files_that_are_out_of_reach(capsys, number):
+    """Whether they are read or written, which the system does not say."""
+
+    @one_line
+    def main() -> None:
+        raise OSError(number, 'it is so', 'secret/1.png')
+
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    wanted = 'error: cannot read or write secret/1.png: it is so; choose'
+    assert capsys.readouterr().err.startswith(wanted)
+
+
 def test_other_errors_keep_their_traceback():
 
     @one_line

@@ -3,6 +3,7 @@
 import pytest
 
 from aqd_mmdet import files
+from aqd_mmdet.errors import UserError
 
 
 def test_an_earlier_file_is_replaced(tmp_path):
@@ -24,3 +25,24 @@ def test_an_earlier_file_stays_where_writing_fails(tmp_path, monkeypatch):
     with pytest.raises(OSError, match='no space'):
         files.write_whole(path, b'second')
     assert path.read_bytes() == b'first'
+
+
+@pytest.mark.parametrize(
+    'name, message',
+    [
+        ('a.txt', 'give a name that ends in .aqd'),
+        ('no/a.aqd', 'there is no folder .*no; create it'),
+        # Nobody writes there, not even root.
+        ('/proc/a.aqd', 'cannot write to the folder /proc .*; choose another'),
+    ],
+)
+def test_outputs_that_could_not_be_written(tmp_path, name, message):
+    """They are refused before the work is done."""
+    with pytest.raises(UserError, match=message) as caught:
+        files.check_output('--out', tmp_path / name, '.aqd')
+    assert str(caught.value).startswith('--out ')
+
+
+def test_checking_an_output_leaves_nothing(tmp_path):
+    files.check_output('--out', tmp_path / 'a.aqd', '.aqd')
+    assert list(tmp_path.iterdir()) == []

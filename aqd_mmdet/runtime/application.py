@@ -159,12 +159,12 @@ class Application:
             raise _Refused(
                 408, f'the image did not arrive in {seconds:g} seconds'
             ) from None
-        except UserError as error:
-            raise _Refused(400, error.line()) from None
         except MemoryError:
             raise _Refused(
                 503, 'no memory is left for this image: try again later'
             ) from None
+        except UserError as error:
+            raise _Refused(400, error.line()) from None
         finally:
             self.metrics.waiting -= 1
         self.metrics.detection(seconds, len(found))

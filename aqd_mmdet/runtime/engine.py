@@ -21,12 +21,17 @@ MESSAGE_BYTES = 300
 WINDOWS = '_engine.dll'  # in the wheel for Windows
 # The environment's choice of instructions; see docs/engine.md.
 ISA_VARIABLE = 'AQD_ISA'
+NO_MEMORY = 3  # AQD_NO_MEMORY of csrc/include/aqd.h
 # Numbers of an aqd_detection: four edges, label, score.
 DETECTION_FIELDS = 6
 # What a container may use in a period, in microseconds, and the period.
 QUOTA = Path('/sys/fs/cgroup/cpu.max')
 # Numbers of 32 bits in a line of a common cache.
 LINE = 16
+
+
+class NoMemory(UserError, MemoryError):
+    """Memory is short; there may be enough later, or for a smaller image."""
 
 
 class _Options(ctypes.Structure):
@@ -153,7 +158,15 @@ def _profile_of(op: _OpProfile) -> OpProfile:
 
 def _channels_last(program: Program, values: np.ndarray) -> np.ndarray:
     """Return inputs (N, C, H, W) as the engine reads them."""
-    dtype = np.uint8 if isinstance(program.ops[0], Image) else np.int32
+    first = program.ops[0]
+    is_right = values.ndim == 4 and values.shape[1] == first.channels
+    # The engine would read what lies behind them.
+    if not is_right or not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(
+            f'expected integers (N, {first.channels}, H, W), got '
+            f'{values.dtype} {values.shape}'
+        )
+    dtype = np.uint8 if isinstance(first, Image) else np.int32
     return np.ascontiguousarray(values.transpose(0, 2, 3, 1), dtype)
 
 
@@ -225,7 +238,6 @@ class Engine:
             raise UserError(
                 f'the engine refuses the detector: {message.value.decode()}'
             )
-
         # Why its boxes are none, although its networks run.
         self._refusal = message.value.decode()
         self._most = self._library.aqd_max_detections(self._model)
@@ -249,7 +261,7 @@ class Engine:
 
         Raises:
             UserError: If the detector cannot find any, or not in an image
-                of that size.
+                of that size; NoMemory if memory is short.
         """
         if self._refusal:
             raise UserError(
@@ -272,9 +284,10 @@ class Engine:
             self._most,
             ctypes.byref(count),
         )
+        if status == NO_MEMORY:
+            raise NoMemory(f'no memory for an image of {width} x {height}')
         if status:
-            reason = 'no memory for' if status == 3 else 'it does not take'
-            raise UserError(f'{reason} an image of {width} x {height}')
+            raise UserError(f'it does not take an image of {width} x {height}')
         found = all_found[: count.value]
         return found[:, :4].copy(), found[:, 4].copy(), found[:, 5].copy()
 
@@ -299,7 +312,8 @@ class Engine:
             memory with their channels innermost.
 
         Raises:
-            UserError: If the program does not take that size.
+            UserError: If the program does not take that size, or NoMemory.
+            ValueError: If values are not of that kind, or out is not.
         """
         index = self._index(program)
         channels_last = _channels_last(program, values)
@@ -320,7 +334,7 @@ class Engine:
             _pointers(program, out),
         )
         if status:
-            raise UserError(f'no memory for an image of {width} x {height}')
+            raise NoMemory(f'no memory for an image of {width} x {height}')
         return out
 
     def profile(
@@ -341,7 +355,7 @@ class Engine:
             list: Each operator, in the order in which they run.
 
         Raises:
-            UserError: If there is no memory.
+            NoMemory: If memory is short.
         """
         channels_last = _channels_last(program, values)
         _, height, width, _ = channels_last.shape
@@ -361,7 +375,7 @@ class Engine:
             ctypes.byref(count),
         )
         if status:
-            raise UserError(f'no memory for an image of {width} x {height}')
+            raise NoMemory(f'no memory for an image of {width} x {height}')
         return [_profile_of(each) for each in ops[: count.value]]
 
     def _index(self, program: Program) -> int:

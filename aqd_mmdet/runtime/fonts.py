@@ -175,7 +175,10 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _folders() -> list[Path]:
-    home = Path.home()
+    try:
+        home = Path.home()
+    except RuntimeError:  # of a user that the system does not know
+        home = Path(os.devnull)
     if sys.platform == 'win32':
         local = os.environ.get('LOCALAPPDATA', home / 'AppData/Local')
         return [

@@ -21,7 +21,6 @@ needs nothing else. Compared with OpenCV 4.12 and 5.0, pixel by pixel:
 import io
 import re
 import struct
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,10 +40,9 @@ MODES = ('1', 'L', 'P', 'LA', 'PA', 'RGB', 'RGBA', 'CMYK')
 # How Pillow calls pixels of other widths that it gives in one of these modes:
 # of 5 or 16 bits.
 OTHER_WIDTHS = (';15', ';16')
-# What is read of an unknown sender. Pillow runs Ghostscript for EPS, and an
-# icon's picture may be larger than its header says.
-FORMATS = ('JPEG', 'PNG', 'WEBP', 'AVIF', 'BMP', 'PPM', 'GIF', 'TIFF',
-           'JPEG2000')  # fmt: skip
+# What is read of an unknown sender. Pillow runs Ghostscript for EPS, and the
+# picture in an icon or an AVIF may be larger than its header says.
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'PPM', 'GIF', 'TIFF', 'JPEG2000')
 # Encoders write up to about 70. A scan may be of a few bytes, and costs a pass
 # over all pixels.
 MAX_SCANS = 100
@@ -141,30 +139,27 @@ def _told(path: Path, kinds: str = '') -> Iterator[None]:
     Raises:
         UserError: For whatever Pillow raises.
     """
-    with warnings.catch_warnings():
-        # Pillow's, about metadata that is of no use here.
-        warnings.simplefilter('ignore')
-        try:
-            yield
-        except (UserError, MemoryError):
-            raise
-        except UnidentifiedImageError:
-            raise UserError(f'image {path}: not an image{kinds}') from None
-        except Image.DecompressionBombError:
-            raise UserError(
-                f'image {path}: it has too many pixels: resize it'
-            ) from None
-        except PermissionError as error:
-            raise UserError(
-                f'image {path}: it cannot be read ({error.strerror})'
-            ) from None
-        # Pillow has no common error: a damaged file gives what the decoder
-        # of its format happens to meet.
-        except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(
-                f'image {path}: the file is damaged ({reason})'
-            ) from None
+    try:
+        yield
+    except (UserError, MemoryError, Warning):
+        raise
+    except UnidentifiedImageError:
+        raise UserError(f'image {path}: not an image{kinds}') from None
+    except Image.DecompressionBombError:
+        raise UserError(
+            f'image {path}: it has too many pixels: resize it'
+        ) from None
+    except PermissionError as error:
+        raise UserError(
+            f'image {path}: it cannot be read ({error.strerror})'
+        ) from None
+    # Pillow has no common error: a damaged file gives what the decoder of its
+    # format happens to meet.
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f'image {path}: the file is damaged ({reason})'
+        ) from None
 
 
 def check_header(image: ImageFile.ImageFile, path: Path) -> None:

@@ -4,7 +4,6 @@ import io
 import os
 import tempfile
 import unicodedata
-import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -68,13 +67,11 @@ def repeated(paths: list[Path]) -> set[str]:
 
 def is_ours(path: Path) -> bool:
     """Return whether this tool drew a picture."""
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        try:
-            with Image.open(path, formats=['PNG']) as image:
-                return image.info.get(MARK[0]) == MARK[1]
-        except Exception:  # Pillow raises errors of any kind
-            return False
+    try:
+        with Image.open(path, formats=['PNG']) as image:
+            return image.info.get(MARK[0]) == MARK[1]
+    except Exception:  # Pillow raises errors of any kind
+        return False
 
 
 def check_targets(images: list[Path], targets: list[Path]) -> None:

@@ -77,19 +77,20 @@ class Prediction:
         return tuple(self.classes[label] for label in self.labels)
 
     def plot(
-        self, score: float = DRAWN_SCORE, font: Path | None = None
+        self, score: float = DRAWN_SCORE, font: str | Path | None = None
     ) -> np.ndarray:
         """Return the image with boxes, RGB, uint8 (H, W, 3).
 
         Args:
-            score: Least score that is drawn.
+            score: Least score that is drawn, from 0 to 1.
             font: Font file with the characters of the class names; Pillow's
                 font and the system's are tried behind it.
 
         Raises:
-            UserError: If Pillow or the image's file is missing, or the font
-                is none.
+            UserError: If Pillow or the image's file is missing, the score is
+                none, or the font is none.
         """
+        check_score(score)
         need('PIL', 'pillow', 'drawing')
         from .images import draw, read_image
 
@@ -97,7 +98,8 @@ class Prediction:
         if image is None:
             assert self.path is not None
             image = read_image(self.path, self.oriented)
-        names = class_names(self.classes, font)
+        named = None if font is None else Path(font)
+        names = class_names(self.classes, named)
         picture = draw(image, self.found, names.texts, score, names.fonts)
         return np.array(picture)
 

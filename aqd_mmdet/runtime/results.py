@@ -62,11 +62,14 @@ class Annotations:
             raise UserError(
                 f'{self.where}: expected JSON, found {error}'
             ) from None
-        self.images = self._ids(content, 'images', 'file_name')
-        self.categories = self._ids(content, 'categories', 'name')
+        self.images = self._ids(content, 'images', 'file_name', Id)
+        self.categories = self._ids(content, 'categories', 'name', int)
 
-    def _ids(self, content: Any, key: str, name: str) -> dict[str, Any]:
-        """Return the ids of a list's entries by their names."""
+    def _ids(
+        self, content: Any, key: str, name: str, kind: Any
+    ) -> dict[str, Any]:
+        """Return the ids of a list's entries, of a kind, by their names."""
+        what = 'an integer' if kind is int else 'an integer or a text'
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list):
             raise UserError(
@@ -75,10 +78,14 @@ class Annotations:
             )
         ids: dict[str, Any] = {}
         for number, entry in enumerate(entries):
-            if not isinstance(entry, dict) or not {'id', name} <= entry.keys():
+            if not isinstance(entry, dict) or not (
+                isinstance(entry.get(name), str)
+                and isinstance(entry.get('id'), kind)
+            ):
                 raise UserError(
-                    f'{self.where}: expected id and {name} in entry {number} '
-                    f'of {key!r}, found {str(entry)[:60]}'
+                    f'{self.where}: expected {what} as id and a text as '
+                    f'{name} in entry {number} of {key!r}, found '
+                    f'{str(entry)[:60]}'
                 )
             if entry[name] in ids:
                 raise UserError(
@@ -145,11 +152,14 @@ def check_results(path: Path) -> None:
         UserError: With what to do.
     """
     check_output('--json', path, '.json')
-    if path.exists() and not _are_results(path):
-        raise UserError(
-            f'--json {path}: it exists and is no file of results, which would '
-            'replace it: move it or choose another name'
-        )
+    # files.write_whole writes to the .part file first.
+    for each in (path, path.with_name(f'{path.name}.part')):
+        if each.exists() and not _are_results(each):
+            raise UserError(
+                f'--json {path}: {each.name} exists and is no file of '
+                'results, which would replace it: move it or choose another '
+                'name'
+            )
 
 
 def _are_results(path: Path) -> bool:

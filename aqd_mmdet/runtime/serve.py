@@ -83,9 +83,10 @@ def command(arguments: Sequence[str]) -> None:
     )
     with _listening(args.host, args.port) as listener:
         port = listener.getsockname()[1]
+        # Colons of IPv6 would be read as those of the port.
+        host = f'[{args.host}]' if ':' in args.host else args.host
         print(
-            f'{args.model}: http://{args.host}:{port}/detect, /health, '
-            '/metrics',
+            f'{args.model}: http://{host}:{port}/detect, /health, /metrics',
             flush=True,
         )
         uvicorn.Server(config).run([listener])
@@ -101,7 +102,8 @@ def _listening(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen()  # what is sent from now on is answered
-    except (OSError, OverflowError) as error:
+    # UnicodeError: of a name that is too long, or has an empty part.
+    except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, 'strerror', None) or error
         raise UserError(
             f'--host {host} --port {port}: cannot listen there ({reason}); '

@@ -24,12 +24,14 @@ def as_stream(source: Path) -> int | Path | None:
     """Return the number of a camera or the file of a video, or None.
 
     Args:
-        source: What a user named. An existing file is no camera.
+        source: What a user named. An existing file is no camera, and a
+            folder no video.
     """
     name = str(source)
     if name.isascii() and name.isdecimal() and not source.exists():
         return int(name)
-    return source if source.suffix.lower() in SUFFIXES else None
+    is_video = source.suffix.lower() in SUFFIXES and not source.is_dir()
+    return source if is_video else None
 
 
 def described(source: int | Path) -> str:

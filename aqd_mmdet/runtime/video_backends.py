@@ -107,8 +107,11 @@ class OpenCv:
         """As of :class:`Backend`."""
         cv2 = self.cv2
         name = source if isinstance(source, int) else str(source)
-        capture = cv2.VideoCapture(name)
-        if not capture.isOpened():
+        try:
+            capture = cv2.VideoCapture(name)
+        except cv2.error:  # of a number that is too large
+            capture = None
+        if capture is None or not capture.isOpened():
             raise UserError(f'{where}: OpenCV cannot open it')
         rate = Fraction(capture.get(cv2.CAP_PROP_FPS))
         total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -141,18 +144,29 @@ class OpenCv:
             raise UserError(
                 f'{path}: OpenCV cannot write a video of {width} x {height}'
             )
-        return _OpenCvWriter(cv2, made)
+        return _OpenCvWriter(cv2, made, path)
 
 
 class _OpenCvWriter:
-    def __init__(self, cv2: Any, made: Any) -> None:
-        self.cv2, self.made = cv2, made
+    def __init__(self, cv2: Any, made: Any, path: Path) -> None:
+        self.cv2, self.made, self.path = cv2, made, path
+        self.count = 0
 
     def write(self, frame: np.ndarray) -> None:
         self.made.write(self.cv2.cvtColor(frame, self.cv2.COLOR_RGB2BGR))
+        self.count += 1
 
     def close(self) -> None:
         self.made.release()
+        # OpenCV goes on without a word where a disk is full.
+        written = self.cv2.VideoCapture(str(self.path))
+        count = int(written.get(self.cv2.CAP_PROP_FRAME_COUNT))
+        written.release()
+        if count != self.count:
+            raise UserError(
+                f'--out {self.path.parent}: of {self.count} frames {count} '
+                'could be written; free some space or choose another --out'
+            )
 
 
 class PyAv:

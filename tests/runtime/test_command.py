@@ -106,7 +106,10 @@ def test_the_least_score_of_results():
     [
         (['in', '--json', 'r.txt'], 'give a name that ends in .json'),
         (['in', '--json', 'no/r.json'], 'there is no folder no'),
-        (['in', '--json', 'mine.json'], 'mine.json: it exists and is no file'),
+        (['in', '--json', 'mine.json'], 'mine.json exists and is no file'),
+        (['in', '--json', 'half.json'], 'half.json.part exists and is no'),
+        # Nobody writes there, not even root.
+        (['in', '--json', '/proc/r.json'], 'cannot write to the folder /proc'),
         (['in', 'cat.png', '--json', 'r.json'], 'have the same id .cat.'),
         (['in', '--annotations', 'truth.json'], 'the ids in it are for'),
         (['0', 'in'], 'camera 0: a video or a camera goes alone'),
@@ -117,6 +120,7 @@ def test_the_least_score_of_results():
 )
 def test_arguments_that_are_refused(arguments, message):
     Path('mine.json').write_text('[{"image_id": 3}]')
+    Path('half.json.part').write_text('mine')
     Path('cat.png').write_bytes(Path('in/cat.png').read_bytes())
     before = sorted(Path().rglob('*'))
     with pytest.raises(UserError, match=message) as caught:
@@ -131,7 +135,26 @@ def test_arguments_that_are_refused(arguments, message):
     [
         (dict(images=[]), 'it has no image 000000000139.png'),
         (dict(images={}), "a list 'images', found none"),
-        (dict(images=[{'id': 3}]), "id and file_name in entry 0 of 'images'"),
+        (
+            dict(images=[{'id': 3}]),
+            "as id and a text as file_name in entry 0 of 'images'",
+        ),
+        (
+            dict(images=[{'id': 3, 'file_name': 139}]),
+            "a text as file_name in entry 0 of 'images', found .*139",
+        ),
+        (
+            dict(images=[{'id': [3], 'file_name': 'cat.png'}]),
+            'expected an integer or a text as id',
+        ),
+        (
+            dict(categories=[{'id': 7, 'name': 7}]),
+            "a text as name in entry 0 of 'categories'",
+        ),
+        (
+            dict(categories=[{'id': 'a', 'name': 'cat'}]),
+            'expected an integer as id',
+        ),
         (
             dict(images=[{'id': x, 'file_name': 'a'} for x in (1, 2)]),
             "file_name 'a' is twice",

@@ -67,6 +67,15 @@ def test_outputs_are_written_where_they_are_wanted():
         runner.run(small.program, np.zeros((1, 3, 8, 8), np.uint8), out)
 
 
+def test_inputs_that_are_no_pixels_are_refused():
+    """The engine would read what lies behind them in memory."""
+    small, pixels = detector(), np.zeros((1, 3, 16, 24), np.uint8)
+    runner = engine_of(small)
+    for odd in (pixels[:, :1], pixels[0], pixels.astype(np.float32)):
+        with pytest.raises(ValueError, match=r'expected integers \(N, 3, H'):
+            runner.run(small.program, odd)
+
+
 def test_unknown_instructions_are_named(monkeypatch):
     monkeypatch.setenv('AQD_ISA', 'sse9')
     with pytest.raises(UserError, match="AQD_ISA: expected one of .*'sse9'"):

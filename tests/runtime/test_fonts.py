@@ -142,6 +142,18 @@ def test_folders_of_systems(monkeypatch, platform, variables, folder):
     assert Path(folder) in fonts._folders()
 
 
+def test_a_user_without_a_home(monkeypatch):
+    """As in containers that run by the number of a user."""
+
+    def fail() -> Path:
+        raise RuntimeError('Could not determine home directory.')
+
+    monkeypatch.setattr(fonts.Path, 'home', fail)
+    monkeypatch.setattr(fonts.sys, 'platform', 'linux')
+    monkeypatch.setenv('XDG_DATA_DIRS', '/x')
+    assert Path('/x/fonts') in fonts._folders()
+
+
 def test_names_are_drawn_in_their_fonts():
     image = np.zeros((60, 160, 3), np.uint8)
     found = Detections(

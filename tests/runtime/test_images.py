@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from aqd_mmdet.errors import UserError
+from aqd_mmdet.runtime import images
 from aqd_mmdet.runtime.images import read_image
 from tests.pictures import (
     HEIGHT,
@@ -213,6 +214,18 @@ def test_damage_is_told_in_a_line(read, form):
             assert len(str(error).splitlines()) == 1
             refused += 1
     assert refused > 10
+
+
+def test_filters_of_warnings_are_left_alone(monkeypatch, tmp_path):
+    """They are of all threads: of two that set them and put them back, the
+    last one out would keep what the other had set."""
+    seen = []
+    monkeypatch.setattr(
+        images, '_pixels', lambda *_: seen.append(list(warnings.filters))
+    )
+    (tmp_path / 'a.png').write_bytes(encoded(picture(), 'PNG'))
+    read_image(tmp_path / 'a.png')
+    assert seen == [warnings.filters]
 
 
 def test_a_folder_is_no_image(tmp_path):

@@ -113,6 +113,14 @@ def test_boxes_are_drawn(model, folder):
     assert np.array_equal(run.predict(picture(1)).plot(score=1), picture(1))
 
 
+def test_what_cannot_be_drawn_with(model):
+    seen = Detector(model).predict(picture())
+    with pytest.raises(UserError, match='score 30: give a number from 0 to 1'):
+        seen.plot(30)
+    with pytest.raises(UserError, match='--font my.ttf: no such file'):
+        seen.plot(font='my.ttf')
+
+
 def test_coco_results(model):
     seen = Detector(model).predict(picture())
     results = seen.to_coco(7)

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -155,10 +156,10 @@ def test_requests_that_are_refused(request_, status, message):
     assert answer(app, content=png(pixels()))[0] == 200
 
 
-@pytest.mark.parametrize('kind', ['eps', 'ico', 'icns'])
+@pytest.mark.parametrize('kind', ['eps', 'ico', 'icns', 'avif'])
 def test_files_whose_header_may_lie_are_not_read(kind, monkeypatch):
-    """A picture in an icon may be larger than the header says, and the
-    program in an EPS may do anything."""
+    """A picture in an icon or an AVIF may be larger than the header says, and
+    the program in an EPS may do anything."""
     content = io.BytesIO()
     Image.new('RGB', (16, 16)).save(content, kind)
     monkeypatch.setattr(ImageFile.ImageFile, 'load', None)
@@ -191,6 +192,14 @@ def test_no_memory_for_an_image():
         raise MemoryError
 
     app._run = run
+    status, text = answer(app, content=png(pixels()))
+    assert status == 503 and 'no memory is left for this image' in text
+
+
+def test_no_memory_in_the_engine(monkeypatch):
+    app = application()
+    library = SimpleNamespace(aqd_detect=lambda *_: 3)
+    monkeypatch.setattr(app.detector._engine, '_library', library)
     status, text = answer(app, content=png(pixels()))
     assert status == 503 and 'no memory is left for this image' in text
 

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -40,8 +41,9 @@ def test_arguments_that_are_refused(model, monkeypatch):
             serve._listening('127.0.0.1', port)
     with pytest.raises(UserError, match='--port 70000: give a number from 0'):
         serve.command([str(model), '--port', '70000'])
-    with pytest.raises(UserError, match='--host nowhere.invalid .* cannot'):
-        serve._listening('nowhere.invalid', 0)
+    for host in ('nowhere.invalid', 'a..b', 'a' * 70):
+        with pytest.raises(UserError, match=f'--host {host} .* cannot'):
+            serve._listening(host, 0)
     monkeypatch.setitem(sys.modules, 'uvicorn', None)
     with pytest.raises(UserError, match='pip install uvicorn'):
         serve.command([str(model)])
@@ -103,6 +105,18 @@ def test_under_uvicorn(model):
         assert reply.startswith(b'HTTP/1.1 200')
         assert json.loads(reply.split(b'\r\n\r\n', 1)[1]) == wanted(pixels())
         assert process.wait(20) in (0, -signal.SIGTERM)
+
+
+def test_a_host_of_ipv6(model, monkeypatch, capsys):
+    """The address that is printed can be asked as it is."""
+    monkeypatch.setitem(sys.modules, 'uvicorn', mock.MagicMock())
+    with socket.socket(socket.AF_INET6) as listener:
+        try:
+            listener.bind(('::1', 0))
+        except OSError:
+            pytest.skip('there is no IPv6 here')
+    serve.command([str(model), '--host', '::1', '--port', '0'])
+    assert re.search(r'http://\[::1\]:\d+/detect', capsys.readouterr().out)
 
 
 def test_requests_that_are_not_http(model):

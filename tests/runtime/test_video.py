@@ -1,7 +1,10 @@
 """Videos: read, drawn on and written by OpenCV and by PyAV."""
 
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+from resource import RLIMIT_FSIZE, setrlimit
 
 import numpy as np
 import pytest
@@ -10,7 +13,8 @@ from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import file
 from aqd_mmdet.runtime import Detector, video, video_backends
 from aqd_mmdet.runtime.command import command
-from tests.factories import detector
+from tests.factories import ROOT, detector
+from tests.tool import error_line
 
 BACKENDS = {'cv2': video_backends.OpenCv, 'av': video_backends.PyAv}
 FRAMES = 12
@@ -108,6 +112,22 @@ def test_nothing_is_left_of_a_run_that_failed(library, monkeypatch):
     assert list(Path('out').iterdir()) == []
 
 
+def test_a_full_disk(tmp_path):
+    """OpenCV goes on without a word where it cannot write."""
+    write(
+        pytest.importorskip('cv2') and video_backends.OpenCv(), Path('a.mp4')
+    )
+    result = subprocess.run(
+        [sys.executable, '-m', 'aqd_mmdet.runtime', 'model.aqd', 'a.mp4'],
+        env={'PYTHONPATH': str(ROOT), 'PYTHONDONTWRITEBYTECODE': '1'},
+        preexec_fn=lambda: setrlimit(RLIMIT_FSIZE, (1000, 1000)),
+        capture_output=True,
+        text=True,
+    )
+    assert f'of {FRAMES} frames 0 could be written' in error_line(result)
+    assert list(Path('detections').iterdir()) == []
+
+
 def test_a_camera_is_read_until_it_is_stopped(library, monkeypatch, capsys):
     def frames():
         yield frame(0)
@@ -132,14 +152,17 @@ def test_fewer_frames_than_the_header_says(library, monkeypatch, capsys):
 
 
 def test_a_camera_that_is_not_there(library):
-    with pytest.raises(UserError, match='camera 97: '):
-        command(['model.aqd', '97'])
+    for number in ('97', '9' * 11, '9' * 25):
+        with pytest.raises(UserError, match=f'camera {number}: '):
+            command(['model.aqd', number])
 
 
 def test_a_file_with_the_name_of_a_camera_is_a_file():
     Path('0').write_text('mine')
     assert video.as_stream(Path('0')) is None
     assert video.as_stream(Path('1')) == 1
+    Path('frames.mp4').mkdir()
+    assert video.as_stream(Path('frames.mp4')) is None
     assert video.as_stream(Path('a.MOV')) == Path('a.MOV')
 
 

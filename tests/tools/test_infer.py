@@ -10,6 +10,7 @@ from PIL import Image
 
 from aqd_mmdet.program import file
 from tests.factories import detector
+from tests.pictures import exif, exif_block, jpeg
 from tests.tool import error_line, run_tool
 
 USER = b'a picture of the user'
@@ -277,6 +278,15 @@ def test_file_names_that_are_not_valid_text(model, make, tmp_path):
     result = infer(model, path)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / 'out' / odd).is_file()
+
+
+def test_odd_metadata_is_not_told(model, tmp_path):
+    """Of a picture that is read all the same, Pillow would warn."""
+    odd = jpeg(exif(exif_block(6, start=9999)))
+    (tmp_path / 'a.jpg').write_bytes(odd)
+    result = infer(model, tmp_path / 'a.jpg')
+    assert result.returncode == 0, result.stderr
+    assert 'EXIF' not in result.stderr
 
 
 @pytest.mark.parametrize('score', [30, -0.1, 'nan'])
