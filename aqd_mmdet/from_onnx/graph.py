@@ -360,9 +360,11 @@ def _shapes(model: 'onnx.ModelProto') -> dict[str, tuple[int, ...]]:
     model_of_one = type(model)()
     model_of_one.CopyFrom(model)
     del model_of_one.graph.value_info[:]
+    # Some files name their constants as inputs as well.
+    constants = {x.name for x in model.graph.initializer}
     for each in model_of_one.graph.input:
         sides = each.type.tensor_type.shape.dim
-        if len(sides) == 4:
+        if len(sides) == 4 and each.name not in constants:
             sides[0].dim_value = 1
     inferred = shape_inference.infer_shapes(model_of_one).graph
     return {
