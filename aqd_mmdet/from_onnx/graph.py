@@ -225,16 +225,18 @@ class Graph:
             return None
         try:
             value = ast.literal_eval(text)
-            names = (
-                [value[label] for label in range(len(value))]
-                if isinstance(value, dict)
-                else list(value)
-            )
+            if isinstance(value, dict):
+                value = [value[label] for label in range(len(value))]
+            # Sets have no order, and the parts of a text are letters.
+            names: Any = value if isinstance(value, (list, tuple)) else [None]
         except (ValueError, SyntaxError, KeyError, TypeError):
             names = [None]
         ok = all(isinstance(name, str) for name in names)
         self.need(
-            ok, "the metadata's 'names'", 'a list, or a dict by label', text
+            ok,
+            "the metadata's 'names'",
+            'a list, or a dict by label',
+            repr(text),
         )
         return names
 
