@@ -15,7 +15,7 @@ from mmengine.config import Config
 from torch import nn
 
 from aqd_mmdet.compiler.compile import compile_detector, read_test_preprocess
-from aqd_mmdet.config import read_config
+from aqd_mmdet.config import read_config, write_apart
 from aqd_mmdet.engine import launch, preflight
 from aqd_mmdet.engine.compiled_model import use_compiled
 from aqd_mmdet.engine.float_detector import (
@@ -223,6 +223,8 @@ def evaluate_float(cfg: Config, checkpoint: str) -> dict[str, float]:
     say('evaluating the float detector')
     cfg = cfg.copy()
     cfg.load_from = checkpoint
+    # A file of ONNX has become a config in the work_dir.
+    write_apart(cfg, 'float')
     return launch.build_runner(cfg).test()
 
 

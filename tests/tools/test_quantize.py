@@ -12,7 +12,7 @@ from PIL import Image
 
 from aqd_mmdet.program.detector import Exponents
 from aqd_mmdet.runtime import Detector, reference
-from tests.factories import data_options, digits_config, narrow
+from tests.factories import DIGITS, data_options, digits_config, narrow
 from tests.from_onnx.exported import export, small_yolox
 from tests.tool import error_line, run_tool
 
@@ -219,6 +219,26 @@ def test_a_file_of_onnx_is_enough(float_detector, tmp_path):
     again = run_tool(TOOL, work / 'small.py', *options, work / 'small.pth')
     assert again.returncode == 0, again.stderr[-2000:]
     assert out.read_bytes() == content
+
+
+@pytest.mark.slow
+def test_an_evaluation_leaves_the_config_of_a_file_of_onnx(digits, tmp_path):
+    """It is in the work_dir, where runners write theirs."""
+    path = export(small_yolox(classes=len(DIGITS)), tmp_path / 'small.onnx')
+    work, out = tmp_path / 'work', tmp_path / 'model.aqd'
+    result = run_tool(
+        *(TOOL, path, '--images', digits / 'val', '--max-images', 2),
+        *('--out', out, '--work-dir', work, '--effort', 'calibrate'),
+        *('--classes', *DIGITS, '--evaluate', '--cfg-options'),
+        f'test_dataloader.dataset.data_root={digits}/',
+        'test_dataloader.dataset.ann_file=val.json',
+        'test_dataloader.dataset.data_prefix.img=val/',
+        'test_dataloader.num_workers=0',
+        f'test_evaluator.ann_file={digits}/val.json',
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert work.joinpath('small.py').read_text().startswith('# Of ')
+    assert work.joinpath('small_float.py').exists()
 
 
 def test_mistakes_are_one_line(float_detector, tmp_path):
