@@ -49,6 +49,22 @@ def read_config(path: str, options: dict | None = None) -> Config:
     return cfg
 
 
+def write_apart(cfg: Config, word: str) -> None:
+    """Let a runner write a config into the work_dir by a name of its own.
+
+    The file of its name that may be there, a training's or what the config
+    was read from, stays.
+
+    Args:
+        cfg: The whole config, changed in place.
+        word: What is added to the name.
+    """
+    if cfg.filename is not None:
+        name = Path(cfg.filename)
+        own = name.with_stem(f'{name.stem}_{word}')
+        object.__setattr__(cfg, '_filename', str(own))
+
+
 def class_of(registry: Registry, kind: Any) -> Any:
     """Return the class that a config's ``type`` names, or None.
 

@@ -22,14 +22,35 @@ def write_whole(path: Path, content: bytes) -> None:
     part.replace(path)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those around it; it may be there already.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        UserError: If it cannot be made, as where a file has its name.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f'folder {folder}: it cannot be made ({error.strerror}); choose '
+            'another one'
+        ) from None
+
+
 def write_all(folder: Path, contents: dict[str, bytes]) -> list[Path]:
     """Write files to a folder, which is made, and return their paths.
 
     Args:
         folder: The folder. Earlier files are replaced.
         contents: By the files' names.
+
+    Raises:
+        UserError: If the folder cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for name, content in contents.items():
         write_whole(folder / name, content)
     return [folder / name for name in contents]
@@ -44,11 +65,15 @@ def check_output(option: str, path: Path, suffix: str) -> None:
         suffix: Of its name.
 
     Raises:
-        UserError: If its name has another suffix, or its folder is missing
-            or not writable.
+        UserError: If its name has another suffix or is that of a folder, or
+            if its folder is missing or not writable.
     """
     if path.suffix != suffix:
         raise UserError(f'{option} {path}: give a name that ends in {suffix}')
+    if path.is_dir():
+        raise UserError(
+            f'{option} {path}: it is a folder; choose another {option}'
+        )
     if not path.parent.is_dir():
         raise UserError(
             f'{option} {path}: there is no folder {path.parent}; create it or '

@@ -12,6 +12,7 @@ from aqd_mmdet.config import (
     read_config,
     same_labels,
     type_name,
+    write_apart,
 )
 from aqd_mmdet.errors import UserError
 
@@ -36,6 +37,17 @@ def test_bad_configs(tmp_path, text, message):
 def test_missing_config():
     with pytest.raises(UserError, match=r'config no\.py: no such file'):
         read_config('no.py')
+
+
+def test_a_config_is_written_by_a_name_of_its_own(tmp_path):
+    path = tmp_path / 'c.py'
+    path.write_text('model = dict()')
+    cfg = Config.fromfile(path)
+    write_apart(cfg, 'other')
+    assert cfg.filename == str(tmp_path / 'c_other.py')
+    cfg = Config()
+    write_apart(cfg, 'other')
+    assert cfg.filename is None
 
 
 def test_types_are_names_or_classes():

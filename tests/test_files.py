@@ -14,6 +14,21 @@ def test_an_earlier_file_is_replaced(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_is_no_output(tmp_path):
+    folder = tmp_path / 'model.aqd'
+    folder.mkdir()
+    with pytest.raises(UserError, match=r'--out .*model\.aqd: it is a folder'):
+        files.check_output('--out', folder, '.aqd')
+
+
+@pytest.mark.parametrize('name', ['file', 'file/inner'])
+def test_a_folder_in_the_place_of_a_file(tmp_path, name):
+    (tmp_path / 'file').write_text('mine')
+    with pytest.raises(UserError, match=f'folder .*{name}: it cannot be made'):
+        files.write_all(tmp_path / name, {'a': b''})
+    assert (tmp_path / 'file').read_text() == 'mine'
+
+
 def test_an_earlier_file_stays_where_writing_fails(tmp_path, monkeypatch):
     path = tmp_path / 'model.aqd'
     files.write_whole(path, b'first')

@@ -28,6 +28,7 @@ from aqd_mmdet.engine.float_detector import (
     use_onnx,
 )
 from aqd_mmdet.errors import UserError, one_line
+from aqd_mmdet.files import make_folder
 from aqd_mmdet.models.heads import use_own_heads
 
 
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     detector = load_float(cfg, args.checkpoint)
     dataset = build_dataset(cfg)
-    args.out.mkdir(parents=True, exist_ok=True)
+    make_folder(args.out)
     source = make_source(cfg, detector, dataset, paths, args.out)
     comparison = partial(
         Comparison,

@@ -15,7 +15,7 @@ from mmengine.config import Config
 from torch import nn
 
 from aqd_mmdet.compiler.compile import compile_detector, read_test_preprocess
-from aqd_mmdet.config import read_config
+from aqd_mmdet.config import read_config, write_apart
 from aqd_mmdet.engine import launch, preflight
 from aqd_mmdet.engine.compiled_model import use_compiled
 from aqd_mmdet.engine.float_detector import (
@@ -28,6 +28,8 @@ from aqd_mmdet.engine.float_detector import (
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import check_output, write_whole
 from aqd_mmdet.models.heads import use_own_heads
+from aqd_mmdet.models.quantized_detector import fixed_point_of
+from aqd_mmdet.models.recipe import read_recipe
 from aqd_mmdet.post_training.budget import Job, fit, read_budget
 from aqd_mmdet.post_training.quantize import DEFAULT_EFFORT, EFFORTS, quantize
 from aqd_mmdet.post_training.recipe import find_recipe
@@ -54,7 +56,10 @@ def main() -> None:
     add_arguments(parser)
     widths = parser.add_mutually_exclusive_group()
     widths.add_argument(
-        '--bits', type=int, default=8, help='width of weights, 2 to 8'
+        # No default: Python 3.11 takes the default for no option at all.
+        '--bits',
+        type=int,
+        help='width of weights, 2 to 8; default: 8',
     )
     widths.add_argument(
         '--budget',
@@ -102,16 +107,11 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
 
 def convert(args: argparse.Namespace) -> None:
     """Quantise, compile and write a detector; evaluate it if asked."""
-    check_output('--out', args.out, '.aqd')
-    if args.write_recipe:
-        check_output('--write-recipe', args.write_recipe, '.json')
-    if args.recipe and args.act_bits is not None:
-        raise UserError(
-            '--act-bits and --recipe: the recipe says the widths; leave one '
-            'of them out'
-        )
-    act_bits = 8 if args.act_bits is None else args.act_bits
-    budget = read_budget(args.budget) if args.budget else None
+    check_options(args)
+    bits, act_bits = (
+        8 if given is None else given for given in (args.bits, args.act_bits)
+    )
+    budget = None if args.budget is None else read_budget(args.budget)
     use_onnx(args, say)
     cfg = launch.read_config(args)
     use_own_heads(cfg)
@@ -126,13 +126,15 @@ def convert(args: argparse.Namespace) -> None:
     recipe = (
         read_recipe_file(args.recipe)
         if args.recipe
-        else find_recipe(detector, start.stems, args.bits, act_bits)
+        else find_recipe(detector, start.stems, bits, act_bits)
     )
     before = evaluate_float(cfg, args.checkpoint) if args.evaluate else {}
     if budget is None:
         write_recipe(recipe, args.write_recipe)
         quantized = quantize(detector, recipe, pictures, args.effort, say)
-        compiled = compile_detector(quantized.detector, cfg, say).compiled
+        compiled = compile_detector(
+            quantized.detector, cfg, say, fixed_point_of(detector)
+        ).compiled
     else:
         pre = read_test_preprocess(detector.data_preprocessor, cfg)
         image = read_image(paths[0], pre.oriented)
@@ -155,6 +157,40 @@ def convert(args: argparse.Namespace) -> None:
         after = launch.build_runner(cfg).test()
         for name, value in after.items():
             print(f'{name}: float {before.get(name)}, integers {value}')
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Refuse outputs that could not be written, and widths from two options.
+
+    Raises:
+        UserError: Naming the first of them.
+    """
+    check_output('--out', args.out, '.aqd')
+    if args.write_recipe:
+        check_recipe_output(args.write_recipe)
+    if args.recipe and args.act_bits is not None:
+        raise UserError(
+            '--act-bits and --recipe: the recipe says the widths; leave one '
+            'of them out'
+        )
+
+
+def check_recipe_output(path: Path) -> None:
+    """Raise if a recipe would replace a file of another kind.
+
+    Args:
+        path: File of the recipe.
+    """
+    check_output('--write-recipe', path, '.json')
+    if not path.exists():
+        return
+    try:
+        read_recipe(json.loads(path.read_bytes()))
+    except (OSError, ValueError):
+        raise UserError(
+            f'--write-recipe {path}: it exists and is no recipe, which would '
+            'replace it: move it or choose another name'
+        ) from None
 
 
 def write_recipe(recipe: list[dict[str, Any]], path: Path | None) -> None:
@@ -223,6 +259,8 @@ def evaluate_float(cfg: Config, checkpoint: str) -> dict[str, float]:
     say('evaluating the float detector')
     cfg = cfg.copy()
     cfg.load_from = checkpoint
+    # A file of ONNX has become a config in the work_dir.
+    write_apart(cfg, 'float')
     return launch.build_runner(cfg).test()
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..compiler.compile import compile_detector, read_test_preprocess
 from ..engine.float_detector import start_from
+from ..models.quantized_detector import fixed_point_of
 from ..post_training.quantize import quantize
 from ..post_training.recipe import find_recipe
 from ..post_training.stems import find_stems, fold_preprocessor
@@ -143,7 +144,10 @@ def _quantize_ours(
     )
     quantized = quantize(start.detector, recipe, start.pictures, effort)
     compilation = compile_detector(
-        quantized.detector, source.cfg, lambda text: None
+        quantized.detector,
+        source.cfg,
+        lambda text: None,
+        fixed_point_of(quantized.detector),
     )
     file.save(compilation.compiled, path)
 

@@ -345,10 +345,10 @@ _HEADS: dict[str, Head] = {
     'YOLOFHead': Head(_yolof_head),
     'GFLHead': Head(_gfl_head),
     'FoveaHead': Head(_fovea_head),
-    # It keeps all that suppression leaves, whatever it is told.
+    # It takes all places, and keeps all that suppression leaves, whatever it
+    # is told.
     'YOLOXHead': Head(
-        _yolox_head,
-        counts=lambda cfg: Counts(cfg.candidates, ALL, cfg.suppressed),
+        _yolox_head, counts=lambda cfg: Counts(ALL, ALL, cfg.suppressed)
     ),
     # It counts the candidates of all levels together.
     'YOLOV3Head': Head(

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..compiler.box_selection import check_selection, check_two_stages
 from ..compiler.compile import read_test_preprocess
 from ..compiler.executor import Executor
-from ..config import labels_of, same_labels
+from ..config import labels_of, same_labels, write_apart
 from ..errors import UserError
 from ..export.onnx_session import (
     About,
@@ -187,12 +187,7 @@ def use_compiled(cfg: Config, path: Path) -> None:
             or chooses boxes in another way than the config says.
     """
     check_compiled(cfg, path)
-    if cfg.filename is not None:
-        # The runner writes its config into the work_dir, where that of the
-        # training must stay.
-        name = Path(cfg.filename)
-        own = name.with_stem(f'{name.stem}_compiled')
-        object.__setattr__(cfg, '_filename', str(own))
+    write_apart(cfg, 'compiled')
     # A dict of its own: keys of the detector that stood there must not stay.
     cfg.model = dict(type=f'aqd_mmdet.{KINDS[path.suffix]}', path=str(path))
     cfg.load_from, cfg.resume = None, False

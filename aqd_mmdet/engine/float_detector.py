@@ -14,16 +14,17 @@ from torch import Tensor, nn
 from ..compiler.compile import compile_detector, read_test_preprocess
 from ..compiler.images import image_mean
 from ..config import datasets_of
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..from_onnx.detector import import_onnx
 from ..models.heads import use_own_heads
-from ..models.quantized_detector import quantized_layers
+from ..models.quantized_detector import fixed_point_of, quantized_layers
 from ..post_training.quantize import DEFAULT_EFFORT, quantize
 from ..post_training.recipe import find_recipe
 from ..post_training.stems import find_stems, fold_preprocessor
 from ..program.detector import CompiledDetector
 from ..progress import progress
 from ..runtime.images import read_image
+from ..runtime.outputs import is_ours
 from ..runtime.preprocess import check_image, prepare
 from . import launch
 
@@ -145,7 +146,9 @@ def quantize_checkpoint(
     start = start_from(load_float(cfg, checkpoint), cfg, paths)
     recipe = find_recipe(start.detector, start.stems, bits, act_bits)
     student = quantize(start.detector, recipe, start.pictures, effort).detector
-    return compile_detector(student, cfg, print).compiled
+    return compile_detector(
+        student, cfg, print, fixed_point_of(student)
+    ).compiled
 
 
 @dataclass(frozen=True)
@@ -227,11 +230,7 @@ def find_pictures(
         ]
         where = "the config's training data"
     elif Path(folder).is_dir():
-        paths = sorted(
-            path
-            for path in Path(folder).rglob('*')
-            if path.suffix.lower() in SUFFIXES
-        )
+        paths = sorted(filter(_is_picture, Path(folder).rglob('*')))
         where = f'--images {folder}'
     else:
         raise UserError(f'--images {folder}: there is no such folder')
@@ -240,6 +239,20 @@ def find_pictures(
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(paths), generator=generator)[:most]
     return [paths[i] for i in order.tolist()]
+
+
+def _is_picture(path: Path) -> bool:
+    """Say whether a path in a folder is a picture to calibrate with.
+
+    Those that tools/infer.py drew show boxes, and may lie in the same folder.
+    """
+    suffix = path.suffix.lower()
+    return (
+        suffix in SUFFIXES
+        and path.is_file()
+        and not path.name.startswith('.')
+        and not (suffix == '.png' and is_ours(path))
+    )
 
 
 def _training_datasets(cfg: Config) -> list[Any]:
@@ -261,6 +274,12 @@ def _training_datasets(cfg: Config) -> list[Any]:
             f"the config's training pictures are not here ({error.filename}): "
             'give a folder of pictures, --images'
         ) from None
+    except Exception as error:  # of a dataset's, of any kind
+        raise UserError(
+            "the config's training data cannot be read "
+            f'({type(error).__name__}: {first_line(error)}): give a folder '
+            'of pictures, --images'
+        ) from error
 
 
 def read_pictures(

@@ -19,7 +19,7 @@ from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
-from ..config import datasets_of, labels_of
+from ..config import datasets_of, labels_of, write_apart
 from ..config import read_config as read_config_file
 from ..errors import UserError, first_line, nearest
 from . import preflight
@@ -259,6 +259,7 @@ def use_tta(cfg: Config) -> None:
             ),
         ),
     )
+    write_apart(cfg, 'tta')
     where = 'test_dataloader.dataset'
     datasets = [d for _, d in datasets_of(cfg.test_dataloader.dataset, where)]
     if 'tta_pipeline' not in cfg:

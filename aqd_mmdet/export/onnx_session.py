@@ -130,7 +130,12 @@ def read_about(path: Path, model: 'onnx.ModelProto') -> About:
     """
     texts = {each.key: each.value for each in model.metadata_props}
     try:
-        found = {key: json.loads(text) for key, text in texts.items()}
+        found = {
+            key: json.loads(text)
+            for key, text in texts.items()
+            # Other tools may have added texts of theirs.
+            if key.startswith('aqd.')
+        }
         version = found['aqd.format_version']
         if version != VERSION:
             raise UserError(

@@ -28,8 +28,9 @@ from .yolox import STRIDES, Yolox, read_yolox
 
 # Images are as the authors' network reads them: pixels BGR, from 0 to 255, at
 # the upper left of a grey square.
+TITLE = 'a YOLOX whose batch norms are part of its convolutions.'
 CONFIG = """\
-# Of {name!r}: a YOLOX whose batch norms are part of its convolutions.
+# Of {name!r}: {title}
 _base_ = 'mmdet::yolox/yolox_s_8xb8-300e_coco.py'
 
 metainfo = dict(
@@ -113,9 +114,12 @@ def import_onnx(
         tuple: Paths of the config and of the checkpoint.
 
     Raises:
-        UserError: If something in the file is not understood, or the detector
-            gives other maps than the file.
+        UserError: If something in the file is not understood, the detector
+            gives other maps than the file, or files of another origin would
+            be replaced.
     """
+    config, checkpoint = (folder / f'{path.stem}{x}' for x in ('.py', '.pth'))
+    _check_earlier(config, checkpoint)
     graph = Graph(path)
     yolox = read_yolox(graph)
     side = _side(graph)
@@ -141,16 +145,36 @@ def import_onnx(
         'with --legacy wants others, and would find nothing right'
     )
     say(f'{len(names)} classes: {", ".join(names[:3])}, ...')
+    state = _checkpoint(detector, names)
+    write_all(folder, {config.name: text.encode(), checkpoint.name: state})
+    say(f'{config}, {checkpoint}: the detector in MMDetection')
+    return config, checkpoint
+
+
+def _check_earlier(config: Path, checkpoint: Path) -> None:
+    """Raise if files would be replaced that were not written here.
+
+    Args:
+        config, checkpoint: Where both are to be written.
+    """
+    if config.is_file():
+        first = config.read_bytes().partition(b'\n')[0]
+        if first.endswith(TITLE.encode()):
+            return
+    for path in (config, checkpoint):
+        if path.exists():
+            raise UserError(
+                f'{path} exists and was not made of a file of ONNX: move it '
+                'or choose another --work-dir'
+            )
+
+
+def _checkpoint(detector: Any, names: Sequence[str]) -> bytes:
+    """Return the content of a detector's checkpoint."""
     meta = dict(dataset_meta=dict(classes=tuple(names)))
     content = io.BytesIO()
     torch.save(dict(state_dict=detector.state_dict(), meta=meta), content)
-    stem = path.stem
-    config, checkpoint = write_all(
-        folder,
-        {f'{stem}.py': text.encode(), f'{stem}.pth': content.getvalue()},
-    )
-    say(f'{config}, {checkpoint}: the detector in MMDetection')
-    return config, checkpoint
+    return content.getvalue()
 
 
 def _side(graph: Graph) -> int:
@@ -169,11 +193,13 @@ def _side(graph: Graph) -> int:
 
 def _names(graph: Graph, count: int, classes: Sequence[str]) -> Sequence[str]:
     """Return the names of a file's classes."""
-    names, origin = graph.names(), "the metadata's 'names'"
-    if classes:
+    names: Sequence[str] | None
+    if not classes:
+        names, origin = graph.names(), "the metadata's 'names'"
+    elif len(classes) == 1 and Path(classes[0]).is_file():
+        names, origin = _lines(Path(classes[0])), '--classes'
+    else:
         names, origin = classes, '--classes'
-        if len(classes) == 1 and Path(classes[0]).is_file():
-            names = list_from_file(classes[0])
     coco = CocoDataset.METAINFO['classes']
     if names is None and count == len(coco):
         names = coco
@@ -187,12 +213,23 @@ def _names(graph: Graph, count: int, classes: Sequence[str]) -> Sequence[str]:
     return names
 
 
+def _lines(path: Path) -> list[str]:
+    """Return the names in a file that has one on each line."""
+    try:
+        return list_from_file(path)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f'--classes {path}: expected a text in UTF-8, found {error}'
+        ) from None
+
+
 def _config(path: Path, yolox: Yolox, side: int, names: Sequence[str]) -> str:
     """Return the text of the config of a file's detector."""
     channels = [int(c * yolox.widen_factor) for c in (256, 512, 1024)]
     listed = pformat(tuple(names), width=65, compact=True)
     return CONFIG.format(
         name=path.name,
+        title=TITLE,
         classes=indent(listed, 12 * ' ').lstrip(),
         side=side,
         # As where the authors train at 640.

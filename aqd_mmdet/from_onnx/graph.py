@@ -225,16 +225,18 @@ class Graph:
             return None
         try:
             value = ast.literal_eval(text)
-            names = (
-                [value[label] for label in range(len(value))]
-                if isinstance(value, dict)
-                else list(value)
-            )
+            if isinstance(value, dict):
+                value = [value[label] for label in range(len(value))]
+            # Sets have no order, and the parts of a text are letters.
+            names: Any = value if isinstance(value, (list, tuple)) else [None]
         except (ValueError, SyntaxError, KeyError, TypeError):
             names = [None]
         ok = all(isinstance(name, str) for name in names)
         self.need(
-            ok, "the metadata's 'names'", 'a list, or a dict by label', text
+            ok,
+            "the metadata's 'names'",
+            'a list, or a dict by label',
+            repr(text),
         )
         return names
 
@@ -360,9 +362,11 @@ def _shapes(model: 'onnx.ModelProto') -> dict[str, tuple[int, ...]]:
     model_of_one = type(model)()
     model_of_one.CopyFrom(model)
     del model_of_one.graph.value_info[:]
+    # Some files name their constants as inputs as well.
+    constants = {x.name for x in model.graph.initializer}
     for each in model_of_one.graph.input:
         sides = each.type.tensor_type.shape.dim
-        if len(sides) == 4:
+        if len(sides) == 4 and each.name not in constants:
             sides[0].dim_value = 1
     inferred = shape_inference.infer_shapes(model_of_one).graph
     return {

@@ -91,7 +91,7 @@ def _read_choice(kind: str, options: Any, where: str) -> Choice:
             )
     try:
         return make(**options)
-    except UserError as error:
+    except (UserError, TypeError) as error:
         raise UserError(f'{where}: {error}') from None
 
 
@@ -127,10 +127,17 @@ def read_recipe(recipe: Any) -> tuple[Rule, ...]:
                 f'{", ".join(kinds) or "none"}'
             )
         globs = entry.get('modules', '*')
-        globs = (globs,) if isinstance(globs, str) else tuple(globs)
+        globs = [globs] if isinstance(globs, str) else globs
+        if not isinstance(globs, (list, tuple)) or not all(
+            isinstance(glob, str) for glob in globs
+        ):
+            raise UserError(
+                f'{where}: modules={globs!r} is neither a glob nor a list of '
+                'them'
+            )
         choice = _read_choice(kinds[0], entry[kinds[0]], where)
         rules.append(
-            Rule(position, globs, entry.get('type'), kinds[0], choice)
+            Rule(position, tuple(globs), entry.get('type'), kinds[0], choice)
         )
     return tuple(rules)
 

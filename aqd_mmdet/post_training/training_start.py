@@ -54,7 +54,9 @@ def training_config(
     )
     use_folded_preprocessor(result, student)
     result.merge_from_dict(dict(default_hooks=hooks.aqd_hooks.to_dict()))
-    imports = list(cfg.get('custom_imports', {}).get('imports', ()))
+    imports = cfg.get('custom_imports', {}).get('imports', ())
+    if isinstance(imports, str):  # as mmengine takes a single one
+        imports = [imports]
     result.custom_imports = dict(
         hooks.custom_imports,
         imports=[*imports, *hooks.custom_imports.imports],

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from PIL import Image
 
 from aqd_mmdet.engine.float_detector import find_pictures, use_onnx
 from aqd_mmdet.errors import UserError
+from aqd_mmdet.runtime import outputs
 
 
 @pytest.mark.parametrize('kind', [str, Path])
@@ -15,12 +17,28 @@ def test_pictures_of_a_folder(tmp_path, kind):
     inner = tmp_path / 'inner'
     inner.mkdir()
     expected = {tmp_path / 'a.png', inner / 'b.JPG'}
-    for path in (*expected, tmp_path / 'notes.txt'):
+    others = (tmp_path / 'notes.txt', tmp_path / '._a.png')
+    for path in (*expected, *others):
         path.touch()
+    (tmp_path / 'scans.png').mkdir()
+    # Drawn by tools/infer.py.
+    outputs.save(Image.new('RGB', (9, 9)), inner / 'c.png')
     assert set(find_pictures(Config(), kind(tmp_path), 9)) == expected
     assert len(find_pictures(Config(), kind(tmp_path), 1)) == 1
     with pytest.raises(UserError, match='no such folder'):
         find_pictures(Config(), kind(tmp_path / 'gone'), 9)
+
+
+def test_training_data_that_cannot_be_read(tmp_path):
+    (tmp_path / 'train.json').write_text('{')
+    dataset = dict(
+        type='mmdet.CocoDataset',
+        data_root=str(tmp_path),
+        ann_file='train.json',
+    )
+    cfg = Config(dict(train_dataloader=dict(dataset=dataset)))
+    with pytest.raises(UserError, match=r'cannot be read \(JSON.*--images$'):
+        find_pictures(cfg, None, 9)
 
 
 def arguments(config: str, **others: object) -> argparse.Namespace:

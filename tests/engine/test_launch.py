@@ -1,6 +1,7 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from mmengine.registry import MODELS
@@ -54,6 +55,15 @@ def test_nothing_is_torn_down_under_threads_of_gloo():
 @pytest.mark.slow
 def test_without_gloo_a_process_ends_as_others_do():
     assert run(distributed=False) == ['goes on', 'exit', 'torn down']
+
+
+def test_the_config_stays_where_several_versions_are_tested():
+    """Its model is another one then."""
+    cfg = digits_config('fp')
+    name = Path(cfg.filename)
+    launch.use_tta(cfg)
+    assert cfg.model.type == 'DetTTAModel'
+    assert cfg.filename == str(name.with_stem(f'{name.stem}_tta'))
 
 
 CONFIG = """

@@ -63,6 +63,13 @@ def test_metadata_say_what_the_program_says(tmp_path, decoder, scores):
     assert read_about(path, read_model(path)) == about_detector(compiled)
 
 
+def test_metadata_of_others_are_let_be(tmp_path):
+    model = content()
+    expected = read_about(tmp_path, model)
+    set_text(model, 'author', 'no JSON')
+    assert read_about(tmp_path, model) == expected
+
+
 def test_weights_of_nodes_become_their_own():
     helper = onnx.helper
     arrays = {

@@ -60,6 +60,16 @@ def test_the_same_maps(tmp_path, depthwise, depth, batch):
             assert y.std() > 1e-3  # not all the same
 
 
+@pytest.mark.parametrize('name', ['small.py', 'small.pth'])
+def test_files_of_another_origin_stay(exported, tmp_path, name):
+    earlier = tmp_path / name
+    earlier.write_text('mine')
+    with pytest.raises(UserError, match=f'{name} exists and was not made of'):
+        import_onnx(exported, tmp_path, NAMES)
+    assert list(tmp_path.iterdir()) == [earlier]
+    assert earlier.read_text() == 'mine'
+
+
 def change_weight(monkeypatch: pytest.MonkeyPatch, change: object) -> str:
     """Let one number of the weights that are read be another one."""
     name = 'backbone.stage2.0.pointwise_conv.conv.bias'
@@ -129,12 +139,21 @@ def test_names_in_the_metadata(exported, tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    'text', ['{0: "a"', '3', '{1: "a", 2: "b", 3: "c"}', '[1, 2, 3]']
+    'text',
+    [
+        *('{0: "a"', '3', '{1: "a", 2: "b", 3: "c"}', '[1, 2, 3]'),
+        *('{"a", "b", "c"}', '"abc"', '{0: "a",\n1: "b", 2: 3}'),
+    ],
 )
 def test_metadata_that_are_no_names(exported, tmp_path, text):
     path = with_metadata(exported, tmp_path, text)
-    with pytest.raises(UserError, match="'names': expected a list, or a dict"):
+    with pytest.raises(
+        UserError, match="'names': expected a list, or a dict"
+    ) as error:
         import_onnx(path, tmp_path / 'new')
+    assert '\n' not in str(error.value)
+    config, _ = import_onnx(path, tmp_path / 'new', NAMES)
+    assert Config.fromfile(config).metainfo.classes == NAMES
 
 
 def test_numbers_of_names(exported, tmp_path):
@@ -147,6 +166,13 @@ def test_numbers_of_names(exported, tmp_path):
     path = with_metadata(exported, tmp_path, repr(NAMES[:2]))
     with pytest.raises(UserError, match="'names': expected 3 names, found 2"):
         import_onnx(path, tmp_path / 'new')
+
+
+def test_a_file_of_names_that_is_no_text(exported, tmp_path):
+    given = tmp_path / 'names.txt'
+    given.write_bytes('birne\näpfel\nnuß\n'.encode('latin-1'))
+    with pytest.raises(UserError, match=r'--classes .*names\.txt: .* UTF-8'):
+        import_onnx(exported, tmp_path / 'new', [str(given)])
 
 
 def test_names_of_80_classes_are_those_of_coco(tmp_path):

@@ -102,6 +102,23 @@ def test_shapes_are_computed(tmp_path):
     graph.finish()
 
 
+def test_constants_may_be_inputs_as_well(tmp_path):
+    weights = numpy_helper.from_array(np.ones((5, 3, 1, 1), np.float32), 'w')
+    node = helper.make_node('Conv', ['image', 'w'], ['made'])
+    path = write(
+        tmp_path / 'a.onnx', node, helper.make_node('Shape', ['made'], ['y'])
+    )
+    model = onnx.load(path)
+    model.graph.initializer.append(weights)
+    model.graph.input.append(
+        helper.make_tensor_value_info('w', TensorProto.FLOAT, (5, 3, 1, 1))
+    )
+    onnx.save(model, path)
+    graph = Graph(path)
+    assert graph.image == 'image'
+    assert graph.constant('y', 'shape').tolist() == [1, 5, 32, 64]
+
+
 def test_what_is_left_is_refused(tmp_path):
     graph = Graph(write(tmp_path / 'a.onnx', *flattening()))
     graph.take('y', 'Reshape', 'flattening')

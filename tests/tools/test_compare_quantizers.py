@@ -40,6 +40,14 @@ def test_mistakes_are_one_line(arguments, tmp_path):
         assert not (tmp_path / 'out').exists()
 
 
+def test_an_output_that_is_a_file(arguments, tmp_path):
+    pytest.importorskip('onnx')
+    (tmp_path / 'out').write_text('mine')
+    line = error_line(run_tool(*arguments, '--quantizers', 'aqd-8'))
+    assert f'folder {tmp_path}/out: it cannot be made' in line
+    assert (tmp_path / 'out').read_text() == 'mine'
+
+
 def test_all_kinds_of_quantisers(arguments, tmp_path):
     for package in ('onnx', 'onnxruntime', 'openvino', 'nncf'):
         pytest.importorskip(package)

@@ -10,9 +10,10 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 from PIL import Image
 
+from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.detector import Exponents
 from aqd_mmdet.runtime import Detector, reference
-from tests.factories import data_options, digits_config, narrow
+from tests.factories import DIGITS, data_options, digits_config, narrow
 from tests.from_onnx.exported import export, small_yolox
 from tests.tool import error_line, run_tool
 
@@ -221,6 +222,26 @@ def test_a_file_of_onnx_is_enough(float_detector, tmp_path):
     assert out.read_bytes() == content
 
 
+@pytest.mark.slow
+def test_an_evaluation_leaves_the_config_of_a_file_of_onnx(digits, tmp_path):
+    """It is in the work_dir, where runners write theirs."""
+    path = export(small_yolox(classes=len(DIGITS)), tmp_path / 'small.onnx')
+    work, out = tmp_path / 'work', tmp_path / 'model.aqd'
+    result = run_tool(
+        *(TOOL, path, '--images', digits / 'val', '--max-images', 2),
+        *('--out', out, '--work-dir', work, '--effort', 'calibrate'),
+        *('--classes', *DIGITS, '--evaluate', '--cfg-options'),
+        f'test_dataloader.dataset.data_root={digits}/',
+        'test_dataloader.dataset.ann_file=val.json',
+        'test_dataloader.dataset.data_prefix.img=val/',
+        'test_dataloader.num_workers=0',
+        f'test_evaluator.ann_file={digits}/val.json',
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert work.joinpath('small.py').read_text().startswith('# Of ')
+    assert work.joinpath('small_float.py').exists()
+
+
 def test_mistakes_are_one_line(float_detector, tmp_path):
     empty, text = tmp_path / 'empty', tmp_path / 'text'
     empty.mkdir()
@@ -272,6 +293,10 @@ def test_mistakes_are_one_line(float_detector, tmp_path):
             '--budget 1GB: expected a number above 0 and one of kB, MB, ms',
         ),
         (
+            (config, checkpoint, '--images', pictures, '--budget', ''),
+            '--budget : expected a number above 0',
+        ),
+        (
             (config, checkpoint, '--images', pictures, '--budget', '1kB'),
             '--budget 0.001MB: widths of weights cannot meet it; the least',
         ),
@@ -281,6 +306,13 @@ def test_mistakes_are_one_line(float_detector, tmp_path):
                 *('--write-recipe', tmp_path / 'n' / 'recipe.json'),
             ),
             'there is no folder',
+        ),
+        (
+            (
+                *(config, checkpoint, '--images', pictures),
+                *('--write-recipe', bad),
+            ),
+            'recipe.json: it exists and is no recipe',
         ),
         (
             (
@@ -300,6 +332,7 @@ def test_mistakes_are_one_line(float_detector, tmp_path):
         result = run_tool(TOOL, *arguments, '--out', out)
         assert line in error_line(result)
         assert out.read_bytes() == b'earlier'
+        assert bad.read_text() == '{'
 
 
 @pytest.mark.slow
@@ -311,8 +344,25 @@ def test_times_that_cannot_be_met_are_refused(float_detector):
     assert 'weights of 2 bits: ' in result.stdout
 
 
-def test_widths_come_from_one_option(float_detector):
-    result = quantize(float_detector, '--bits', 4, '--budget', '1MB')
+def test_multipliers_are_as_wide_as_the_config_says(float_detector, tmp_path):
+    result = quantize(
+        float_detector,
+        *('--effort', 'calibrate', '--out', tmp_path / 'narrow.aqd'),
+        *('--cfg-options', 'model.integer.multiplier_bits=12'),
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    program = Detector(tmp_path / 'narrow.aqd').compiled.program
+    largest = max(
+        np.abs(op.multipliers.m).max()
+        for op in program.ops
+        if isinstance(op, ir.Requantize)
+    )
+    assert 2**11 <= largest <= 2**12
+
+
+@pytest.mark.parametrize('bits', [4, 8])
+def test_widths_come_from_one_option(float_detector, bits):
+    result = quantize(float_detector, '--bits', bits, '--budget', '1MB')
     assert result.returncode == 2
     assert '--budget: not allowed with argument --bits' in result.stderr
 
