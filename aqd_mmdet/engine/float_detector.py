@@ -24,14 +24,13 @@ from ..post_training.stems import find_stems, fold_preprocessor
 from ..program.detector import CompiledDetector
 from ..progress import progress
 from ..runtime.images import read_image
-from ..runtime.outputs import is_ours
 from ..runtime.preprocess import check_image, prepare
+from ..runtime.sources import SUFFIXES, is_picture
 from . import launch
 
 # Enough to place ranges; more teach more.
 MAX_PICTURES = 200
 ONNX = '.onnx'
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -230,7 +229,9 @@ def find_pictures(
         ]
         where = "the config's training data"
     elif Path(folder).is_dir():
-        paths = sorted(filter(_is_picture, Path(folder).rglob('*')))
+        files = (path for path in Path(folder).rglob('*') if path.is_file())
+        # What tools/infer.py drew shows boxes, and may lie in the same folder.
+        paths = sorted(filter(is_picture, files))
         where = f'--images {folder}'
     else:
         raise UserError(f'--images {folder}: there is no such folder')
@@ -239,20 +240,6 @@ def find_pictures(
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(paths), generator=generator)[:most]
     return [paths[i] for i in order.tolist()]
-
-
-def _is_picture(path: Path) -> bool:
-    """Say whether a path in a folder is a picture to calibrate with.
-
-    Those that tools/infer.py drew show boxes, and may lie in the same folder.
-    """
-    suffix = path.suffix.lower()
-    return (
-        suffix in SUFFIXES
-        and path.is_file()
-        and not path.name.startswith('.')
-        and not (suffix == '.png' and is_ours(path))
-    )
 
 
 def _training_datasets(cfg: Config) -> list[Any]:

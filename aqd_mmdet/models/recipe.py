@@ -16,7 +16,7 @@ A recipe is a list of rules, most special last. Each names modules by globs
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, get_type_hints
 
 from ..errors import UserError, nearest
 from ..layers import KINDS
@@ -83,15 +83,21 @@ def _read_choice(kind: str, options: Any, where: str) -> Choice:
         raise UserError(f'{where}: {kind}={options!r} is not a dict')
     make = OPTIONS[kind]
     known = [field.name for field in fields(make)]
-    for option in options:
+    types = get_type_hints(make)
+    for option, value in options.items():
         if option not in known:
             raise UserError(
                 f'{where}: {kind} has no option {option!r} '
                 f'({nearest(str(option), known)})'
             )
+        if not isinstance(value, types[option]):
+            name = getattr(types[option], '__name__', types[option])
+            raise UserError(
+                f'{where}: {kind} has {option}={value!r}: expected {name}'
+            )
     try:
         return make(**options)
-    except (UserError, TypeError) as error:
+    except UserError as error:
         raise UserError(f'{where}: {error}') from None
 
 

@@ -78,8 +78,8 @@ def read_image(path: Path, oriented: bool = True) -> np.ndarray:
     """Return an image file as RGB, uint8 (H, W, 3), as training reads it.
 
     Args:
-        path: Any format that Pillow reads, 8 bits a channel; transparent
-            pixels lose their transparency.
+        path: Any format that Pillow reads but EPS, 8 bits a channel;
+            transparent pixels lose their transparency.
         oriented: Whether JPEG and PNG are turned by their EXIF orientation.
             A TIFF always is, as by OpenCV.
 
@@ -94,6 +94,11 @@ def read_image(path: Path, oriented: bool = True) -> np.ndarray:
     # Given a path, Pillow would map a grey TIFF that is to be turned into
     # memory by the sides that it has afterwards.
     with _told(path), path.open('rb') as file, Image.open(file) as image:
+        if image.format == 'EPS':
+            raise UserError(
+                f'image {path}: EPS is a program that Ghostscript would run: '
+                'save it as PNG'
+            )
         return _pixels(image, path, oriented)
 
 

@@ -57,13 +57,7 @@ def pictures_in(folder: Path) -> tuple[list[Path], int]:
         raise UserError(
             f'folder {folder}: cannot be read ({error.strerror})'
         ) from None
-    pictures = [
-        path
-        for path in files
-        if path.suffix.lower() in SUFFIXES
-        and not path.name.startswith('.')
-        and not is_ours(path)
-    ]
+    pictures = list(filter(is_picture, files))
     skipped = len(files) - len(pictures)
     if not pictures:
         raise UserError(
@@ -72,6 +66,18 @@ def pictures_in(folder: Path) -> tuple[list[Path], int]:
             f'suffixes {", ".join(SUFFIXES)} (subfolders are not searched)'
         )
     return pictures, skipped
+
+
+def is_picture(path: Path) -> bool:
+    """Return whether a file of a folder is one of its pictures.
+
+    Hidden files are none, nor are pictures that this tool drew.
+    """
+    return (
+        path.suffix.lower() in SUFFIXES
+        and not path.name.startswith('.')
+        and not is_ours(path)
+    )
 
 
 def distinct(paths: Iterable[Path]) -> list[Path]:

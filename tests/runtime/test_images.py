@@ -29,6 +29,14 @@ PNG_FORMS = {
 }
 
 
+def test_programs_are_not_run(tmp_path):
+    # By any name: Pillow looks at the content.
+    path = tmp_path / 'picture.jpg'
+    picture().save(path, 'EPS')
+    with pytest.raises(UserError, match='picture.jpg: EPS is a program'):
+        read_image(path)
+
+
 @pytest.mark.parametrize('name', PNG_FORMS)
 def test_palettes_are_read_as_in_training(read, name):
     options = dict(PNG_FORMS[name])

@@ -98,18 +98,21 @@ int aqd_load(const void *content, size_t length, const aqd_options *options,
   const aqd_options &chosen = options == nullptr ? plain : *options;
   std::string mistake = mistake_in(chosen);
   if (!mistake.empty()) return told(AQD_BAD_INPUT, mistake, message, capacity);
+  const auto no_memory = [&] {
+    return told(AQD_NO_MEMORY, "memory is short", message, capacity);
+  };
   std::unique_ptr<aqd_model> made(new (std::nothrow) aqd_model);
-  if (made == nullptr) return AQD_NO_MEMORY;
+  if (made == nullptr) return no_memory();
   const uint8_t *bytes = static_cast<const uint8_t *>(content);
   if (!aqd::load_model(bytes, length, &made->content, &mistake)) {
     return told(AQD_BAD_FILE, mistake, message, capacity);
   }
   const aqd::Isa &isa = *find_isa(chosen.isa);
   made->threads.reset(new (std::nothrow) aqd::ThreadPool(chosen.threads));
-  if (made->threads == nullptr) return AQD_NO_MEMORY;
+  if (made->threads == nullptr) return no_memory();
   made->interpreters.reset(new (std::nothrow) aqd::InterpreterPool(
       made->content, isa, made->threads.get()));
-  if (made->interpreters == nullptr) return AQD_NO_MEMORY;
+  if (made->interpreters == nullptr) return no_memory();
   aqd::prepare(isa, &made->content);
 #ifdef __GLIBC__
   // What was freed lies between what stays: a fifth of what loading took.
