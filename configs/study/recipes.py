@@ -29,6 +29,8 @@ training = [
     dict(bits=2, recipe='adders_16'),
     dict(bits=2, recipe='adders_4'),
     dict(bits=2, recipe='outer_layers'),
+    dict(bits=2, recipe='weights'),
+    dict(bits=2, recipe='activations'),
     dict(bits=4),
     dict(bits=3),
     dict(bits=8),
@@ -143,6 +145,15 @@ recipes = dict(
         'model.recipe.1.conv.per_channel': True,
         'model.recipe.2.conv.per_channel': True,
         'model.recipe.3.conv.per_channel': True,
+    },
+    # 2 bits in weights alone, or in activations alone; the others have 8.
+    weights={
+        'model.recipe.0.conv.act_bits': 8,
+        'model.recipe.3.conv.act_bits': 8,
+    },
+    activations={
+        'model.recipe.0.conv.weight_bits': 8,
+        'model.recipe.3.conv.weight_bits': 8,
     },
     # 2 bits in the stem's weights and in the output convolutions as well.
     outer_layers={
