@@ -30,6 +30,7 @@ training = [
     dict(bits=2, recipe='adders_4'),
     dict(bits=2, recipe='outer_layers'),
     dict(bits=2, recipe='weights'),
+    dict(bits=2, recipe='weights_4'),
     dict(bits=2, recipe='activations'),
     dict(bits=4),
     dict(bits=3),
@@ -150,6 +151,11 @@ recipes = dict(
     weights={
         'model.recipe.0.conv.act_bits': 8,
         'model.recipe.3.conv.act_bits': 8,
+    },
+    # 4 bits in activations.
+    weights_4={
+        'model.recipe.0.conv.act_bits': 4,
+        'model.recipe.3.conv.act_bits': 4,
     },
     activations={
         'model.recipe.0.conv.weight_bits': 8,
