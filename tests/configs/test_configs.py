@@ -215,5 +215,5 @@ def test_cells_of_the_recipes(cell):
         cfg.train_cfg.max_epochs == before.train_cfg.max_epochs
     )
     plain = {'model.bits', 'randomness.seed', 'train_cfg.max_epochs'}
-    usual = cell.schedule in ('scratch', 'finetune')
-    assert (options.keys() <= plain) == (usual and cell.recipe == 'default')
+    is_plain = cell.recipe == 'default' and 'rate' not in cell.schedule
+    assert (options.keys() <= plain) == is_plain
