@@ -13,7 +13,6 @@ from aqd_mmdet.engine import launch, preflight
 from aqd_mmdet.engine.compiled_model import use_compiled
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import check_output, write_whole
-from aqd_mmdet.models.quantized_detector import fixed_point_of
 from aqd_mmdet.program import file
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.program import listing
@@ -73,9 +72,7 @@ def convert(args: argparse.Namespace) -> None:
     say('building the detector')
     detector = launch.build_detector(cfg)
     launch.load_weights(detector, cfg, args.checkpoint)
-    compilation = compile_detector(
-        detector, cfg, say, fixed_point_of(detector)
-    )
+    compilation = compile_detector(detector, cfg, say)
     compiled = compilation.compiled
     agreements = compare(compilation, images)
     # An earlier report is not of the new file, also if evaluating fails.

@@ -28,7 +28,6 @@ from aqd_mmdet.engine.float_detector import (
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import check_output, write_whole
 from aqd_mmdet.models.heads import use_own_heads
-from aqd_mmdet.models.quantized_detector import fixed_point_of
 from aqd_mmdet.models.recipe import read_recipe
 from aqd_mmdet.post_training.budget import Job, fit, read_budget
 from aqd_mmdet.post_training.quantize import DEFAULT_EFFORT, EFFORTS, quantize
@@ -132,9 +131,7 @@ def convert(args: argparse.Namespace) -> None:
     if budget is None:
         write_recipe(recipe, args.write_recipe)
         quantized = quantize(detector, recipe, pictures, args.effort, say)
-        compiled = compile_detector(
-            quantized.detector, cfg, say, fixed_point_of(detector)
-        ).compiled
+        compiled = compile_detector(quantized.detector, cfg, say).compiled
     else:
         pre = read_test_preprocess(detector.data_preprocessor, cfg)
         image = read_image(paths[0], pre.oriented)

@@ -36,7 +36,6 @@ from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import write_whole
 from aqd_mmdet.models.heads import use_own_heads
 from aqd_mmdet.models.integer_aware import IntegerNetwork, IntegerRegions
-from aqd_mmdet.models.quantized_detector import fixed_point_of
 from aqd_mmdet.post_training.quantize import quantize
 from aqd_mmdet.post_training.recipe import find_recipe
 from aqd_mmdet.post_training.stems import find_stems, fold_preprocessor
@@ -160,9 +159,7 @@ def _steps(row: Row, cfg: Config) -> None:
     with step(row, 'traces'):
         trace(model)
     with step(row, 'compiles'):
-        compiled = compile_detector(
-            model, cfg, silent, fixed_point_of(model)
-        ).compiled
+        compiled = compile_detector(model, cfg, silent).compiled
         file.from_bytes(file.to_bytes(compiled))
     with step(row, 'equal'):
         _compare(model)

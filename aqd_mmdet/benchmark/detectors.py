@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from ..compiler.compile import compile_detector
 from ..engine.calibration import calibrate
 from ..models.heads import use_own_heads
-from ..models.quantized_detector import fixed_point_of
 from ..post_training.quantize import quantize
 from ..post_training.recipe import find_recipe
 from ..post_training.stems import find_stems, fold_preprocessor
@@ -95,9 +94,7 @@ def compile_at(
     else:
         cfg = floating.cfg
         detector = _quantized(floating, bits)
-    return compile_detector(
-        detector, cfg, lambda text: None, fixed_point_of(detector)
-    ).compiled
+    return compile_detector(detector, cfg, lambda text: None).compiled
 
 
 def _read_config(network: Network, configs: Path) -> Config:

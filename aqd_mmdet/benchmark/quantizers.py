@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ..compiler.compile import compile_detector, read_test_preprocess
 from ..engine.float_detector import start_from
-from ..models.quantized_detector import fixed_point_of
 from ..post_training.quantize import quantize
 from ..post_training.recipe import find_recipe
 from ..post_training.stems import find_stems, fold_preprocessor
@@ -147,7 +146,6 @@ def _quantize_ours(
         quantized.detector,
         source.cfg,
         lambda text: None,
-        fixed_point_of(quantized.detector),
     )
     file.save(compilation.compiled, path)
 

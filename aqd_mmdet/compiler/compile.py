@@ -42,14 +42,20 @@ class Compilation:
     regions: tuple[RegionNetwork, ...]
 
 
-DEFAULT = FixedPoint()
+def fixed_point_of(detector: nn.Module) -> FixedPoint:
+    """Return how a detector's program stands for real numbers.
+
+    Args:
+        detector: Of ``QuantizedDetector``, which has read the config's
+            ``model.integer``; any other has the defaults.
+    """
+    return getattr(detector, 'fixed_point', FixedPoint())
 
 
 def compile_detector(
     detector: nn.Module,
     cfg: Config,
     say: Callable[[str], None] = print,
-    fixed_point: FixedPoint = DEFAULT,
 ) -> Compilation:
     """Compile a detector with all that precedes and follows its network.
 
@@ -57,11 +63,11 @@ def compile_detector(
         detector: Built from the config, its checkpoint loaded.
         cfg: The config.
         say: Told what is being done.
-        fixed_point: Width of multipliers, of the config's ``model.integer``.
 
     Raises:
         UserError: Naming what cannot be an integer.
     """
+    fixed_point = fixed_point_of(detector)
     say('capturing the graph')
     network_trace = trace(detector)
     say('folding it into integers')

@@ -17,7 +17,7 @@ from ..config import datasets_of
 from ..errors import UserError, first_line
 from ..from_onnx.detector import import_onnx
 from ..models.heads import use_own_heads
-from ..models.quantized_detector import fixed_point_of, quantized_layers
+from ..models.quantized_detector import quantized_layers
 from ..post_training.quantize import DEFAULT_EFFORT, quantize
 from ..post_training.recipe import find_recipe
 from ..post_training.stems import find_stems, fold_preprocessor
@@ -145,9 +145,7 @@ def quantize_checkpoint(
     start = start_from(load_float(cfg, checkpoint), cfg, paths)
     recipe = find_recipe(start.detector, start.stems, bits, act_bits)
     student = quantize(start.detector, recipe, start.pictures, effort).detector
-    return compile_detector(
-        student, cfg, print, fixed_point_of(student)
-    ).compiled
+    return compile_detector(student, cfg, print).compiled
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..compiler.compile import fixed_point_of
 from ..compiler.executor import Executor
 from ..compiler.fold import BOX_CODES, Folded, fold
 from ..compiler.graph import LayerCall
@@ -40,7 +41,6 @@ from ..program.detector import BOX_BITS
 from ..quantizers.fake_quantize import round_half_up
 from ..quantizers.quantizer import Rounding
 from ..runtime.regions import align
-from .quantized_detector import fixed_point_of
 
 
 class IntegerNetwork:

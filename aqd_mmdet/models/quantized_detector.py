@@ -85,15 +85,6 @@ def read_integer(integer: Any) -> FixedPoint:
     return FixedPoint(**values)
 
 
-def fixed_point_of(detector: nn.Module) -> FixedPoint:
-    """Return how a detector's program stands for real numbers.
-
-    Args:
-        detector: Of :func:`QuantizedDetector`; any other has the defaults.
-    """
-    return getattr(detector, 'fixed_point', FixedPoint())
-
-
 def quantize_detector(
     model: nn.Module, recipe: Sequence[dict], bits: int | str
 ) -> None:

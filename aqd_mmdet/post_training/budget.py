@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from ..compiler.compile import compile_detector
 from ..errors import UserError
 from ..layers.weighted import ConvOptions
-from ..models.quantized_detector import fixed_point_of
 from ..program import file
 from ..program.detector import CompiledDetector
 from ..progress import progress
@@ -128,9 +127,7 @@ class Job:
 
     def compile(self, student: nn.Module) -> CompiledDetector:
         """Return a quantised detector's program."""
-        return compile_detector(
-            student, self.cfg, lambda text: None, fixed_point_of(student)
-        ).compiled
+        return compile_detector(student, self.cfg, lambda text: None).compiled
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ from ..engine.checkpoint import (
 from ..engine.integer_aware import IntegerAwareHook
 from ..models.quantized_detector import (
     detector_of,
-    fixed_point_of,
     quantized_layers,
 )
 from ..program import file
@@ -136,9 +135,7 @@ def _tested(runner: Runner) -> dict[str, float]:
 def _compiled(runner: Runner, cfg: Config, folder: Path) -> Path:
     """Write the compiled detector and return its file."""
     detector = detector_of(runner.model).cpu().eval()
-    compilation = compile_detector(
-        detector, cfg, lambda text: None, fixed_point_of(detector)
-    )
+    compilation = compile_detector(detector, cfg, lambda text: None)
     path = folder / 'model.aqd'
     file.save(compilation.compiled, path)
     return path
