@@ -10,6 +10,7 @@ training = [
     dict(bits='float'),
     dict(bits='float', schedule='double_rate'),
     dict(bits=2, schedule='double_rate'),
+    dict(bits=2, schedule='quadruple_rate'),
     dict(bits=2, schedule='half_rate'),
     dict(bits=2, schedule='quarter_rate'),
     dict(bits=2, recipe='averaged'),
@@ -42,6 +43,7 @@ training = [
     dict(bits=4, schedule='long'),
     dict(bits=2, schedule='long'),
     dict(bits=2, schedule='long_double_rate'),
+    dict(bits=2, recipe='weights_4', schedule='long'),
     # From 4 bits to 2, in as many epochs as the others.
     dict(bits=4, schedule='two_epochs'),
     dict(
@@ -61,6 +63,10 @@ schedules = dict(
     double_rate={
         'train_cfg.max_epochs': 5,
         'optim_wrapper.optimizer.lr': 4e-3,
+    },
+    quadruple_rate={
+        'train_cfg.max_epochs': 5,
+        'optim_wrapper.optimizer.lr': 8e-3,
     },
     half_rate={
         'train_cfg.max_epochs': 5,
