@@ -29,7 +29,14 @@ from .operations import (
     replace_operations,
     run_once,
 )
-from .recipe import FLOAT, OPTIONS, Rule, choose, read_recipe
+from .recipe import (
+    FLOAT,
+    OPTIONS,
+    Rule,
+    check_floats,
+    choose,
+    read_recipe,
+)
 
 Norm = (_NormBase, nn.GroupNorm, MultiLevelBN)
 
@@ -153,10 +160,15 @@ def _choose(
     named: dict[str, nn.Module],
     sites: Mapping[nn.Module, Sites],
 ) -> Chosen:
-    """Return what a recipe chooses for all modules of a detector."""
+    """Return what a recipe chooses for all modules of a detector.
+
+    Raises:
+        UserError: If a rule matches nothing.
+    """
+    by_kind = candidates(named, sites)
+    check_floats(rules, {n: m for k in by_kind.values() for n, m in k.items()})
     return {
-        rule: choose(rules, rule, modules)
-        for rule, modules in candidates(named, sites).items()
+        rule: choose(rules, rule, modules) for rule, modules in by_kind.items()
     }
 
 

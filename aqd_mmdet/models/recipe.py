@@ -148,6 +148,30 @@ def read_recipe(recipe: Any) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
+def check_floats(rules: Iterable[Rule], modules: dict[str, Any]) -> None:
+    """Refuse rules that leave nothing in float.
+
+    Args:
+        rules: The recipe.
+        modules: All modules that a rule of any kind can choose for, by name.
+
+    Raises:
+        UserError: If a rule of floats matches none of them.
+    """
+    for rule in rules:
+        if rule.kind == FLOAT and not _matched(rule, modules):
+            raise _no_match(rule, 'module that could be quantised', modules)
+
+
+def _matched(rule: Rule, modules: dict[str, Any]) -> list[str]:
+    return [n for n, m in modules.items() if rule.matches(n, m)]
+
+
+def _no_match(rule: Rule, wanted: str, modules: dict[str, Any]) -> UserError:
+    hint = nearest(rule.modules[0], modules)
+    return UserError(f'{rule} matches no {wanted} ({hint})')
+
+
 def choose(
     rules: Iterable[Rule], kind: str, modules: dict[str, Any]
 ) -> dict[str, Choice]:
@@ -169,9 +193,8 @@ def choose(
     for rule in rules:
         if rule.kind not in (kind, FLOAT):
             continue
-        names = [n for n, m in modules.items() if rule.matches(n, m)]
+        names = _matched(rule, modules)
         if rule.kind == kind and not names:
-            hint = nearest(rule.modules[0], modules)
-            raise UserError(f'{rule} matches no module with a {kind} ({hint})')
+            raise _no_match(rule, f'module with a {kind}', modules)
         chosen.update((name, rule.choice) for name in names)
     return {n: options for n, options in chosen.items() if options != FLOAT}

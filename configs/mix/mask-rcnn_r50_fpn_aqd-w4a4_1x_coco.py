@@ -5,4 +5,8 @@ _base_ = [
 ]
 
 model = dict(detector='MaskRCNN', bits=4, **_base_.aqd)
+model['recipe'] = [
+    *_base_.recipe,
+    dict(modules='roi_head.mask_*', float=True),
+]
 default_hooks = _base_.aqd_hooks

@@ -252,6 +252,10 @@ def test_impossible_bits(build, bits):
             "norm has no option 'type' .nearest: num_levels",
         ),
         (dict(type='DeformConv2d', conv={}), 'of type DeformConv2d'),
+        (
+            dict(modules='nek.*', float=True),
+            'matches no module that could be quantised .nearest: neck',
+        ),
     ],
 )
 def test_impossible_rules(build, rule, message):
