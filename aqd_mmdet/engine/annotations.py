@@ -121,7 +121,7 @@ def _read(path: Path) -> dict[str, list[dict]]:
         )
     try:
         content = json.loads(raw)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f'annotations {path}: not JSON ({error})') from None
     for key in ('images', 'annotations', 'categories'):
         entries = content.get(key) if isinstance(content, dict) else None

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..runtime import shared_library
 from . import arithmetic
 from .arithmetic import Zero
 
@@ -33,24 +34,24 @@ _COUNTS = (ctypes.c_int64, ctypes.c_int)  # of numbers, of threads
 @cache
 def library() -> Any:
     """Return the compiled functions, or None where they are not built."""
-    for path in sorted(Path(__file__).parent.glob('_native*.so')):
-        loaded = ctypes.CDLL(str(path))
-        for name, numbers, pointers in (
-            ('round', 1, 2),
-            ('round_gradients', 1, 3),
-            ('add', 3, 3),
-            ('add_gradients', 3, 5),
-        ):
-            function = getattr(loaded, f'aqd_{name}')
-            function.restype = _FLOAT if 'gradients' in name else None
-            function.argtypes = [
-                ctypes.POINTER(_Grid),
-                *[_FLOAT] * numbers,
-                *[_POINTER] * pointers,
-                *_COUNTS,
-            ]
-        return loaded
-    return None
+    loaded = shared_library.load(Path(__file__).with_name('_native'))
+    if loaded is None:
+        return None
+    for name, numbers, pointers in (
+        ('round', 1, 2),
+        ('round_gradients', 1, 3),
+        ('add', 3, 3),
+        ('add_gradients', 3, 5),
+    ):
+        function = getattr(loaded, f'aqd_{name}')
+        function.restype = _FLOAT if 'gradients' in name else None
+        function.argtypes = [
+            ctypes.POINTER(_Grid),
+            *[_FLOAT] * numbers,
+            *[_POINTER] * pointers,
+            *_COUNTS,
+        ]
+    return loaded
 
 
 def values(

@@ -69,7 +69,7 @@ class Detector:
         if run is not None:
             self.run = run
         elif engine.library() is not None:
-            threads = threads or engine.processors()
+            threads = engine.processors() if threads is None else threads
             self._engine = engine.Engine(self.compiled, content, threads)
             self.run = self._engine.run
         else:

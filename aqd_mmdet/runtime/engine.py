@@ -16,9 +16,9 @@ import numpy as np
 from ..errors import UserError
 from ..program.detector import CompiledDetector
 from ..program.ops import Image, Program
+from . import shared_library
 
 MESSAGE_BYTES = 300
-WINDOWS = '_engine.dll'  # in the wheel for Windows
 # The environment's choice of instructions; see docs/engine.md.
 ISA_VARIABLE = 'AQD_ISA'
 NO_MEMORY = 3  # AQD_NO_MEMORY of csrc/include/aqd.h
@@ -96,26 +96,24 @@ def _lines(shape: tuple[int, ...]) -> np.ndarray:
 @cache
 def library() -> Any:
     """Return the engine's library, or None where it is not built."""
-    # The extension's name carries the interpreter's; ctypes does not care.
-    folder = Path(__file__).parent
-    for path in sorted([*folder.glob('_engine*.so'), *folder.glob(WINDOWS)]):
-        loaded = ctypes.CDLL(str(path))
-        loaded.aqd_free.argtypes = [ctypes.c_void_p]
-        loaded.aqd_free.restype = None
-        loaded.aqd_isa_name.restype = ctypes.c_char_p
-        loaded.aqd_detect.argtypes = [
-            *(ctypes.c_void_p, ctypes.c_void_p),
-            *(ctypes.c_int32, ctypes.c_int32, ctypes.c_ssize_t),
-            *(ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p),
-        ]
-        loaded.aqd_profile.argtypes = [
-            *(ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p),
-            *(ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p),
-            *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32),
-            ctypes.c_void_p,
-        ]
-        return loaded
-    return None
+    loaded = shared_library.load(Path(__file__).with_name('_engine'))
+    if loaded is None:
+        return None
+    loaded.aqd_free.argtypes = [ctypes.c_void_p]
+    loaded.aqd_free.restype = None
+    loaded.aqd_isa_name.restype = ctypes.c_char_p
+    loaded.aqd_detect.argtypes = [
+        *(ctypes.c_void_p, ctypes.c_void_p),
+        *(ctypes.c_int32, ctypes.c_int32, ctypes.c_ssize_t),
+        *(ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p),
+    ]
+    loaded.aqd_profile.argtypes = [
+        *(ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p),
+        *(ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p),
+        *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32),
+        ctypes.c_void_p,
+    ]
+    return loaded
 
 
 def instruction_sets() -> tuple[str, ...]:
@@ -214,13 +212,15 @@ class Engine:
         threads: How many run a call; the result does not depend on it.
 
     Raises:
-        UserError: If the engine refuses it, or has not the instructions
-            that the environment's ``AQD_ISA`` names.
+        UserError: If the engine refuses it or the number of threads, or has
+            not the instructions that the environment's ``AQD_ISA`` names.
     """
 
     def __init__(
         self, compiled: CompiledDetector, content: bytes, threads: int
     ) -> None:
+        if threads != ctypes.c_int32(threads).value:
+            raise UserError(f'threads={threads}: expected a smaller number')
         self.programs = compiled.programs
         self._library = library()
         self._model = ctypes.c_void_p()

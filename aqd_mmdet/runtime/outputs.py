@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from ..errors import UserError
 from ..files import write_whole
 
+MAX_NAME = 255  # bytes of a file's name, on all usual file systems
 # PNG text chunk that marks this tool's own pictures. Only these are replaced.
 MARK = ('Software', 'aqd_mmdet')
 
@@ -78,12 +79,19 @@ def check_targets(images: list[Path], targets: list[Path]) -> None:
     """Raise if a target would replace anything but this tool's own pictures.
 
     Raises:
-        UserError: If a target is an input, another file, a link or a folder.
+        UserError: If a target is an input, another file, a link or a folder,
+            or if its name is too long.
     """
     inputs = {path.resolve() for path in images}
     for target in targets:
         # files.write_whole writes to the .part file first.
-        for path in (target, target.with_name(f'{target.name}.part')):
+        part = target.with_name(f'{target.name}.part')
+        if len(os.fsencode(part.name)) > MAX_NAME:
+            raise UserError(
+                f'--out {target.parent}: {target.name} is too long a name for '
+                'a file: rename the picture'
+            )
+        for path in (target, part):
             if not os.path.lexists(path):
                 continue
             if path.resolve() in inputs:

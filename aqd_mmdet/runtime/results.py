@@ -58,7 +58,7 @@ class Annotations:
             raise UserError(
                 f'{self.where}: cannot be read ({error.strerror})'
             ) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(
                 f'{self.where}: expected JSON, found {error}'
             ) from None
@@ -165,7 +165,7 @@ def check_results(path: Path) -> None:
 def _are_results(path: Path) -> bool:
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, list) and all(
         isinstance(entry, dict) and entry.keys() == KEYS for entry in content

@@ -189,6 +189,7 @@ def test_missing_file(tmp_path):
     'content, message',
     [
         (lambda text: text[:50].encode(), 'not JSON'),
+        (lambda text: b'[' * 10**5, 'not JSON'),
         (lambda text: text.encode('utf-8-sig'), 'byte-order mark'),
         (lambda text: text.encode('utf-16'), 'byte-order mark'),
         (lambda text: b'[]', 'not in COCO format'),

@@ -174,12 +174,28 @@ def test_annotations_that_are_refused(changes, message):
 
 def test_annotations_that_cannot_be_read():
     Path('text.json').write_text('mine')
+    Path('deep.json').write_text('[' * 10**5)
     for name, message in (
         ('text.json', 'expected JSON, found'),
+        ('deep.json', 'expected JSON, found'),
         ('gone.json', 'cannot be read'),
     ):
         with pytest.raises(UserError, match=message):
             run('in', '--json', 'r.json', '--annotations', name)
+
+
+def test_a_deep_file_is_not_replaced():
+    Path('r.json').write_text('[' * 10**5)
+    with pytest.raises(UserError, match='exists and is no file of results'):
+        run('in', '--json', 'r.json')
+
+
+def test_a_name_that_a_drawn_picture_cannot_have():
+    name = f'{"x" * 251}.png'
+    Path(name).write_bytes(Path('in/cat.png').read_bytes())
+    with pytest.raises(UserError, match='too long a name'):
+        run('in', name, '--out', 'out')
+    assert not Path('out').exists()
 
 
 def test_two_pictures_of_one_annotation():

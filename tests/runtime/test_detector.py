@@ -41,6 +41,12 @@ def test_integers_come_out(model, size):
     assert (np.diff(found.scores) <= 0).all()
 
 
+@pytest.mark.parametrize('threads', [0, -3, 2**32 + 1])
+def test_impossible_numbers_of_threads(model, threads):
+    with pytest.raises(UserError, match=f'threads.*{threads}'):
+        Detector(model, threads=threads)
+
+
 def test_without_the_engine_the_reference_runs(model, monkeypatch):
     expected = Detector(model)(picture())
     monkeypatch.setattr(engine, 'library', lambda: None)
