@@ -22,6 +22,10 @@ ROUTES = {'/detect': 'POST', '/health': 'GET', '/metrics': 'GET'}
 NAME = Path('of the request')
 # Of the longest content-length that is read: those of 64 bits.
 LENGTH_DIGITS = 19
+# An image that is too large is read on and thrown away up to so many times
+# its limit: most clients read no answer before they have sent all, and lose
+# it where the connection is closed before.
+READ_ON = 4
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -182,18 +186,24 @@ class Application:
             )
         too_large = _Refused(413, f'the image has more than {most} bytes')
         # Python converts no more than some thousands of digits.
-        if len(length) > LENGTH_DIGITS or int(length) > most:
+        if len(length) > LENGTH_DIGITS or int(length) > READ_ON * most:
             raise too_large
-        content = bytearray()
+        content, count = bytearray(), 0
         while True:
             event = await receive()
             if event['type'] == 'http.disconnect':
                 raise _GoneError
-            content += event.get('body', b'')
-            if len(content) > most:
+            part = event.get('body', b'')
+            count += len(part)
+            if count > READ_ON * most:
                 raise too_large
-            if not event.get('more_body'):
-                return bytes(content)
+            if count <= most:
+                content += part
+            if event.get('more_body'):
+                continue
+            if max(count, int(length)) > most:
+                raise too_large
+            return bytes(content)
 
     def _run(self, content: bytes, score: float) -> tuple[Prediction, float]:
         start = time.perf_counter()

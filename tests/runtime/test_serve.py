@@ -138,6 +138,7 @@ def test_health():
             400,
             '200 x 200 is too large: at most 2500 pixels',
         ),
+        (dict(content=b'x' * 40000, parts=50), 413, 'more than 9000 bytes'),
         (dict(length=b'9001'), 413, 'more than 9000 bytes'),
         (dict(length=b'9' * 5000), 413, 'more than 9000 bytes'),
         (dict(length=b'-1'), 400, "expected a number of bytes, found '-1'"),

@@ -82,6 +82,9 @@ def test_under_uvicorn(model):
             assert json.load(reply) == wanted(pixels())
         with pytest.raises(urllib.error.HTTPError, match='400'):
             urllib.request.urlopen(f'{url}/detect', b'mine', timeout=20)
+        large = bytes(serve.Limits.image_bytes + 2**20)
+        with pytest.raises(urllib.error.HTTPError, match='413'):
+            urllib.request.urlopen(f'{url}/detect', large, timeout=20)
         with socket.create_connection(('127.0.0.1', port), 20) as late:
             size = len(content)
             late.sendall(
