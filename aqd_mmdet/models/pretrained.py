@@ -1,6 +1,7 @@
 """Starting from a backbone that was trained on normalised images."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import UserError
+from ..quantizers.quantizer import Quantizer
 from ..registry import WEIGHT_INITIALIZERS
 
 
@@ -34,10 +36,12 @@ class PretrainedRawImage:
         norm: Name of the batch norm behind it.
         std: Standard deviation of each image channel in pixel units, in the
             order that the checkpoint reads the channels.
-        prefix: Prefix of the checkpoint's names that is dropped.
+        prefix: Prefix of the checkpoint's names that is dropped, with or
+            without its last dot.
 
     Raises:
-        UserError: If the module has no such layers.
+        UserError: If the module has no such layers, or the checkpoint is of
+            another module.
     """
 
     def __init__(
@@ -56,9 +60,16 @@ class PretrainedRawImage:
 
     def __call__(self, module: nn.Module) -> None:
         """Load the checkpoint into a module and scale its stem."""
-        drop = [(rf'^{self.prefix}\.', '')] if self.prefix else [('^$', '')]
-        load_checkpoint(
-            module, self.checkpoint, map_location='cpu', revise_keys=drop
+        prefix = f'{self.prefix.rstrip(".")}.' if self.prefix else ''
+        loaded = load_checkpoint(
+            module,
+            self.checkpoint,
+            map_location='cpu',
+            revise_keys=[(f'^{re.escape(prefix)}', '')],
+        )
+        state = loaded.get('state_dict', loaded)
+        self._check_names(
+            module, {n.removeprefix(prefix): x for n, x in state.items()}
         )
         layers = dict(module.named_modules())
         conv, norm = layers.get(self.stem), layers.get(self.norm)
@@ -74,6 +85,36 @@ class PretrainedRawImage:
             f'deviations {tuple(self.std)}',
             logger='current',
         )
+
+    def _check_names(
+        self, module: nn.Module, state: Mapping[str, Any]
+    ) -> None:
+        """Raise if mmengine did not load all of a module, which it does not
+        tell but in a warning of many lines."""
+        calibrated = tuple(
+            f'{name}.'
+            for name, child in module.named_modules()
+            if isinstance(child, Quantizer)
+        )
+        others = [
+            name
+            for name, tensor in module.state_dict().items()
+            if not name.startswith(calibrated)
+            # Old checkpoints do not have it, and nothing reads it.
+            and not name.endswith('num_batches_tracked')
+            # The outputs of a detector may be for other classes.
+            and (
+                name not in state or state[name].shape[1:] != tensor.shape[1:]
+            )
+        ]
+        if others:
+            raise UserError(
+                f'PretrainedRawImage: checkpoint {self.checkpoint} with '
+                f'prefix={self.prefix!r} lacks {len(others)} of the names of '
+                f'{type(module).__name__}, or has them in another shape, such '
+                f'as {", ".join(others[:3])}; its names are like '
+                f'{", ".join(list(state)[:2])}'
+            )
 
 
 @torch.no_grad()

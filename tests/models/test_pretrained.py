@@ -5,6 +5,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from aqd_mmdet.errors import UserError
+from aqd_mmdet.models import PretrainedRawImage
 from tests.factories import digits_config
 
 
@@ -17,7 +18,9 @@ def backbone(**changes):
     return model
 
 
-def test_raw_pixels_give_what_normalised_ones_gave(tmp_path):
+# mmdet's own configs write it with a dot, as RTMDet's.
+@pytest.mark.parametrize('prefix', ['backbone', 'backbone.'])
+def test_raw_pixels_give_what_normalised_ones_gave(tmp_path, prefix):
     trained = backbone()
     state = {f'backbone.{n}': t for n, t in trained.state_dict().items()}
     torch.save(state, tmp_path / 'zoo.pth')
@@ -26,7 +29,7 @@ def test_raw_pixels_give_what_normalised_ones_gave(tmp_path):
         init_cfg=dict(
             type='aqd_mmdet.PretrainedRawImage',
             checkpoint=str(tmp_path / 'zoo.pth'),
-            prefix='backbone',
+            prefix=prefix,
             std=std,
         )
     )
@@ -101,3 +104,36 @@ def test_channels_that_never_change_stay_as_they_were(tmp_path):
 def test_layers_that_are_not_there(tmp_path, names):
     with pytest.raises(UserError, match='give their names as `stem` and'):
         raw_stem(Stem(), tmp_path, 60.0, **names)
+
+
+@pytest.mark.parametrize(
+    'prefix, changes',
+    [(None, {}), ('neck', {}), ('backbone', dict(base_channels=8))],
+)
+def test_a_checkpoint_of_another_module(tmp_path, prefix, changes):
+    state = backbone(**changes).state_dict()
+    path = tmp_path / 'zoo.pth'
+    torch.save({f'backbone.{n}': t for n, t in state.items()}, path)
+    init = dict(
+        type='aqd_mmdet.PretrainedRawImage',
+        checkpoint=str(path),
+        prefix=prefix,
+    )
+    with pytest.raises(UserError, match=r'lacks .* of the names of ResNet'):
+        backbone(init_cfg=init).init_weights()
+
+
+def test_clip_values_are_no_part_of_it(tmp_path, build):
+    """Nor are the counters, which old checkpoints lack."""
+    state = {
+        name: tensor
+        for name, tensor in build('float').backbone.state_dict().items()
+        if 'num_batches' not in name
+    }
+    torch.save(state, tmp_path / 'zoo.pth')
+    model = build(2).backbone
+    init = PretrainedRawImage(str(tmp_path / 'zoo.pth'))
+    init(model)
+    assert torch.equal(
+        model.layer1[0].conv1.weight, state['layer1.0.conv1.weight']
+    )
