@@ -11,7 +11,7 @@ from mmengine.dist import is_main_process
 
 from aqd_mmdet.config import labels_of
 from aqd_mmdet.engine import launch, preflight
-from aqd_mmdet.engine.checkpoint import check_checkpoint
+from aqd_mmdet.engine.checkpoint import check_checkpoint, downloaded
 from aqd_mmdet.engine.comparison import check_equal, table
 from aqd_mmdet.engine.compiled_model import KINDS, check_compiled, use_compiled
 from aqd_mmdet.errors import UserError, one_line
@@ -64,7 +64,7 @@ def test(args: argparse.Namespace) -> None:
     cfg = launch.read_config(args)
     if is_main_process():
         preflight.check_data(cfg, ['test'])
-    paths = [args.checkpoint, *map(str, args.exports)]
+    paths = [downloaded(args.checkpoint), *map(str, args.exports)]
     if args.exports:
         for path in paths:  # before the work
             check_compiled(cfg, Path(path))
@@ -136,7 +136,7 @@ def evaluate(
     runner = launch.build_runner(cfg)
     if is_main_process():
         preflight.check_pipelines(runner, ['test'])
-        if '://' not in path and not is_compiled(path):
+        if not is_compiled(path):
             check_checkpoint(
                 path,
                 runner.model,

@@ -9,7 +9,7 @@ from mmengine.dist import is_main_process
 
 from aqd_mmdet.config import labels_of
 from aqd_mmdet.engine import launch, preflight
-from aqd_mmdet.engine.checkpoint import check_checkpoint
+from aqd_mmdet.engine.checkpoint import check_checkpoint, downloaded
 from aqd_mmdet.engine.training import take_shapes
 from aqd_mmdet.errors import UserError, one_line
 
@@ -41,6 +41,8 @@ def read_config(args: argparse.Namespace) -> Config:
         UserError: If an option cannot be applied.
     """
     cfg = launch.read_config(args)
+    if cfg.get('load_from'):
+        cfg.load_from = downloaded(cfg.load_from)
     if args.amp:
         if not torch.cuda.is_available():
             raise UserError(
@@ -60,7 +62,7 @@ def read_config(args: argparse.Namespace) -> Config:
         checkpoint = (
             launch.latest_checkpoint(cfg.work_dir)
             if args.resume == 'auto'
-            else args.resume
+            else downloaded(args.resume)
         )
         if checkpoint is not None:
             # For TeacherHook: what mmengine resumes takes its place.
@@ -78,11 +80,10 @@ def train(cfg: Config) -> None:
     start = cfg.get('load_from')
     if cfg.get('resume') and not start:  # mmengine finds it as well
         start = launch.latest_checkpoint(cfg.work_dir)
-    is_local = bool(start) and '://' not in start
     if is_main_process():
         preflight.check_space(Path(cfg.work_dir), runner.model)
         preflight.check_pipelines(runner, ['train', 'val'])
-        if is_local:
+        if start:
             resumes = bool(cfg.get('resume'))
             check_checkpoint(
                 start,
@@ -90,7 +91,7 @@ def train(cfg: Config) -> None:
                 for_training=not resumes,
                 labels=labels_of(cfg, 'train') if resumes else None,
             )
-    if is_local:
+    if start:
         take_shapes(runner, start)
     runner.train()
     launch.leave()

@@ -1,11 +1,15 @@
 """Checkpoints: read without running code in them, checked against a model."""
 
 import pickle
+from hashlib import sha256
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
+import torch.hub
 from mmengine.logging import print_log
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -13,6 +17,7 @@ from torch import Tensor, nn
 
 from ..config import same_labels
 from ..errors import UserError
+from ..files import make_folder
 from ..layers import FixedPointActivation
 from ..layers.multi_level_norm import MultiLevelBN
 from ..models.quantized_detector import detector_of
@@ -88,6 +93,43 @@ def read_checkpoint(
             f'state_dict, found {type(checkpoint).__name__}'
         )
     return checkpoint
+
+
+def downloaded(path: str) -> str:
+    """Return the name of a checkpoint's file on this machine.
+
+    mmengine reads a URL by itself, code that it holds included, and takes
+    over what fits; a file on this machine is checked first.
+
+    Args:
+        path: A file, or its URL, which is downloaded once.
+
+    Raises:
+        UserError: If it cannot be downloaded.
+    """
+    scheme, separator, _ = path.partition('://')
+    if not separator:
+        return path
+    if scheme not in ('http', 'https'):
+        raise UserError(
+            f'checkpoint {path}: expected a file, or a URL of http or https; '
+            'copy it to this machine'
+        )
+    # Runs give their files the same names.
+    number = sha256(path.encode()).hexdigest()[:8]
+    name = f'{number}_{Path(urlsplit(path).path).name}'
+    file = Path(torch.hub.get_dir(), 'checkpoints', name)
+    if file.is_file():
+        print_log(f'checkpoint {path}: was downloaded as {file}', 'current')
+        return str(file)
+    make_folder(file.parent)
+    try:
+        torch.hub.download_url_to_file(path, str(file), progress=False)
+    except (OSError, HTTPException) as error:
+        raise UserError(
+            f'checkpoint {path}: it cannot be downloaded ({_reason(error)})'
+        ) from None
+    return str(file)
 
 
 def _reason(error: Exception) -> str:

@@ -1,8 +1,12 @@
 import pickle
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import numpy as np
 import pytest
 import torch
+import torch.hub
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import MODELS
 from mmengine.runner import CheckpointLoader
@@ -11,6 +15,7 @@ from torch import nn
 
 from aqd_mmdet.engine.checkpoint import (
     check_checkpoint,
+    downloaded,
     read_checkpoint,
     use_safe_loader,
 )
@@ -89,6 +94,36 @@ def test_mmengine_loads_by_it(tmp_path):
     use_safe_loader()
     with pytest.raises(UserError, match='was not loaded'):
         CheckpointLoader.load_checkpoint(str(path), 'cpu')
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Serves a folder, and keeps what is downloaded in another one."""
+    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as serving:
+        Thread(target=serving.serve_forever, daemon=True).start()
+        yield f'http://127.0.0.1:{serving.server_port}'
+        serving.shutdown()
+
+
+def test_files_of_one_name_are_downloaded_once_each(tmp_path, server):
+    for folder in 'ab':
+        (tmp_path / folder).mkdir()
+        save(tmp_path / folder / 'c.pth', name=folder)
+    urls = [f'{server}/{folder}/c.pth' for folder in 'ab']
+    files = [downloaded(url) for url in urls]
+    assert [read_checkpoint(file)['name'] for file in files] == ['a', 'b']
+    (tmp_path / 'a/c.pth').unlink()
+    assert downloaded(urls[0]) == files[0]
+    assert downloaded('a/c.pth') == 'a/c.pth'
+
+
+def test_what_cannot_be_downloaded(server):
+    with pytest.raises(UserError, match=r'cannot be downloaded \(HTTP.* 404'):
+        downloaded(f'{server}/no.pth')
+    with pytest.raises(UserError, match='copy it to this machine'):
+        downloaded('s3://bucket/c.pth')
 
 
 def test_no_unsafe_load_anywhere_in_the_package():

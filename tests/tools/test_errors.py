@@ -90,6 +90,23 @@ def test_checkpoint_with_code(digits, tmp_path):
     assert 'code was run' not in result.stdout
 
 
+def test_checkpoint_that_cannot_be_downloaded(digits, tmp_path):
+    """A URL is checked as a file is: mmengine takes over what fits."""
+    nowhere = 'http://127.0.0.1:1/c.pth'
+    line = error_line(train(digits, tmp_path, f'load_from={nowhere}'))
+    assert f'checkpoint {nowhere}: it cannot be downloaded' in line
+    result = run_tool(
+        'tools/test.py',
+        CONFIG,
+        nowhere,
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        *data_options(digits),
+    )
+    assert f'checkpoint {nowhere}: it cannot' in error_line(result)
+
+
 def test_work_dir_that_is_a_file(digits, tmp_path):
     (tmp_path / 'file').write_text('mine')
     assert 'choose another --work-dir' in error_line(
