@@ -9,7 +9,7 @@ from mmdet.evaluation import DumpDetResults
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
-from aqd_mmdet.config import labels_of
+from aqd_mmdet.config import labels_of, write_apart
 from aqd_mmdet.engine import launch, preflight
 from aqd_mmdet.engine.checkpoint import check_checkpoint, downloaded
 from aqd_mmdet.engine.comparison import check_equal, table
@@ -62,6 +62,7 @@ def test(args: argparse.Namespace) -> None:
     """
     check_options(args)
     cfg = launch.read_config(args)
+    preflight.need_data(cfg, 'test', 'test_evaluator')
     if is_main_process():
         preflight.check_data(cfg, ['test'])
     paths = [downloaded(args.checkpoint), *map(str, args.exports)]
@@ -133,6 +134,8 @@ def evaluate(
         use_compiled(cfg, Path(path))
     elif args.tta:
         launch.use_tta(cfg)
+    else:
+        write_apart(cfg, 'test')
     runner = launch.build_runner(cfg)
     if is_main_process():
         preflight.check_pipelines(runner, ['test'])

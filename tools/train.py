@@ -51,7 +51,7 @@ def read_config(args: argparse.Namespace) -> Config:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
-        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise UserError(
                 f'config {args.config}: --auto-scale-lr needs '
                 'auto_scale_lr.base_batch_size; set it'
@@ -73,6 +73,7 @@ def read_config(args: argparse.Namespace) -> Config:
 
 def train(cfg: Config) -> None:
     """Check datasets, disk space and checkpoint, then train."""
+    preflight.need_data(cfg, 'train', 'optim_wrapper')
     if is_main_process():
         preflight.check_data(cfg, ['train', 'val'])
     runner = launch.build_runner(cfg)

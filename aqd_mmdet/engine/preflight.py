@@ -44,6 +44,24 @@ def _use_whole_images(node: Any) -> None:
             _use_whole_images(child)
 
 
+def need_data(cfg: Config, split: str, other: str) -> None:
+    """Check that a config has data for a run.
+
+    Args:
+        cfg: The whole config.
+        split: ``train``, ``val`` or ``test``.
+        other: What the run needs besides them and its loop.
+
+    Raises:
+        UserError: If it has none.
+    """
+    if cfg.get(f'{split}_dataloader') is None:
+        raise UserError(
+            f'config {cfg.filename}: it has no {split}_dataloader; set it, '
+            f'{split}_cfg and {other}'
+        )
+
+
 def check_data(cfg: Config, splits: Sequence[str]) -> None:
     """Check annotation files, classes and evaluators of a config.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.factories import CONFIGS, data_options
+from tests.factories import CONFIGS, data_options, digits_detector
 from tests.tool import error_line, run_tool
 
 CONFIG = CONFIGS / 'digits/retinanet_digits_2bit.py'
@@ -44,6 +44,7 @@ def broken(digits: Path, tmp_path: Path) -> Path:
         ('model.bitz=2', 'unexpected keyword argument'),
         ('optim_wrapper.optimizer.lrr=0.1', 'unexpected keyword argument'),
         ('val_cfg=None', 'should be either all None or not None'),
+        ('train_dataloader=None', 'it has no train_dataloader; set it'),
     ],
 )
 def test_bad_options(digits, tmp_path, option, message):
@@ -90,20 +91,45 @@ def test_checkpoint_with_code(digits, tmp_path):
     assert 'code was run' not in result.stdout
 
 
+def evaluate(digits: Path, work_dir: Path, path: object, *options: str):
+    return run_tool(
+        'tools/test.py',
+        CONFIG,
+        path,
+        '--work-dir',
+        work_dir,
+        '--cfg-options',
+        *data_options(digits),
+        *options,
+    )
+
+
+def test_the_config_that_a_training_kept_stays(digits, tmp_path):
+    """Tools are given it later; options of a test are no part of it."""
+    digits_detector(tmp_path / 'c.pth')
+    kept = tmp_path / CONFIG.name
+    kept.write_text('mine')
+    option = 'model.test_cfg.score_thr=0.3'
+    result = evaluate(digits, tmp_path, tmp_path / 'c.pth', option)
+    assert result.returncode == 0, result.stderr
+    assert kept.read_text() == 'mine'
+    of_test = kept.with_stem(f'{CONFIG.stem}_test')
+    assert 'score_thr=0.3' in of_test.read_text()
+
+
+def test_nothing_to_test_with():
+    parts = ('dataloader', 'cfg', 'evaluator')
+    none = [f'test_{part}=None' for part in parts]
+    result = run_tool('tools/test.py', CONFIG, 'c.pth', '--cfg-options', *none)
+    assert 'it has no test_dataloader; set it' in error_line(result)
+
+
 def test_checkpoint_that_cannot_be_downloaded(digits, tmp_path):
     """A URL is checked as a file is: mmengine takes over what fits."""
     nowhere = 'http://127.0.0.1:1/c.pth'
     line = error_line(train(digits, tmp_path, f'load_from={nowhere}'))
     assert f'checkpoint {nowhere}: it cannot be downloaded' in line
-    result = run_tool(
-        'tools/test.py',
-        CONFIG,
-        nowhere,
-        '--work-dir',
-        tmp_path,
-        '--cfg-options',
-        *data_options(digits),
-    )
+    result = evaluate(digits, tmp_path, nowhere)
     assert f'checkpoint {nowhere}: it cannot' in error_line(result)
 
 
