@@ -3,8 +3,10 @@
 from contextlib import ExitStack
 from typing import Any
 
+from mmengine.dist import broadcast
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import UserError
@@ -23,8 +25,10 @@ class IntegerAwareHook(Hook):
 
     The program is made of the weights at the first image, so that hooks that
     exchange weights for a validation, as EMAHook does, may stand before or
-    behind this one. A detector that is not quantised, or of which parts stay
-    float, is validated in float; the log says why.
+    behind this one. In distributed training the norms' statistics are those of
+    the first process, which is what checkpoints hold: without SyncBN, each
+    process has its own. A detector that is not quantised, or of which parts
+    stay float, is validated in float; the log says why.
 
     Args:
         from_epoch: First epoch, from 1, that trains on the program's codes
@@ -110,6 +114,7 @@ class IntegerAwareHook(Hook):
 
     def _enter(self, runner: Runner, training: bool) -> bool:
         detector = detector_of(runner.model)
+        _share_statistics(detector)
         is_refused = self._refused and not training
         if is_refused or not quantized_layers(detector):
             return False
@@ -126,6 +131,15 @@ class IntegerAwareHook(Hook):
             runner.logger.warning(f'evaluated in float: {error}')
             return False
         return True
+
+
+def _share_statistics(detector: nn.Module) -> None:
+    """Let the norms of all processes have the first one's statistics."""
+    for module in detector.modules():
+        if isinstance(module, _BatchNorm):
+            for statistic in (module.running_mean, module.running_var):
+                if statistic is not None:
+                    broadcast(statistic)
 
 
 def _position(runner: Runner) -> int:

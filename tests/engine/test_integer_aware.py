@@ -1,8 +1,12 @@
 """When the hook of integer-aware training is active."""
 
+from multiprocessing import get_context
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+import torch.distributed
 from mmengine.runner import IterBasedTrainLoop
 from torch import nn
 
@@ -118,3 +122,31 @@ def test_what_has_no_program_is_evaluated_in_float(runner, monkeypatch):
     with pytest.raises(UserError, match='neck: stays float'):
         IntegerAwareHook(11).before_train_iter(runner, 0)
     IntegerAwareHook().before_train_iter(runner, 0)
+
+
+def _validate(rank: int, store: str, found: Any) -> None:
+    """Be a process whose norm has statistics of its own."""
+    torch.distributed.init_process_group(
+        'gloo', f'file://{store}', rank=rank, world_size=2
+    )
+    norm = nn.BatchNorm2d(1)
+    nn.init.constant_(norm.running_mean, rank + 3)
+    nn.init.constant_(norm.running_var, rank + 5)
+    model = nn.Sequential(norm)
+    IntegerAwareHook().before_val_epoch(SimpleNamespace(model=model))
+    found.put([norm.running_mean.item(), norm.running_var.item()])
+
+
+def test_all_processes_validate_what_the_first_one_saves(tmp_path):
+    context = get_context('spawn')
+    found = context.SimpleQueue()
+    processes = [
+        context.Process(target=_validate, args=(r, tmp_path / 'store', found))
+        for r in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(100)
+        assert process.exitcode == 0
+    assert [found.get(), found.get()] == [[3, 5], [3, 5]]
