@@ -13,7 +13,14 @@ from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 from torch import nn
 
-from ..config import class_of, classes_of, datasets_of, labels_of, same_labels
+from ..config import (
+    class_of,
+    classes_of,
+    datasets_of,
+    labels_of,
+    same_labels,
+    type_name,
+)
 from ..errors import UserError, first_line
 from .annotations import Use, check_annotations, labels_in
 
@@ -84,10 +91,11 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
     for split in splits:
         metrics = list(_coco_metrics(cfg.get(f'{split}_evaluator')))
         files = _check_datasets(cfg, split, metrics)
-        for metric in metrics:
-            if files:
-                expected = labels[f'{split}_dataloader']
-                _check_evaluator(metric, expected, files, split)
+        evaluator = cfg.get(f'{split}_evaluator')
+        for metric, own in _with_files(evaluator, metrics, files):
+            _check_ids(own, split)
+            expected = labels[f'{split}_dataloader']
+            _check_evaluator(metric, expected, own, split)
 
 
 def check_label_order(cfg: Config, split: str) -> None:
@@ -176,6 +184,35 @@ def _coco_metrics(node: Any) -> Iterator[Any]:
     elif isinstance(node, (list, tuple)):
         for child in node:
             yield from _coco_metrics(child)
+
+
+def _with_files(
+    evaluator: Any, metrics: list[Any], files: Files
+) -> Iterator[tuple[Any, Files]]:
+    """Yield each metric with the files whose images it is given."""
+    each = [{path: images} for path, images in files.items()]
+    if not isinstance(evaluator, Mapping) or (
+        type_name(evaluator) != 'MultiDatasetsEvaluator'
+    ):
+        each = [files] * len(metrics) if files else []
+    # One for each dataset, in order; others than COCO's are not known here.
+    if len(metrics) == len(each):
+        yield from zip(metrics, each, strict=True)
+
+
+def _check_ids(files: Files, split: str) -> None:
+    """Check that images of several datasets can be told apart."""
+    first: dict[Any, Path] = {}
+    for path, images in files.items():
+        for number in images:
+            if number in first:
+                raise UserError(
+                    f'{split}_evaluator: image {number!r} is in '
+                    f'{first[number]} and in {path}, and CocoMetric takes '
+                    'both for one: number images of all datasets uniquely, '
+                    'or take MultiDatasetsEvaluator'
+                )
+        first.update(dict.fromkeys(images, path))
 
 
 def _check_evaluator(

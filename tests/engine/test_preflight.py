@@ -116,6 +116,45 @@ def test_the_same_file_is_held_to_what_an_evaluation_reads(cfg, tmp_path):
     preflight.check_data(cfg, ['val'])
 
 
+@pytest.fixture
+def two(cfg, tmp_path):
+    """A config that validates in two datasets, and their files."""
+    shutil.copytree(tmp_path / 'digits', tmp_path / 'more')
+    paths = [tmp_path / name / 'val.json' for name in ('digits', 'more')]
+    datasets = [
+        dict(cfg.val_dataloader.dataset, data_root=f'{path.parent}/')
+        for path in paths
+    ]
+    cfg.val_dataloader.dataset = dict(type='ConcatDataset', datasets=datasets)
+    return cfg, paths
+
+
+@pytest.mark.parametrize('name', [None, 'digits/val.json'])
+def test_images_of_two_datasets_have_their_own_ids(two, tmp_path, name):
+    """CocoMetric would take both images for one."""
+    cfg, _ = two
+    cfg.val_evaluator.ann_file = name and str(tmp_path / name)
+    with pytest.raises(UserError, match=r'image 0 is in .*digits/val.*more/'):
+        preflight.check_data(cfg, ['val'])
+
+
+def test_a_metric_for_each_dataset(two):
+    cfg, paths = two
+    metrics = [dict(cfg.val_evaluator, ann_file=str(path)) for path in paths]
+    cfg.val_evaluator = dict(
+        _delete_=True,
+        type='MultiDatasetsEvaluator',
+        metrics=metrics,
+        dataset_prefixes=['a', 'b'],
+    )
+    change(paths[1], lambda c: c['images'][0].update(file_name='00001.png'))
+    preflight.check_data(cfg, ['val'])
+    metrics.reverse()
+    cfg.val_evaluator.metrics = metrics
+    with pytest.raises(UserError, match='is not of the images of val_datal'):
+        preflight.check_data(cfg, ['val'])
+
+
 def test_evaluators_in_lists(cfg, tmp_path):
     cfg.val_evaluator = [cfg.val_evaluator]
     cfg.val_evaluator[0].ann_file = str(tmp_path / 'no.json')
