@@ -332,14 +332,21 @@ def build_detector(cfg: Config) -> nn.Module:
 def build_optimizer(runner: Runner) -> None:
     """Build the optimiser, which a runner does when it trains.
 
+    Its schedules are built then, of the rate that the runner scales first.
+
     Args:
-        runner: Its ``optim_wrapper`` is replaced.
+        runner: Its ``optim_wrapper`` is replaced, and mistakes of its
+            schedules will be errors in one line as well.
 
     Raises:
         UserError: If it has arguments that its class does not have.
     """
     with _mistakes_in(runner.cfg):
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    own: Any = runner
+    own.build_param_scheduler = _mistakes_in(runner.cfg)(
+        runner.build_param_scheduler
+    )
 
 
 def build_runner(cfg: Config) -> Runner:

@@ -43,6 +43,8 @@ def broken(digits: Path, tmp_path: Path) -> Path:
         ('model.recipe.0.modules=nothing', 'rule 0 of the recipe (nothing)'),
         ('model.bitz=2', 'unexpected keyword argument'),
         ('optim_wrapper.optimizer.lrr=0.1', 'unexpected keyword argument'),
+        ('param_scheduler.0.ends=60', 'unexpected keyword argument'),
+        ('param_scheduler.0.type=Linear', 'Linear is not in the'),
         ('val_cfg=None', 'should be either all None or not None'),
         ('train_dataloader=None', 'it has no train_dataloader; set it'),
     ],
