@@ -122,9 +122,10 @@ class CalibrationHook(Hook):
 
     Args:
         batches: Number of training batches to look at.
-        start: Registered rule for the clip values: ``mse``, or ``paper`` for
-            the published ones (which there follow the input for the first
-            ten iterations, unquantised; here, before them).
+        start: Registered rule for the clip values: ``mse``, ``lsq`` for those
+            of LSQ, or ``paper`` for AQD's published ones (which there follow
+            the input for the first ten iterations, unquantised; here, before
+            them).
     """
 
     # Before the hooks that log or time the first iteration.

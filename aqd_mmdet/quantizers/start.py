@@ -82,6 +82,25 @@ def paper_clip(x: Tensor, grid: Grid, normalized: bool = False) -> Tensor:
     return 0.8 * x.detach().abs().amax().float()
 
 
+@STARTS.register_module(name='lsq')
+def lsq_clip(x: Tensor, grid: Grid, normalized: bool = False) -> Tensor:
+    """Return the start of LSQ: values are 2 mean|x| / sqrt(n) apart.
+
+    Of n values above zero (Esser et al., "Learned Step Size Quantization",
+    section 2.1); odd grids have half as many as codes.
+
+    Args:
+        x: Values to be quantised, any shape.
+        grid: Their number system.
+        normalized: Not used: the rule is the same for all.
+
+    Returns:
+        Tensor: A float32 scalar.
+    """
+    above = grid.hi / grid.stride
+    return 2 * x.detach().abs().mean().float() * above**0.5
+
+
 def start_clip(name: str) -> Start:
     """Return the registered start of a name.
 

@@ -21,6 +21,16 @@ training = [
     dict(bits=2, recipe='group_norm'),
     dict(bits=2, recipe='paper'),
     dict(bits=2, recipe='paper_start'),
+    *(
+        dict(
+            bits=bits,
+            recipe='lsq',
+            start=dict(
+                bits='float', recipe='shared_norms', schedule='scratch'
+            ),
+        )
+        for bits in (4, 2)
+    ),
     dict(bits=2, recipe='clip_decay'),
     dict(bits=2, recipe='clip_rate'),
     dict(bits=2, recipe='small_batch'),
@@ -126,6 +136,21 @@ recipes = dict(
             '.clip': dict(decay_mult=1)
         },
         'model.recipe.4.add.bits': 16,
+    },
+    # Learned steps with their usual start, and nothing of AQD: weights are not
+    # normalised, levels share norms, sums keep all bits.
+    lsq={
+        'default_hooks.calibration.start': 'lsq',
+        'model.recipe': [
+            dict(modules='*', conv=dict(normalize=False)),
+            dict(
+                modules='backbone.conv1',
+                conv=dict(weight_bits=8, act_grid='image', normalize=False),
+            ),
+            dict(modules='bbox_head.*', conv=dict(weight_bits=8, act_bits=8)),
+            dict(modules='bbox_head.*_convs.*', conv=dict(normalize=False)),
+            dict(modules='*', add=dict(bits=16, signed=False)),
+        ],
     },
     paper_start={'default_hooks.calibration.start': 'paper'},
     clip_decay={

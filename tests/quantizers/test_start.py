@@ -4,6 +4,7 @@ import torch
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.quantizers.grid import build_grid, weight_grid
 from aqd_mmdet.quantizers.start import (
+    lsq_clip,
     mse_clip,
     paper_clip,
     sample,
@@ -68,6 +69,19 @@ def test_published_start():
     x = torch.tensor([-5.0, 2.0])
     assert paper_clip(x, weight_grid(2), True).item() == 1.0
     assert paper_clip(x, weight_grid(2), False).item() == 4.0
+
+
+@pytest.mark.parametrize(
+    'grid, clip',
+    [
+        (build_grid('unsigned', 2), 3.4641016),  # 1 / sqrt(3) * 2 * 3
+        (weight_grid(8), 22.538855),  # 1 / sqrt(127) * 2 * 127
+        (weight_grid(2), 2.4494898),  # 1 / sqrt(1.5) * 2 * 1.5
+    ],
+)
+def test_the_start_of_lsq(grid, clip):
+    x = torch.tensor([-2.0, 0.0, 1.0, 1.0])
+    assert lsq_clip(x, grid).item() == pytest.approx(clip, rel=1e-6)
 
 
 def test_unknown_start():
