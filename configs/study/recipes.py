@@ -42,6 +42,8 @@ training = [
     dict(bits=2, recipe='outer_layers'),
     dict(bits=2, recipe='weights'),
     dict(bits=2, recipe='weights_4'),
+    dict(bits=2, recipe='body_4'),
+    dict(bits=2, recipe='towers_4'),
     dict(bits=2, recipe='activations'),
     dict(bits=4),
     dict(bits=3),
@@ -188,6 +190,9 @@ recipes = dict(
         'model.recipe.0.conv.act_bits': 4,
         'model.recipe.3.conv.act_bits': 4,
     },
+    # The same in a part alone: backbone and pyramid, or the head's towers.
+    body_4={'model.recipe.0.conv.act_bits': 4},
+    towers_4={'model.recipe.3.conv.act_bits': 4},
     activations={
         'model.recipe.0.conv.weight_bits': 8,
         'model.recipe.3.conv.weight_bits': 8,
