@@ -87,8 +87,8 @@ class Prediction:
                 font and the system's are tried behind it.
 
         Raises:
-            UserError: If Pillow or the image's file is missing, the score is
-                none, or the font is none.
+            UserError: If Pillow or the image's file is missing, the file has
+                another size now, the score is none, or the font is none.
         """
         check_score(score)
         need('PIL', 'pillow', 'drawing')
@@ -98,6 +98,11 @@ class Prediction:
         if image is None:
             assert self.path is not None
             image = read_image(self.path, self.oriented)
+            if image.shape[:2] != self.size:
+                raise UserError(
+                    f'image {self.path}: it has another size than it had when '
+                    'objects were looked for; predict again'
+                )
         named = None if font is None else Path(font)
         names = class_names(self.classes, named)
         picture = draw(image, self.found, names.texts, score, names.fonts)

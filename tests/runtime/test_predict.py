@@ -121,6 +121,13 @@ def test_what_cannot_be_drawn_with(model):
         seen.plot(font='my.ttf')
 
 
+def test_a_file_of_another_size_is_not_drawn_on(model, folder):
+    seen = Detector(model).predict(folder / '1.png')
+    Image.fromarray(picture(height=60, width=40)).save(folder / '1.png')
+    with pytest.raises(UserError, match='1.png: it has another size'):
+        seen.plot()
+
+
 def test_coco_results(model):
     seen = Detector(model).predict(picture())
     results = seen.to_coco(7)
