@@ -87,6 +87,11 @@ def read_config(args: argparse.Namespace) -> Config:
             'compile: quantised detectors are not trained by torch.compile '
             'here; set it to False'
         )
+    if cfg.get('efficient_conv_bn_eval'):
+        raise UserError(
+            'efficient_conv_bn_eval: it would compute with weights that are '
+            'not quantised; leave it out'
+        )
     preflight.use_whole_images(cfg)
     _use_no_workers(cfg)
     if not torch.cuda.is_available():

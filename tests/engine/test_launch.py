@@ -126,9 +126,12 @@ def test_no_workers(tmp_path):
     assert 'prefetch_factor' not in loader
 
 
-def test_compilation_is_refused(tmp_path):
-    with pytest.raises(UserError, match='compile'):
-        read(tmp_path, 'compile=True')
+@pytest.mark.parametrize(
+    'option', ['compile=True', "efficient_conv_bn_eval=['backbone']"]
+)
+def test_what_goes_past_the_layers_is_refused(tmp_path, option):
+    with pytest.raises(UserError, match=option.split('=')[0]):
+        read(tmp_path, option)
 
 
 def test_a_copied_folder_goes_on_from_its_own_file(tmp_path):
