@@ -24,6 +24,8 @@ from .heads import owner_of
 from .trace import region_extractors, region_heads, trace_regions
 
 ROI_HEADS = ('StandardRoIHead', 'CascadeRoIHead')
+# Methods of a roi_head that find boxes.
+METHODS = ('predict', 'predict_bbox', '_bbox_forward', '_refine_roi')
 # Index of the first output that a second stage reads. The outputs before it
 # are the logits and the box codes of the proposals.
 FIRST_REGION_MAPS = 2
@@ -49,8 +51,11 @@ def capture_regions(detector: nn.Module) -> tuple[Trace, ...]:
         detector: In evaluation mode.
 
     Raises:
-        UserError: If the exporter cannot follow one.
+        UserError: If boxes are found in a way that has no integers, or the
+            exporter cannot follow a head.
     """
+    if region_extractors(detector):
+        _need_known_roi_head(detector)
     traces = []
     for roi_extractor, head in zip(
         region_extractors(detector), region_heads(detector), strict=True
@@ -60,6 +65,21 @@ def capture_regions(detector: nn.Module) -> tuple[Trace, ...]:
         shape = (extractor.out_channels, *size)
         traces.append(trace_regions(detector, head, shape))
     return tuple(traces)
+
+
+def _need_known_roi_head(detector: nn.Module) -> None:
+    roi_head: Any = detector.roi_head
+    owner = owner_of(roi_head, METHODS)
+    if owner not in ROI_HEADS:
+        raise UserError(
+            f'roi_head ({type(roi_head).__name__}) finds its boxes as '
+            f'{owner} does: the program has {", ".join(ROI_HEADS)}'
+        )
+    if roi_head.with_shared_head:
+        raise UserError(
+            f'roi_head.shared_head ({type(roi_head.shared_head).__name__}): '
+            'a program has nothing between regions and their bbox_head'
+        )
 
 
 def region_networks(
@@ -109,12 +129,6 @@ def read_regions(
     if not networks:
         return None
     roi_head: Any = detector.roi_head
-    owner = owner_of(roi_head, ('predict_bbox', '_refine_roi'))
-    if owner not in ROI_HEADS:
-        raise UserError(
-            f'roi_head ({type(roi_head).__name__}) finds its boxes as '
-            f'{owner} does: the program has {", ".join(ROI_HEADS)}'
-        )
     cfg = read_test_cfg(
         'model.test_cfg.rcnn',
         roi_head.test_cfg,

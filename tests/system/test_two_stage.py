@@ -13,6 +13,7 @@ from torch import nn
 
 from aqd_mmdet.compiler import verify
 from aqd_mmdet.compiler.compile import Compilation, compile_detector
+from aqd_mmdet.compiler.regions import capture_regions
 from aqd_mmdet.engine.calibration import calibrate
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.layers import QuantLinear, QuantRoIExtractor
@@ -200,6 +201,39 @@ def test_other_ways_of_a_second_stage_are_named():
     model.roi_head.bbox_head.bbox_coder.add_ctr_clamp = True
     with pytest.raises(UserError, match='add_ctr_clamp'):
         compiled(model, cfg)
+
+
+def test_what_is_added_to_regions_is_named():
+    cfg = narrow('faster-rcnn')
+    model = calibrated(cfg)
+    model.roi_head.shared_head = nn.ReLU()
+    with pytest.raises(UserError, match=r'roi_head\.shared_head \(ReLU\)'):
+        compiled(model, cfg)
+
+
+def test_a_second_stage_that_reads_more_is_named():
+    cfg = narrow('cascade-rcnn')
+    cfg.model.roi_head.update(
+        type='HybridTaskCascadeRoIHead',
+        semantic_roi_extractor=dict(
+            type='SingleRoIExtractor',
+            roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0),
+            out_channels=8,
+            featmap_strides=[8],
+        ),
+        semantic_head=dict(
+            type='FusedSemanticHead',
+            num_ins=5,
+            fusion_level=1,
+            num_convs=1,
+            in_channels=8,
+            conv_out_channels=8,
+            num_classes=5,
+        ),
+    )
+    model = MODELS.build(cfg.model)
+    with pytest.raises(UserError, match='as HybridTaskCascadeRoIHead does'):
+        capture_regions(model)
 
 
 @pytest.mark.parametrize(
