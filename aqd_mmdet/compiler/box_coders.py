@@ -19,6 +19,7 @@ from ..program.detector import (
 )
 from ..program.fixed_point import FixedPoint, Multipliers, real_multipliers
 from .curves import ONE, exponential
+from .owners import owner_of
 from .select_outputs import limit_output, select_outputs
 
 # Of a distance's logarithm: 8103 pixels. Two such distances are as long as the
@@ -33,12 +34,26 @@ MAX_LOG_SIZE = 8 * ONE
 Coded = tuple[ir.Program, Decoder]
 
 
+def _need_coder(coder: Any, name: str) -> None:
+    if type(coder).__name__ != name:
+        raise UserError(
+            f'bbox_coder ({type(coder).__name__}): with this head a program '
+            f'has {name}'
+        )
+    if not coder.clip_border:
+        raise UserError('bbox_coder: a program has clip_border')
+
+
+def need_distances(coder: Any) -> None:
+    """Raise if a coder of distances does what a program does not."""
+    _need_coder(coder, 'DistancePointBBoxCoder')
+
+
 def delta_anchors(
     head: Any, program: ir.Program, fixed_point: FixedPoint
 ) -> Coded:
     coder = head.bbox_coder
-    if not coder.clip_border:
-        raise UserError('bbox_coder: a program has clip_border')
+    _need_coder(coder, 'DeltaXYWHBBoxCoder')
     limit = round(MAX_LOG_RATIO * ONE)
     if coder.add_ctr_clamp:
         program = _limit_centres(head, program)
@@ -80,8 +95,7 @@ def _limit_centres(head: Any, program: ir.Program) -> ir.Program:
 def _distance_points(
     head: Any, program: ir.Program, fixed_point: FixedPoint
 ) -> Coded:
-    if not head.bbox_coder.clip_border:
-        raise UserError('bbox_coder: a program has clip_border')
+    need_distances(head.bbox_coder)
     levels = points(head.prior_generator)
     # The head's maps are in pixels already.
     unit = program.outputs[1].scale * 2**GEOMETRY_BITS
@@ -160,7 +174,17 @@ def _stride(stride: Any) -> tuple[int, int]:
     return int(down), int(across)
 
 
+def _need_generator(generator: Any, name: str) -> None:
+    owner = owner_of(generator, ('grid_priors', 'single_level_grid_priors'))
+    if owner != name:
+        raise UserError(
+            f'prior_generator ({type(generator).__name__}) finds its places '
+            f'as {owner} does: with this head a program has {name}'
+        )
+
+
 def points(generator: Any) -> tuple[PointLevel, ...]:
+    _need_generator(generator, 'MlvlPointGenerator')
     one = generator.offset * 2**GEOMETRY_BITS
     return tuple(
         PointLevel((down, across), (round(one * down), round(one * across)))
@@ -169,6 +193,7 @@ def points(generator: Any) -> tuple[PointLevel, ...]:
 
 
 def anchors(generator: Any, level: int) -> AnchorLevel:
+    _need_generator(generator, 'AnchorGenerator')
     edges = generator.base_anchors[level].double().numpy()
     low, high = edges[:, :2], edges[:, 2:]
     base = np.concatenate([(low + high) / 2, high - low], 1)

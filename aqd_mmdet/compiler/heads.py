@@ -4,7 +4,7 @@ mmdet's dense heads find boxes in a handful of ways, and many heads share
 one. Which one a head has is told by the class that defines it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,7 @@ from .box_coders import (
     anchors,
     delta_anchors,
     exponents,
+    need_distances,
     points,
     to_q16,
 )
@@ -53,13 +54,17 @@ from .box_selection import (
 )
 from .curves import ONE, exponential, exponential_below_zero, sigmoid
 from .fold import BOX_CODES, Folded
+from .owners import owner_of
 from .select_outputs import select_outputs
 from .trace import dense_head
 
 # More pixels than an image has: boxes are not limited to it.
 UNLIMITED = 2**14
 # Methods of a head that find boxes.
-METHODS = ('predict_by_feat', '_predict_by_feat_single', '_bbox_post_process')
+METHODS = (
+    *('predict', 'predict_by_feat', '_predict_by_feat_single'),
+    *('_bbox_post_process', '_bbox_decode'),
+)
 
 
 @dataclass(frozen=True)
@@ -169,14 +174,6 @@ def read_postprocess(
     )
 
 
-def owner_of(head: Any, methods: Sequence[str]) -> str:
-    """Return the name of the most derived class that defines a method."""
-    for cls in type(head).__mro__:
-        if any(name in vars(cls) for name in methods):
-            return cls.__name__
-    return type(head).__name__
-
-
 def _base_head(
     head: Any, program: ir.Program, fixed_point: FixedPoint
 ) -> Decoding:
@@ -196,9 +193,20 @@ def _base_head(
     program, decoder = read(head, program, fixed_point)
     if head.use_sigmoid_cls:
         return Decoding(program, decoder, _sigmoids(program, fixed_point))
+    _need_sigmoid(head, program)
     logits = to_q16(program.outputs[0].scale, fixed_point)
     scores = Softmax(logits, exponential_below_zero())
     return Decoding(program, decoder, scores)
+
+
+def _need_sigmoid(head: Any, program: ir.Program) -> None:
+    """Raise if a third output multiplies shares of a softmax."""
+    if len(program.outputs) > 2 and not head.use_sigmoid_cls:
+        raise UserError(
+            f'the head {type(head).__name__} multiplies a softmax by its '
+            'third output: the program multiplies sigmoids alone; set '
+            'bbox_head.loss_cls.use_sigmoid=True'
+        )
 
 
 def _rpn_head(
@@ -232,6 +240,7 @@ def _paa_head(
 def _yolof_head(
     head: Any, program: ir.Program, fixed_point: FixedPoint
 ) -> Decoding:
+    _need_sigmoid(head, program)
     program, decoder = delta_anchors(head, program, fixed_point)
     return Decoding(program, decoder, Joint(*_factored(program, fixed_point)))
 
@@ -239,6 +248,7 @@ def _yolof_head(
 def _gfl_head(
     head: Any, program: ir.Program, fixed_point: FixedPoint
 ) -> Decoding:
+    need_distances(head.bbox_coder)
     codes = to_q16(program.outputs[1].scale, fixed_point)
     generator = head.prior_generator
     # Points are the centres of anchors.
@@ -256,7 +266,7 @@ def _fovea_head(
     codes = to_q16(program.outputs[1].scale, fixed_point)
     decoder = Exponents(
         points(head.prior_generator),
-        tuple(int(edge) << GEOMETRY_BITS for edge in head.base_edge_list),
+        tuple(round(x * 2**GEOMETRY_BITS) for x in head.base_edge_list),
         codes,
         MAX_LOG_SIZE,
         exponential(MAX_LOG_SIZE),

@@ -20,7 +20,7 @@ from .box_selection import read_test_cfg
 from .curves import exponential, exponential_below_zero
 from .fold import Folded, fold_regions
 from .graph import Trace
-from .heads import owner_of
+from .owners import owner_of
 from .trace import region_extractors, region_heads, trace_regions
 
 ROI_HEADS = ('StandardRoIHead', 'CascadeRoIHead')

@@ -72,7 +72,7 @@ def test_deltas_that_a_program_has(flags, passes):
 )
 def test_coders_that_are_refused(name, clip_border, priors, message):
     head = SimpleNamespace(
-        bbox_coder=SimpleNamespace(clip_border=clip_border),
+        bbox_coder=type(name, (), dict(clip_border=clip_border))(),
         prior_generator=SimpleNamespace(num_base_priors=[priors]),
     )
     with pytest.raises(UserError, match=f'^bbox_coder: .*{message}'):

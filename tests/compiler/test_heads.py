@@ -1,14 +1,23 @@
 """What is compiled of mmdet's heads finds their boxes, on the same maps."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from mmdet.models.dense_heads import RetinaHead
+from mmdet.models.task_modules.prior_generators import AnchorGenerator
 
+from aqd_mmdet.compiler.heads import read_postprocess
+from aqd_mmdet.errors import UserError
+from aqd_mmdet.program.fixed_point import FixedPoint
 from aqd_mmdet.runtime import postprocess
 from aqd_mmdet.runtime.scores import shown
 from tests.heads import (
     CASES,
     SCALES,
     SIZE,
+    SQUARES,
     head_and_post_of,
     maps,
     mmdets,
@@ -41,6 +50,73 @@ def test_boxes_are_mmdets(name, seed):
         apart = np.abs(expected.bboxes.numpy()[near] - corners)
         matched += bool((apart.max(1, initial=0) <= 1 / 8).any())
     assert matched >= len(scores) - borderline
+
+
+SOFTMAX = dict(type='CrossEntropyLoss', use_sigmoid=False)
+
+
+class OwnGenerator(AnchorGenerator):
+    def single_level_grid_priors(self, *args, **kwargs):
+        return super().single_level_grid_priors(*args, **kwargs) + 1
+
+
+@pytest.mark.parametrize(
+    'name, changes, message',
+    [
+        ('FCOSHead', dict(loss_cls=SOFTMAX), 'FCOSHead multiplies a softmax'),
+        ('ATSSHead', dict(loss_cls=SOFTMAX), 'ATSSHead multiplies a softmax'),
+        ('YOLOFHead', dict(loss_cls=SOFTMAX), 'multiplies a softmax'),
+        (
+            'GFLHead',
+            dict(
+                bbox_coder=dict(
+                    type='DistancePointBBoxCoder', clip_border=False
+                )
+            ),
+            'bbox_coder: a program has clip_border',
+        ),
+        (
+            'PAAHead',
+            dict(bbox_coder=dict(type='TBLRBBoxCoder')),
+            r'bbox_coder \(TBLRBBoxCoder\): .* DeltaXYWHBBoxCoder',
+        ),
+        (
+            'RTMDetHead',
+            dict(anchor_generator=SQUARES),
+            r'prior_generator \(AnchorGenerator\) .* MlvlPointGenerator',
+        ),
+        (
+            'RetinaHead',
+            dict(anchor_generator=dict(SQUARES, type=OwnGenerator)),
+            r'finds its places as OwnGenerator does',
+        ),
+    ],
+)
+def test_ways_that_are_refused(name, changes, message, monkeypatch):
+    case = CASES[name]
+    changed = replace(case, cfg={**case.cfg, **changes})
+    monkeypatch.setitem(CASES, name, changed)
+    with pytest.raises(UserError, match=message):
+        head_and_post_of(name)
+
+
+def test_heads_that_change_what_they_predict_are_refused():
+    class OwnHead(RetinaHead):
+        def predict(self, *args, **kwargs):
+            return super().predict(*args, **kwargs)[:1]
+
+    detector = SimpleNamespace(bbox_head=OwnHead(10, 8))
+    with pytest.raises(UserError, match='OwnHead finds its boxes as OwnHead'):
+        read_postprocess(detector, None, FixedPoint())
+
+
+def test_edges_of_foveas_may_be_fractions(monkeypatch):
+    case = CASES['FoveaHead']
+    edges = dict(base_edge_list=[16.5, 32, 64, 128])
+    changed = replace(case, cfg={**case.cfg, **edges})
+    monkeypatch.setitem(CASES, 'FoveaHead', changed)
+    _, post, _ = head_and_post_of('FoveaHead')
+    assert post.decoder.edges[:2] == (33 << 11, 32 << 12)
 
 
 @pytest.fixture
