@@ -1,6 +1,7 @@
 """Operators of PyTorch between layers: norms, clamps, movements."""
 
 import operator
+import sys
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -32,12 +33,30 @@ def _arguments(node: Node) -> dict[str, Any]:
 
 @lowers(
     aten.contiguous.default,
-    aten.to.dtype,
     aten.detach.default,
     aten.alias.default,
-    aten.dropout.default,
 )
 def lower_identity(builder: Builder, node: Node) -> Value:
+    return builder.values[node.args[0]]
+
+
+@lowers(aten.to.dtype)
+def lower_to(builder: Builder, node: Node) -> Value:
+    if not node.meta['val'].is_floating_point():
+        raise UserError(
+            f'{source_of(node)}: what becomes {node.meta["val"].dtype} loses '
+            'its fraction, which no integer operator cuts off'
+        )
+    return builder.values[node.args[0]]
+
+
+@lowers(aten.dropout.default)
+def lower_dropout(builder: Builder, node: Node) -> Value:
+    if _arguments(node)['train']:
+        raise UserError(
+            f'{source_of(node)}: dropout in evaluation; give it '
+            'training=self.training'
+        )
     return builder.values[node.args[0]]
 
 
@@ -111,7 +130,10 @@ def lower_clamp(builder: Builder, node: Node) -> Value:
 def lower_mul(builder: Builder, node: Node) -> Affine:
     """Multiplication by a number, or by a parameter such as FCOS's Scale."""
     value, by = builder.values.get(node.args[0]), node.args[1]
-    factor = real(builder.parameter(by) if isinstance(by, Node) else by)
+    is_known = not isinstance(by, Node) or by.op == 'get_attr'
+    factor = np.zeros(0)  # of what is computed
+    if is_known:
+        factor = real(builder.parameter(by) if isinstance(by, Node) else by)
     if not isinstance(value, Affine) or factor.size != 1:
         raise UserError(
             f'{source_of(node)} stays float: only a product with one number '
@@ -189,6 +211,11 @@ def lower_cat(builder: Builder, node: Node) -> Movement:
 @lowers(aten.slice.Tensor)
 def lower_slice(builder: Builder, node: Node) -> Value:
     arguments = _arguments(node)
+    if any(isinstance(x, Node) for x in list(arguments.values())[1:]):
+        raise UserError(
+            f'{source_of(node)}: a slice whose ends are computed is not '
+            'supported'
+        )
     axis, first, step = (
         int(arguments['dim']),
         int(arguments['start'] or 0),
@@ -197,7 +224,9 @@ def lower_slice(builder: Builder, node: Node) -> Value:
     x: Node = arguments['self']
     side = x.meta['val'].shape[axis]
     end = side if arguments['end'] is None else arguments['end']
-    to_end = isinstance(end, torch.SymInt) or end >= side
+    # Of a side that images have, a number is the end of some of them.
+    is_any = isinstance(side, torch.SymInt)
+    to_end = end is side or (end >= sys.maxsize if is_any else end >= side)
     if first == 0 and to_end and step == 1:
         return builder.values[x]
     if axis == 0 or first < 0 or not (to_end or axis == 1):

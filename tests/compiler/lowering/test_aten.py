@@ -44,6 +44,34 @@ def test_identities(graph):
         assert graph.lower(node) is graph.builder.values[x]
 
 
+def test_numbers_without_fractions_are_refused(graph):
+    node = graph.node(aten.to.dtype, *graph.inputs, torch.int32)
+    with pytest.raises(UserError, match='becomes torch.int32 loses its fr'):
+        graph.lower(node)
+
+
+def test_dropout_in_evaluation_is_refused(graph):
+    node = graph.node(aten.dropout.default, *graph.inputs, 0.5, True)
+    with pytest.raises(UserError, match='dropout in evaluation'):
+        graph.lower(node)
+
+
+def test_products_of_maps_are_refused(graph):
+    (x,) = graph.inputs
+    by = graph.node(aten.relu.default, x)
+    graph.lower(by)
+    with pytest.raises(UserError, match='only a product with one number'):
+        graph.lower(graph.node(aten.mul.Tensor, x, by))
+
+
+def test_slices_up_to_a_computed_end_are_refused(graph):
+    (x,) = graph.inputs
+    node = graph.graph.call_function(aten.slice.Tensor, (x, 2, 0, x))
+    node.meta['val'] = x.meta['val']
+    with pytest.raises(UserError, match='ends are computed'):
+        graph.lower(node)
+
+
 def batch_norm(graph: OneNode):
     mean, var, gamma, beta = (
         graph.parameter(torch.tensor([value, value]))
