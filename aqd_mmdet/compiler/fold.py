@@ -13,7 +13,13 @@ from ..program import ops as ir
 from ..program.fixed_point import FixedPoint
 from ..quantizers.quantizer import ImageQuantizer, Quantizer
 from .builder import Builder, program_grid, source_of
-from .graph import Exponential, Trace, exponential, layer_call
+from .graph import (
+    Exponential,
+    Trace,
+    changes_another,
+    exponential,
+    layer_call,
+)
 from .lowering import LAYER_RULES, OPERATOR_RULES
 from .values import Affine, TracedSize, Value
 
@@ -117,6 +123,11 @@ def _fold(
             builder.values[node] = lowered = _lower(builder, node)
             schema = getattr(node.target, '_schema', None)
             if schema is not None and schema.name.endswith('_'):
+                if changes_another(node):
+                    raise UserError(
+                        f'{source_of(node)} changes in place what is read '
+                        'by another name, too; take inplace=False'
+                    )
                 # In place: whoever reads the operand reads the result.
                 builder.values[node.args[0]] = lowered
     for node, e in exponentials.items():

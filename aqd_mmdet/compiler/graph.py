@@ -1,5 +1,6 @@
 """A captured network: a graph in which quantised layers are opaque."""
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -87,6 +88,39 @@ def exponential(output: Node) -> Exponential | None:
         node = operand
         nodes.append(node)
     return None
+
+
+_ATEN = torch.ops.aten
+# Operators whose result is the memory of their operand, or a part of it.
+_VIEWS = (
+    *(_ATEN.contiguous.default, _ATEN.to.dtype, _ATEN.detach.default),
+    *(_ATEN.alias.default, _ATEN.dropout.default, _ATEN.slice.Tensor),
+    *(_ATEN.flatten.using_ints, _ATEN.split.Tensor, _ATEN.chunk.default),
+    *(_ATEN.split_with_sizes.default, operator.getitem),
+)
+
+
+def changes_another(node: Node) -> bool:
+    """Say whether an operator in place changes what others read later.
+
+    Its operand may be a view of another tensor, or have views.
+
+    Args:
+        node: The operator; whoever reads its operand itself does not count.
+    """
+    (operand, *_) = node.all_input_nodes
+    base = operand
+    while base.target in _VIEWS:
+        base = base.all_input_nodes[0]
+    names = [base]
+    for name in names:
+        names += [user for user in name.users if user.target in _VIEWS]
+    return any(
+        user > node and user.target not in _VIEWS
+        for name in names
+        if name is not operand
+        for user in name.users
+    )
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,13 @@ from aqd_mmdet.compiler.graph import (
     Exponential,
     LayerCall,
     Trace,
+    changes_another,
     exponential,
     layer_call,
     layer_operator,
 )
+
+aten = torch.ops.aten
 
 
 def test_calls_of_layers_are_told_from_others():
@@ -92,3 +95,34 @@ def test_an_exponential_of_a_factor_is_no_factor_of_an_exponential():
     graph, (_, twice, exp) = graph_of((MUL, 2), (EXP,))
     graph.output((exp,))
     assert exponential(exp) == Exponential((exp,), twice, 1.0)
+
+
+@pytest.mark.parametrize(
+    'views, reads_later, changes',
+    [
+        ((), True, False),
+        ((aten.contiguous.default,), False, False),
+        ((aten.contiguous.default,), True, True),
+        ((aten.detach.default, aten.alias.default), True, True),
+    ],
+)
+def test_what_is_changed_in_place(views, reads_later, changes):
+    graph = Graph()
+    base = view = graph.placeholder('x')
+    for target in views:
+        view = graph.call_function(target, (view,))
+    changed = graph.call_function(aten.relu_.default, (view,))
+    results = [graph.call_function(aten.relu.default, (changed,))]
+    if reads_later:
+        results += [graph.call_function(aten.relu.default, (base,))]
+    graph.output(tuple(results))
+    assert changes_another(changed) == changes
+
+
+def test_what_views_read_is_changed_in_place_too():
+    graph = Graph()
+    base = graph.placeholder('x')
+    part = graph.call_function(aten.slice.Tensor, (base, 1, 0, 4))
+    changed = graph.call_function(aten.relu_.default, (base,))
+    graph.output((part,))
+    assert changes_another(changed)
