@@ -171,7 +171,22 @@ def exponents(
 
 def _stride(stride: Any) -> tuple[int, int]:
     across, down = stride
-    return int(down), int(across)
+    return whole('stride', down), whole('stride', across)
+
+
+def whole(name: str, number: Any) -> int:
+    """Return a number of pixels as an integer.
+
+    Args:
+        name: How the config calls it.
+        number: The number.
+
+    Raises:
+        UserError: If it has a fraction.
+    """
+    if number != int(number):
+        raise UserError(f'{name}={number}: a program has whole pixels')
+    return int(number)
 
 
 def _need_generator(generator: Any, name: str) -> None:

@@ -15,7 +15,7 @@ from ..program.detector import (
     RegionStage,
 )
 from ..program.fixed_point import FixedPoint, real_multipliers
-from .box_coders import check_deltas, to_q16
+from .box_coders import check_deltas, to_q16, whole
 from .box_selection import read_test_cfg
 from .curves import exponential, exponential_below_zero
 from .fold import Folded, fold_regions
@@ -188,8 +188,10 @@ def _stage(
     logits, codes = program.outputs
     return RegionStage(
         features=FIRST_REGION_MAPS + number,
-        strides=tuple(int(s) for s in extractor.featmap_strides),
-        finest=int(extractor.finest_scale),
+        strides=tuple(
+            whole('featmap_strides', s) for s in extractor.featmap_strides
+        ),
+        finest=whole('finest_scale', extractor.finest_scale),
         bins=int(rows),
         samples=int(align.sampling_ratio),
         program=program,

@@ -43,6 +43,14 @@ def test_points_lie_at_a_share_of_their_stride():
     ]
 
 
+def test_strides_of_fractions_are_refused():
+    halves = MlvlPointGenerator([8, 16.5])
+    with pytest.raises(UserError, match=r'stride=16\.5: .* whole pixels'):
+        points(halves)
+    with pytest.raises(UserError, match=r'stride=7\.5: '):
+        anchors(AnchorGenerator([(8, 7.5)], [1.0], [2.0]), 0)
+
+
 def test_q16_of_a_scale():
     multipliers = to_q16(2.0**-10, FixedPoint())
     value = 3 * int(multipliers.m[0]) + int(multipliers.b[0])
