@@ -110,7 +110,7 @@ def check_report(path: Path) -> None:
         return
     try:
         content = json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or not content.keys() >= FIELDS:
         raise UserError(

@@ -370,7 +370,10 @@ def read(path: Path) -> Report:
         )
         overviews(report)  # each row has its engine
         return report
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (
+        *(OSError, ValueError, TypeError, KeyError, AttributeError),
+        RecursionError,
+    ) as error:
         raise UserError(
             f'{path}: expected a benchmark.json of this version ({error!r}); '
             'measure again'

@@ -3,7 +3,7 @@
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -254,17 +254,18 @@ def read_results(path: Path) -> dict[str, dict]:
         path: File with one JSON object in each line; it may be missing.
 
     Raises:
-        UserError: If a line is something else.
+        UserError: If it is no text, or a line is something else.
     """
     results = {}
-    lines: Sequence[str] = (
-        path.read_text().splitlines() if path.exists() else ()
-    )
+    try:
+        lines = path.read_text().splitlines() if path.exists() else []
+    except (IsADirectoryError, UnicodeDecodeError):
+        raise UserError(f'{path}: expected lines of results') from None
     for number, line in enumerate(lines, 1):
         try:
             result = json.loads(line)
             results[result['cell']] = result
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(
                 f'{path}, line {number}: no result of a cell; remove the line'
             ) from None

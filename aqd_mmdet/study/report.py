@@ -202,9 +202,18 @@ def write(study: Study, results: Mapping[str, Mapping], path: Path) -> None:
         study: The study.
         results: By the cells' names.
         path: File of the tables, ``.md``.
+
+    Raises:
+        UserError: If a result has not what a cell writes.
     """
-    contents = {
-        path.name: document(study, results).encode(),
-        f'{study.path.stem}.png': drawn(grouped(study, results)),
-    }
+    try:
+        contents = {
+            path.name: document(study, results).encode(),
+            f'{study.path.stem}.png': drawn(grouped(study, results)),
+        }
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f'a result of study {study.path} is not as a cell writes it '
+            f'({error!r}): remove its line'
+        ) from None
     write_all(path.parent, contents)

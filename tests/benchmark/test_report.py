@@ -228,7 +228,9 @@ def test_rows_of_unknown_engines_are_refused(tmp_path):
         report.read(path)
 
 
-@pytest.mark.parametrize('content', ['{', '{}', '[]', '{"machine": {}}'])
+@pytest.mark.parametrize(
+    'content', ['{', '{}', '[]', '{"machine": {}}', '[' * 10**5]
+)
 def test_other_files_are_no_reports(tmp_path, content):
     path = tmp_path / 'other.json'
     path.write_text(content)

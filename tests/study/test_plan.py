@@ -168,6 +168,13 @@ def test_results_by_name(tmp_path):
     path.write_text('{"cell": "x"}\n{"cell": ')
     with pytest.raises(UserError, match='line 2: no result of a cell'):
         read_results(path)
+    path.write_text('[' * 10**5)
+    with pytest.raises(UserError, match='line 1: no result of a cell'):
+        read_results(path)
+    path.write_bytes(b'\x87')
+    for other in (path, tmp_path):
+        with pytest.raises(UserError, match='expected lines of results'):
+            read_results(other)
 
 
 def test_names_tell_cells_apart():

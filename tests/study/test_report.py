@@ -110,3 +110,12 @@ def test_the_pages_are_those_of_the_kept_results(name, page):
     assert kept.keys() <= {cell.name for cell in study.cells}
     text = (ROOT / f'docs/{page}.md').read_text()
     assert text == document(study, kept)
+
+
+@pytest.mark.parametrize('name', ['device', 'metrics', 'simulation', 'seed'])
+def test_results_of_another_kind_are_refused(tmp_path, name):
+    found = results()
+    del found[TWO[0].name][name]
+    with pytest.raises(UserError, match='not as a cell writes it'):
+        write(STUDY, found, tmp_path / 'low.md')
+    assert not list(tmp_path.iterdir())
