@@ -57,6 +57,10 @@ def main() -> None:
     args = _parser().parse_args()
     if args.jobs < 1:
         raise UserError(f'--jobs {args.jobs}: give 1 or more')
+    if not args.stop_after >= 0:
+        raise UserError(
+            f'--stop-after {args.stop_after:g}: give a number of seconds'
+        )
     study = read_study(args.study)
     cells = choose(study, args.cells)
     out = args.out or Path('work_dirs/study', args.study.stem)

@@ -62,7 +62,7 @@ def read_test_cfg(
     options = Options(where, cfg)
     options.ignore(*known)
     overlap, suppressed = _read_nms(f'{where}.nms', options.take('nms'))
-    if options.take('min_bbox_size', 0) > 0:
+    if options.take('min_bbox_size', 0) != 0:
         raise UserError(
             f'{where}.min_bbox_size: a program drops boxes of no size alone; '
             'set it to 0'

@@ -74,6 +74,7 @@ def test_what_a_program_has(changes, expected):
         (dict(nms=dict(iou_threshold=1.5)), r'nms\.iou_threshold=1\.5'),
         (dict(nms=dict(max_num=0)), r'nms\.max_num=0'),
         (dict(min_bbox_size=4), 'min_bbox_size'),
+        (dict(min_bbox_size=-1), 'min_bbox_size'),
         (dict(nms_pre=0), 'nms_pre=0'),
         (dict(max_per_img=-1), 'max_per_img=-1'),
         (dict(max_per_img=1.5), r'max_per_img=1\.5'),
