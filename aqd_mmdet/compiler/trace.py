@@ -12,7 +12,6 @@ from typing import Any
 
 import sympy
 import torch
-from sympy.core.relational import Relational
 from torch import Tensor, nn
 from torch._higher_order_ops.wrap import wrap_with_autocast
 from torch.fx import Node
@@ -27,9 +26,8 @@ from .lowering import LAYER_RULES
 # At least twice the coarsest stride of mmdet's pyramids, 128. The exporter
 # takes a size of one for a constant, so no level may have a side of one.
 TRACE_SIZE = (256, 384)
-# Sides of images, in strides, for which the numbers of a graph are compared;
-# the last one is that of larger images than there are.
-SIDES = (*range(1, 9), 2**10)
+# Sides of images, in strides, for which the numbers of a graph are compared.
+SIDES = range(1, 9)
 
 
 class _Network(nn.Module):
@@ -207,41 +205,28 @@ def _need_any_size(trace: Trace) -> None:
     detector: Any = trace.detector
     stride = int(detector.data_preprocessor.pad_size_divisor)
     (image,) = trace.module.graph.find_nodes(op='placeholder')
-    shape = image.meta['val'].shape[2:]
-    if not all(isinstance(side, torch.SymInt) for side in shape):
-        raise UserError(
-            f'{type(detector).__name__}: its forward is of images of one size '
-            'alone, since it takes a side for a number; let no branch and no '
-            'number depend on the size'
-        )
-    sides = [side.node for side in shape]
+    sides = [
+        side.node
+        for side in image.meta['val'].shape[2:]
+        if isinstance(side, torch.SymInt)
+    ]
     guards = {guard.expr for side in sides for guard in side.shape_env.guards}
-    sizes = [(stride * n, stride * n) for n in SIDES] + [TRACE_SIZE[::-1]]
-    for guard in filter(_is_of_forward, guards):
-        for height, width in sizes:
-            values = zip((s.expr for s in sides), (height, width), strict=True)
-            if not _holds(guard, dict(values)):
+    for guard in guards:
+        if not isinstance(guard, sympy.Eq) or not guard.rhs.is_Integer:
+            continue
+        for count in SIDES:
+            side = count * stride
+            if not _holds(guard, dict.fromkeys((s.expr for s in sides), side)):
                 raise UserError(
                     f'{type(detector).__name__}: its forward computes other '
-                    f'numbers for an image of {height} x {width} than for one '
-                    f'of {TRACE_SIZE[0]} x {TRACE_SIZE[1]} ({guard}); give '
+                    f'numbers for an image of {side} x {side} than for one of '
+                    f'{TRACE_SIZE[0]} x {TRACE_SIZE[1]} ({guard}); give '
                     'data_preprocessor.pad_size_divisor, which is '
-                    f'{stride}, a multiple of the coarsest stride, and let no '
-                    'branch depend on the size'
+                    f'{stride}, a multiple of the coarsest stride'
                 )
 
 
-def _is_of_forward(guard: Any) -> bool:
-    """Say whether a guard is of a forward's numbers or branches."""
-    if isinstance(guard, sympy.Eq):
-        return guard.rhs.is_Integer  # others are of shapes that match
-    if not isinstance(guard, Relational):
-        return False
-    # The exporter's own say that a side is none of 0 and 1.
-    return not guard.rhs.is_Integer or guard.rhs > 2
-
-
-def _holds(guard: Relational, values: dict[sympy.Symbol, int]) -> bool:
+def _holds(guard: sympy.Eq, values: dict[sympy.Symbol, int]) -> bool:
     try:
         return guard.subs(values) is sympy.true
     except ZeroDivisionError:  # of the forward itself

@@ -29,26 +29,6 @@ def test_numbers_that_depend_on_the_size_are_refused(build):
         trace(model)
 
 
-@pytest.mark.parametrize(
-    'condition',
-    [
-        lambda height, width: height >= 200,
-        lambda height, width: height <= 4000,
-        lambda height, width: height < width,
-        lambda height, width: height == width,
-        lambda height, width: height == 256,
-    ],
-)
-def test_branches_on_sizes_are_refused(build, condition):
-    model = build(2)
-    extract_feat = model.extract_feat
-    model.extract_feat = lambda x: extract_feat(
-        -x if condition(*x.shape[2:]) else x
-    )
-    with pytest.raises(UserError, match='no branch .*depend on the size'):
-        trace(model)
-
-
 class TOODHead(nn.Module):
     pass
 
