@@ -1,10 +1,46 @@
-"""Writes files atomically."""
+"""Writes files atomically, and reads JSON."""
 
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from .errors import UserError
+
+MAX_NAME = 255  # bytes of a file's name, on all usual file systems
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what a text of JSON holds.
+
+    Args:
+        text: The text.
+
+    Raises:
+        ValueError: If it is no JSON, or nested deeper than Python reads.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+
+
+def part_of(path: Path) -> Path:
+    """Return the file that :func:`write_whole` writes to first.
+
+    Args:
+        path: File to write.
+
+    Raises:
+        UserError: If the name is too long.
+    """
+    part = path.with_name(f'{path.name}.part')
+    if len(os.fsencode(part.name)) > MAX_NAME:
+        raise UserError(
+            f'{path}: too long a name for a file; take a shorter one'
+        )
+    return part
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -13,8 +49,11 @@ def write_whole(path: Path, content: bytes) -> None:
     Args:
         path: File to write.
         content: The whole content.
+
+    Raises:
+        UserError: If the name is too long.
     """
-    part = path.with_name(path.name + '.part')
+    part = part_of(path)
     with part.open('wb') as file:
         file.write(content)
         file.flush()
@@ -65,11 +104,12 @@ def check_output(option: str, path: Path, suffix: str) -> None:
         suffix: Of its name.
 
     Raises:
-        UserError: If its name has another suffix or is that of a folder, or
-            if its folder is missing or not writable.
+        UserError: If its name has another suffix, is too long or is that of
+            a folder, or if its folder is missing or not writable.
     """
     if path.suffix != suffix:
         raise UserError(f'{option} {path}: give a name that ends in {suffix}')
+    part_of(path)
     if path.is_dir():
         raise UserError(
             f'{option} {path}: it is a folder; choose another {option}'

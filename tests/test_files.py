@@ -14,6 +14,22 @@ def test_an_earlier_file_is_replaced(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize('text', ['{', b'\x87', '[' * 10**5, b'[' * 10**5])
+def test_what_is_no_json(text):
+    with pytest.raises(ValueError):
+        files.parse_json(text)
+
+
+def test_names_that_are_too_long(tmp_path):
+    """Found before the work, and not when a file is written."""
+    longest = tmp_path / f'{"x" * 246}.aqd'
+    files.write_whole(longest, b'whole')
+    files.check_output('--out', longest, '.aqd')
+    path = tmp_path / f'{"x" * 247}.aqd'
+    with pytest.raises(UserError, match=r'x\.aqd: too long a name'):
+        files.check_output('--out', path, '.aqd')
+
+
 def test_a_folder_is_no_output(tmp_path):
     folder = tmp_path / 'model.aqd'
     folder.mkdir()

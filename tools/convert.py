@@ -12,7 +12,7 @@ from aqd_mmdet.compiler.compile import Compilation, compile_detector
 from aqd_mmdet.engine import launch, preflight
 from aqd_mmdet.engine.compiled_model import use_compiled
 from aqd_mmdet.errors import UserError, one_line
-from aqd_mmdet.files import check_output, write_whole
+from aqd_mmdet.files import check_output, parse_json, write_whole
 from aqd_mmdet.program import file
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.program import listing
@@ -109,8 +109,8 @@ def check_report(path: Path) -> None:
     if not path.exists():
         return
     try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
+        content = parse_json(path.read_bytes())
+    except ValueError:
         content = None
     if not isinstance(content, dict) or not content.keys() >= FIELDS:
         raise UserError(

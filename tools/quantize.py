@@ -26,7 +26,7 @@ from aqd_mmdet.engine.float_detector import (
     use_onnx,
 )
 from aqd_mmdet.errors import UserError, one_line
-from aqd_mmdet.files import check_output, write_whole
+from aqd_mmdet.files import check_output, parse_json, write_whole
 from aqd_mmdet.models.heads import use_own_heads
 from aqd_mmdet.models.recipe import read_recipe
 from aqd_mmdet.post_training.budget import Job, fit, read_budget
@@ -182,7 +182,7 @@ def check_recipe_output(path: Path) -> None:
     if not path.exists():
         return
     try:
-        read_recipe(json.loads(path.read_bytes()))
+        read_recipe(parse_json(path.read_bytes()))
     except (OSError, ValueError):
         raise UserError(
             f'--write-recipe {path}: it exists and is no recipe, which would '
@@ -242,7 +242,7 @@ def write_training(
 def read_recipe_file(path: Path) -> list[dict[str, Any]]:
     """Return the rules in a file of JSON."""
     try:
-        recipe = json.loads(path.read_text())
+        recipe = parse_json(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(
             f'--recipe {path}: expected a file that --write-recipe wrote, '

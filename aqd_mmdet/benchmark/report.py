@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..files import write_all
+from ..files import parse_json, write_all
 from .cases import CALLERS, Boxes, Case, Network
 from .engines import EngineSpec
 from .layers import Chain
@@ -356,7 +356,7 @@ def read(path: Path) -> Report:
         UserError: If it is not one.
     """
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(path.read_text())
         machine = content['machine'] | dict(
             flags=tuple(content['machine']['flags'])
         )
@@ -370,10 +370,7 @@ def read(path: Path) -> Report:
         )
         overviews(report)  # each row has its engine
         return report
-    except (
-        *(OSError, ValueError, TypeError, KeyError, AttributeError),
-        RecursionError,
-    ) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             f'{path}: expected a benchmark.json of this version ({error!r}); '
             'measure again'

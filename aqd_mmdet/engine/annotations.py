@@ -5,7 +5,6 @@ trains a detector of other names or gives an AP of something else.
 """
 
 import codecs
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 from ..datasets.loading import check_size, image_size
 from ..errors import UserError, nearest
+from ..files import parse_json
 
 # A box may reach over the image's border by rounding or by intent (objects
 # cut off); one that has less than this share of itself inside is a mistake.
@@ -120,8 +120,8 @@ def _read(path: Path) -> dict[str, list[dict]]:
             'pycocotools cannot read: save it as UTF-8 without one'
         )
     try:
-        content = json.loads(raw)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(raw)
+    except ValueError as error:
         raise UserError(f'annotations {path}: not JSON ({error})') from None
     for key in ('images', 'annotations', 'categories'):
         entries = content.get(key) if isinstance(content, dict) else None

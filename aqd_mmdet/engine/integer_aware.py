@@ -58,6 +58,7 @@ class IntegerAwareHook(Hook):
     def before_val_epoch(self, runner: Runner) -> None:
         """Switch to the integers of boxes."""
         self._leave()
+        _share_statistics(detector_of(runner.model))
         if self._enter(runner, training=False):
             runner.logger.info(
                 'evaluated on integers, as the program computes them'
@@ -81,18 +82,18 @@ class IntegerAwareHook(Hook):
         validate between two of them and have one epoch alone.
         """
         if not self._trains:
-            start = self.from_epoch
-            if start is None:
+            if self.from_epoch is None:
                 return
             detector = detector_of(runner.model)
-            if True not in self._networks and quantized_layers(detector):
+            if True not in self._networks:
+                if not quantized_layers(detector):
+                    return
                 # Refused in the first step, not when its time has come.
                 self._networks[True] = IntegerNetwork(detector, training=True)
-            if _position(runner) < start:
+            if _position(runner) < self.from_epoch:
                 return
+            _share_statistics(detector)
             self._trains = self._enter(runner, training=True)
-            if not self._trains:
-                return
             if not self._told:
                 self._told = True
                 runner.logger.info(
@@ -114,7 +115,6 @@ class IntegerAwareHook(Hook):
 
     def _enter(self, runner: Runner, training: bool) -> bool:
         detector = detector_of(runner.model)
-        _share_statistics(detector)
         is_refused = self._refused and not training
         if is_refused or not quantized_layers(detector):
             return False

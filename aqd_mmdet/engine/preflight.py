@@ -89,9 +89,9 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
     if labels:
         same_labels(labels)
     for split in splits:
-        metrics = list(_coco_metrics(cfg.get(f'{split}_evaluator')))
-        files = _check_datasets(cfg, split, metrics)
         evaluator = cfg.get(f'{split}_evaluator')
+        metrics = list(_coco_metrics(evaluator))
+        files = _check_datasets(cfg, split, metrics)
         for metric, own in _with_files(evaluator, metrics, files):
             _check_ids(own, split)
             expected = labels[f'{split}_dataloader']

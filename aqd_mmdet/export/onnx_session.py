@@ -1,6 +1,5 @@
 """A detector that was exported with its boxes, in ONNX Runtime."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import UserError
+from ..files import parse_json
 from ..program.container import VERSION
 from ..program.detector import CompiledDetector, PreProcess
 from ..program.selection import Selection
@@ -131,7 +131,7 @@ def read_about(path: Path, model: 'onnx.ModelProto') -> About:
     texts = {each.key: each.value for each in model.metadata_props}
     try:
         found = {
-            key: json.loads(text)
+            key: parse_json(text)
             for key, text in texts.items()
             # Other tools may have added texts of theirs.
             if key.startswith('aqd.')

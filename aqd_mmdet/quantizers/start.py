@@ -86,8 +86,8 @@ def paper_clip(x: Tensor, grid: Grid, normalized: bool = False) -> Tensor:
 def lsq_clip(x: Tensor, grid: Grid, normalized: bool = False) -> Tensor:
     """Return the start of LSQ: values are 2 mean|x| / sqrt(n) apart.
 
-    Of n values above zero (Esser et al., "Learned Step Size Quantization",
-    section 2.1); odd grids have half as many as codes.
+    The largest one is n such distances from zero (Esser et al., "Learned Step
+    Size Quantization", section 2.1).
 
     Args:
         x: Values to be quantised, any shape.
@@ -97,8 +97,8 @@ def lsq_clip(x: Tensor, grid: Grid, normalized: bool = False) -> Tensor:
     Returns:
         Tensor: A float32 scalar.
     """
-    above = grid.hi / grid.stride
-    return 2 * x.detach().abs().mean().float() * above**0.5
+    distances = grid.hi / grid.stride
+    return 2 * x.detach().abs().mean().float() * distances**0.5
 
 
 def start_clip(name: str) -> Start:

@@ -11,9 +11,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..errors import UserError
-from ..files import write_whole
+from ..files import part_of, write_whole
 
-MAX_NAME = 255  # bytes of a file's name, on all usual file systems
 # PNG text chunk that marks this tool's own pictures. Only these are replaced.
 MARK = ('Software', 'aqd_mmdet')
 
@@ -84,14 +83,7 @@ def check_targets(images: list[Path], targets: list[Path]) -> None:
     """
     inputs = {path.resolve() for path in images}
     for target in targets:
-        # files.write_whole writes to the .part file first.
-        part = target.with_name(f'{target.name}.part')
-        if len(os.fsencode(part.name)) > MAX_NAME:
-            raise UserError(
-                f'--out {target.parent}: {target.name} is too long a name for '
-                'a file: rename the picture'
-            )
-        for path in (target, part):
+        for path in (target, part_of(target)):
             if not os.path.lexists(path):
                 continue
             if path.resolve() in inputs:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, nearest
-from ..files import check_output, write_whole
+from ..files import check_output, parse_json, part_of, write_whole
 
 # Keys of a result. Only files of such results are replaced.
 KEYS = {'image_id', 'category_id', 'bbox', 'score'}
@@ -53,12 +53,12 @@ class Annotations:
     def __init__(self, path: Path) -> None:
         self.where = f'--annotations {path}'
         try:
-            content = json.loads(path.read_bytes())
+            content = parse_json(path.read_bytes())
         except OSError as error:
             raise UserError(
                 f'{self.where}: cannot be read ({error.strerror})'
             ) from None
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise UserError(
                 f'{self.where}: expected JSON, found {error}'
             ) from None
@@ -152,8 +152,7 @@ def check_results(path: Path) -> None:
         UserError: With what to do.
     """
     check_output('--json', path, '.json')
-    # files.write_whole writes to the .part file first.
-    for each in (path, path.with_name(f'{path.name}.part')):
+    for each in (path, part_of(path)):
         if each.exists() and not _are_results(each):
             raise UserError(
                 f'--json {path}: {each.name} exists and is no file of '
@@ -164,8 +163,8 @@ def check_results(path: Path) -> None:
 
 def _are_results(path: Path) -> bool:
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(path.read_bytes())
+    except (OSError, ValueError):
         return False
     return isinstance(content, list) and all(
         isinstance(entry, dict) and entry.keys() == KEYS for entry in content

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ..errors import UserError
 
-# What this interpreter's `pip install` builds comes first, and that of
-# another interpreter, which may be older than the sources, not at all. The
-# wheels of the runtime have plain suffixes.
+# Those of this interpreter, whose `pip install` built the file, and the plain
+# ones of the runtime's wheels. A file of another interpreter is left alone: it
+# may be older than the sources.
 SUFFIXES = (*EXTENSION_SUFFIXES, '.dll')
 
 

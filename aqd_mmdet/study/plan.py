@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ..errors import UserError, first_line, nearest
+from ..files import parse_json
 
 # The schedule of the float detectors that all other cells start from.
 SCRATCH = 'scratch'
@@ -263,9 +264,9 @@ def read_results(path: Path) -> dict[str, dict]:
         raise UserError(f'{path}: expected lines of results') from None
     for number, line in enumerate(lines, 1):
         try:
-            result = json.loads(line)
+            result = parse_json(line)
             results[result['cell']] = result
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             raise UserError(
                 f'{path}, line {number}: no result of a cell; remove the line'
             ) from None

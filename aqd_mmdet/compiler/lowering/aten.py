@@ -130,10 +130,9 @@ def lower_clamp(builder: Builder, node: Node) -> Value:
 def lower_mul(builder: Builder, node: Node) -> Affine:
     """Multiplication by a number, or by a parameter such as FCOS's Scale."""
     value, by = builder.values.get(node.args[0]), node.args[1]
-    is_known = not isinstance(by, Node) or by.op == 'get_attr'
-    factor = np.zeros(0)  # of what is computed
-    if is_known:
-        factor = real(builder.parameter(by) if isinstance(by, Node) else by)
+    if isinstance(by, Node):
+        by = builder.parameter(by) if by.op == 'get_attr' else ()
+    factor = real(by)  # none, of what is computed
     if not isinstance(value, Affine) or factor.size != 1:
         raise UserError(
             f'{source_of(node)} stays float: only a product with one number '
