@@ -5,6 +5,7 @@ reference executor in every integer.
 """
 
 import ctypes
+import math
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -87,7 +88,7 @@ class OpProfile:
 def _lines(shape: tuple[int, ...]) -> np.ndarray:
     """Return an int32 array that begins with a line of the cache, as the
     engine has a faster way to fill such ones."""
-    size = int(np.prod(shape))
+    size = math.prod(shape)
     numbers = np.empty(size + LINE, np.int32)
     first = -numbers.ctypes.data % (4 * LINE) // 4
     return numbers[first : first + size].reshape(shape)
@@ -175,10 +176,6 @@ def _pointers(program: Program, out: dict[str, np.ndarray]) -> Any:
     return (ctypes.c_void_p * len(names))(
         *(out[name].ctypes.data for name in names)
     )
-
-
-def _shapes(outputs: dict[str, np.ndarray]) -> list[tuple[int, ...]]:
-    return [x.shape for x in outputs.values()]
 
 
 def processors() -> int:
@@ -318,10 +315,15 @@ class Engine:
         index = self._index(program)
         channels_last = _channels_last(program, values)
         count, height, width, _ = channels_last.shape
-        outputs = self._outputs(program, index, count, height, width)
+        shapes = self._output_shapes(program, index, height, width)
         if out is None:
-            out = outputs
-        elif _shapes(out) != _shapes(outputs):
+            out = {
+                name: _lines((count, *shape)).transpose(0, 3, 1, 2)
+                for name, shape in shapes.items()
+            }
+        elif [x.shape for x in out.values()] != [
+            (count, depth, *sides) for *sides, depth in shapes.values()
+        ]:
             raise ValueError('out is of a batch of other sizes')
         pixels = channels_last.ctypes.data_as(ctypes.c_void_p)
         status = self._library.aqd_run(
@@ -381,10 +383,11 @@ class Engine:
     def _index(self, program: Program) -> int:
         return next(i for i, p in enumerate(self.programs) if p is program)
 
-    def _outputs(
-        self, program: Program, index: int, count: int, height: int, width: int
-    ) -> dict[str, np.ndarray]:
-        outputs = {}
+    def _output_shapes(
+        self, program: Program, index: int, height: int, width: int
+    ) -> dict[str, tuple[int, ...]]:
+        """Return height, width and channels of the outputs of one input."""
+        shapes = {}
         shape = (ctypes.c_int32 * 3)()
         for i, name in enumerate(program.output_names()):
             status = self._library.aqd_output_shape(
@@ -395,6 +398,5 @@ class Engine:
                     f'the program does not take an image of {width} x {height}'
                 )
             depth, *sides = shape
-            inner = _lines((count, *sides, depth))
-            outputs[name] = inner.transpose(0, 3, 1, 2)
-        return outputs
+            shapes[name] = (*sides, depth)
+        return shapes

@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "kernels/epilogue.h"
+#include "kernels/byte_epilogue.h"
 #include "kernels/isa.h"
 #include "kernels/padding.h"
 
@@ -43,23 +43,59 @@ struct DepthwiseConv {
   }
 };
 
-// Accumulators of a vector of channels of kPixels neighbouring outputs. Lanes
-// beyond the channels are not stored, nor are pixels beyond the row.
-template <class Simd, class Mac, int kPhases, int kPixels>
+// Stores accumulators, for an epilogue.
+template <class Simd, class Mac>
+struct AccStore {
+  const int32_t *acc_init;
+  int32_t *to;
+
+  template <int kPixels>
+  AQD_TARGET AQD_INLINE void operator()(
+      typename Mac::Acc (&acc)[kPixels]) const {
+#pragma GCC unroll 16
+    for (int p = 0; p < kPixels; ++p) {
+      int32_t *each = to + p * Simd::kShape.lanes;
+      if constexpr (Mac::kIsShort) Simd::store(Simd::load(acc_init), each);
+      Mac::end(acc[p], each);
+    }
+  }
+};
+
+// Stores what a ByteEpilogue makes of them.
+template <class Simd>
+struct ByteStore {
+  const ByteEpilogue<Simd> &epilogue;
+  int64_t vector;
+  ByteSpan span;
+  int pixels;  // that there are
+
+  template <int kPixels>
+  AQD_TARGET AQD_INLINE void operator()(
+      typename Simd::Lanes (&acc)[kPixels]) const {
+    epilogue.requantize(vector, acc);
+#pragma GCC unroll 4
+    for (int p = 0; p < kPixels; p += 4) {
+      if (p >= pixels) return;
+      Simd::store_four({acc[p], acc[p + 1], acc[p + 2], acc[p + 3]}, p, pixels,
+                       span);
+    }
+  }
+};
+
+// Makes the accumulators of a vector of channels of kPixels neighbouring
+// outputs. Lanes beyond the channels are not stored, nor are pixels beyond the
+// row.
+template <class Simd, class Mac, int kPhases, int kPixels, class Store>
 AQD_TARGET void depthwise_microkernel(const DepthwiseConv &conv,
                                       const int8_t *codes,
                                       const int8_t *weights,
-                                      const int32_t *acc_init, int32_t *to) {
+                                      const int32_t *acc_init,
+                                      const Store &store) {
   constexpr int64_t kLanes = Simd::kShape.lanes;
   constexpr int kGroups = kPixels / kPhases;
   typename Mac::Acc acc[kPixels];
 #pragma GCC unroll 16
-  for (int p = 0; p < kPixels; ++p) {
-    if constexpr (Mac::kIsShort) {
-      Simd::store(Simd::load(acc_init), to + p * kLanes);
-    }
-    acc[p] = Mac::begin(acc_init);
-  }
+  for (int p = 0; p < kPixels; ++p) acc[p] = Mac::begin(acc_init);
   for (const DepthwiseConv::Step &step : conv.steps) {
     const int8_t *from = codes + step.offset;
     typename Mac::Operand x[kGroups];
@@ -77,48 +113,79 @@ AQD_TARGET void depthwise_microkernel(const DepthwiseConv &conv,
       }
     }
   }
-#pragma GCC unroll 16
-  for (int p = 0; p < kPixels; ++p) Mac::end(acc[p], to + p * kLanes);
+  store(acc);
 }
 
 // The smallest microkernel for so many pixels, up to kPixels.
-template <class Simd, class Mac, int kPhases, int kPixels>
+template <class Simd, class Mac, int kPhases, int kPixels, class Store>
 auto depthwise_microkernel_for(int pixels) {
   if constexpr (kPixels > 4) {
     if (pixels <= kPixels / 2) {
-      return depthwise_microkernel_for<Simd, Mac, kPhases, kPixels / 2>(pixels);
+      return depthwise_microkernel_for<Simd, Mac, kPhases, kPixels / 2, Store>(
+          pixels);
     }
   }
-  return depthwise_microkernel<Simd, Mac, kPhases, kPixels>;
+  return depthwise_microkernel<Simd, Mac, kPhases, kPixels, Store>;
 }
 
-template <class Simd, class Mac, int kPhases>
-AQD_TARGET void depthwise_rows(const DepthwiseConv &conv,
-                               const PackedDepthwise &packed,
-                               const Epilogue<Simd> &epilogue,
-                               const uint8_t *windows, RowRange rows) {
+// Makes a tile; `store_of` is what stores accumulators of pixels from one on.
+template <class Simd, class Mac, int kPhases, class StoreOf>
+AQD_TARGET AQD_INLINE void depthwise_tile(const DepthwiseConv &conv,
+                                          const PackedDepthwise &packed,
+                                          const int8_t *codes,
+                                          const TileCoord &tile,
+                                          const StoreOf &store_of) {
   constexpr int64_t kLanes = Simd::kShape.lanes;
   // As many as there are registers for.
   constexpr int kPixels = Simd::kMr * Simd::kShape.nr < 16 ? 8 : 16;
   static_assert(kTilePixels % kPixels == 0);
   const int64_t bytes =  // of a vector's weights
       static_cast<int64_t>(conv.steps.size()) * kPhases * 4 * kLanes;
-  AccTile<Simd> values;
-  for (int64_t row = 0; row < rows.count; ++row) {
-    const int8_t *codes =
-        reinterpret_cast<const int8_t *>(windows + row * conv.row_step);
-    epilogue.run_row(rows.top + row, &values,
-                     [&](const TileCoord &tile) AQD_TARGET {
-      for (int p = 0; p < tile.pixels; p += kPixels) {
-        const auto run = depthwise_microkernel_for<Simd, Mac, kPhases, kPixels>(
+  for (int p = 0; p < tile.pixels; p += kPixels) {
+    const auto store = store_of(p);
+    const auto run =
+        depthwise_microkernel_for<Simd, Mac, kPhases, kPixels, decltype(store)>(
             tile.pixels - p);
-        run(conv,
-            codes + (tile.column + p) / kPhases * conv.group_step +
-                tile.vector * 4 * kLanes,
-            packed.weights.data()->bytes + tile.vector * bytes,
-            packed.acc_init.data() + tile.vector * kLanes,
-            values.acc + p * kLanes);
+    run(conv,
+        codes + (tile.column + p) / kPhases * conv.group_step +
+            tile.vector * 4 * kLanes,
+        packed.weights.data()->bytes + tile.vector * bytes,
+        packed.acc_init.data() + tile.vector * kLanes, store);
+  }
+}
+
+template <class Simd, class Mac, int kPhases>
+AQD_TARGET void depthwise_rows(const FusedOp &fused, const DepthwiseConv &conv,
+                               const PackedDepthwise &packed,
+                               const uint8_t *windows, RowRange rows) {
+  constexpr int64_t kLanes = Simd::kShape.lanes;
+  const Epilogue<Simd> epilogue(fused);
+  const ByteEpilogue<Simd> bytes(fused);
+  AccTile<Simd> values;
+  for (int64_t i = 0; i < rows.count; ++i) {
+    const int64_t row = rows.top + i;
+    const int8_t *codes =
+        reinterpret_cast<const int8_t *>(windows + i * conv.row_step);
+    if constexpr (ByteEpilogue<Simd>::template kTakes<Mac>) {
+      if (bytes.fits()) {
+        epilogue.each_tile(row, [&](const TileCoord &tile) AQD_TARGET {
+          const auto store_of = [&](int p) {
+            return ByteStore<Simd>{
+                bytes, tile.vector, bytes.span(tile, p, 1), tile.pixels - p};
+          };
+          depthwise_tile<Simd, Mac, kPhases>(conv, packed, codes, tile,
+                                             store_of);
+        });
+        continue;
       }
+    }
+    epilogue.run_row(row, &values, [&](const TileCoord &tile) AQD_TARGET {
+      const auto store_of = [&](int p) {
+        return AccStore<Simd, Mac>{
+            packed.acc_init.data() + tile.vector * kLanes,
+            values.acc + p * kLanes};
+      };
+      depthwise_tile<Simd, Mac, kPhases>(conv, packed, codes, tile, store_of);
     });
   }
 }
@@ -166,7 +233,6 @@ void convolve_depthwise(const FusedOp &fused, const PackedDepthwise &packed,
   const Window &window = fused.conv().window;
   const InputView view(fused.root(), *fused.x, packed, Simd::kShape.lanes);
   const DepthwiseConv conv(window, packed.groups, view);
-  const Epilogue<Simd> epilogue(fused);
   const int64_t phases = packed.groups.phases;
   const auto run = phases == 1   ? depthwise_rows<Simd, Mac, 1>
                    : phases == 2 ? depthwise_rows<Simd, Mac, 2>
@@ -182,7 +248,7 @@ void convolve_depthwise(const FusedOp &fused, const PackedDepthwise &packed,
       // Bytes stay bytes, for which the sign does not matter.
       copy(static_cast<const uint8_t *>(fused.x->data));
     }
-    run(conv, packed, epilogue, memory, rows);
+    run(fused, conv, packed, memory, rows);
   });
 }
 

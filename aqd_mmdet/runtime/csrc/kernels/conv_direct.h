@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "kernels/epilogue.h"
+#include "kernels/byte_epilogue.h"
 #include "kernels/isa.h"
 #include "kernels/padding.h"
 #include "kernels/tuning.h"
@@ -96,16 +96,48 @@ AQD_TARGET void direct_microkernel(const DirectConv &conv, int64_t k_per_spill,
   acc.end(to, kStride, kLanes);
 }
 
-// Makes a tile of a block of vectors, by microkernels of about as many pixels.
+// The same, and what a ByteEpilogue makes of them.
+template <class Simd, class Mac, int MR, int NR>
+AQD_TARGET void direct_bytes_microkernel(
+    const DirectConv &conv, const ByteEpilogue<Simd> &epilogue, int64_t vector,
+    const int32_t *acc_init, const uint8_t *codes, const int8_t *weights,
+    const ByteSpan &span) {
+  Accumulators<Mac, MR, NR> acc;
+  acc.begin(acc_init, Simd::kShape.lanes, 0);
+  for (const int64_t offset : conv.offsets) {
+    const uint8_t *from = codes + offset;
+    acc.add(conv.k_steps, conv.pixel_step, from, weights);
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < NR; ++v) epilogue.requantize(vector + v, acc.of(v));
+#pragma GCC unroll 8
+  for (int p = 0; p < MR; ++p) {
+    typename Simd::Lanes x[NR];
+#pragma GCC unroll 8
+    for (int v = 0; v < NR; ++v) x[v] = acc.of(v)[p];
+    Simd::store_vectors(x, span, span.to + p * span.next);
+  }
+}
+
+// Divides a tile into microkernels of about as many pixels: calls with the
+// first one and how many.
+template <class Simd, class Take>
+AQD_TARGET AQD_INLINE void each_part(int64_t pixels, const Take &take) {
+  int64_t parts = (pixels + Simd::kMr - 1) / Simd::kMr;
+  for (int64_t p = 0, part; p < pixels; p += part, --parts) {
+    part = (pixels - p + parts - 1) / parts;
+    take(p, part);
+  }
+}
+
+// Makes a tile of a block of vectors.
 template <class Simd, class Mac>
 AQD_TARGET void direct_tile(const PackedDirect &packed, const DirectConv &conv,
                             const uint8_t *windows, const int8_t *weights,
                             const TileCoord &tile, int64_t vectors,
                             int32_t *to) {
   constexpr int64_t kLanes = Simd::kShape.lanes;
-  int64_t parts = (tile.pixels + Simd::kMr - 1) / Simd::kMr;
-  for (int64_t p = 0, pixels; p < tile.pixels; p += pixels, --parts) {
-    pixels = (tile.pixels - p + parts - 1) / parts;
+  each_part<Simd>(tile.pixels, [&](int64_t p, int64_t pixels) AQD_TARGET {
     const auto run = microkernel_for<Simd::kMr, Simd::kShape.nr>(
         pixels, vectors, [](auto mr, auto nr) {
           return direct_microkernel<Simd, Mac, mr, nr>;
@@ -113,7 +145,26 @@ AQD_TARGET void direct_tile(const PackedDirect &packed, const DirectConv &conv,
     run(conv, packed.input.k_per_spill,
         packed.acc_init.data() + tile.vector * kLanes,
         windows + p * conv.pixel_step, weights, to + p * kLanes);
-  }
+  });
+}
+
+// Makes and stores the bytes of a tile of a block of vectors.
+template <class Simd, class Mac>
+AQD_TARGET void direct_bytes_tile(const PackedDirect &packed,
+                                  const DirectConv &conv,
+                                  const ByteEpilogue<Simd> &epilogue,
+                                  const uint8_t *windows, const int8_t *weights,
+                                  const TileCoord &tile, int64_t vectors) {
+  each_part<Simd>(tile.pixels, [&](int64_t p, int64_t pixels) AQD_TARGET {
+    const auto run = microkernel_for<Simd::kMr, Simd::kShape.nr>(
+        pixels, vectors, [](auto mr, auto nr) {
+          return direct_bytes_microkernel<Simd, Mac, mr, nr>;
+        });
+    run(conv, epilogue, tile.vector,
+        packed.acc_init.data() + tile.vector * Simd::kShape.lanes,
+        windows + p * conv.pixel_step, weights,
+        epilogue.span(tile, p, vectors));
+  });
 }
 
 template <class Simd, class Mac>
@@ -127,6 +178,7 @@ AQD_TARGET void direct_rows(const PackedDirect &packed, const DirectConv &conv,
   alignas(64) int32_t acc[kNr][kTilePixels * kLanes];
   AccTile<Simd> values;
   const bool is_cached = vectors * each <= kCachedWeightBytes;
+  const ByteEpilogue<Simd> bytes(to.fused);
   for (int64_t v = 0, end; v < vectors; v = end) {
     end = is_cached ? vectors : v + block_vectors(vectors - v, kNr);
     for (int64_t row = 0; row < to.rows.count; ++row) {
@@ -136,9 +188,16 @@ AQD_TARGET void direct_rows(const PackedDirect &packed, const DirectConv &conv,
           block = block_vectors(vectors - i, kNr);
           tile.vector = i;
           to.epilogue.prefetch(tile, block);
-          direct_tile<Simd, Mac>(packed, conv,
-                                 windows + tile.column * conv.pixel_step,
-                                 weights + i * each, tile, block, acc[0]);
+          const uint8_t *from = windows + tile.column * conv.pixel_step;
+          if constexpr (ByteEpilogue<Simd>::template kTakes<Mac>) {
+            if (bytes.fits()) {
+              direct_bytes_tile<Simd, Mac>(packed, conv, bytes, from,
+                                           weights + i * each, tile, block);
+              continue;
+            }
+          }
+          direct_tile<Simd, Mac>(packed, conv, from, weights + i * each, tile,
+                                 block, acc[0]);
           for (int64_t j = 0; j < block; ++j, ++tile.vector) {
             values.acc = acc[j];
             to.epilogue.run(tile, &values);

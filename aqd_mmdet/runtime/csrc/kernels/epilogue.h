@@ -75,22 +75,28 @@ class Epilogue {
     }
   }
 
-  // Runs for what is wanted of a row, tile by tile, each after `make` made its
-  // accumulators.
-  template <class Make>
-  AQD_TARGET AQD_INLINE void run_row(int64_t row, AccTile<Simd> *values,
-                                     const Make &make) const {
+  // Calls with the tiles of what is wanted of a row.
+  template <class Take>
+  AQD_TARGET AQD_INLINE void each_tile(int64_t row, const Take &take) const {
     const int64_t vectors = vectors_of(fused_.channels, kLanes);
     fused_.each_run(row, [&](int64_t first, int64_t end) AQD_TARGET {
       const int64_t step = tile_columns(end - first);
       for (int64_t c = first; c < end; c += step) {
         const int64_t pixels = end - c < step ? end - c : step;
         for (int64_t v = 0; v < vectors; ++v) {
-          const TileCoord tile = {row, c, static_cast<int>(pixels), v};
-          make(tile);
-          run(tile, values);
+          take(TileCoord{row, c, static_cast<int>(pixels), v});
         }
       }
+    });
+  }
+
+  // Runs for these, each after `make` made its accumulators.
+  template <class Make>
+  AQD_TARGET AQD_INLINE void run_row(int64_t row, AccTile<Simd> *values,
+                                     const Make &make) const {
+    each_tile(row, [&](const TileCoord &tile) AQD_TARGET {
+      make(tile);
+      run(tile, values);
     });
   }
 

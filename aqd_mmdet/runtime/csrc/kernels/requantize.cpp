@@ -282,6 +282,8 @@ PackedRequantize pack_requantize(const Isa &isa, const Op &op, const Op &x) {
   PackedRequantize packed;
   if (int64_t{op.grid.high} - op.grid.low <= kThresholds) {
     pack_thresholds(isa.shape.lanes, op, x, &packed);
+    // For accumulators that are in registers.
+    if (isa.has_fma) pack_multiply_add(isa.shape.lanes, op, x, false, &packed);
   } else if (isa.has_fma &&
              (pack_multiply_add(isa.shape.lanes, op, x, false, &packed) ||
               pack_multiply_add(isa.shape.lanes, op, x, true, &packed))) {

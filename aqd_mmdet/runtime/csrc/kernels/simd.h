@@ -139,7 +139,8 @@ struct SimdBase {
     return x;
   }
 
-  // Whether there is store_four, which saturates Lanes of four pixels to bytes.
+  // Whether there are store_four and store_vectors, which saturate Lanes to
+  // bytes: a vector of channels of four pixels, and vectors of one pixel.
   static constexpr bool kSaturates = false;
   // Whether look_up takes a LookupTile.
   static constexpr bool kHasLines = false;
@@ -249,6 +250,11 @@ class Accumulators {
                  to + v / 2 * vector_step + p * pixel_step);
       }
     }
+  }
+
+  // Those of all pixels, of a vector.
+  AQD_TARGET AQD_INLINE typename Mac::Acc (&of(int vector))[MR] {
+    return acc_[vector];
   }
 
   // So many steps of K: each loads NR vectors of weights and broadcasts four

@@ -174,6 +174,29 @@ struct Avx2 : SimdBase<Avx2<kVnni>, 8> {
     }
   }
 
+  // Vectors of channels of one pixel, as bytes.
+  template <int NR>
+  AQD_TARGET AQD_INLINE static void store_vectors(const Lanes (&x)[NR],
+                                                  const ByteSpan &span,
+                                                  int8_t *to) {
+    const __m256i words = __m256i(pack(x[0], x[NR - 1]));
+    const __m256i none = _mm256_setzero_si256();
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    const __m128i bytes = _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(
+        span.is_unsigned ? _mm256_packus_epi16(words, none)
+                         : _mm256_packs_epi16(words, none),
+        order));
+    if (span.lanes < 8 * NR) {
+      alignas(16) int8_t each[16];
+      store_as(bytes, each);
+      std::memcpy(to, each, static_cast<size_t>(span.lanes));
+    } else if constexpr (NR == 2) {
+      store_as(bytes, to);
+    } else {
+      _mm_storeu_si64(to, bytes);
+    }
+  }
+
   // For lookup_bytes.h.
   AQD_TARGET static void look_up(const LookupTile &tile) {
     look_up_bytes<Avx2>(tile);

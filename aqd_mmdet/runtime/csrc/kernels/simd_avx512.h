@@ -133,18 +133,55 @@ struct Avx512 : SimdBase<Avx512, 16> {
                                            _MM_PERM_CCAA));
   }
 
+  // Vectors of channels of one pixel, as bytes.
+  template <int NR>
+  AQD_AVX512 AQD_INLINE static void store_vectors(const Lanes (&x)[NR],
+                                                  const ByteSpan &span,
+                                                  int8_t *to) {
+    const auto at = [&](int v) AQD_AVX512 {
+      return v < NR ? __m512i(x[v < NR ? v : 0]) : _mm512_setzero_si512();
+    };
+    const __m512i bytes =
+        to_bytes(at(0), at(1), at(2), at(3), span.is_unsigned);
+    if (span.lanes == 16 * NR) {
+      if constexpr (NR == 1) {
+        store_as(_mm512_castsi512_si128(bytes), to);
+      } else if constexpr (NR == 2) {
+        store_as(_mm512_castsi512_si256(bytes), to);
+      } else if constexpr (NR == 3) {
+        store_as(_mm512_castsi512_si256(bytes), to);
+        store_as(_mm512_extracti32x4_epi32(bytes, 2), to + 32);
+      } else {
+        store_as(bytes, to);
+      }
+    } else {
+      _mm512_mask_storeu_epi8(to, (uint64_t{1} << span.lanes) - 1, bytes);
+    }
+  }
+
+  // Numbers of four vectors, saturated, one vector after the other.
+  AQD_AVX512 AQD_INLINE static __m512i to_bytes(__m512i a, __m512i b, __m512i c,
+                                                __m512i d, bool is_unsigned) {
+    const __m512i first = _mm512_packs_epi32(a, b);
+    const __m512i second = _mm512_packs_epi32(c, d);
+    return transpose(is_unsigned ? _mm512_packus_epi16(first, second)
+                                 : _mm512_packs_epi16(first, second));
+  }
+
+  // Packed numbers, of which each vector's come four at a time in turn, to all
+  // of each vector: a matrix of 4 x 4 times 32 bits.
+  AQD_AVX512 AQD_INLINE static __m512i transpose(__m512i x) {
+    const __m512i order =
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_permutexvar_epi32(order, x);
+  }
+
   // As bytes, those of four pixels from p on that there are.
   AQD_AVX512 AQD_INLINE static void store_four(const Lanes (&x)[4], int p,
                                                int pixels,
                                                const ByteSpan &span) {
-    // Four channels of each pixel in turn, to all channels of each.
-    const __m512i order =
-        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const __m512i first = _mm512_packs_epi32(__m512i(x[0]), __m512i(x[1]));
-    const __m512i second = _mm512_packs_epi32(__m512i(x[2]), __m512i(x[3]));
-    const __m512i bytes = _mm512_permutexvar_epi32(
-        order, span.is_unsigned ? _mm512_packus_epi16(first, second)
-                                : _mm512_packs_epi16(first, second));
+    const __m512i bytes = to_bytes(__m512i(x[0]), __m512i(x[1]), __m512i(x[2]),
+                                   __m512i(x[3]), span.is_unsigned);
     int8_t *to = span.to + p * span.next;
     const auto store = [&](int pixel, __m128i codes) AQD_AVX512 {
       _mm_storeu_si128(reinterpret_cast<__m128i *>(to + pixel * span.next),
@@ -175,14 +212,11 @@ struct Avx512 : SimdBase<Avx512, 16> {
         table, 16, [&](const int32_t* numbers) AQD_AVX512 {
           return pack(numbers, numbers);
         });
-    // Four channels of each pixel in turn, to all channels of each.
-    const __m512i order =
-        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     for (int p = 0; p < pixels; p += 4, x += 64, out += 4 * next) {
       const __m512i codes =
           _mm512_packus_epi16(__m512i(rule(pack(x, x + 16))),
                               __m512i(rule(pack(x + 32, x + 48))));
-      each_quarter(_mm512_permutexvar_epi32(order, codes),
+      each_quarter(transpose(codes),
                    [&](int pixel, __m128i bytes) AQD_AVX512 {
         if (p + pixel >= pixels) return;
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out + pixel * next), bytes);

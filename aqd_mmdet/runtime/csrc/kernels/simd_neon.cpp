@@ -66,6 +66,26 @@ struct Neon : SimdBase<Neon, 4> {
     store_as(vget_lane_s32(vreinterpret_s32_s8(bytes), 0), to);
   }
 
+  // Vectors of channels of one pixel, as bytes.
+  template <int NR>
+  AQD_TARGET AQD_INLINE static void store_vectors(const Lanes (&x)[NR],
+                                                  const ByteSpan &span,
+                                                  int8_t *to) {
+    const auto at = [&](int v) AQD_TARGET { return x[v < NR ? v : 0]; };
+    const int16x8_t first = pack(at(0), at(1)), second = pack(at(2), at(3));
+    alignas(16) int8_t all[16];
+    store_as(span.is_unsigned
+                 ? vcombine_u8(vqmovun_s16(first), vqmovun_s16(second))
+                 : vreinterpretq_u8_s8(
+                       vcombine_s8(vqmovn_s16(first), vqmovn_s16(second))),
+             all);
+    if (span.lanes == 4 * NR) {  // a constant, so that it is one instruction
+      std::memcpy(to, all, 4 * NR);
+    } else {
+      std::memcpy(to, all, static_cast<size_t>(span.lanes));
+    }
+  }
+
   // As bytes, those of four pixels from p on that there are.
   AQD_TARGET AQD_INLINE static void store_four(const Lanes (&x)[4], int p,
                                                int pixels,
