@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aqd_mmdet.benchmark.machine import describe
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import Multipliers
 from aqd_mmdet.runtime import reference
@@ -100,7 +101,7 @@ def test_few_bits_of_many_channels(seed):
     """What kernels may look up: many codes and weights, often extreme."""
     rng = np.random.default_rng(seed)
     bits, codes = rng.choice([2, 3], 2).tolist()
-    ins, outs = rng.integers(1, 300), rng.integers(1, 40)
+    ins, outs = rng.integers(1, 300), rng.choice([1, 37, 64, 80, 99])
     kernel = tuple(rng.choice([1, 3], 2).tolist())
     size = rng.integers(3, 9), rng.integers(3, 150)
     x = rng.integers(0, 2**codes, (1, ins, *size), np.uint8)
@@ -115,19 +116,65 @@ def test_few_bits_of_many_channels(seed):
         tuple(rng.integers(low, high, 2).tolist())
         for low, high in ((1, 3), (1, 3), (0, 3))
     )
+    zero = (0,)
+    if rng.random() < 0.5:
+        padding = (0, 0) if rng.random() < 0.7 else padding
+        zero = tuple(rng.integers(0, 2**codes, rng.choice([1, ins])).tolist())
     op = ir.Convolution(
         'y', ('x',), int(outs), ir.INT32, kernel, stride, padding, dilation,
-        'w', 1,
+        'w', 1, zero,
     )  # fmt: skip
     if min(op.size({'x': size})) < 1:
         return
     weights = {'w': ir.Weights.of(levels * 2 + 1 - 2**bits, bits)}
+    last: tuple[ir.Op, ...] = ()
+    if rng.random() < 0.5:
+        table = Multipliers(
+            rng.integers(-(2**23), 2**23, outs).astype(np.int32),
+            rng.integers(-(2**36), 2**36, outs),
+            rng.integers(26, 36, outs).astype(np.uint8),
+        )
+        grid = ir.Grid(0, int(rng.choice([3, 255])))
+        last = (ir.Requantize('z', ('y',), int(outs), grid, table),)
     program, region = program_of(
-        op, [x], weights, codes=ir.Grid(0, 2**codes - 1)
+        op, [x], weights, last, codes=ir.Grid(0, 2**codes - 1)
     )
     expected = reference.run(program, region)
     found = run_program(program, region)
-    assert np.array_equal(found['y'], expected['y'])
+    for name, values in expected.items():
+        assert np.array_equal(found[name], values)
+
+
+@pytest.mark.parametrize(
+    'channels, kernel, padding, zero, is_looked_up',
+    [
+        (192, 1, 0, 0, True),
+        (191, 1, 0, 0, False),
+        (64, 3, 1, 0, True),
+        (192, 1, 0, 1, True),
+        (64, 3, 1, 1, False),
+        (64, 3, 0, 1, True),
+    ],
+)
+def test_what_is_looked_up(channels, kernel, padding, zero, is_looked_up):
+    """Few products are faster, and zero points in a border have no start."""
+    rng = np.random.default_rng(channels)
+    op = ir.Convolution(
+        'y', ('x',), 64, ir.INT32, (kernel, kernel), (2, 2),
+        (padding, padding), (1, 1), 'w', 1, (zero,),
+    )  # fmt: skip
+    x = rng.integers(0, 4, (1, channels, 9, 11), np.uint8)
+    codes = rng.integers(0, 4, (64, channels, kernel, kernel)) * 2 - 3
+    program, region = program_of(
+        op, [x], {'w': ir.Weights.of(codes, 2)}, codes=ir.Grid(0, 3)
+    )
+    expected = reference.run(program, region)
+    assert np.array_equal(run_program(program, region)['y'], expected['y'])
+    if 'avx512vbmi' not in describe().flags:
+        return
+    with kernels.chosen('avx512'):
+        (conv,) = [x for x in profile_program(program, region) if x.macs]
+    assert (conv.kind == 'lut') == is_looked_up
 
 
 @given(seed=st.integers(0, 9999))

@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "kernels/byte_epilogue.h"
+#include "kernels/epilogue.h"
 #include "kernels/isa.h"
 #include "kernels/padding.h"
 #include "kernels/tuning.h"

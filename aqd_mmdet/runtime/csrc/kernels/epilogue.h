@@ -5,31 +5,12 @@
 
 #pragma once
 
-#include <algorithm>
 #include <type_traits>
 
 #include "graph/memory_plan.h"
-#include "kernels/requantize.h"
-#include "kernels/simd.h"
-#include "kernels/tuning.h"
+#include "kernels/byte_epilogue.h"
 
 namespace aqd {
-
-// Columns of each of the tiles of a row, all about as wide: a multiple of 4, as
-// four pixels are stored at a time, and as depthwise convolutions have up to
-// four phases.
-inline int64_t tile_columns(int64_t width) {
-  const int64_t tiles = (width + kTilePixels - 1) / kTilePixels;
-  return (width + 4 * tiles - 1) / (4 * tiles) * 4;
-}
-
-// A tile of a fused operator's output, for which post-ops run at once: some
-// pixels of a row, and a vector of channels.
-struct TileCoord {
-  int64_t row, column;
-  int pixels;
-  int64_t vector;
-};
 
 // The values of a tile, pixel x lane: accumulators first, then what post-ops
 // make of them.
@@ -47,7 +28,7 @@ class Epilogue {
 
   // Overwrites what acc points to.
   AQD_TARGET void run(const TileCoord &tile, AccTile<Simd> *values) const {
-    const Span span = span_of(tile);
+    const Span span = span_of(fused_, tile, kLanes, kLanes);
     const PostOp *op = fused_.ops.data();
     for (const PostOp *end = op + fused_.ops.size(); op < end; ++op) {
       if constexpr (Simd::kHasInt16Thresholds) {
@@ -66,7 +47,7 @@ class Epilogue {
           continue;
         }
       }
-      if (makes_bytes(*op)) {
+      if (makes_bytes(*op) && op->node->packed.requantize.has_rule()) {
         store_requantized(*op, tile, span, values);
         continue;
       }
@@ -119,22 +100,6 @@ class Epilogue {
  private:
   static constexpr int64_t kLanes = Simd::kShape.lanes;
   using Lanes = typename Simd::Lanes;
-
-  // Where the codes of a tile lie in a tensor.
-  struct Span {
-    int64_t at;    // of the first code
-    int64_t next;  // codes from a pixel to the next
-    int pixels;
-    int lanes;  // channels that there are
-  };
-
-  Span span_of(const TileCoord &tile) const {
-    const int64_t channels = fused_.channels, channel = tile.vector * kLanes;
-    const int64_t left = channels - channel;
-    return {(tile.row * fused_.size.width + tile.column) * channels + channel,
-            channels, tile.pixels,
-            static_cast<int>(left < kLanes ? left : kLanes)};
-  }
 
   static int32_t *buffer(int index, AccTile<Simd> *values) {
     return index == 0 ? values->acc : values->buffers[index];
@@ -264,35 +229,15 @@ class Epilogue {
     }
   }
 
-  // Whether a requantisation to bytes is only stored: then it need not be in a
-  // buffer.
-  static bool makes_bytes(const PostOp &op) {
-    return op.is_stored_only && op.op().template is<Requantize>() &&
-           op.node->packed.requantize.has_rule() &&
-           bytes_of(op.out->type) == 1;
-  }
-
-  // Whether the grid is all codes of a byte.
-  static bool has_all_bytes(const PostOp &op) {
-    const Grid &grid = op.op().grid;
-    return grid.high - grid.low == UINT8_MAX &&
-           (grid.low == 0 || grid.low == INT8_MIN);
-  }
-
   AQD_TARGET static void store_requantized(const PostOp &op,
                                            const TileCoord &tile,
                                            const Span &span,
                                            AccTile<Simd> *values) {
     const int32_t *from = input(op.inputs[0], span, values);
-    const bool saturates = Simd::kSaturates && has_all_bytes(op);
+    const bool saturates = Simd::kSaturates && is_all_of_a_byte(op.op().grid);
     with_rule(op, tile, saturates, [&](const auto &rule) AQD_TARGET {
-      Simd::store_bytes(rule, from, span.pixels, bytes(*op.out, span));
+      Simd::store_bytes(rule, from, span.pixels, bytes_of(*op.out, span));
     });
-  }
-
-  static ByteSpan bytes(const Tensor &out, const Span &span) {
-    return {static_cast<int8_t *>(out.data) + span.at, span.next, span.lanes,
-            out.type == Type::kU8};
   }
 
   // Looks up lines, if the first of these operators does or is a
@@ -319,10 +264,10 @@ class Epilogue {
     lookup.from = input(first->inputs[0], span, values);
     lookup.to = buffer(op->buffer, values);
     const Tensor *out = op->out;
-    if (op->is_for_next && makes_bytes(op[1]) && has_all_bytes(op[1]) &&
+    if (op->is_for_next && makes_bytes(op[1]) && is_all_of_a_byte(op[1].op().grid) &&
         !op[1].node->packed.requantize.clamps_values) {
       lookup.after = multiply_add(op[1]);
-      if (lookup.after != nullptr) lookup.bytes = bytes(*(++op)->out, span);
+      if (lookup.after != nullptr) lookup.bytes = bytes_of(*(++op)->out, span);
     }
     Simd::look_up(lookup);
     if (out != nullptr) store(*out, span, lookup.to);
@@ -379,7 +324,7 @@ class Epilogue {
     if (skipped != 0) skipped = kCacheLine - skipped;
     if (skipped >= end) return;
     const uint8_t *from =
-        static_cast<const uint8_t *>(x.data) + span_of(tile).at * code;
+        static_cast<const uint8_t *>(x.data) + span_of(fused_, tile, kLanes, kLanes).at * code;
     for (int64_t p = 0; p < pixels; ++p, from += x.channels * code) {
       for (int64_t i = skipped; i < end; i += kCacheLine) fetch(from + i);
     }

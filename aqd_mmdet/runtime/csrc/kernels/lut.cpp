@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "kernels/isa.h"
+#include "kernels/tuning.h"
 
 namespace aqd {
 namespace {
@@ -85,6 +86,10 @@ const LutScheme *lut_scheme(const Op &op, const Op &x) {
       conv.groups != 1 || x.grid.low != 0) {
     return nullptr;
   }
+  const int64_t products = int64_t{x.channels} * kernel.height * kernel.width;
+  if (products < kLutMinProducts || op.channels < kLutMinOutputs) {
+    return nullptr;
+  }
   int largest = x.grid.high;
   for (const int8_t code : conv.weights->codes) {
     if (code % 2 == 0) return nullptr;
@@ -114,7 +119,7 @@ const LutScheme *lut_scheme(const Op &op, const Op &x) {
 
 PackedLut pack_lut(const LutScheme &scheme, const Op &op, int64_t channels) {
   const KGroups k_groups(scheme, op.as<Convolution>(), channels);
-  PackedLut packed = {&scheme, k_groups, {}, {}, acc_init(scheme, op)};
+  PackedLut packed = {&scheme, k_groups, {}, {}, acc_init(scheme, op), {}};
   const int64_t outs = packed.out_groups(op.channels) * kLutNr;
   packed.offsets.reserve(static_cast<size_t>(outs * k_groups.lookups()));
   for (int64_t out = 0; out < outs; out += kLutNr) {

@@ -140,8 +140,10 @@ struct PackedLut {
   // Of tables, in bytes: NR output channels, K group, tap, output channel.
   std::vector<uint16_t> offsets;
   std::vector<OverflowRuns> runs;  // NR output channels, block of K groups
-  // The compensation of what entries exceed q * v by, twice.
+  // The compensation of what entries exceed q * v by, twice, and of the zero
+  // points of the input's channels, which no padding has then.
   std::vector<int32_t> acc_init;
+  std::vector<int32_t> zero_points;
 
   int64_t out_groups(int64_t outs) const {
     return (outs + kLutNr - 1) / kLutNr;

@@ -112,7 +112,11 @@ class LutEpilogue {
       for (int i = 0; i < 2 + kThresholds; ++i, rules += kLanes) {
         saturate(rules, table[i]);
       }
-      saturate(packed_.acc_init.data() + c, table[2 + kThresholds]);
+      // Modulo 2^16: accumulators fit in the end.
+      _mm256_store_si256(
+          reinterpret_cast<__m256i *>(table[2 + kThresholds]),
+          _mm512_cvtepi32_epi16(
+              _mm512_loadu_si512(packed_.acc_init.data() + c)));
       __m512i x[kLanes];
       for (int i = 0; i < kLanes; ++i) {
         const LutSums &each = sums[(c + i) * kLutMr];

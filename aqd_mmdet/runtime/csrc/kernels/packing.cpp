@@ -223,11 +223,22 @@ const PackedConv *pack_winograd(const Task &task) {
 
 const PackedConv *pack_lut(const Task &task) {
   const LutScheme *scheme = lut_scheme(task.op(), task.x);
-  if (scheme == nullptr || !task.zero_points().empty()) return nullptr;
-  const PackedConv *packed = task.find<PackedLut>(
-      [&](const PackedLut &each) { return each.scheme == scheme; });
+  InputFormat format;
+  format.zero_points = task.zero_points();
+  const Size &padding = task.conv().window.padding;
+  const bool is_padded = padding.height > 0 || padding.width > 0;
+  if (scheme == nullptr || (is_padded && !format.zero_points.empty())) {
+    return nullptr;
+  }
+  const PackedConv *packed = task.find<PackedLut>([&](const PackedLut &each) {
+    return each.scheme == scheme && each.zero_points == format.zero_points;
+  });
   if (packed != nullptr) return packed;
-  return task.add(pack_lut(*scheme, task.op(), task.x.channels));
+  PackedLut made = pack_lut(*scheme, task.op(), task.x.channels);
+  const std::vector<int32_t> init = acc_init(task, format);
+  for (size_t o = 0; o < init.size(); ++o) made.acc_init[o] += init[o];
+  made.zero_points = format.zero_points;
+  return task.add(std::move(made));
 }
 
 // The first algorithm that can compute the convolution, the fastest first; null

@@ -276,6 +276,13 @@ bool pack_multiply_add(int64_t lanes, const Op &op, const Op &x,
   return true;
 }
 
+bool pack_multiply_add(const Isa &isa, const Op &op, const Op &x,
+                       PackedRequantize *packed) {
+  return isa.has_fma &&
+         (pack_multiply_add(isa.shape.lanes, op, x, false, packed) ||
+          pack_multiply_add(isa.shape.lanes, op, x, true, packed));
+}
+
 }  // namespace
 
 PackedRequantize pack_requantize(const Isa &isa, const Op &op, const Op &x) {
@@ -283,12 +290,9 @@ PackedRequantize pack_requantize(const Isa &isa, const Op &op, const Op &x) {
   if (int64_t{op.grid.high} - op.grid.low <= kThresholds) {
     pack_thresholds(isa.shape.lanes, op, x, &packed);
     // For accumulators that are in registers.
-    if (isa.has_fma) pack_multiply_add(isa.shape.lanes, op, x, false, &packed);
-  } else if (isa.has_fma &&
-             (pack_multiply_add(isa.shape.lanes, op, x, false, &packed) ||
-              pack_multiply_add(isa.shape.lanes, op, x, true, &packed))) {
-    return packed;
-  } else if (op.as<Requantize>().fits_int32) {
+    pack_multiply_add(isa, op, x, &packed);
+  } else if (!pack_multiply_add(isa, op, x, &packed) &&
+             op.as<Requantize>().fits_int32) {
     pack_multipliers(isa.shape, op, &packed);
   }
   return packed;

@@ -61,11 +61,16 @@ class MultiplyAdd {
         zero_(Unsigned(Simd::fill(kFloatZeroBits + first))) {}
 
   AQD_TARGET AQD_INLINE Lanes operator()(Lanes x) const {
-    if constexpr (kClampsValues) x = clamp(x, low_, high_);
+    if constexpr (kClampsValues) x = clamp_value(x);
     // From the bits of a float, to the bits of one.
     const Lanes code =
         Simd::multiply_add(Lanes(Unsigned(x) + shift_), m_, b_);
     return Lanes(Unsigned(code) - zero_);
+  }
+
+  // To the values that are told apart.
+  AQD_TARGET AQD_INLINE Lanes clamp_value(Lanes x) const {
+    return clamp(x, low_, high_);
   }
 
  private:
