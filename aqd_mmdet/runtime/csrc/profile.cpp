@@ -96,9 +96,10 @@ int64_t table_bytes(const Node &node) {
            bytes_of(node.op.as<Lookup>().starts);
   }
   const PackedRequantize &packed = node.packed.requantize;
+  // Of thresholds and multiply-adds a kernel reads one, about as many bytes.
+  if (!packed.thresholds.empty()) return bytes_of(packed.thresholds);
   const int64_t bytes =
-      bytes_of(packed.multipliers) + bytes_of(packed.thresholds) +
-      bytes_of(packed.multiply_adds);
+      bytes_of(packed.multipliers) + bytes_of(packed.multiply_adds);
   if (bytes > 0) return bytes;
   const Multipliers &table = node.op.as<Requantize>().multipliers;
   return bytes_of(table.m) + bytes_of(table.b) + bytes_of(table.s);

@@ -264,7 +264,8 @@ class Epilogue {
     lookup.from = input(first->inputs[0], span, values);
     lookup.to = buffer(op->buffer, values);
     const Tensor *out = op->out;
-    if (op->is_for_next && makes_bytes(op[1]) && is_all_of_a_byte(op[1].op().grid) &&
+    if (op->is_for_next && makes_bytes(op[1]) &&
+        is_all_of_a_byte(op[1].op().grid) &&
         !op[1].node->packed.requantize.clamps_values) {
       lookup.after = multiply_add(op[1]);
       if (lookup.after != nullptr) lookup.bytes = bytes_of(*(++op)->out, span);
@@ -323,8 +324,8 @@ class Epilogue {
     int64_t skipped = channel * code % kCacheLine;
     if (skipped != 0) skipped = kCacheLine - skipped;
     if (skipped >= end) return;
-    const uint8_t *from =
-        static_cast<const uint8_t *>(x.data) + span_of(fused_, tile, kLanes, kLanes).at * code;
+    const uint8_t *from = static_cast<const uint8_t *>(x.data) +
+                          span_of(fused_, tile, kLanes, kLanes).at * code;
     for (int64_t p = 0; p < pixels; ++p, from += x.channels * code) {
       for (int64_t i = skipped; i < end; i += kCacheLine) fetch(from + i);
     }

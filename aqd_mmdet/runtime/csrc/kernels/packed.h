@@ -116,9 +116,10 @@ constexpr int64_t kFloatUnitBits = 0x4b000000;
 constexpr int64_t kFloatZero = kFloatUnit + kFloatUnit / 2;
 constexpr int32_t kFloatZeroBits = 0x4b400000;
 
-// A requantisation (requantize.h), with one of the tables filled, or thresholds
-// and multiply-adds (for byte_epilogue.h); with none where values do not fit 32
-// bits before they are clamped, which plain code computes then.
+// A requantisation (requantize.h), with one of the tables filled. Beside
+// thresholds there may be multiply-adds, which kernels take where accumulators
+// are in registers, and in front of a lookup. There is no table where values do
+// not fit 32 bits before they are clamped; plain code computes them then.
 struct PackedRequantize {
   // For each vector of channels: m, 32 bits a lane; b, then s, 64 bits a lane
   // (SimdShape::even_first).

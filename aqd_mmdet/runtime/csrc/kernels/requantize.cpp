@@ -289,7 +289,7 @@ PackedRequantize pack_requantize(const Isa &isa, const Op &op, const Op &x) {
   PackedRequantize packed;
   if (int64_t{op.grid.high} - op.grid.low <= kThresholds) {
     pack_thresholds(isa.shape.lanes, op, x, &packed);
-    // For accumulators that are in registers.
+    // Another way, for kernels that have values in registers.
     pack_multiply_add(isa, op, x, &packed);
   } else if (!pack_multiply_add(isa, op, x, &packed) &&
              op.as<Requantize>().fits_int32) {

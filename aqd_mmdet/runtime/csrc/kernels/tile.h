@@ -50,7 +50,7 @@ inline ByteSpan bytes_of(const Tensor &out, const Span &span) {
 
 // Whether a grid is all codes of a byte.
 inline bool is_all_of_a_byte(const Grid &grid) {
-  return grid.high - grid.low == UINT8_MAX &&
+  return int64_t{grid.high} - grid.low == UINT8_MAX &&
          (grid.low == 0 || grid.low == INT8_MIN);
 }
 
