@@ -53,6 +53,7 @@ training = [
     # As long as the quickstart's.
     dict(bits='float', schedule='long'),
     dict(bits=4, schedule='long'),
+    dict(bits=3, schedule='long'),
     dict(bits=2, schedule='long'),
     dict(bits=2, schedule='long_double_rate'),
     dict(bits=2, recipe='weights_4', schedule='long'),
