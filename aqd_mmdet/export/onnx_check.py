@@ -9,10 +9,10 @@ import numpy as np
 from ..errors import UserError
 from ..program import ops as ir
 from ..runtime.detector import Detector
-from ..runtime.engine import processors
 from ..runtime.images import read_image
 from ..runtime.optional import need
 from ..runtime.preprocess import check_image, prepare
+from ..runtime.processors import processors
 from .onnx_model import IMAGE
 from .onnx_session import EXTRA, session
 

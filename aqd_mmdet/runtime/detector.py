@@ -15,6 +15,7 @@ from . import engine, postprocess, reference, regions
 from .optional import need
 from .prediction import Detections, Prediction, above, check_score
 from .preprocess import check_image, prepare
+from .processors import processors
 from .scores import shown
 
 # An image file, or pixels.
@@ -69,7 +70,7 @@ class Detector:
         if run is not None:
             self.run = run
         elif engine.library() is not None:
-            threads = engine.processors() if threads is None else threads
+            threads = processors() if threads is None else threads
             self._engine = engine.Engine(self.compiled, content, threads)
             self.run = self._engine.run
         else:

@@ -25,8 +25,6 @@ ISA_VARIABLE = 'AQD_ISA'
 NO_MEMORY = 3  # AQD_NO_MEMORY of csrc/include/aqd.h
 # Numbers of an aqd_detection: four edges, label, score.
 DETECTION_FIELDS = 6
-# What a container may use in a period, in microseconds, and the period.
-QUOTA = Path('/sys/fs/cgroup/cpu.max')
 # Numbers of 32 bits in a line of a common cache.
 LINE = 16
 
@@ -169,6 +167,24 @@ def _channels_last(program: Program, values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values.transpose(0, 2, 3, 1), dtype)
 
 
+def _need_writable(
+    out: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]
+) -> None:
+    """Raise unless the engine can write outputs (N, H, W, C) to arrays."""
+    if out.keys() != shapes.keys():
+        raise ValueError(f'out: expected {list(shapes)}, got {list(out)}')
+    for name, array in out.items():
+        lines = array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+        can_be_written = lines.flags.c_contiguous and lines.flags.writeable
+        is_right = lines.shape == shapes[name] and lines.dtype == np.int32
+        if not (is_right and can_be_written):
+            raise ValueError(
+                f'out[{name!r}]: expected what run() returned for a batch of '
+                f'these sizes, int32 (N, H, W, C) {shapes[name]} in one piece '
+                f'of memory, got {lines.dtype} {lines.shape}'
+            )
+
+
 def _pointers(program: Program, out: dict[str, np.ndarray]) -> Any:
     # A tensor can leave a program several times, as what second stages
     # read: then it is written to one place.
@@ -176,24 +192,6 @@ def _pointers(program: Program, out: dict[str, np.ndarray]) -> Any:
     return (ctypes.c_void_p * len(names))(
         *(out[name].ctypes.data for name in names)
     )
-
-
-def processors() -> int:
-    """Return how many processors this process may use.
-
-    That is fewer than the machine has where it is pinned to some, or where a
-    container has a share of them: more threads would wait for each other.
-    """
-    count = os.cpu_count() or 1
-    if hasattr(os, 'sched_getaffinity'):  # not on macOS and Windows
-        count = len(os.sched_getaffinity(0))
-    try:
-        quota, period = QUOTA.read_text().split()
-    except (OSError, ValueError):
-        return count
-    if not (quota.isdigit() and period.isdigit() and int(period)):
-        return count  # 'max': all of them
-    return max(1, min(count, -(-int(quota) // int(period))))
 
 
 class Engine:
@@ -315,16 +313,13 @@ class Engine:
         index = self._index(program)
         channels_last = _channels_last(program, values)
         count, height, width, _ = channels_last.shape
-        shapes = self._output_shapes(program, index, height, width)
+        shapes = self._output_shapes(program, channels_last.shape)
         if out is None:
             out = {
-                name: _lines((count, *shape)).transpose(0, 3, 1, 2)
+                name: _lines(shape).transpose(0, 3, 1, 2)
                 for name, shape in shapes.items()
             }
-        elif [x.shape for x in out.values()] != [
-            (count, depth, *sides) for *sides, depth in shapes.values()
-        ]:
-            raise ValueError('out is of a batch of other sizes')
+        _need_writable(out, shapes)
         pixels = channels_last.ctypes.data_as(ctypes.c_void_p)
         status = self._library.aqd_run(
             self._model,
@@ -357,10 +352,12 @@ class Engine:
             list: Each operator, in the order in which they run.
 
         Raises:
-            NoMemory: If memory is short.
+            UserError: If the program does not take that size, or NoMemory.
+            ValueError: If values are not of that kind, or out is not.
         """
         channels_last = _channels_last(program, values)
         _, height, width, _ = channels_last.shape
+        _need_writable(out, self._output_shapes(program, channels_last.shape))
         count = ctypes.c_int32()
         # No more are executed than the file has.
         ops = (_OpProfile * len(program.ops))()
@@ -384,19 +381,20 @@ class Engine:
         return next(i for i, p in enumerate(self.programs) if p is program)
 
     def _output_shapes(
-        self, program: Program, index: int, height: int, width: int
+        self, program: Program, channels_last: tuple[int, ...]
     ) -> dict[str, tuple[int, ...]]:
-        """Return height, width and channels of the outputs of one input."""
+        """Return the shapes of the outputs, (N, H, W, C) as of the input."""
         shapes = {}
-        shape = (ctypes.c_int32 * 3)()
+        found = (ctypes.c_int32 * 3)()
+        count, height, width, _ = channels_last
         for i, name in enumerate(program.output_names()):
             status = self._library.aqd_output_shape(
-                self._model, index, i, height, width, shape
+                self._model, self._index(program), i, height, width, found
             )
             if status:
                 raise UserError(
                     f'the program does not take an image of {width} x {height}'
                 )
-            depth, *sides = shape
-            shapes[name] = (*sides, depth)
+            depth, *sides = found
+            shapes[name] = (count, *sides, depth)
         return shapes

@@ -9,8 +9,8 @@ from pathlib import Path
 from ..errors import UserError
 from .application import Application, Limits
 from .detector import Detector
-from .engine import processors
 from .optional import need
+from .processors import processors
 
 # In which images that have arrived are answered once the server is stopped.
 GRACE_SECONDS = 30

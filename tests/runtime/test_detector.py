@@ -174,27 +174,3 @@ def test_one_line_from_the_tool(tmp_path, model):
     (tmp_path / 'm.aqd').write_bytes(model.read_bytes()[:100])
     line = error_line(run_tool('tools/infer.py', tmp_path / 'm.aqd', 'a.png'))
     assert 'm.aqd: section JSON: expected ' in line
-
-
-@pytest.mark.parametrize(
-    'quota, expected',
-    [
-        ('max 100000', 6),
-        ('200000 100000', 2),
-        ('150000 100000', 2),
-        ('5000 100000', 1),
-        ('900000 100000', 6),
-        ('nonsense', 6),
-        (None, 6),
-    ],
-)
-def test_processors_that_may_be_used(tmp_path, monkeypatch, quota, expected):
-    path = tmp_path / 'cpu.max'
-    if quota is not None:
-        path.write_text(quota)
-    monkeypatch.setattr(engine, 'QUOTA', path)
-    monkeypatch.setattr(engine.os, 'cpu_count', lambda: 64)
-    monkeypatch.setattr(
-        engine.os, 'sched_getaffinity', lambda pid: set(range(6))
-    )
-    assert engine.processors() == expected

@@ -63,8 +63,33 @@ def test_outputs_are_written_where_they_are_wanted():
     assert runner.run(small.program, second, out) is out
     for name, values in reference.run(small.program, second).items():
         assert np.array_equal(out[name], values)
-    with pytest.raises(ValueError, match='other sizes'):
-        runner.run(small.program, np.zeros((1, 3, 8, 8), np.uint8), out)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        np.ascontiguousarray,
+        lambda x: x.astype(np.int16),
+        lambda x: x.astype('>i4'),
+        lambda x: x[:, :, :2, :2],
+        lambda x: x.transpose(0, 1, 3, 2),
+        lambda x: np.broadcast_to(x[:, :1], x.shape),
+        lambda x: np.lib.stride_tricks.as_strided(x, writeable=False),
+        lambda x: x[0],
+    ],
+)
+def test_outputs_that_cannot_be_written_are_refused(change):
+    small = detector()
+    runner = engine_of(small)
+    image = np.zeros((1, 3, 16, 24), np.uint8)
+    out = runner.run(small.program, image)
+    name, values = next(iter(out.items()))
+    wrong = out | {name: change(values)}
+    for call in (runner.run, runner.profile):
+        with pytest.raises(ValueError, match=f"'{name}'.*: expected what"):
+            call(small.program, image, wrong)
+        with pytest.raises(ValueError, match='out: expected'):
+            call(small.program, image, {'other': values})
 
 
 def test_inputs_that_are_no_pixels_are_refused():
