@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
-import sympy
 import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.wrap import wrap_with_autocast
@@ -22,12 +21,7 @@ from ..layers.regions import QuantRoIExtractor
 from ..patches import patched
 from .graph import Trace, layer_operator
 from .lowering import LAYER_RULES
-
-# At least twice the coarsest stride of mmdet's pyramids, 128. The exporter
-# takes a size of one for a constant, so no level may have a side of one.
-TRACE_SIZE = (256, 384)
-# Sides of images, in strides, for which the numbers of a graph are compared.
-SIDES = range(1, 9)
+from .sizes import TRACE_SIZE, Calls, need_any_size, need_same_calls, recorded
 
 
 class _Network(nn.Module):
@@ -91,7 +85,8 @@ def trace(detector: nn.Module, for_training: bool = False) -> Trace:
             some heads, FCOS's for one, multiply by strides only elsewhere.
 
     Raises:
-        UserError: If the exporter cannot follow its forward.
+        UserError: If the exporter cannot follow its forward, or its forward
+            is another one for images of some sizes.
     """
     need_compilable(detector)
     _need_quantised_extractors(detector)
@@ -99,15 +94,19 @@ def trace(detector: nn.Module, for_training: bool = False) -> Trace:
     device = next(detector.parameters()).device
     image = torch.zeros(1, 3, *TRACE_SIZE, device=device)
     sizes = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    calls = Calls()
     modes = {module: module.training for module in detector.modules()}
     detector.eval()
     dense_head(detector).training = for_training
     try:
-        trace = _capture(network, image, sizes, detector)
+        with patched(network, forward=recorded(network.forward, calls)):
+            trace = _capture(network, image, sizes, detector)
+        need_any_size(trace)
+        with _opaque(detector):
+            need_same_calls(detector, network, calls.made)
     finally:
         for module, mode in modes.items():
             module.training = mode
-    _need_any_size(trace)
     return trace
 
 
@@ -195,42 +194,6 @@ _WITHOUT_INTEGERS = {
     'TOODHead': 'moves its boxes between pixels and makes weights of a '
     'convolution for each image: no integer operator does either',
 }
-
-
-def _need_any_size(trace: Trace) -> None:
-    """Raise if the numbers of a graph hold only for some sizes of images.
-
-    The exporter takes what a forward computes of sizes for constants.
-    """
-    detector: Any = trace.detector
-    stride = int(detector.data_preprocessor.pad_size_divisor)
-    (image,) = trace.module.graph.find_nodes(op='placeholder')
-    sides = [
-        side.node
-        for side in image.meta['val'].shape[2:]
-        if isinstance(side, torch.SymInt)
-    ]
-    guards = {guard.expr for side in sides for guard in side.shape_env.guards}
-    for guard in guards:
-        if not isinstance(guard, sympy.Eq) or not guard.rhs.is_Integer:
-            continue
-        for count in SIDES:
-            side = count * stride
-            if not _holds(guard, dict.fromkeys((s.expr for s in sides), side)):
-                raise UserError(
-                    f'{type(detector).__name__}: its forward computes other '
-                    f'numbers for an image of {side} x {side} than for one of '
-                    f'{TRACE_SIZE[0]} x {TRACE_SIZE[1]} ({guard}); give '
-                    'data_preprocessor.pad_size_divisor, which is '
-                    f'{stride}, a multiple of the coarsest stride'
-                )
-
-
-def _holds(guard: sympy.Eq, values: dict[sympy.Symbol, int]) -> bool:
-    try:
-        return guard.subs(values) is sympy.true
-    except ZeroDivisionError:  # of the forward itself
-        return False
 
 
 def _need_quantised_extractors(detector: nn.Module) -> None:

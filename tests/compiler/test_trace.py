@@ -15,20 +15,6 @@ def test_tracing_leaves_the_detector_as_it_was(build):
     assert model.bbox_head.retina_cls.forward == before
 
 
-def test_numbers_that_depend_on_the_size_are_refused(build):
-    model = build(2)
-    stride = model.data_preprocessor.pad_size_divisor
-    extract_feat = model.extract_feat
-
-    def of_even_sides(x):
-        even = x.shape[2] // stride % 2 == 0
-        return extract_feat(-x if even else x)
-
-    model.extract_feat = of_even_sides
-    with pytest.raises(UserError, match=r'other numbers .*pad_size_divisor'):
-        trace(model)
-
-
 class TOODHead(nn.Module):
     pass
 

@@ -1,0 +1,49 @@
+"""Whether a captured graph holds for images of all sizes."""
+
+import pytest
+
+from aqd_mmdet.compiler.sizes import Call, differ
+from aqd_mmdet.compiler.trace import trace
+from aqd_mmdet.errors import UserError
+
+
+def test_numbers_that_depend_on_the_size_are_refused(build):
+    model = build(2)
+    stride = model.data_preprocessor.pad_size_divisor
+    extract_feat = model.extract_feat
+
+    def of_even_sides(x):
+        even = x.shape[2] // stride % 2 == 0
+        return extract_feat(-x if even else x)
+
+    model.extract_feat = of_even_sides
+    with pytest.raises(UserError, match=r'other numbers .*pad_size_divisor'):
+        trace(model)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda x, height, width: x if height < 200 else -x,
+        lambda x, height, width: x * (2.0 if height > 4000 else 3.0),
+        lambda x, height, width: x.roll(1 if height < width else 2, 3),
+        lambda x, height, width: -x if height == width else x,
+        lambda x, height, width: x if height == 256 else -x,
+    ],
+)
+def test_branches_on_sizes_are_refused(build, change):
+    model = build(2)
+    extract_feat = model.extract_feat
+    model.extract_feat = lambda x: extract_feat(change(x, *x.shape[2:]))
+    with pytest.raises(UserError, match='than for one of 256 x 384'):
+        trace(model)
+
+
+def test_calls_differ_by_what_no_size_explains():
+    symbolic = Call('pad', (object(), 1, 'zeros'))
+    assert not differ(Call('pad', (7, 1, 'zeros')), symbolic)
+    assert differ(Call('pad', (7, 2, 'zeros')), symbolic)
+    assert differ(Call('pad', (7, 1, 'reflect')), symbolic)
+    assert differ(Call('pad', (7, 1)), symbolic)
+    assert differ(Call('roll', (7, 1, 'zeros')), symbolic)
+    assert differ(None, symbolic) and differ(symbolic, None)
