@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from ..errors import UserError
-from .graph import Trace
+from .graph import LAYER, Trace
 
 # At least twice the coarsest stride of mmdet's pyramids, 128. The exporter
 # takes a size of one for a constant, so no level may have a side of one.
@@ -36,7 +36,7 @@ class Call:
 
     Attributes:
         name: Of the function.
-        args: What it was given, flat.
+        args: What it was given, flat; of a layer's operator its name alone.
     """
 
     name: str
@@ -73,6 +73,8 @@ class Calls(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if any(isinstance(x, Tensor) for x in tree_leaves(result)):
             leaves = tree_leaves((args, kwargs))
+            if func is LAYER:  # its shape follows from its inputs
+                leaves = [x for x in leaves if isinstance(x, str)]
             self.made.append(Call(func.__name__, tuple(leaves)))
         return result
 
