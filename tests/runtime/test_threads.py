@@ -96,7 +96,8 @@ def test_one_detector_serves_many_threads(example, threads):
     in_threads(partial(finds_the_same, runner, images, alone))
 
 
-@pytest.mark.parametrize('threads', [1, 2, 5])
+# More threads than a job has shares for.
+@pytest.mark.parametrize('threads', [1, 2, 5, 40])
 def test_one_engine_runs_in_many_threads(threads):
     whole = network()
     runner = Engine(whole, file.to_bytes(whole), threads)

@@ -87,7 +87,7 @@ void ThreadPool::run(int64_t parts, Call call, const void *context) {
     for (int64_t part = 0; part < parts; ++part) call(context, part, 0);
     return;
   }
-  Job job{call, context, parts};
+  Job job(call, context, parts, threads());
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     jobs_.push_back(&job);
@@ -101,9 +101,26 @@ void ThreadPool::run(int64_t parts, Call call, const void *context) {
   done_.wait(lock, [&] { return job.workers == 0; });
 }
 
+ThreadPool::Job::Job(Call call, const void *context, int64_t parts, int threads)
+    : call_(call), context_(context), count_(std::min(threads, kMaxShares)) {
+  for (int i = 0; i < count_; ++i) {
+    shares_[i].next = parts * i / count_;
+    shares_[i].end = parts * (i + 1) / count_;
+  }
+}
+
+bool ThreadPool::Job::has_parts() const {
+  return std::any_of(shares_, shares_ + count_, [](const Share &share) {
+    return share.next < share.end;
+  });
+}
+
 void ThreadPool::Job::take_parts(int thread) {
-  for (int64_t part = next++; part < parts; part = next++) {
-    call(context, part, thread);
+  for (int i = 0; i < count_; ++i) {
+    Share &share = shares_[(thread + i) % count_];
+    for (int64_t part = share.next++; part < share.end; part = share.next++) {
+      call_(context_, part, thread);
+    }
   }
 }
 
@@ -111,7 +128,7 @@ ThreadPool::Job *ThreadPool::find_job() const {
   Job *found = nullptr;
   if (callers_ + busy_ >= threads()) return found;
   for (Job *job : jobs_) {
-    if (job->next >= job->parts) continue;
+    if (!job->has_parts()) continue;
     if (found == nullptr || job->workers < found->workers) found = job;
   }
   return found;

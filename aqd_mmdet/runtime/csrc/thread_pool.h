@@ -58,15 +58,31 @@ class ThreadPool {
 
   // A call of run. It lies on the caller's stack; the caller waits for the
   // workers that joined it, and for no others.
-  struct Job {
-    const Call call;
-    const void *const context;
-    const int64_t parts;
-    std::atomic<int64_t> next{0};
+  //
+  // A thread begins with the same share of the parts in each job, and goes on
+  // with what others left: what it wrote of an operator's output is in its
+  // cache when it reads that for the next operator.
+  class Job {
+   public:
+    Job(Call call, const void *context, int64_t parts, int threads);
+    bool has_parts() const;
+    void take_parts(int thread);
+
     // Workers at it. It is changed under the lock and read without it.
     std::atomic<int> workers{0};
 
-    void take_parts(int thread);
+   private:
+    static constexpr int kMaxShares = 32;
+    // On a line of its own, as one thread takes most of its parts.
+    struct alignas(64) Share {
+      std::atomic<int64_t> next{0};
+      int64_t end = 0;
+    };
+
+    const Call call_;
+    const void *const context_;
+    const int count_;  // of shares
+    Share shares_[kMaxShares];
   };
 
   // A caller that waits for its turn. It lies on that caller's stack.

@@ -25,14 +25,13 @@ class ByteEpilogue {
         fits_(fused.ops.size() == 2 && fused.ops[0].out == nullptr &&
               makes_bytes(last_) && last_.inputs[0].tensor == nullptr &&
               !packed_.multiply_adds.empty()),
-        clamps_codes_(packed_.clamps_codes &&
-                      !is_all_of_a_byte(last_.op().grid)) {}
+        grid_(clamping_grid(last_)) {}
 
   // Whether it is all that follows the accumulators of a fused operator.
   bool fits() const { return fits_; }
 
   // Requantises values of some pixels of a vector of channels to codes, which
-  // bytes may have to saturate.
+  // their span may have to clamp.
   template <int kCount>
   AQD_TARGET AQD_INLINE void requantize(int64_t vector,
                                         Lanes (&x)[kCount]) const {
@@ -44,26 +43,24 @@ class ByteEpilogue {
     }
 #pragma GCC unroll 16
     for (Lanes &each : x) each = rule(each);
-    if (!clamps_codes_) return;
-    const Grid &grid = last_.op().grid;
-    const Lanes low = Simd::fill(grid.low), high = Simd::fill(grid.high);
-#pragma GCC unroll 16
-    for (Lanes &each : x) each = clamp(each, low, high);
   }
 
   // Where the bytes of vectors of channels lie, from a pixel of a tile on.
   ByteSpan span(TileCoord tile, int64_t pixel, int64_t vectors) const {
     constexpr int64_t kLanes = Simd::kShape.lanes;
     tile.column += pixel;
-    return bytes_of(*last_.out,
-                    span_of(fused_, tile, kLanes, vectors * kLanes));
+    ByteSpan span = bytes_of(
+        *last_.out, span_of(fused_, tile, kLanes, vectors * kLanes));
+    span.grid = grid_;
+    return span;
   }
 
  private:
   const FusedOp &fused_;
   const PostOp &last_;
   const PackedRequantize &packed_;
-  bool fits_, clamps_codes_;
+  bool fits_;
+  const Grid *grid_;
 };
 
 }  // namespace aqd

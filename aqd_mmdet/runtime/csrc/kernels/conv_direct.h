@@ -46,18 +46,6 @@ struct AccRows {
   const FusedOp &fused;
   const uint8_t *windows;  // where the first row reads
   RowRange rows;
-
-  // Calls with the tiles that are wanted of a row, the i-th of these.
-  template <class Take>
-  AQD_TARGET AQD_INLINE void each_tile(int64_t i, const Take &take) const {
-    fused.each_run(rows.top + i, [&](int64_t first, int64_t end) AQD_TARGET {
-      const int64_t step = tile_columns(end - first);
-      for (int64_t c = first; c < end; c += step) {
-        const int64_t pixels = end - c < step ? end - c : step;
-        take(TileCoord{rows.top + i, c, static_cast<int>(pixels), 0});
-      }
-    });
-  }
 };
 
 // Makes the accumulators of MR pixels x NR vectors of output channels. Those of
@@ -183,7 +171,8 @@ AQD_TARGET void direct_rows(const PackedDirect &packed, const DirectConv &conv,
     end = is_cached ? vectors : v + block_vectors(vectors - v, kNr);
     for (int64_t row = 0; row < to.rows.count; ++row) {
       const uint8_t *windows = to.windows + row * conv.row_step;
-      to.each_tile(row, [&](TileCoord tile) AQD_TARGET {
+      to.epilogue.each_group(to.rows.top + row,
+                             [&](TileCoord tile) AQD_TARGET {
         for (int64_t i = v, block; i < end; i += block) {
           block = block_vectors(vectors - i, kNr);
           tile.vector = i;

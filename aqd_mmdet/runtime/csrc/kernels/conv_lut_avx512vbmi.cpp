@@ -158,12 +158,14 @@ void Avx512::convolve(const FusedOp &fused, const PackedLut &packed,
                       const Workers &workers) {
   const LutPixels pixels(fused);
   const int64_t vectors = (pixels.count() + kLutPixels - 1) / kLutPixels;
-  // Small maps are divided among threads rather than into large tiles.
-  const int64_t each = std::clamp<int64_t>(
-      (vectors + workers.threads() - 1) / workers.threads(), 1, kLutMr);
-  workers.run((vectors + each - 1) / each, [&](int64_t i, uint8_t *memory) {
-    const LutTile tile(pixels, i * each * kLutPixels,
-                       std::min(each, vectors - i * each));
+  // As many tiles for each thread, about as large.
+  const int64_t threads = workers.threads();
+  const int64_t least = (vectors + kLutMr - 1) / kLutMr;
+  const int64_t tiles =
+      std::min((least + threads - 1) / threads * threads, vectors);
+  workers.run(tiles, [&](int64_t i, uint8_t *memory) {
+    const int64_t first = vectors * i / tiles, end = vectors * (i + 1) / tiles;
+    const LutTile tile(pixels, first * kLutPixels, end - first);
     convolve_tile(fused, packed, tile,
                   LutScratch(packed, fused.root().op, memory));
   });

@@ -56,18 +56,24 @@ class Epilogue {
     }
   }
 
-  // Calls with the tiles of what is wanted of a row.
+  // Calls with the tiles of what is wanted of a row, and the first vector.
   template <class Take>
-  AQD_TARGET AQD_INLINE void each_tile(int64_t row, const Take &take) const {
-    const int64_t vectors = vectors_of(fused_.channels, kLanes);
+  AQD_TARGET AQD_INLINE void each_group(int64_t row, const Take &take) const {
     fused_.each_run(row, [&](int64_t first, int64_t end) AQD_TARGET {
       const int64_t step = tile_columns(end - first);
       for (int64_t c = first; c < end; c += step) {
         const int64_t pixels = end - c < step ? end - c : step;
-        for (int64_t v = 0; v < vectors; ++v) {
-          take(TileCoord{row, c, static_cast<int>(pixels), v});
-        }
+        take(TileCoord{row, c, static_cast<int>(pixels), 0});
       }
+    });
+  }
+
+  // Calls with these and each vector.
+  template <class Take>
+  AQD_TARGET AQD_INLINE void each_tile(int64_t row, const Take &take) const {
+    const int64_t vectors = vectors_of(fused_.channels, kLanes);
+    each_group(row, [&](TileCoord tile) AQD_TARGET {
+      for (; tile.vector < vectors; ++tile.vector) take(tile);
     });
   }
 
@@ -178,12 +184,12 @@ class Epilogue {
     });
   }
 
-  // Calls with the rule of a requantisation. Codes that no byte holds are not
-  // clamped if that `saturates` to the grid.
+  // Calls with the rule of a requantisation, whose codes are not clamped if
+  // bytes are.
   template <class Take>
   AQD_TARGET AQD_INLINE static void with_rule(const PostOp &op,
                                               const TileCoord &tile,
-                                              bool saturates,
+                                              bool clamps_bytes,
                                               const Take &take) {
     const PackedRequantize &packed = op.node->packed.requantize;
     const Grid &grid = op.op().grid;
@@ -195,7 +201,7 @@ class Epilogue {
       const int32_t *table = packed.multiply_add(tile.vector, kLanes);
       if (table != nullptr) {
         const auto take_clamped = [&](const auto &rule) AQD_TARGET {
-          if (saturates || !packed.clamps_codes) return take(rule);
+          if (clamps_bytes || !packed.clamps_codes) return take(rule);
           const auto low = Simd::fill(grid.low), high = Simd::fill(grid.high);
           take([&](Lanes x) AQD_TARGET { return clamp(rule(x), low, high); });
         };
@@ -234,9 +240,10 @@ class Epilogue {
                                            const Span &span,
                                            AccTile<Simd> *values) {
     const int32_t *from = input(op.inputs[0], span, values);
-    const bool saturates = Simd::kSaturates && is_all_of_a_byte(op.op().grid);
-    with_rule(op, tile, saturates, [&](const auto &rule) AQD_TARGET {
-      Simd::store_bytes(rule, from, span.pixels, bytes_of(*op.out, span));
+    ByteSpan bytes = bytes_of(*op.out, span);
+    if (Simd::kSaturates) bytes.grid = clamping_grid(op);
+    with_rule(op, tile, Simd::kSaturates, [&](const auto &rule) AQD_TARGET {
+      Simd::store_bytes(rule, from, span.pixels, bytes);
     });
   }
 
@@ -265,10 +272,12 @@ class Epilogue {
     lookup.to = buffer(op->buffer, values);
     const Tensor *out = op->out;
     if (op->is_for_next && makes_bytes(op[1]) &&
-        is_all_of_a_byte(op[1].op().grid) &&
         !op[1].node->packed.requantize.clamps_values) {
       lookup.after = multiply_add(op[1]);
-      if (lookup.after != nullptr) lookup.bytes = bytes_of(*(++op)->out, span);
+      if (lookup.after != nullptr) {
+        lookup.bytes = bytes_of(*(++op)->out, span);
+        lookup.bytes.grid = clamping_grid(*op);
+      }
     }
     Simd::look_up(lookup);
     if (out != nullptr) store(*out, span, lookup.to);

@@ -197,18 +197,17 @@ Normaliser normaliser_of(int64_t count, int64_t sum, int64_t sum_of_squares,
           shift};
 }
 
-// Copies `count` channels from one on of a pixel of the input, which `pixel`
-// gives for a row and column of the output, to those from another one on.
+// Copies `count` channels from one on of pixels of the input, which `pixel`
+// gives for a column of a row of the output, to those from another one on.
 template <class Pixel>
 void copy_pixels(const Tensor &x, int32_t x_first, const Tensor &out,
-                 int32_t out_first, int32_t count, const Pixel &pixel) {
+                 int32_t out_first, int32_t count, int64_t row,
+                 const Pixel &pixel) {
   with_codes(x, out, [&](const auto *from, auto *to) {
-    for (int64_t row = 0; row < out.size.height; ++row) {
-      for (int64_t column = 0; column < out.size.width; ++column) {
-        copy_codes(from + pixel(row, column) * x.channels + x_first, count,
-                   to + out_first);
-        to += out.channels;
-      }
+    to += row * out.size.width * out.channels + out_first;
+    for (int64_t column = 0; column < out.size.width; ++column) {
+      copy_codes(from + pixel(column) * x.channels + x_first, count, to);
+      to += out.channels;
     }
   });
 }
@@ -282,35 +281,48 @@ void run_max_pool(const Op &op, const Tensor *const *inputs, const Tensor &out,
 }
 
 void run_multiply(const Op &, const Tensor *const *inputs, const Tensor &out,
-                  ThreadPool *) {
+                  ThreadPool *threads) {
   const Tensor &x = *inputs[0], &y = *inputs[1];
-  const int32_t next = y.plane() == 1 ? 0 : out.channels;
-  with_codes(x, out, [&](const auto *from, auto *to) {
-    using To = std::remove_reference_t<decltype(*to)>;
-    with_codes(y, [&](const auto *other) {
-      auto *code = from;
-      auto *product = to;
-      for (size_t i = 0; i < out.plane(); ++i, other += next) {
-        for (int32_t c = 0; c < out.channels; ++c) {
-          *product++ = static_cast<To>(int32_t{*code++} * other[c]);
+  const int64_t width = out.size.width, channels = out.channels;
+  const int64_t next = y.plane() == 1 ? 0 : channels;
+  threads->run(out.size.height, [&](int64_t row, int) {
+    with_codes(x, out, [&](const auto *from, auto *to) {
+      using To = std::remove_reference_t<decltype(*to)>;
+      with_codes(y, [&](const auto *other) {
+        auto *code = from + row * width * channels;
+        auto *product = to + row * width * channels;
+        auto *factor = other + row * width * next;
+        for (int64_t i = 0; i < width; ++i, factor += next) {
+          for (int64_t c = 0; c < channels; ++c) {
+            *product++ = static_cast<To>(int32_t{*code++} * factor[c]);
+          }
         }
-      }
+      });
     });
   });
 }
 
 void run_mean(const Op &op, const Tensor *const *inputs, const Tensor &out,
-              ThreadPool *) {
-  const int64_t count = static_cast<int64_t>(inputs[0]->plane());
-  std::vector<int64_t> sums(static_cast<size_t>(out.channels), 0);
-  with_codes(*inputs[0], [&](const auto *from) {
-    for (int64_t i = 0; i < count; ++i) {
-      for (int64_t &sum : sums) sum += *from++;
-    }
+              ThreadPool *threads) {
+  const Tensor &x = *inputs[0];
+  const int64_t count = static_cast<int64_t>(x.plane());
+  // Of each row.
+  std::vector<std::vector<int64_t>> sums(static_cast<size_t>(x.size.height));
+  threads->run(x.size.height, [&](int64_t row, int) {
+    std::vector<int64_t> &each = sums[static_cast<size_t>(row)];
+    each.resize(static_cast<size_t>(x.channels));
+    with_codes(x, [&](const auto *from) {
+      from += row * x.size.width * x.channels;
+      for (int64_t i = 0; i < x.size.width; ++i) {
+        for (int64_t &sum : each) sum += *from++;
+      }
+    });
   });
   with_codes(out, [&](auto *to) {
     using To = std::remove_reference_t<decltype(*to)>;
-    for (const int64_t sum : sums) {
+    for (size_t c = 0; c < static_cast<size_t>(x.channels); ++c) {
+      int64_t sum = 0;
+      for (const std::vector<int64_t> &row : sums) sum += row[c];
       const int64_t above = sum * (2 << kMeanBits) + count;
       // Rounded down, where C++ rounds towards 0.
       int64_t q = above / (2 * count);
@@ -351,34 +363,41 @@ void run_group_norm(const Op &op, const Tensor *const *inputs,
 }
 
 void run_upsample(const Op &, const Tensor *const *inputs, const Tensor &out,
-                  ThreadPool *) {
+                  ThreadPool *threads) {
   const Tensor &x = *inputs[0];
-  copy_pixels(x, 0, out, 0, x.channels, [&](int64_t row, int64_t column) {
-    return row * x.size.height / out.size.height * x.size.width +
-           column * x.size.width / out.size.width;
+  threads->run(out.size.height, [&](int64_t row, int) {
+    const int64_t from = row * x.size.height / out.size.height * x.size.width;
+    copy_pixels(x, 0, out, 0, x.channels, row, [&](int64_t column) {
+      return from + column * x.size.width / out.size.width;
+    });
   });
 }
 
 void run_concatenate(const Op &op, const Tensor *const *inputs,
-                     const Tensor &out, ThreadPool *) {
-  int32_t first = 0;
-  for (size_t i = 0; i < op.inputs.size(); ++i) {
-    const Tensor &x = *inputs[i];
-    copy_pixels(x, 0, out, first, x.channels, [&](int64_t row, int64_t column) {
-      return row * x.size.width + column;
-    });
-    first += x.channels;
-  }
+                     const Tensor &out, ThreadPool *threads) {
+  threads->run(out.size.height, [&](int64_t row, int) {
+    int32_t first = 0;
+    for (size_t i = 0; i < op.inputs.size(); ++i) {
+      const Tensor &x = *inputs[i];
+      copy_pixels(x, 0, out, first, x.channels, row, [&](int64_t column) {
+        return row * x.size.width + column;
+      });
+      first += x.channels;
+    }
+  });
 }
 
 void run_slice(const Op &op, const Tensor *const *inputs, const Tensor &out,
-               ThreadPool *) {
+               ThreadPool *threads) {
   const Slice &by = op.as<Slice>();
   const Tensor &x = *inputs[0];
-  copy_pixels(x, by.first, out, 0, out.channels,
-              [&](int64_t row, int64_t column) {
-    return (by.offset.height + row * by.step.height) * x.size.width +
-           by.offset.width + column * by.step.width;
+  threads->run(out.size.height, [&](int64_t row, int) {
+    const int64_t from =
+        (by.offset.height + row * by.step.height) * x.size.width +
+        by.offset.width;
+    copy_pixels(x, by.first, out, 0, out.channels, row, [&](int64_t column) {
+      return from + column * by.step.width;
+    });
   });
 }
 

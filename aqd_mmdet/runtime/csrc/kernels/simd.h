@@ -61,6 +61,23 @@ struct ByteSpan {
   int64_t next;  // from a pixel to the next
   int lanes;     // channels that there are
   bool is_unsigned;
+  const Grid *grid;  // to which they are clamped; null for all of a byte
+
+  // Clamps bytes, which takes a quarter of what it takes before they are bytes.
+  template <class V>
+  AQD_TARGET AQD_INLINE V clamped(V bytes) const {
+    using Unsigned = typename VectorOf<uint8_t, sizeof(V)>::type;
+    using Signed = typename VectorOf<int8_t, sizeof(V)>::type;
+    if (grid == nullptr) return bytes;
+    if (is_unsigned) {
+      const Unsigned low = Unsigned{} + static_cast<uint8_t>(grid->low);
+      const Unsigned high = Unsigned{} + static_cast<uint8_t>(grid->high);
+      return V(clamp(Unsigned(bytes), low, high));
+    }
+    const Signed low = Signed{} + static_cast<int8_t>(grid->low);
+    const Signed high = Signed{} + static_cast<int8_t>(grid->high);
+    return V(clamp(Signed(bytes), low, high));
+  }
 };
 
 // A lookup of lines for a vector of channels of some pixels, and what runs with
@@ -72,7 +89,7 @@ struct LookupTile {
   int pixels;
   const int32_t *before;
   bool clamps_values;  // before
-  const int32_t *after;  // to all codes of bytes
+  const int32_t *after;  // to bytes
   const int32_t *from;
   int32_t *to;     // where nothing is behind
   ByteSpan bytes;  // of what is behind

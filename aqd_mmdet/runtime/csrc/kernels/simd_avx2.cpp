@@ -123,7 +123,8 @@ struct Avx2 : SimdBase<Avx2<kVnni>, 8> {
         table, 8, [&](const int32_t *numbers) AQD_TARGET {
           return pack(load(numbers), load(numbers));
         });
-    const ByteSpan span = {reinterpret_cast<int8_t *>(out), next, 8, true};
+    const ByteSpan span = {reinterpret_cast<int8_t *>(out), next, 8, true,
+                           nullptr};
     for (int p = 0; p < pixels; p += 4, x += 32) {
       store_four(rule(pack(load(x), load(x + 8))),
                  rule(pack(load(x + 16), load(x + 24))), p, pixels, span);
@@ -151,9 +152,9 @@ struct Avx2 : SimdBase<Avx2<kVnni>, 8> {
     // Four channels of each pixel in turn, to all channels of each.
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     const __m256i x = __m256i(first), y = __m256i(second);
-    const __m256i bytes = _mm256_permutevar8x32_epi32(
+    const __m256i bytes = span.clamped(_mm256_permutevar8x32_epi32(
         span.is_unsigned ? _mm256_packus_epi16(x, y) : _mm256_packs_epi16(x, y),
-        order);
+        order));
     int8_t *to = span.to + p * span.next;
     if (span.lanes < 8 || pixels - p < 4) {
       alignas(32) int8_t each[32];
@@ -182,10 +183,11 @@ struct Avx2 : SimdBase<Avx2<kVnni>, 8> {
     const __m256i words = __m256i(pack(x[0], x[NR - 1]));
     const __m256i none = _mm256_setzero_si256();
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    const __m128i bytes = _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(
+    const __m256i all = _mm256_permutevar8x32_epi32(
         span.is_unsigned ? _mm256_packus_epi16(words, none)
                          : _mm256_packs_epi16(words, none),
-        order));
+        order);
+    const __m128i bytes = span.clamped(_mm256_castsi256_si128(all));
     if (span.lanes < 8 * NR) {
       alignas(16) int8_t each[16];
       store_as(bytes, each);

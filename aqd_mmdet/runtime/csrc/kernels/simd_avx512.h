@@ -141,8 +141,7 @@ struct Avx512 : SimdBase<Avx512, 16> {
     const auto at = [&](int v) AQD_AVX512 {
       return v < NR ? __m512i(x[v < NR ? v : 0]) : _mm512_setzero_si512();
     };
-    const __m512i bytes =
-        to_bytes(at(0), at(1), at(2), at(3), span.is_unsigned);
+    const __m512i bytes = to_bytes(at(0), at(1), at(2), at(3), span);
     if (span.lanes == 16 * NR) {
       if constexpr (NR == 1) {
         store_as(_mm512_castsi512_si128(bytes), to);
@@ -159,13 +158,15 @@ struct Avx512 : SimdBase<Avx512, 16> {
     }
   }
 
-  // Numbers of four vectors, saturated, one vector after the other.
+  // Numbers of four vectors, clamped, one vector after the other.
   AQD_AVX512 AQD_INLINE static __m512i to_bytes(__m512i a, __m512i b, __m512i c,
-                                                __m512i d, bool is_unsigned) {
+                                                __m512i d,
+                                                const ByteSpan &span) {
     const __m512i first = _mm512_packs_epi32(a, b);
     const __m512i second = _mm512_packs_epi32(c, d);
-    return transpose(is_unsigned ? _mm512_packus_epi16(first, second)
-                                 : _mm512_packs_epi16(first, second));
+    return span.clamped(
+        transpose(span.is_unsigned ? _mm512_packus_epi16(first, second)
+                                   : _mm512_packs_epi16(first, second)));
   }
 
   // Packed numbers, of which each vector's come four at a time in turn, to all
@@ -181,7 +182,7 @@ struct Avx512 : SimdBase<Avx512, 16> {
                                                int pixels,
                                                const ByteSpan &span) {
     const __m512i bytes = to_bytes(__m512i(x[0]), __m512i(x[1]), __m512i(x[2]),
-                                   __m512i(x[3]), span.is_unsigned);
+                                   __m512i(x[3]), span);
     int8_t *to = span.to + p * span.next;
     const auto store = [&](int pixel, __m128i codes) AQD_AVX512 {
       _mm_storeu_si128(reinterpret_cast<__m128i *>(to + pixel * span.next),

@@ -72,13 +72,8 @@ struct Neon : SimdBase<Neon, 4> {
                                                   const ByteSpan &span,
                                                   int8_t *to) {
     const auto at = [&](int v) AQD_TARGET { return x[v < NR ? v : 0]; };
-    const int16x8_t first = pack(at(0), at(1)), second = pack(at(2), at(3));
     alignas(16) int8_t all[16];
-    store_as(span.is_unsigned
-                 ? vcombine_u8(vqmovun_s16(first), vqmovun_s16(second))
-                 : vreinterpretq_u8_s8(
-                       vcombine_s8(vqmovn_s16(first), vqmovn_s16(second))),
-             all);
+    store_as(to_bytes(pack(at(0), at(1)), pack(at(2), at(3)), span), all);
     if (span.lanes == 4 * NR) {  // a constant, so that it is one instruction
       std::memcpy(to, all, 4 * NR);
     } else {
@@ -90,12 +85,8 @@ struct Neon : SimdBase<Neon, 4> {
   AQD_TARGET AQD_INLINE static void store_four(const Lanes (&x)[4], int p,
                                                int pixels,
                                                const ByteSpan &span) {
-    const int16x8_t first = pack(x[0], x[1]), second = pack(x[2], x[3]);
     const uint8x16_t bytes =
-        span.is_unsigned
-            ? vcombine_u8(vqmovun_s16(first), vqmovun_s16(second))
-            : vreinterpretq_u8_s8(
-                  vcombine_s8(vqmovn_s16(first), vqmovn_s16(second)));
+        to_bytes(pack(x[0], x[1]), pack(x[2], x[3]), span);
     int8_t *to = span.to + p * span.next;
     if (span.next == 4 && pixels - p >= 4) {
       store_as(bytes, to);
@@ -111,6 +102,16 @@ struct Neon : SimdBase<Neon, 4> {
                     static_cast<size_t>(span.lanes));
       }
     }
+  }
+  // Numbers of 16 bits, clamped.
+  AQD_TARGET AQD_INLINE static uint8x16_t to_bytes(int16x8_t first,
+                                                   int16x8_t second,
+                                                   const ByteSpan &span) {
+    return span.clamped(
+        span.is_unsigned
+            ? vcombine_u8(vqmovun_s16(first), vqmovun_s16(second))
+            : vreinterpretq_u8_s8(
+                  vcombine_s8(vqmovn_s16(first), vqmovn_s16(second))));
   }
   AQD_TARGET AQD_INLINE static int16x8_t pack(Lanes first, Lanes second) {
     return vcombine_s16(vqmovn_s32(int32x4_t(first)),

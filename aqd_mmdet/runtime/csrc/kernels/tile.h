@@ -45,13 +45,21 @@ inline Span span_of(const FusedOp &fused, const TileCoord &tile, int64_t lanes,
 // The same of a tensor of bytes.
 inline ByteSpan bytes_of(const Tensor &out, const Span &span) {
   return {static_cast<int8_t *>(out.data) + span.at, span.next, span.lanes,
-          out.type == Type::kU8};
+          out.type == Type::kU8, nullptr};
 }
 
 // Whether a grid is all codes of a byte.
 inline bool is_all_of_a_byte(const Grid &grid) {
   return int64_t{grid.high} - grid.low == UINT8_MAX &&
          (grid.low == 0 || grid.low == INT8_MIN);
+}
+
+// The grid to which bytes are clamped that multiply-adds of a requantisation
+// make; null if that is not needed.
+inline const Grid *clamping_grid(const PostOp &op) {
+  const Grid &grid = op.op().grid;
+  const bool is_clamped = op.node->packed.requantize.clamps_codes;
+  return is_clamped && !is_all_of_a_byte(grid) ? &grid : nullptr;
 }
 
 // Whether a requantisation to bytes is only stored: then it need not be in a
