@@ -5,6 +5,7 @@ computes of it, as they are for the size that is captured. A program would
 compute other maps than the detector, without a word.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -18,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from ..errors import UserError
+from ..patches import patched
 from .graph import LAYER, Trace
 
 # At least twice the coarsest stride of mmdet's pyramids, 128. The exporter
@@ -28,6 +30,7 @@ TRACE_SIZE = (256, 384)
 LARGE_SIZE = (8192, 4096)
 # Sides of images, in strides, for which the numbers of a graph are compared.
 SIDES = range(1, 9)
+_LOGGER = logging.getLogger('torch._subclasses.fake_tensor')
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,11 @@ def need_same_calls(
     device = next(detector.parameters()).device
     for height, width in (2 * (_stride(detector),), LARGE_SIZE):
         calls = Calls()
-        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+        with (
+            torch.no_grad(),
+            FakeTensorMode(allow_non_fake_inputs=True),
+            patched(_LOGGER, disabled=True),  # it tells of errors beforehand
+        ):
             image = torch.zeros(1, 3, height, width, device=device)
             try:
                 recorded(network, calls)(image)

@@ -1,7 +1,11 @@
 """Whether a captured graph holds for images of all sizes."""
 
-import pytest
+import logging
 
+import pytest
+import torch
+
+from aqd_mmdet.compiler import sizes
 from aqd_mmdet.compiler.sizes import Call, differ
 from aqd_mmdet.compiler.trace import trace
 from aqd_mmdet.errors import UserError
@@ -37,6 +41,22 @@ def test_branches_on_sizes_are_refused(build, change):
     model.extract_feat = lambda x: extract_feat(change(x, *x.shape[2:]))
     with pytest.raises(UserError, match='than for one of 256 x 384'):
         trace(model)
+
+
+def test_sizes_that_a_forward_does_not_take_are_left_out(build, monkeypatch):
+    model = build(2)
+    extract_feat = model.extract_feat
+
+    def of_large_ones(x):
+        if x.shape[2] < 200:
+            torch.cat([x, x[:, :, 1:]], 1)
+        return extract_feat(x)
+
+    model.extract_feat = of_large_ones
+    told: list[logging.LogRecord] = []
+    monkeypatch.setattr(sizes._LOGGER, 'callHandlers', told.append)
+    trace(model)
+    assert not told
 
 
 def test_calls_differ_by_what_no_size_explains():

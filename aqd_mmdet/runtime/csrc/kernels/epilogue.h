@@ -241,7 +241,8 @@ class Epilogue {
                                            AccTile<Simd> *values) {
     const int32_t *from = input(op.inputs[0], span, values);
     ByteSpan bytes = bytes_of(*op.out, span);
-    if (Simd::kSaturates) bytes.grid = clamping_grid(op);
+    const bool by_thresholds = !op.node->packed.requantize.thresholds.empty();
+    if (Simd::kSaturates && !by_thresholds) bytes.grid = clamping_grid(op);
     with_rule(op, tile, Simd::kSaturates, [&](const auto &rule) AQD_TARGET {
       Simd::store_bytes(rule, from, span.pixels, bytes);
     });

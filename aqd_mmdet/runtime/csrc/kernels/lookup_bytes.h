@@ -14,7 +14,7 @@
 //   multiply_fractions
 //                   (x * y + 2^14) >> 15
 //   widen           Words without a sign as two Lanes, in the order of to_words
-//   store_four      Lanes of four pixels as bytes
+//   store_four      Lanes of four pixels as bytes, clamped
 
 #pragma once
 

@@ -118,8 +118,9 @@ constexpr int32_t kFloatZeroBits = 0x4b400000;
 
 // A requantisation (requantize.h), with one of the tables filled. Beside
 // thresholds there may be multiply-adds, which kernels take where accumulators
-// are in registers, and in front of a lookup. There is no table where values do
-// not fit 32 bits before they are clamped; plain code computes them then.
+// are in registers, in front of a lookup and behind it. There is no table where
+// values do not fit 32 bits before they are clamped; plain code computes them
+// then.
 struct PackedRequantize {
   // For each vector of channels: m, 32 bits a lane; b, then s, 64 bits a lane
   // (SimdShape::even_first).

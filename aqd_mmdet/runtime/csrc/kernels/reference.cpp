@@ -306,23 +306,24 @@ void run_mean(const Op &op, const Tensor *const *inputs, const Tensor &out,
               ThreadPool *threads) {
   const Tensor &x = *inputs[0];
   const int64_t count = static_cast<int64_t>(x.plane());
-  // Of each row.
-  std::vector<std::vector<int64_t>> sums(static_cast<size_t>(x.size.height));
-  threads->run(x.size.height, [&](int64_t row, int) {
-    std::vector<int64_t> &each = sums[static_cast<size_t>(row)];
-    each.resize(static_cast<size_t>(x.channels));
+  const std::vector<int64_t> none(static_cast<size_t>(x.channels), 0);
+  const int64_t parts = threads->threads();
+  std::vector<std::vector<int64_t>> sums(static_cast<size_t>(parts), none);
+  threads->run(parts, [&](int64_t part, int) {
+    const int64_t first = count * part / parts;
+    const int64_t end = count * (part + 1) / parts;
     with_codes(x, [&](const auto *from) {
-      from += row * x.size.width * x.channels;
-      for (int64_t i = 0; i < x.size.width; ++i) {
-        for (int64_t &sum : each) sum += *from++;
+      from += first * x.channels;
+      for (int64_t i = first; i < end; ++i) {
+        for (int64_t &sum : sums[static_cast<size_t>(part)]) sum += *from++;
       }
     });
   });
   with_codes(out, [&](auto *to) {
     using To = std::remove_reference_t<decltype(*to)>;
-    for (size_t c = 0; c < static_cast<size_t>(x.channels); ++c) {
+    for (size_t c = 0; c < none.size(); ++c) {
       int64_t sum = 0;
-      for (const std::vector<int64_t> &row : sums) sum += row[c];
+      for (const std::vector<int64_t> &part : sums) sum += part[c];
       const int64_t above = sum * (2 << kMeanBits) + count;
       // Rounded down, where C++ rounds towards 0.
       int64_t q = above / (2 * count);

@@ -61,7 +61,7 @@ struct ByteSpan {
   int64_t next;  // from a pixel to the next
   int lanes;     // channels that there are
   bool is_unsigned;
-  const Grid *grid;  // to which they are clamped; null for all of a byte
+  const Grid *grid;  // to which they are clamped; null for no other than a byte
 
   // Clamps bytes, which takes a quarter of what it takes before they are bytes.
   template <class V>
@@ -122,9 +122,9 @@ struct SimdBase {
     for (int i = 0; i < lanes; ++i) to[i] = static_cast<T>(x[i]);
   }
 
-  // What a rule makes of some pixels, as bytes. Where kSaturates, these may be
-  // saturated, and four pixels are stored at a time: there is room to read
-  // whole groups of four.
+  // What a rule makes of some pixels, as bytes. Where kSaturates, these are
+  // clamped as their span says, and four pixels are stored at a time: there is
+  // room to read whole groups of four.
   template <class Rule>
   AQD_TARGET AQD_INLINE static void store_bytes(const Rule &rule,
                                                 const int32_t *from, int pixels,
@@ -157,7 +157,8 @@ struct SimdBase {
   }
 
   // Whether there are store_four and store_vectors, which saturate Lanes to
-  // bytes: a vector of channels of four pixels, and vectors of one pixel.
+  // bytes and clamp these (ByteSpan::clamped): a vector of channels of four
+  // pixels, and vectors of one pixel.
   static constexpr bool kSaturates = false;
   // Whether look_up takes a LookupTile.
   static constexpr bool kHasLines = false;
