@@ -6,14 +6,15 @@ compute other maps than the detector, without a word.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
 import sympy
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
@@ -25,25 +26,86 @@ from .graph import LAYER, Trace
 # At least twice the coarsest stride of mmdet's pyramids, 128. The exporter
 # takes a size of one for a constant, so no level may have a side of one.
 TRACE_SIZE = (256, 384)
-# Larger than photographs, and higher than wide, as TRACE_SIZE is not. Calls
-# are compared for it and for the smallest image, a square.
-LARGE_SIZE = (8192, 4096)
+# Images for which calls are compared: a square one, so small that the
+# coarsest of mmdet's maps has one pixel, and one that is as high as an engine
+# takes them, and higher than wide.
+OTHER_SIZES = ((128, 128), (16384, 4096))
 # Sides of images, in strides, for which the numbers of a graph are compared.
 SIDES = range(1, 9)
 _LOGGER = logging.getLogger('torch._subclasses.fake_tensor')
 
 
 @dataclass(frozen=True)
+class Place:
+    """A tensor, by when it was first seen."""
+
+    number: int
+
+
+@dataclass(frozen=True)
 class Call:
-    """A call of a function of PyTorch that returns tensors.
+    """A call of a function of PyTorch that makes tensors or changes one.
 
     Attributes:
         name: Of the function.
-        args: What it was given, flat; of a layer's operator its name alone.
+        args: What it was given, flat, with places for tensors; of a layer's
+            operator without the shape of its output, which follows.
     """
 
     name: str
     args: tuple[Any, ...]
+
+
+class Calls(TorchFunctionMode):
+    """Lists the calls that are made within it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all calls."""
+        self.made: list[Call] = []
+        self._places: dict[int, Place] = {}
+        self._seen: list[Tensor] = []  # so that no other gets its id
+
+    def add(self, name: str, args: Any) -> None:
+        """Append a call.
+
+        Args:
+            name: Of what was called.
+            args: What it was given, a tree.
+        """
+        leaves = tree_leaves(args)
+        slices = [isinstance(x, slice) for x in leaves]
+        if any(slices):
+            leaves = tree_leaves(
+                [
+                    [x.start, x.stop, x.step] if is_slice else x
+                    for x, is_slice in zip(leaves, slices, strict=True)
+                ]
+            )
+        self.made.append(Call(name, tuple(map(self._placed, leaves))))
+
+    def _placed(self, leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        if id(leaf) not in self._places:
+            self._places[id(leaf)] = Place(len(self._seen))
+            self._seen.append(leaf)
+        return self._places[id(leaf)]
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        leaves = tree_leaves(result)
+        if result is None or any(isinstance(x, Tensor) for x in leaves):
+            given = [*args[:2]] if func is LAYER else [args, kwargs]
+            self.add(func.__name__, given)
+            for leaf in leaves:
+                self._placed(leaf)
+        return result
 
 
 def differ(call: Call | None, symbolic: Call | None) -> bool:
@@ -58,50 +120,38 @@ def differ(call: Call | None, symbolic: Call | None) -> bool:
     if call.name != symbolic.name or len(call.args) != len(symbolic.args):
         return True
     return any(
-        isinstance(value, int | float | str) and value != number
+        isinstance(value, int | float | str | Place | None) and value != number
         for value, number in zip(symbolic.args, call.args, strict=True)
     )
-
-
-class Calls(TorchFunctionMode):
-    """Lists the calls that are made within it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.made: list[Call] = []
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if any(isinstance(x, Tensor) for x in tree_leaves(result)):
-            leaves = tree_leaves((args, kwargs))
-            if func is LAYER:  # its shape follows from its inputs
-                leaves = [x for x in leaves if isinstance(x, str)]
-            self.made.append(Call(func.__name__, tuple(leaves)))
-        return result
 
 
 def recorded(
     network: Callable[[Tensor], Any], calls: Calls
 ) -> Callable[[Tensor], Any]:
-    """Return a network that lists the calls of its last run in ``calls``."""
+    """Return a network that lists the calls of its last run in ``calls``.
+
+    Its outputs are those of a last one.
+    """
 
     def forward(image: Tensor) -> Any:
-        calls.made.clear()
+        calls.clear()
         with calls:
-            return network(image)
+            maps = network(image)
+        calls.add('output', maps)
+        return maps
 
     return forward
 
 
 def need_same_calls(
-    detector: Any, network: Callable[[Tensor], Any], captured: list[Call]
+    detector: nn.Module,
+    network: Callable[[Tensor], Any],
+    captured: list[Call],
 ) -> None:
     """Raise if a forward calls other functions for some sizes of images.
 
-    Two sizes are tried, far from that of the capture. What a forward does for
-    sizes between them alone is not seen.
+    OTHER_SIZES are tried. What a forward does for sizes that are like none of
+    these is not seen.
 
     Args:
         detector: The detector, its layers opaque.
@@ -109,14 +159,19 @@ def need_same_calls(
         captured: The calls of its capture, where sizes are symbols.
 
     Raises:
-        UserError: Naming a size and the first call that is another one.
+        UserError: Naming a size and the first call that is another one, or if
+            the forward takes none of the sizes.
     """
     device = next(detector.parameters()).device
-    for height, width in (2 * (_stride(detector),), LARGE_SIZE):
-        calls = Calls()
+    stride = _stride(detector)
+    are_taken = False
+    for sides in OTHER_SIZES:
+        height, width = (-(-side // stride) * stride for side in sides)
+        calls, mode = Calls(), FakeTensorMode(allow_non_fake_inputs=True)
         with (
             torch.no_grad(),
-            FakeTensorMode(allow_non_fake_inputs=True),
+            mode,
+            _faked(detector, mode),
             patched(_LOGGER, disabled=True),  # it tells of errors beforehand
         ):
             image = torch.zeros(1, 3, height, width, device=device)
@@ -124,6 +179,7 @@ def need_same_calls(
                 recorded(network, calls)(image)
             except Exception:  # of the forward itself: it takes no such image
                 continue
+        are_taken = True
         pairs = zip_longest(calls.made, captured)
         if other := next((p for p in pairs if differ(*p)), None):
             name = next(call.name for call in other if call)
@@ -134,6 +190,35 @@ def need_same_calls(
                 'for all: let no branch and no number of the forward depend '
                 'on the size of the image'
             )
+    if not are_taken:
+        raise UserError(
+            f'{type(detector).__name__}: its forward takes images of about '
+            f'{TRACE_SIZE[0]} x {TRACE_SIZE[1]} alone, none of '
+            + ' or '.join(f'{h} x {w}' for h, w in OTHER_SIZES)
+        )
+
+
+@contextmanager
+def _faked(detector: nn.Module, mode: FakeTensorMode) -> Iterator[None]:
+    """Let parameters and buffers be without values; what a forward changes of
+    these, or of modules' attributes, is as before when the context ends."""
+    attributes = [vars(module) for module in detector.modules()]
+    tensors: list[dict[str, Any]] = [
+        table
+        for module in detector.modules()
+        for table in (module._parameters, module._buffers)
+    ]
+    kept = [(table, dict(table)) for table in (*attributes, *tensors)]
+    try:
+        for table in tensors:
+            for name, tensor in table.items():
+                if tensor is not None:
+                    table[name] = mode.from_tensor(tensor)
+        yield
+    finally:
+        for table, content in kept:
+            table.clear()
+            table.update(content)
 
 
 def need_any_size(trace: Trace) -> None:

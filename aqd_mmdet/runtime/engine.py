@@ -175,13 +175,12 @@ def _need_writable(
         raise ValueError(f'out: expected {list(shapes)}, got {list(out)}')
     for name, array in out.items():
         lines = array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
-        can_be_written = lines.flags.c_contiguous and lines.flags.writeable
         is_right = lines.shape == shapes[name] and lines.dtype == np.int32
-        if not (is_right and can_be_written):
+        if not (is_right and lines.flags.carray):  # writable, without gaps
             raise ValueError(
                 f'out[{name!r}]: expected what run() returned for a batch of '
-                f'these sizes, int32 (N, H, W, C) {shapes[name]} in one piece '
-                f'of memory, got {lines.dtype} {lines.shape}'
+                'these sizes, int32 with channels innermost in memory, '
+                f'got {array.dtype} {array.shape} of strides {array.strides}'
             )
 
 
@@ -356,7 +355,9 @@ class Engine:
             ValueError: If values are not of that kind, or out is not.
         """
         channels_last = _channels_last(program, values)
-        _, height, width, _ = channels_last.shape
+        inputs, height, width, _ = channels_last.shape
+        if inputs != 1:
+            raise ValueError(f'expected one input, got {inputs}')
         _need_writable(out, self._output_shapes(program, channels_last.shape))
         count = ctypes.c_int32()
         # No more are executed than the file has.

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aqd_mmdet.compiler import sizes
-from aqd_mmdet.compiler.sizes import Call, differ
+from aqd_mmdet.compiler.sizes import Call, differ, need_same_calls
 from aqd_mmdet.compiler.trace import trace
 from aqd_mmdet.errors import UserError
 
@@ -33,6 +33,10 @@ def test_numbers_that_depend_on_the_size_are_refused(build):
         lambda x, height, width: x.roll(1 if height < width else 2, 3),
         lambda x, height, width: -x if height == width else x,
         lambda x, height, width: x if height == 256 else -x,
+        lambda x, height, width: (
+            x - x.flip(3) if height < 200 else x.flip(3) - x
+        ),
+        lambda x, height, width: x[..., : -1 if height < 200 else None],
     ],
 )
 def test_branches_on_sizes_are_refused(build, change):
@@ -48,15 +52,31 @@ def test_sizes_that_a_forward_does_not_take_are_left_out(build, monkeypatch):
     extract_feat = model.extract_feat
 
     def of_large_ones(x):
+        model.calls.add_(1)
         if x.shape[2] < 200:
             torch.cat([x, x[:, :, 1:]], 1)
         return extract_feat(x)
 
     model.extract_feat = of_large_ones
+    model.register_buffer('calls', torch.zeros(1))
     told: list[logging.LogRecord] = []
     monkeypatch.setattr(sizes._LOGGER, 'callHandlers', told.append)
     trace(model)
     assert not told
+    assert model.calls == 0
+
+
+def test_a_forward_that_takes_one_size_alone_is_refused(build):
+    model = build(2)
+    model.last = None
+
+    def of_one_size(x):
+        model.last = x
+        assert x.shape[2] == 256
+
+    with pytest.raises(UserError, match='of about 256 x 384 alone'):
+        need_same_calls(model, of_one_size, [])
+    assert model.last is None  # as before
 
 
 def test_calls_differ_by_what_no_size_explains():

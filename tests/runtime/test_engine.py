@@ -90,6 +90,9 @@ def test_outputs_that_cannot_be_written_are_refused(change):
             call(small.program, image, wrong)
         with pytest.raises(ValueError, match='out: expected'):
             call(small.program, image, {'other': values})
+    none = np.zeros((0, 3, 16, 24), np.uint8)
+    with pytest.raises(ValueError, match='expected one input, got 0'):
+        runner.profile(small.program, none, runner.run(small.program, none))
 
 
 def test_inputs_that_are_no_pixels_are_refused():
