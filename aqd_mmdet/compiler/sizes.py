@@ -76,15 +76,9 @@ class Calls(TorchFunctionMode):
             name: Of what was called.
             args: What it was given, a tree.
         """
-        leaves = tree_leaves(args)
-        slices = [isinstance(x, slice) for x in leaves]
-        if any(slices):
-            leaves = tree_leaves(
-                [
-                    [x.start, x.stop, x.step] if is_slice else x
-                    for x, is_slice in zip(leaves, slices, strict=True)
-                ]
-            )
+        leaves: list[Any] = []
+        for x in tree_leaves(args):
+            leaves += [x.start, x.stop, x.step] if type(x) is slice else [x]
         self.made.append(Call(name, tuple(map(self._placed, leaves))))
 
     def _placed(self, leaf: Any) -> Any:
@@ -101,7 +95,7 @@ class Calls(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         leaves = tree_leaves(result)
         if result is None or any(isinstance(x, Tensor) for x in leaves):
-            given = [*args[:2]] if func is LAYER else [args, kwargs]
+            given = args[:2] if func is LAYER else (args, kwargs)
             self.add(func.__name__, given)
             for leaf in leaves:
                 self._placed(leaf)
@@ -130,7 +124,7 @@ def recorded(
 ) -> Callable[[Tensor], Any]:
     """Return a network that lists the calls of its last run in ``calls``.
 
-    Its outputs are those of a last one.
+    After these it lists one that is named 'output', with the network's maps.
     """
 
     def forward(image: Tensor) -> Any:

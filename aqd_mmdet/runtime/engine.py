@@ -312,13 +312,14 @@ class Engine:
         index = self._index(program)
         channels_last = _channels_last(program, values)
         count, height, width, _ = channels_last.shape
-        shapes = self._output_shapes(program, channels_last.shape)
+        shapes = self._output_shapes(program, index, channels_last.shape)
         if out is None:
             out = {
                 name: _lines(shape).transpose(0, 3, 1, 2)
                 for name, shape in shapes.items()
             }
-        _need_writable(out, shapes)
+        else:
+            _need_writable(out, shapes)
         pixels = channels_last.ctypes.data_as(ctypes.c_void_p)
         status = self._library.aqd_run(
             self._model,
@@ -358,13 +359,15 @@ class Engine:
         inputs, height, width, _ = channels_last.shape
         if inputs != 1:
             raise ValueError(f'expected one input, got {inputs}')
-        _need_writable(out, self._output_shapes(program, channels_last.shape))
+        index = self._index(program)
+        shapes = self._output_shapes(program, index, channels_last.shape)
+        _need_writable(out, shapes)
         count = ctypes.c_int32()
         # No more are executed than the file has.
         ops = (_OpProfile * len(program.ops))()
         status = self._library.aqd_profile(
             self._model,
-            self._index(program),
+            index,
             channels_last.ctypes.data,
             height,
             width,
@@ -382,7 +385,7 @@ class Engine:
         return next(i for i, p in enumerate(self.programs) if p is program)
 
     def _output_shapes(
-        self, program: Program, channels_last: tuple[int, ...]
+        self, program: Program, index: int, channels_last: tuple[int, ...]
     ) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the outputs, (N, H, W, C) as of the input."""
         shapes = {}
@@ -390,7 +393,7 @@ class Engine:
         count, height, width, _ = channels_last
         for i, name in enumerate(program.output_names()):
             status = self._library.aqd_output_shape(
-                self._model, self._index(program), i, height, width, found
+                self._model, index, i, height, width, found
             )
             if status:
                 raise UserError(

@@ -73,7 +73,7 @@ class ThreadPool {
 
    private:
     static constexpr int kMaxShares = 32;
-    // On a line of its own, as one thread takes most of its parts.
+    // On a cache line of its own: one thread takes most of its parts.
     struct alignas(64) Share {
       std::atomic<int64_t> next{0};
       int64_t end = 0;

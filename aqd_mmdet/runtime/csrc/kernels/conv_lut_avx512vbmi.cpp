@@ -158,7 +158,7 @@ void Avx512::convolve(const FusedOp &fused, const PackedLut &packed,
                       const Workers &workers) {
   const LutPixels pixels(fused);
   const int64_t vectors = (pixels.count() + kLutPixels - 1) / kLutPixels;
-  // As many tiles for each thread, about as large, if there are enough.
+  // The same number of tiles for each thread, all about as large.
   const int64_t threads = workers.threads();
   const int64_t least = (vectors + kLutMr - 1) / kLutMr;
   const int64_t tiles =

@@ -61,7 +61,7 @@ struct ByteSpan {
   int64_t next;  // from a pixel to the next
   int lanes;     // channels that there are
   bool is_unsigned;
-  const Grid *grid;  // to which they are clamped; null for no other than a byte
+  const Grid *grid;  // to which they are clamped; null if they need not be
 
   // Clamps bytes, which takes a quarter of what it takes before they are bytes.
   template <class V>
