@@ -66,8 +66,8 @@ training = [
     ),
 ]
 
-# The detector of the quickstart.
-config = '../digits/{model}_{data}_fp.py'
+# The detector of the quickstart, with the published widths.
+config = '{model}_{data}_uniform.py'
 
 # The float detector trains as long as the quickstart's; 750 steps follow.
 schedules = dict(
