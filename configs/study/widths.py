@@ -23,6 +23,10 @@ training = [
     dict(bits=2, recipe='block_inputs'),
     dict(bits=2, recipe='activations_4'),
     dict(bits=2, schedule='double_rate'),
+    # Whether 2 bits cost less in a detector of more channels.
+    dict(bits='float', recipe='wide', schedule='scratch'),
+    dict(bits='float', recipe='wide'),
+    dict(bits=2, recipe='wide'),
 ]
 
 # The detector of the quickstart.
@@ -69,5 +73,13 @@ recipes = dict(
     activations_4={
         'model.recipe.0.conv.act_bits': 4,
         'model.recipe.3.conv.act_bits': 4,
+    },
+    # Twice the channels.
+    wide={
+        'model.backbone.base_channels': 32,
+        'model.neck.in_channels': [32, 64, 128, 256],
+        'model.neck.out_channels': 96,
+        'model.bbox_head.in_channels': 96,
+        'model.bbox_head.feat_channels': 96,
     },
 )
