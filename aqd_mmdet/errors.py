@@ -3,11 +3,13 @@
 import errno
 import functools
 import logging
+import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from typing import TextIO
 
 EXIT_CODE = 2
 
@@ -57,6 +59,14 @@ def fail(message: str) -> None:
     raise SystemExit(EXIT_CODE)
 
 
+def _is_read(stream: TextIO) -> bool:
+    try:
+        print(file=stream, flush=True)
+    except BrokenPipeError:
+        return False
+    return True
+
+
 def one_line(main: Callable[[], None]) -> Callable[[], None]:
     """Decorate a tool so that user errors end it with one line and code 2.
 
@@ -76,6 +86,14 @@ def one_line(main: Callable[[], None]) -> Callable[[], None]:
         warnings.filterwarnings('ignore', module=r'PIL\.')
         try:
             main()
+            sys.stdout.flush()
+        except BrokenPipeError:
+            if _is_read(sys.stdout):
+                raise
+            # What read the output, such as `head`, has enough. The code is
+            # that of shells for SIGPIPE; Python would write the rest at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(141) from None
         except UserError as error:
             fail(error.line())
         except KeyboardInterrupt:

@@ -1,4 +1,6 @@
 import errno
+import subprocess
+import sys
 
 import pytest
 
@@ -47,6 +49,29 @@ def test_full_disk(capsys):
     assert (
         'cannot write w/epoch_1.pth: No space left' in capsys.readouterr().err
     )
+
+
+def run_main(body: str) -> tuple[int, str]:
+    """Run a tool of one line, whose output is read to its first line."""
+    tool = f'from aqd_mmdet.errors import one_line; one_line(lambda: {body})()'
+    with subprocess.Popen(
+        [sys.executable, '-c', tool],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        return process.wait(timeout=60), process.stderr.read()
+
+
+def test_output_that_nobody_reads_on():
+    assert run_main("print('line\\n' * 10**6)") == (141, '')
+
+
+def test_other_broken_pipes_keep_their_traceback():
+    code, errors = run_main("[print(), exec('raise BrokenPipeError')]")
+    assert code == 1 and errors.endswith('BrokenPipeError\n')
 
 
 @pytest.mark.parametrize('number', [errno.EACCES, errno.ENAMETOOLONG])

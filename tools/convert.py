@@ -32,7 +32,7 @@ def say(text: str) -> None:
 @one_line
 def main() -> None:
     parser = launch.parser(__doc__)
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='checkpoint file, or its URL')
     parser.add_argument(
         '--out', type=Path, default=Path('model.aqd'), help='file to write'
     )

@@ -27,6 +27,7 @@ from ..runtime.images import read_image
 from ..runtime.preprocess import check_image, prepare
 from ..runtime.sources import SUFFIXES, is_picture
 from . import launch
+from .checkpoint import downloaded
 
 # Enough to place ranges; more teach more.
 MAX_PICTURES = 200
@@ -42,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'checkpoint',
         nargs='?',
-        help='checkpoint of the float detector; none where an ONNX file '
-        'stands in the place of the config',
+        help='checkpoint of the float detector, or its URL; none where an '
+        'ONNX file stands in the place of the config',
     )
     parser.add_argument(
         '--classes',
@@ -70,7 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def use_onnx(args: argparse.Namespace, say: Callable[[str], None]) -> None:
     """Let an ONNX file stand for a config and a checkpoint.
 
-    Both are written to the work_dir, and are the arguments from then on.
+    Both are written to the work_dir, and are the arguments from then on. A
+    checkpoint that is a URL is downloaded.
 
     Args:
         args: Of :func:`add_arguments` and :func:`.launch.parser`; changed in
@@ -97,6 +99,7 @@ def use_onnx(args: argparse.Namespace, say: Callable[[str], None]) -> None:
                 '--classes: names for an ONNX file, which has none; a config '
                 'has its own (metainfo.classes of its datasets)'
             )
+        args.checkpoint = downloaded(args.checkpoint)
         return
     if args.checkpoint is not None:
         raise UserError(
@@ -128,7 +131,7 @@ def quantize_checkpoint(
 
     Args:
         config: The float detector's config file.
-        checkpoint: File of its weights.
+        checkpoint: File of its weights, or its URL.
         images: Folder of unlabelled pictures; None for the config's training
             pictures.
         bits: Width of weights, 2 to 8.
@@ -185,7 +188,7 @@ def load_float(cfg: Config, checkpoint: str) -> nn.Module:
 
     Args:
         cfg: The whole config.
-        checkpoint: File of the checkpoint.
+        checkpoint: File of the checkpoint, or its URL.
 
     Raises:
         UserError: If the config is of a quantised detector, or the checkpoint

@@ -25,6 +25,7 @@ from ..errors import UserError, first_line, nearest
 from . import preflight
 from .checkpoint import (
     check_checkpoint,
+    downloaded,
     read_checkpoint,
     state_dict_of,
     use_safe_loader,
@@ -291,12 +292,13 @@ def load_weights(detector: nn.Module, cfg: Config, checkpoint: str) -> None:
     Args:
         detector: The config's, as it was built.
         cfg: The whole config.
-        checkpoint: File of the weights.
+        checkpoint: File of the weights, or its URL.
 
     Raises:
-        UserError: If the checkpoint is of another detector, or its classes
-            are not the config's.
+        UserError: If the checkpoint is of another detector, its classes are
+            not the config's, or it cannot be downloaded.
     """
+    checkpoint = downloaded(checkpoint)
     labels = labels_of(cfg, 'test')
     check_checkpoint(checkpoint, detector, for_training=False, labels=labels)
     preflight.check_label_order(cfg, 'test')

@@ -5,7 +5,6 @@ reference executor in every integer.
 """
 
 import ctypes
-import math
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -16,8 +15,9 @@ import numpy as np
 
 from ..errors import UserError
 from ..program.detector import CompiledDetector
-from ..program.ops import Image, Program
+from ..program.ops import Program
 from . import shared_library
+from .arrays import channels_last, empty_lines, need_writable
 
 MESSAGE_BYTES = 300
 # The environment's choice of instructions; see docs/engine.md.
@@ -25,8 +25,6 @@ ISA_VARIABLE = 'AQD_ISA'
 NO_MEMORY = 3  # AQD_NO_MEMORY of csrc/include/aqd.h
 # Numbers of an aqd_detection: four edges, label, score.
 DETECTION_FIELDS = 6
-# Numbers of 32 bits in a line of a common cache.
-LINE = 16
 
 
 class NoMemory(UserError, MemoryError):
@@ -81,15 +79,6 @@ class OpProfile:
     products: int
     operand_bits: int
     bytes: int
-
-
-def _lines(shape: tuple[int, ...]) -> np.ndarray:
-    """Return an int32 array that begins with a line of the cache, as the
-    engine has a faster way to fill such ones."""
-    size = math.prod(shape)
-    numbers = np.empty(size + LINE, np.int32)
-    first = -numbers.ctypes.data % (4 * LINE) // 4
-    return numbers[first : first + size].reshape(shape)
 
 
 @cache
@@ -151,37 +140,6 @@ def _profile_of(op: _OpProfile) -> OpProfile:
         op.operand_bits,
         op.bytes,
     )
-
-
-def _channels_last(program: Program, values: np.ndarray) -> np.ndarray:
-    """Return inputs (N, C, H, W) as the engine reads them."""
-    first = program.ops[0]
-    is_right = values.ndim == 4 and values.shape[1] == first.channels
-    # The engine would read what lies behind them.
-    if not is_right or not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(
-            f'expected integers (N, {first.channels}, H, W), got '
-            f'{values.dtype} {values.shape}'
-        )
-    dtype = np.uint8 if isinstance(first, Image) else np.int32
-    return np.ascontiguousarray(values.transpose(0, 2, 3, 1), dtype)
-
-
-def _need_writable(
-    out: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]
-) -> None:
-    """Raise unless the engine can write outputs (N, H, W, C) to arrays."""
-    if out.keys() != shapes.keys():
-        raise ValueError(f'out: expected {list(shapes)}, got {list(out)}')
-    for name, array in out.items():
-        lines = array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
-        is_right = lines.shape == shapes[name] and lines.dtype == np.int32
-        if not (is_right and lines.flags.carray):  # writable, without gaps
-            raise ValueError(
-                f'out[{name!r}]: expected what run() returned for a batch of '
-                'these sizes, int32 with channels innermost in memory, '
-                f'got {array.dtype} {array.shape} of strides {array.strides}'
-            )
 
 
 def _pointers(program: Program, out: dict[str, np.ndarray]) -> Any:
@@ -310,17 +268,17 @@ class Engine:
             ValueError: If values are not of that kind, or out is not.
         """
         index = self._index(program)
-        channels_last = _channels_last(program, values)
-        count, height, width, _ = channels_last.shape
-        shapes = self._output_shapes(program, index, channels_last.shape)
+        inputs = channels_last(program, values)
+        count, height, width, _ = inputs.shape
+        shapes = self._output_shapes(program, index, inputs.shape)
         if out is None:
             out = {
-                name: _lines(shape).transpose(0, 3, 1, 2)
+                name: empty_lines(shape).transpose(0, 3, 1, 2)
                 for name, shape in shapes.items()
             }
         else:
-            _need_writable(out, shapes)
-        pixels = channels_last.ctypes.data_as(ctypes.c_void_p)
+            need_writable(out, shapes)
+        pixels = inputs.ctypes.data_as(ctypes.c_void_p)
         status = self._library.aqd_run(
             self._model,
             index,
@@ -355,20 +313,20 @@ class Engine:
             UserError: If the program does not take that size, or NoMemory.
             ValueError: If values are not of that kind, or out is not.
         """
-        channels_last = _channels_last(program, values)
-        inputs, height, width, _ = channels_last.shape
-        if inputs != 1:
-            raise ValueError(f'expected one input, got {inputs}')
+        inputs = channels_last(program, values)
+        number, height, width, _ = inputs.shape
+        if number != 1:
+            raise ValueError(f'expected one input, got {number}')
         index = self._index(program)
-        shapes = self._output_shapes(program, index, channels_last.shape)
-        _need_writable(out, shapes)
+        shapes = self._output_shapes(program, index, inputs.shape)
+        need_writable(out, shapes)
         count = ctypes.c_int32()
         # No more are executed than the file has.
         ops = (_OpProfile * len(program.ops))()
         status = self._library.aqd_profile(
             self._model,
             index,
-            channels_last.ctypes.data,
+            inputs.ctypes.data,
             height,
             width,
             _pointers(program, out),
@@ -385,12 +343,12 @@ class Engine:
         return next(i for i, p in enumerate(self.programs) if p is program)
 
     def _output_shapes(
-        self, program: Program, index: int, channels_last: tuple[int, ...]
+        self, program: Program, index: int, inputs: tuple[int, ...]
     ) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the outputs, (N, H, W, C) as of the input."""
         shapes = {}
         found = (ctypes.c_int32 * 3)()
-        count, height, width, _ = channels_last
+        count, height, width, _ = inputs
         for i, name in enumerate(program.output_names()):
             status = self._library.aqd_output_shape(
                 self._model, index, i, height, width, found

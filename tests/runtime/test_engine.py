@@ -95,6 +95,20 @@ def test_outputs_that_cannot_be_written_are_refused(change):
         runner.profile(small.program, none, runner.run(small.program, none))
 
 
+def test_two_outputs_in_one_memory_are_refused():
+    small = detector()
+    runner = engine_of(small)
+    image = np.zeros((1, 3, 16, 24), np.uint8)
+    shapes = {n: x.shape for n, x in runner.run(small.program, image).items()}
+    common = np.empty(max(np.prod(x) for x in shapes.values()), np.int32)
+    out = {
+        name: common[: n * c * h * w].reshape(n, h, w, c).transpose(0, 3, 1, 2)
+        for name, (n, c, h, w) in shapes.items()
+    }
+    with pytest.raises(ValueError, match='without memory in common'):
+        runner.run(small.program, image, out)
+
+
 def test_inputs_that_are_no_pixels_are_refused():
     """The engine would read what lies behind them in memory."""
     small, pixels = detector(), np.zeros((1, 3, 16, 24), np.uint8)
@@ -102,6 +116,15 @@ def test_inputs_that_are_no_pixels_are_refused():
     for odd in (pixels[:, :1], pixels[0], pixels.astype(np.float32)):
         with pytest.raises(ValueError, match=r'expected integers \(N, 3, H'):
             runner.run(small.program, odd)
+    for number in (-1, 256):
+        with pytest.raises(
+            ValueError, match='expected integers from 0 to 255'
+        ):
+            runner.run(small.program, np.full(pixels.shape, number))
+    expected = runner.run(small.program, pixels)
+    found = runner.run(small.program, pixels.astype(np.int64))
+    for name, values in expected.items():
+        assert np.array_equal(found[name], values)
 
 
 def test_unknown_instructions_are_named(monkeypatch):

@@ -143,7 +143,7 @@ def test_work_dir_that_is_a_file(digits, tmp_path):
     assert (tmp_path / 'file').read_text() == 'mine'
 
 
-def convert(checkpoint: Path, out: Path, *arguments: object):
+def convert(checkpoint: Path | str, out: Path, *arguments: object):
     return run_tool(
         'tools/convert.py', CONFIG, checkpoint, '--out', out, *arguments
     )
@@ -158,6 +158,8 @@ def test_convert_refuses_bad_arguments(tmp_path, build):
     assert 'is of the float detector' in line
     assert earlier.read_text() == 'mine'
     torch.save(dict(state_dict=build(2).state_dict()), tmp_path / 'q.pth')
+    line = error_line(convert('http://127.0.0.1:1/c.pth', earlier))
+    assert 'cannot be downloaded' in line
     line = error_line(convert(tmp_path / 'q.pth', tmp_path / 'no/model.aqd'))
     assert 'no folder' in line
     line = error_line(

@@ -262,6 +262,10 @@ def test_mistakes_are_one_line(float_detector, tmp_path):
         ((config, checkpoint, '--images', text), 'a.jpg'),
         ((config, tmp_path / 'other.pth', '--images', pictures), 'other.pth'),
         (
+            (config, 'http://127.0.0.1:1/c.pth', '--images', pictures),
+            'cannot be downloaded',
+        ),
+        (
             (config, checkpoint, '--images', pictures, '--recipe', bad),
             '--recipe',
         ),
