@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed
 from mmdet.utils import register_all_modules
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
@@ -30,6 +30,7 @@ from .checkpoint import (
     state_dict_of,
     use_safe_loader,
 )
+from .overrides import Overrides
 from .training import add_missing_hooks, keep_clips
 
 
@@ -47,7 +48,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     result.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Overrides,
         help='overrides of the config, as in key=value or key="[a,b]"',
     )
     result.add_argument(

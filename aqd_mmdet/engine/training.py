@@ -75,14 +75,19 @@ def keep_clips(runner: Runner) -> None:
         runner: Its ``optim_wrapper`` is replaced; the config stays.
 
     Raises:
-        UserError: If the optimiser has no rate, which mmengine needs then.
+        UserError: If the optimiser has no rate, which mmengine needs then, or
+            no decay where one is multiplied.
     """
     wrapper: Any = runner.optim_wrapper
     parameters = detector_of(runner.model).named_parameters()
     clips = [name for name, _ in parameters if name.endswith('.clip')]
-    if not clips or not isinstance(wrapper, dict):
+    if not isinstance(wrapper, dict):
         return
     constructor = wrapper.get('constructor', DEFAULT_CONSTRUCTOR)
+    if constructor == DEFAULT_CONSTRUCTOR:
+        _need_decay(wrapper)
+    if not clips:
+        return
     if constructor != DEFAULT_CONSTRUCTOR:
         runner.logger.warning(
             f'optim_wrapper.constructor={constructor!r} says how clip values '
@@ -113,6 +118,19 @@ def keep_clips(runner: Runner) -> None:
             'custom_keys': {**keys, **own},
         },
     }
+
+
+def _need_decay(wrapper: Mapping[str, Any]) -> None:
+    """Raise if something multiplies a weight decay that there is not."""
+    paramwise = wrapper.get('paramwise_cfg') or {}
+    own = (paramwise.get('custom_keys') or {}).values()
+    options = [*paramwise, *(option for each in own for option in each)]
+    is_multiplied = any(option.endswith('decay_mult') for option in options)
+    if is_multiplied and 'weight_decay' not in wrapper.get('optimizer', ()):
+        raise UserError(
+            'optim_wrapper.optimizer has no weight_decay, which decay_mult of '
+            'paramwise_cfg multiplies: give one, 0 for none'
+        )
 
 
 def _longest(keys: Mapping[str, Any], name: str, otherwise: Any) -> Any:

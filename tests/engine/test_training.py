@@ -85,6 +85,20 @@ def test_optimisers_without_a_decay_or_a_rate(digits, tmp_path):
         launch.build_runner(cfg)
 
 
+@pytest.mark.parametrize('bits', ['float', 2])
+def test_a_decay_that_is_multiplied_has_to_be_there(digits, tmp_path, bits):
+    cfg = config(digits, tmp_path)
+    cfg.model.bits = bits
+    paramwise = dict(custom_keys={'.clip': dict(decay_mult=0)})
+    cfg.optim_wrapper = dict(
+        type='OptimWrapper',
+        optimizer=dict(type='Adam', lr=0.1),
+        paramwise_cfg=paramwise,
+    )
+    with pytest.raises(UserError, match='has no weight_decay'):
+        launch.build_runner(cfg)
+
+
 def test_another_constructor_is_left_alone_and_named(digits, tmp_path, capfd):
     runner = runner_of(
         digits,
