@@ -64,10 +64,15 @@ def test_distinct_codes_are_what_the_recipe_says(build, bits):
         elif re.search(r'retina_(cls|reg)$', name):
             assert 2**4 < weights <= 255
             assert 2**4 < inputs <= 256
+        elif re.search('downsample|lateral', name):
+            assert (name, weights) == (name, 2**bits)
+            assert (name, 2**4 < inputs <= 256) == (name, True)
         else:
             assert (name, weights) == (name, 2**bits)
             assert (name, inputs <= 2**bits) == (name, True)
-    towers = [v for n, v in codes.items() if '_convs.0' in n]
+    towers = [
+        v for n, v in codes.items() if re.search(r'(cls|reg)_convs\.0', n)
+    ]
     assert all(inputs == 2**bits for _, inputs in towers)
 
 
@@ -165,8 +170,8 @@ def test_fewer_levels(build):
 
 def test_shared_norms_are_one_line_of_the_recipe_away(build):
     recipe = digits_config('fp').model.recipe
-    assert 'norm' in recipe[-1]
-    shared = build(2, recipe=recipe[:-1])
+    assert 'norm' in recipe[5]
+    shared = build(2, recipe=[*recipe[:5], *recipe[6:]])
     levels = build(2)
     assert type(shared.bbox_head.cls_convs[0].bn) is nn.BatchNorm2d
     changed = {
@@ -176,6 +181,21 @@ def test_shared_norms_are_one_line_of_the_recipe_away(build):
     assert changed == {
         f'bbox_head.{t}_convs.{i}' for t in ('cls', 'reg') for i in (0, 1)
     }
+
+
+def test_projections_read_8_bits(build):
+    """Shortcuts between stages, and what enters the pyramid."""
+    inputs = {
+        name: layer.input_quantizer.grid.bits
+        for name, layer in quantized_layers(build(2)).items()
+        if layer.weight_quantizer.grid.bits == 2
+    }
+    projections = {name for name, bits in inputs.items() if bits == 8}
+    assert projections == {
+        *(f'backbone.layer{i}.0.downsample.0' for i in (2, 3, 4)),
+        *(f'neck.lateral_convs.{i}.conv' for i in (0, 1, 2)),
+    }
+    assert {inputs[name] for name in set(inputs) - projections} == {2}
 
 
 def test_adders_of_residuals_and_pyramid(build):
