@@ -13,6 +13,9 @@ training = [
     dict(bits=8),
     dict(bits=2, recipe='teacher'),
     dict(bits=2, recipe='paper'),
+    dict(bits=2, recipe='uniform'),
+    dict(bits=4, recipe='uniform'),
+    dict(bits=3, recipe='uniform'),
 ]
 
 # File of a cell's config, beside this one.
@@ -36,13 +39,16 @@ recipes = dict(
     default={},
     # The float detector that a training starts from teaches it.
     teacher={'default_hooks.teacher.type': 'aqd_mmdet.TeacherHook'},
-    # Where the publication starts, with decaying clip values and sums that
-    # keep all bits.
+    # As published: projections have the widths of all other convolutions.
+    uniform={'model.recipe.6.conv': dict(_delete_=True)},
+    # The same, and where the publication starts, with decaying clip values and
+    # sums that keep all bits.
     paper={
         'default_hooks.calibration.start': 'paper',
         'optim_wrapper.paramwise_cfg.custom_keys': {
             '.clip': dict(decay_mult=1)
         },
         'model.recipe.4.add.bits': 16,
+        'model.recipe.6.conv': dict(_delete_=True),
     },
 )

@@ -11,7 +11,7 @@ from mmengine.registry import MODELS
 from aqd_mmdet.layers import QuantAdd, QuantConv2d
 from aqd_mmdet.models.quantized_detector import quantized_layers
 from aqd_mmdet.quantizers.quantizer import ImageQuantizer
-from aqd_mmdet.study.plan import read_study
+from aqd_mmdet.study.plan import Study, read_study
 from tests.factories import CONFIGS, ROOT
 
 ALL = sorted(p for p in CONFIGS.rglob('*.py'))
@@ -21,7 +21,9 @@ TYPED = [
 ]
 FAMILIES = sorted({p.parent for p in TYPED})
 STUDY = read_study(CONFIGS / 'study/low_bits.py')
-RECIPES = read_study(CONFIGS / 'study/recipes.py')
+ON_DIGITS = [
+    read_study(CONFIGS / f'study/{x}.py') for x in ('recipes', 'widths')
+]
 DETECTORS = ['retinanet', 'fcos']
 MATRIX = [
     (detector, depth, bits)
@@ -202,12 +204,14 @@ def test_cells_of_the_study(cell):
 
 
 @pytest.mark.parametrize(
-    'cell', [c for c in RECIPES.cells if not c.seed], ids=lambda c: c.name
+    ('study', 'cell'),
+    [(s, c) for s in ON_DIGITS for c in s.cells if not c.seed],
+    ids=lambda x: x.path.stem if isinstance(x, Study) else x.name,
 )
-def test_cells_of_the_recipes(cell):
+def test_cells_of_studies_on_digits(study, cell):
     """Each changes the default, and can be built."""
-    cfg = Config.fromfile(RECIPES.config_of(cell))
-    options = RECIPES.options_of(cell)
+    cfg = Config.fromfile(study.config_of(cell))
+    options = study.options_of(cell)
     before = deepcopy(cfg)
     cfg.merge_from_dict(options)
     MODELS.build(deepcopy(cfg.model))

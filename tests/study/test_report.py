@@ -102,7 +102,12 @@ def test_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'name, page', [('low_bits', 'results'), ('recipes', 'results_recipes')]
+    'name, page',
+    [
+        ('low_bits', 'results'),
+        ('recipes', 'results_recipes'),
+        ('widths', 'results_widths'),
+    ],
 )
 def test_the_pages_are_those_of_the_kept_results(name, page):
     study = read_study(ROOT / f'configs/study/{name}.py')
