@@ -86,7 +86,8 @@ def one_line(main: Callable[[], None]) -> Callable[[], None]:
         warnings.filterwarnings('ignore', module=r'PIL\.')
         try:
             main()
-            sys.stdout.flush()
+            if sys.stdout is not None:  # it may have been closed before
+                sys.stdout.flush()
         except BrokenPipeError:
             if _is_read(sys.stdout):
                 raise

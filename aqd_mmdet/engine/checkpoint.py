@@ -5,7 +5,7 @@ from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ def read_checkpoint(
     return checkpoint
 
 
-def downloaded(path: str) -> str:
+def downloaded(path: str | Path) -> str:
     """Return the name of a checkpoint's file on this machine.
 
     mmengine reads a URL by itself, code that it holds included, and takes
@@ -107,17 +107,18 @@ def downloaded(path: str) -> str:
     Raises:
         UserError: If it cannot be downloaded.
     """
+    path = str(path)
     scheme, separator, _ = path.partition('://')
     if not separator:
         return path
-    if scheme not in ('http', 'https'):
+    if scheme.lower() not in ('http', 'https'):
         raise UserError(
             f'checkpoint {path}: expected a file, or a URL of http or https; '
             'copy it to this machine'
         )
     # Runs give their files the same names.
     number = sha256(path.encode()).hexdigest()[:8]
-    name = f'{number}_{Path(urlsplit(path).path).name}'
+    name = f'{number}_{Path(_parts(path).path).name}'
     file = Path(torch.hub.get_dir(), 'checkpoints', name)
     if file.is_file():
         print_log(f'checkpoint {path}: was downloaded as {file}', 'current')
@@ -130,6 +131,13 @@ def downloaded(path: str) -> str:
             f'checkpoint {path}: it cannot be downloaded ({_reason(error)})'
         ) from None
     return str(file)
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise UserError(f'checkpoint {url}: no URL ({error})') from None
 
 
 def _reason(error: Exception) -> str:

@@ -14,6 +14,8 @@ from .integer_aware import IntegerAwareHook
 
 # mmengine's name of what it builds where a config names nothing else.
 DEFAULT_CONSTRUCTOR = 'DefaultOptimWrapperConstructor'
+# Keys of `paramwise_cfg` for which that needs the optimiser's decay.
+DECAYS = ('bias_decay_mult', 'norm_decay_mult', 'dwconv_decay_mult')
 
 
 def add_missing_hooks(runner: Runner) -> None:
@@ -123,13 +125,21 @@ def keep_clips(runner: Runner) -> None:
 def _need_decay(wrapper: Mapping[str, Any]) -> None:
     """Raise if something multiplies a weight decay that there is not."""
     paramwise = wrapper.get('paramwise_cfg') or {}
-    own = (paramwise.get('custom_keys') or {}).values()
-    options = [*paramwise, *(option for each in own for option in each)]
-    is_multiplied = any(option.endswith('decay_mult') for option in options)
-    if is_multiplied and 'weight_decay' not in wrapper.get('optimizer', ()):
+    keys = paramwise.get('custom_keys') or {}
+    if not all(isinstance(own, dict) for own in keys.values()):
         raise UserError(
-            'optim_wrapper.optimizer has no weight_decay, which decay_mult of '
-            'paramwise_cfg multiplies: give one, 0 for none'
+            'optim_wrapper.paramwise_cfg.custom_keys: expected a dict such as '
+            'dict(lr_mult=0.1) for each name'
+        )
+    multiplied = [
+        *(name for name in DECAYS if name in paramwise),
+        *(f'custom_keys {key!r}' for key in keys if 'decay_mult' in keys[key]),
+    ]
+    optimizer = wrapper.get('optimizer') or {}
+    if multiplied and optimizer.get('weight_decay') is None:
+        raise UserError(
+            'optim_wrapper.optimizer has no weight_decay, which paramwise_cfg '
+            f'multiplies ({multiplied[0]}): give one, 0 for none'
         )
 
 

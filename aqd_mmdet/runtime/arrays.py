@@ -39,9 +39,21 @@ def channels_last(program: Program, values: np.ndarray) -> np.ndarray:
 
 
 def need_writable(
-    out: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]
+    out: dict[str, np.ndarray],
+    shapes: dict[str, tuple[int, ...]],
+    inputs: np.ndarray,
 ) -> None:
-    """Raise unless the engine can write outputs (N, H, W, C) to arrays."""
+    """Raise unless the engine can write outputs (N, H, W, C) to arrays.
+
+    Args:
+        out: Arrays (N, C, H, W) by the outputs' names.
+        shapes: Of the outputs.
+        inputs: What is read meanwhile.
+
+    Raises:
+        ValueError: With the first array that is something else, or has memory
+            in common with another one.
+    """
     if out.keys() != shapes.keys():
         raise ValueError(f'out: expected {list(shapes)}, got {list(out)}')
     for name, array in out.items():
@@ -53,11 +65,11 @@ def need_writable(
                 'these sizes, int32 with channels innermost in memory, '
                 f'got {array.dtype} {array.shape} of strides {array.strides}'
             )
-    for one, other in combinations(out, 2):
-        if np.may_share_memory(out[one], out[other]):
+    arrays = {f'out[{name!r}]': array for name, array in out.items()}
+    for one, other in combinations([*arrays, 'values'], 2):
+        if np.may_share_memory(arrays[one], arrays.get(other, inputs)):
             raise ValueError(
-                f'out[{one!r}] and out[{other!r}]: expected arrays without '
-                'memory in common'
+                f'{one} and {other}: expected arrays without memory in common'
             )
 
 

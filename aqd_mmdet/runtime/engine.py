@@ -277,7 +277,7 @@ class Engine:
                 for name, shape in shapes.items()
             }
         else:
-            need_writable(out, shapes)
+            need_writable(out, shapes, inputs)
         pixels = inputs.ctypes.data_as(ctypes.c_void_p)
         status = self._library.aqd_run(
             self._model,
@@ -319,7 +319,7 @@ class Engine:
             raise ValueError(f'expected one input, got {number}')
         index = self._index(program)
         shapes = self._output_shapes(program, index, inputs.shape)
-        need_writable(out, shapes)
+        need_writable(out, shapes, inputs)
         count = ctypes.c_int32()
         # No more are executed than the file has.
         ops = (_OpProfile * len(program.ops))()

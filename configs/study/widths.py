@@ -52,7 +52,7 @@ recipes = dict(
     uniform={'model.recipe.6.conv': dict(_delete_=True)},
     # The projections of one kind alone.
     shortcuts={'model.recipe.6.modules': ['backbone.*.downsample.*']},
-    laterals={'model.recipe.6.modules': ['neck.lateral_convs.*']},
+    laterals={'model.recipe.6.modules': ['neck.*lateral_convs.*']},
     # 4 bits in place of 8, and 8 in weights as well.
     projections_4={'model.recipe.6.conv.act_bits': 4},
     projections_weights={'model.recipe.6.conv.weight_bits': 8},
@@ -65,7 +65,7 @@ recipes = dict(
     block_inputs={
         'model.recipe.6.modules': [
             'backbone.*.downsample.*',
-            'neck.lateral_convs.*',
+            'neck.*lateral_convs.*',
             'backbone.layer*.conv1',
         ]
     },

@@ -7,6 +7,7 @@ import pytest
 from mmengine import load
 from mmengine.config import Config
 from mmengine.registry import MODELS
+from torch import nn
 
 from aqd_mmdet.layers import QuantAdd, QuantConv2d
 from aqd_mmdet.models.quantized_detector import quantized_layers
@@ -37,6 +38,15 @@ MATRIX = [
 def read(path: Path) -> Config:
     """A config that several tests read and none changes."""
     return Config.fromfile(path)
+
+
+def projections(model: nn.Module) -> set[int]:
+    """Widths of what shortcuts between stages and a pyramid's entries read."""
+    return {
+        layer.input_quantizer.grid.bits
+        for name, layer in quantized_layers(model).items()
+        if re.search('downsample|lateral', name)
+    }
 
 
 def test_base_names_are_unique():
@@ -184,13 +194,12 @@ def test_cells_of_the_study(cell):
     cfg = Config.fromfile(STUDY.config_of(cell))
     before = deepcopy(cfg)
     cfg.merge_from_dict(STUDY.options_of(cell))
-    model = deepcopy(cfg.model)
-    adds = {
-        m.grid.bits
-        for m in MODELS.build(model).modules()
-        if isinstance(m, QuantAdd)
-    }
+    model = MODELS.build(deepcopy(cfg.model))
+    adds = {m.grid.bits for m in model.modules() if isinstance(m, QuantAdd)}
     wide = 16 if cell.recipe == 'paper' else 8
+    is_published = cell.recipe in ('paper', 'uniform')
+    read_bits = {cell.bits if is_published else 8}
+    assert projections(model) == (set() if cell.bits == 'float' else read_bits)
     assert adds == (set() if cell.bits == 'float' else {wide})
     assert cfg.default_hooks.calibration.start == (
         'paper' if cell.recipe == 'paper' else 'mse'
@@ -214,7 +223,17 @@ def test_cells_of_studies_on_digits(study, cell):
     options = study.options_of(cell)
     before = deepcopy(cfg)
     cfg.merge_from_dict(options)
-    MODELS.build(deepcopy(cfg.model))
+    found = projections(MODELS.build(deepcopy(cfg.model)))
+    if study.path.stem == 'recipes' and 'act_bits' not in str(options):
+        assert found <= {cell.bits}
+    elif study.path.stem == 'widths':
+        expected = {
+            'uniform': {2},
+            'projections_4': {4},
+            'shortcuts': {2, 8},
+            'laterals': {2, 8},
+        }.get(cell.recipe, {8})
+        assert found == (set() if cell.bits == 'float' else expected)
     assert (cell.schedule == 'scratch') == (
         cfg.train_cfg.max_epochs == before.train_cfg.max_epochs
     )

@@ -1,6 +1,7 @@
 import pickle
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import numpy as np
@@ -116,7 +117,7 @@ def test_files_of_one_name_are_downloaded_once_each(tmp_path, server):
     assert [read_checkpoint(file)['name'] for file in files] == ['a', 'b']
     (tmp_path / 'a/c.pth').unlink()
     assert downloaded(urls[0]) == files[0]
-    assert downloaded('a/c.pth') == 'a/c.pth'
+    assert downloaded('a/c.pth') == downloaded(Path('a/c.pth')) == 'a/c.pth'
 
 
 def test_what_cannot_be_downloaded(server):
@@ -124,6 +125,8 @@ def test_what_cannot_be_downloaded(server):
         downloaded(f'{server}/no.pth')
     with pytest.raises(UserError, match='copy it to this machine'):
         downloaded('s3://bucket/c.pth')
+    with pytest.raises(UserError, match='no URL'):
+        downloaded('http://[bad/c.pth')
 
 
 def test_no_unsafe_load_anywhere_in_the_package():

@@ -86,16 +86,26 @@ def test_optimisers_without_a_decay_or_a_rate(digits, tmp_path):
 
 
 @pytest.mark.parametrize('bits', ['float', 2])
-def test_a_decay_that_is_multiplied_has_to_be_there(digits, tmp_path, bits):
+@pytest.mark.parametrize(
+    ('optimizer', 'paramwise', 'line'),
+    [
+        ({}, dict(custom_keys={'.clip': dict(decay_mult=0)}), "'.clip'"),
+        ({}, dict(norm_decay_mult=0), 'norm_decay_mult'),
+        (dict(weight_decay=None), dict(bias_decay_mult=0), 'bias_decay_mult'),
+        ({}, dict(custom_keys={'.clip': 0}), 'expected a dict such as'),
+    ],
+)
+def test_a_decay_that_is_multiplied_has_to_be_there(
+    digits, tmp_path, bits, optimizer, paramwise, line
+):
     cfg = config(digits, tmp_path)
     cfg.model.bits = bits
-    paramwise = dict(custom_keys={'.clip': dict(decay_mult=0)})
     cfg.optim_wrapper = dict(
         type='OptimWrapper',
-        optimizer=dict(type='Adam', lr=0.1),
+        optimizer=dict(type='Adam', lr=0.1, **optimizer),
         paramwise_cfg=paramwise,
     )
-    with pytest.raises(UserError, match='has no weight_decay'):
+    with pytest.raises(UserError, match=line):
         launch.build_runner(cfg)
 
 

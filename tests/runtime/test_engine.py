@@ -13,6 +13,7 @@ from aqd_mmdet.program import file
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import Multipliers
 from aqd_mmdet.runtime import reference
+from aqd_mmdet.runtime.arrays import need_writable
 from aqd_mmdet.runtime.engine import Engine
 from tests import kernels
 from tests.damage import of_version
@@ -105,8 +106,18 @@ def test_two_outputs_in_one_memory_are_refused():
         name: common[: n * c * h * w].reshape(n, h, w, c).transpose(0, 3, 1, 2)
         for name, (n, c, h, w) in shapes.items()
     }
-    with pytest.raises(ValueError, match='without memory in common'):
+    first, second, *_ = out
+    match = f"out.'{first}'. and out.'{second}'.: .* memory in common"
+    with pytest.raises(ValueError, match=match):
         runner.run(small.program, image, out)
+
+
+def test_outputs_in_the_memory_of_the_input_are_refused():
+    values = np.zeros((1, 3, 4, 4), np.int32)
+    with pytest.raises(ValueError, match='values: .* memory in common'):
+        need_writable(
+            {'x': values.transpose(0, 3, 1, 2)}, {'x': values.shape}, values
+        )
 
 
 def test_inputs_that_are_no_pixels_are_refused():

@@ -1,5 +1,7 @@
 # AQD for detectors with a stem called backbone.conv1, any FPN and a dense head
 # whose towers are called *_convs: RetinaNet, FCOS, ATSS, GFL and more.
+# One without shortcuts that are convolutions, and without an FPN, leaves the
+# last rule out: recipe[:-1].
 # The detector's own `bits` stand where a rule names none; last match wins.
 recipe = [
     dict(modules='*', conv=dict()),
@@ -21,7 +23,7 @@ recipe = [
     # pyramid. Else all that a sum of 8 bits holds would go on as 2 bits. They
     # are few of all products. The publication does without: docs/recipes.md.
     dict(
-        modules=['backbone.*.downsample.*', 'neck.lateral_convs.*'],
+        modules=['backbone.*.downsample.*', 'neck.*lateral_convs.*'],
         conv=dict(act_bits=8),
     ),
 ]

@@ -18,7 +18,7 @@ recipe = [
     dict(modules='roi_head.bbox_roi_extractor*', pool=dict(bits=8)),
     # Shortcuts between stages, and what enters the pyramid: see aqd.py.
     dict(
-        modules=['backbone.*.downsample.*', 'neck.lateral_convs.*'],
+        modules=['backbone.*.downsample.*', 'neck.*lateral_convs.*'],
         conv=dict(act_bits=8),
     ),
 ]
