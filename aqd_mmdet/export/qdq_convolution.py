@@ -22,6 +22,11 @@ NO_WEIGHTS_SCALE = 2.0**-16
 # Largest scale of weights: biases are rounded to it, and half of it is a
 # 64th of a code.
 MAX_SCALE = 2.0**-5
+# How far sums are kept off borders, in units of the bias, before another scale
+# is tried. Floats of 24 bits move them less.
+ENOUGH_ROOM = 1.0
+# Each leaves two thirds of an interval: in the end a millionth.
+THIRDS = 34
 
 
 @dataclass(frozen=True)
@@ -98,12 +103,13 @@ def fitted(
     grid: ir.Grid,
     bound: np.ndarray,
 ) -> Int8Weights:
-    """Return biases with which all sums become the right codes.
+    """Return biases and scales with which all sums become the right codes.
 
     Sums are whole numbers: from each to the next, there is place for the
     border between two codes. A bias in the middle of what all borders leave
-    is not touched by the rounding of floats. Many codes leave nothing, or no
-    whole number; such channels keep the bias that is next to the real one.
+    is not touched by the rounding of floats. Where no whole number is left,
+    borders are moved towards each other by another scale. Many codes leave
+    nothing; such channels keep the bias that is next to the real one.
 
     Args:
         parts: Of a convolution.
@@ -112,23 +118,97 @@ def fitted(
         bound: Largest magnitude of the sums, (O,).
     """
     codes = np.arange(grid.lo + 1, grid.hi + 1).astype(object)
-    bias = parts.bias.copy()
+    values = (codes - origin(grid) - 0.5).astype(float)
+    bias, scale = parts.bias.copy(), parts.scale.copy()
     for channel, (m, b, step) in enumerate(zip(*table, strict=True)):
         factor = abs(parts.factor[channel])
         if factor < 1 or factor % 1:
             continue
         # The first sum of each code; weights have the sign of m.
         first = -((b - codes * step) // abs(m))
-        is_met = abs(first) <= bound[channel]
-        borders = (codes - origin(grid) - 0.5) / float(parts.scale[channel])
-        least = (borders - first * factor)[is_met].astype(float)
-        if not least.size:
+        borders = _Borders(values, first, int(bound[channel]), factor)
+        if not borders.are_met:
             continue
-        low, high = least.max(), least.min() + factor
-        middle = np.rint((low + high) / 2)
-        if low < middle < high:
-            bias[channel] = middle
-    return replace(parts, bias=bias)
+        distance = 1 / float(scale[channel])
+        choices = [borders.choice(distance)]
+        if choices[0].room < ENOUGH_ROOM:
+            choices.append(borders.choice(borders.best_distance(distance)))
+        best = max(choices, key=lambda choice: choice.room)
+        if best.room > 0:
+            bias[channel], scale[channel] = best.bias, best.scale
+    return replace(parts, bias=bias, scale=scale)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A bias and a scale, and how far the sums nearest to borders are off.
+
+    Attributes:
+        bias, scale: As of :class:`Int8Weights`.
+        room: In units of the bias; without any, some sums get a wrong code.
+    """
+
+    bias: float
+    scale: np.float32
+    room: float
+
+
+class _Borders:
+    """Borders between codes, and the sums that lie around them.
+
+    Args:
+        values: Borders, in codes, float64 (N,).
+        first: The sum behind each, Python's integers (N,).
+        bound: Largest magnitude of sums.
+        factor: From one sum to the next, in units of the bias.
+    """
+
+    def __init__(
+        self, values: np.ndarray, first: np.ndarray, bound: int, factor: float
+    ) -> None:
+        self.values, self.factor = values, factor
+        # There may be sums on one side of a border alone.
+        self.has_behind = (first <= bound).astype(bool)
+        self.has_before = (first > -bound).astype(bool)
+        ends = -bound, bound + 1
+        self.first = (first.clip(*ends) * factor).astype(float)
+
+    @property
+    def are_met(self) -> bool:
+        """Whether there are two sums with a border between them."""
+        return bool((self.has_behind & self.has_before).any())
+
+    def limits(self, distance: float) -> tuple[float, float]:
+        """Return what the bias lies between if codes have such a distance."""
+        least = self.values * distance - self.first
+        low = least[self.has_behind].max()
+        return low, least[self.has_before].min() + self.factor
+
+    def choice(self, distance: float) -> _Choice:
+        """Return the best bias if codes have nearly such a distance."""
+        scale = np.float32(1 / distance)
+        low, high = self.limits(1 / float(scale))
+        bias = np.rint((low + high) / 2)
+        return _Choice(bias, scale, min(bias - low, high - bias))
+
+    def best_distance(self, real: float) -> float:
+        """Return the distance of codes that leaves most to the bias.
+
+        What it leaves is concave, so that thirds of an interval find the best.
+
+        Args:
+            real: The distance that the ratio has, which leaves something to
+                a bias that is no whole number.
+        """
+        change = min(self.factor / max(np.ptp(self.values), 1), real / 2)
+        ends = real - change, real + change
+        for _ in range(THIRDS):
+            third = (ends[1] - ends[0]) / 3
+            inner = ends[0] + third, ends[1] - third
+            rooms = [np.subtract(*self.limits(x)[::-1]) for x in inner]
+            is_left = rooms[0] > rooms[1]
+            ends = (ends[0], inner[1]) if is_left else (inner[0], ends[1])
+        return sum(ends) / 2
 
 
 def quantized_convolution(

@@ -347,14 +347,15 @@ def draw(
 
     Args:
         image: RGB, uint8 (H, W, 3).
-        found: Detections in it.
+        found: Detections in it, the best one first.
         labels: Class names, or what is written for them.
         score: Least score that is drawn.
         fonts: One for each label; Pillow's own by default.
     """
     picture = Image.fromarray(image)
     canvas = ImageDraw.Draw(picture)
-    for corners, label, units in zip(*found, strict=True):
+    # The best one is first in what is found, and on top of what is drawn.
+    for corners, label, units in reversed(list(zip(*found, strict=True))):
         share = units / 2**SCORE_BITS
         if share < score:
             continue

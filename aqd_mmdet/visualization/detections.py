@@ -55,7 +55,8 @@ def draw_comparison(
         path: PNG file to write. An earlier file stays until the new one is
             complete.
         images: RGB images, (H, W, 3), uint8.
-        columns: Title of each column, and the boxes of each image in it.
+        columns: Title of each column, and the boxes of each image in it; the
+            first one is on top.
     """
     rows = len(images)
     figure = Figure((PANEL_INCHES * len(columns), PANEL_INCHES * rows + 0.3))
@@ -67,7 +68,7 @@ def draw_comparison(
             axes.set_axis_off()
             if row == 0:
                 axes.set_title(title, fontsize=10)
-            for box in boxes[row]:
+            for box in reversed(boxes[row]):
                 colour = COLOURS[box.label % len(COLOURS)]
                 axes.add_patch(
                     Rectangle(

@@ -190,16 +190,27 @@ def fit(ratio: float, offset: float, largest: int, grid: ir.Grid):
 
 
 @given(
-    ratio=st.floats(2**-9, 1).flatmap(lambda x: st.sampled_from([x, -x])),
+    ratio=st.floats(2**-9, 0.2).flatmap(lambda x: st.sampled_from([x, -x])),
     offset=st.floats(-1, 4),
     lowest=st.sampled_from([0, -2]),
+    largest=st.sampled_from([1, 3]),
+    bits=st.sampled_from([2, 3, 4]),
 )
-def test_biases_of_few_codes_are_exact(ratio, offset, lowest):
-    """Weights of 2 bits before 4 codes."""
-    grid = ir.Grid(lowest, lowest + 3)
-    parts, wrong = fit(ratio, offset + lowest, 1, grid)
-    assert abs(parts.factor[0]) == 64
+def test_few_codes_are_exact(ratio, offset, lowest, largest, bits):
+    """Weights of 2 bits before 4 to 16 codes."""
+    grid = ir.Grid(lowest, lowest + 2**bits - 1)
+    parts, wrong = fit(ratio, offset + lowest, largest, grid)
+    assert abs(parts.factor[0]) == 64 // largest
     assert wrong == 0
+
+
+def test_a_scale_is_moved_where_no_bias_is_enough():
+    """One that leaves no whole number between the borders of 16 codes."""
+    ratio = 0.16202323952985914
+    parts, wrong = fit(ratio, -0.7592673574620453, 3, ir.Grid(0, 15))
+    assert wrong == 0
+    assert parts.scale[0] == pytest.approx(ratio / 21, rel=0.01)
+    assert parts.scale[0] != np.float32(ratio / 21)
 
 
 def test_biases_of_many_codes_are_next_to_the_real_ones():

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.runtime import images
-from aqd_mmdet.runtime.images import read_image
+from aqd_mmdet.runtime import Detections, images
+from aqd_mmdet.runtime.images import draw, read_image
 from tests.pictures import (
     HEIGHT,
     WIDTH,
@@ -239,3 +239,17 @@ def test_filters_of_warnings_are_left_alone(monkeypatch, tmp_path):
 def test_a_folder_is_no_image(tmp_path):
     with pytest.raises(UserError, match='is a folder'):
         read_image(tmp_path)
+
+
+def test_the_best_box_is_drawn_on_top():
+    image = np.zeros((40, 40, 3), np.uint8)
+    found = Detections(
+        np.array([[5, 20, 35, 35]] * 2, np.int32) * 256,
+        np.array([0, 1], np.int32),
+        np.array([2**23, 2**22], np.int32),
+    )
+    best = Detections(*(part[:1] for part in found))
+    both, one = (
+        np.asarray(draw(image, x, ['a', 'b'], 0.1)) for x in (found, best)
+    )
+    assert np.array_equal(both[20:], one[20:])
