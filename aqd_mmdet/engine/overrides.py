@@ -11,7 +11,9 @@ from ..errors import UserError, first_line
 
 # A dict by itself or in a list, in quotes or not. mmengine takes it apart at
 # its commas.
-DICT = re.compile(r"""(^|[\[(,])[\s'"]*(\{\s*['"].*\}|\{\}$|dict\(.*\))""")
+DICT = re.compile(
+    r"""(^|[\[(,])[\s'"]*(\{\s*['"\d].*\}|\{\}(?=$|[\s'",\])])|dict\s*\(.*\))"""
+)
 
 
 class Overrides(DictAction):

@@ -126,7 +126,9 @@ def _need_decay(wrapper: Mapping[str, Any]) -> None:
     """Raise if something multiplies a weight decay that there is not."""
     paramwise = wrapper.get('paramwise_cfg') or {}
     keys = paramwise.get('custom_keys') or {}
-    if not all(isinstance(own, dict) for own in keys.values()):
+    if not isinstance(keys, dict) or not all(
+        isinstance(own, dict) for own in keys.values()
+    ):
         raise UserError(
             'optim_wrapper.paramwise_cfg.custom_keys: expected a dict such as '
             'dict(lr_mult=0.1) for each name'

@@ -93,6 +93,7 @@ def test_optimisers_without_a_decay_or_a_rate(digits, tmp_path):
         ({}, dict(norm_decay_mult=0), 'norm_decay_mult'),
         (dict(weight_decay=None), dict(bias_decay_mult=0), 'bias_decay_mult'),
         ({}, dict(custom_keys={'.clip': 0}), 'expected a dict such as'),
+        ({}, dict(custom_keys=['.clip']), 'expected a dict such as'),
     ],
 )
 def test_a_decay_that_is_multiplied_has_to_be_there(

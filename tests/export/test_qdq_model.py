@@ -308,11 +308,8 @@ def in_single_precision(exported: onnx.ModelProto) -> onnx.ModelProto:
     return exported
 
 
-def test_runtimes_without_doubles_find_the_same():
-    """Borders lie between numbers: of 2 bits, and of 11 in residual sums.
-
-    One code of a residual sum becomes its neighbour, and changes the others.
-    """
+def test_runtimes_without_doubles_find_nearly_the_same():
+    """One code of a residual sum becomes its neighbour, and changes others."""
     compiled, _ = file.load(example.MODEL)
     image = Image.open(example.PICTURE).convert('RGB')
     pixels, _ = prepare(
