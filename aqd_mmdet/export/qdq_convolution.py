@@ -190,12 +190,11 @@ class _Borders:
         """Return a bias, by default the best, for nearly such a distance."""
         scale = np.float32(1 / distance)
         distance = 1 / float(scale)
-        low, high = self.limits(distance)
         if bias is None:
-            bias = np.rint((low + high) / 2)
+            bias = np.rint(self._middle(distance))
         # Floats of 24 bits hold what is near a border no better than this.
         blur = 2.0**-23 * distance * np.abs(self.values).max()
-        return _Choice(bias, scale, min(bias - low, high - bias) - blur)
+        return _Choice(bias, scale, self._room(bias, distance) - blur)
 
     def best_choice(self, distance: float) -> _Choice:
         """Return the bias and the scale that keep sums farthest off borders.
@@ -207,13 +206,16 @@ class _Borders:
         real = self.choice(distance)
         if real.room >= ENOUGH_ROOM or len(self.values) < 2:
             return real
-        middle = sum(self.limits(self._best(distance, self._width))) / 2
+        middle = self._middle(self._best(distance, self._width))
         # What is left to a whole number is concave in the distance as well.
         wholes = [
             self.choice(self._best(distance, partial(self._room, bias)), bias)
             for bias in (np.floor(middle), np.ceil(middle))
         ]
         return max(real, *wholes, key=lambda choice: choice.room)
+
+    def _middle(self, distance: float) -> float:
+        return sum(self.limits(distance)) / 2
 
     def _width(self, distance: float) -> float:
         low, high = self.limits(distance)
