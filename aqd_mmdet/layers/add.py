@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from ..quantizers.fake_quantize import fake_quantize_sum, step_size
 from ..quantizers.grid import Grid, build_grid, check_bits
 from ..quantizers.quantizer import Quantizer, Rounding
@@ -55,7 +56,17 @@ class QuantAdd(Quantizer):
         super().__init__(build_grid('signed' if signed else 'unsigned', bits))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the rounded and saturated sum of two equal shapes."""
+        """Return the rounded and saturated sum of two equal shapes.
+
+        Raises:
+            UserError: If the shapes differ.
+        """
+        if x.shape != y.shape:
+            raise UserError(
+                f'a quantised addition has operands of {tuple(x.shape)} and '
+                f'{tuple(y.shape)}, and adds equal shapes alone: no rule '
+                "with 'add' may match its module"
+            )
         if self.hook is None:
             self.need_start()
             limit = self.branch_grid().hi

@@ -29,9 +29,12 @@ OPERATIONS = {
     kind.child: kind for kind in KINDS if isinstance(kind, Operation)
 }
 CHILDREN = {kind.sign: kind.child for kind in OPERATIONS.values()}
-# Side of the blank image of `run_once`; it is the coarsest stride of mmdet's
+# Side of the blank images of `run_once`; it is the coarsest stride of mmdet's
 # pyramids, so that no level is empty.
 PROBE_SIZE = 128
+# Images at once in `run_once`. With one, a table that all images share, such
+# as a transformer's bias of positions, would have the shape of a map.
+PROBE_IMAGES = 2
 # What functions of tensors are called as, besides as methods of these.
 NAMESPACES = ('torch', 'F')
 # Of a module, for each child that holds layers, the positions of the signs
@@ -283,7 +286,7 @@ def replace_operations(
 
 
 def run_once(detector: nn.Module) -> None:
-    """Run a detector's feature extractor and dense heads on a blank image.
+    """Run a detector's feature extractor and dense heads on blank images.
 
     Args:
         detector: An mmdet detector, or any model with ``extract_feat``.
@@ -293,8 +296,8 @@ def run_once(detector: nn.Module) -> None:
     try:
         with torch.no_grad():
             weight = next(detector.parameters())
-            image = weight.new_zeros(1, 3, PROBE_SIZE, PROBE_SIZE)
-            features = cast(Any, detector).extract_feat(image)
+            images = weight.new_zeros(PROBE_IMAGES, 3, PROBE_SIZE, PROBE_SIZE)
+            features = cast(Any, detector).extract_feat(images)
             for name in ('bbox_head', 'rpn_head'):
                 if hasattr(detector, name):
                     getattr(detector, name)(features)

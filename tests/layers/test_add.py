@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aqd_mmdet.errors import UserError
 from aqd_mmdet.layers import QuantAdd
 
 numbers = st.lists(st.floats(-1000, 1000, width=32), min_size=4, max_size=4)
@@ -105,3 +106,10 @@ def test_a_branch_of_fewer_bits_does_not_narrow_the_sum(first):
     ):
         assert a.dtype == b.dtype
         torch.testing.assert_close(a, b)
+
+
+def test_unequal_shapes_are_an_error():
+    add = adder(1.7)
+    message = r'operands of \(4, 5\) and \(1, 5\).*equal shapes alone'
+    with pytest.raises(UserError, match=message):
+        add(torch.rand(4, 5), torch.rand(1, 5))

@@ -5,7 +5,11 @@ import torch
 from torch import nn
 
 from aqd_mmdet.errors import UserError
-from aqd_mmdet.models.operations import find_operations, replace_operations
+from aqd_mmdet.models.operations import (
+    find_operations,
+    replace_operations,
+    run_once,
+)
 
 
 class Record(nn.Module):
@@ -121,6 +125,28 @@ def test_taken_name_is_an_error():
     net.first.adds = 1
     with pytest.raises(UserError, match="already has an attribute 'adds'"):
         replace_operations(net.first, found[net.first], {'adds': Record})
+
+
+class Table(nn.Module):
+    """Adds what it knows of places, the same for all images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = nn.Parameter(torch.ones(1, 3, 128, 128))
+
+    def extract_feat(self, images):
+        return images + self.places * 2 + images
+
+    forward = extract_feat
+
+
+def test_a_table_that_images_share_is_no_map():
+    net = Table()
+    with find_operations(net) as found:
+        net.extract_feat = net.forward
+        run_once(net)
+    # Of two sums the one of two maps.
+    assert found[net] == {'adds': {1}}
 
 
 class Attention(nn.Module):
