@@ -73,8 +73,9 @@ def main() -> None:
         print(args.report)
     else:
         # Loads PyTorch and MMDetection, which a report does not need.
-        from aqd_mmdet.study.cell import run_logged
+        from aqd_mmdet.study.cell import check_libraries, run_logged
 
+        check_libraries(study, cells)
         # A shell may have told a background process to ignore Ctrl-C.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, stop)

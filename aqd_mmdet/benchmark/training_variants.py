@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.ao import quantization
 
 from ..layers.multi_level_norm import hand_on_level
 from ..models.quantized_detector import quantized_layers
+from ..quantizers.quantizer import ImageQuantizer
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ VARIANTS = (
     *(Variant(f'aqd-{bits}', bits, 'ours') for bits in (8, 4, 3, 2)),
     *(
         Variant(f'{library}-{bits}', bits, library)
-        for library in ('lsq', 'brevitas')
+        for library in ('lsq', 'pytorch', 'brevitas')
         for bits in (8, 2)
     ),
 )
@@ -67,6 +69,32 @@ class LsqConv2d(nn.Conv2d):
         return self._conv_forward(x, weight, self.bias)
 
 
+class PytorchConv2d(nn.Conv2d):
+    """A convolution with the fake quantisers that PyTorch's export inserts.
+
+    Ranges are moving averages of the least and the largest value, of weights
+    for each output channel (``prepare_qat_pt2e`` of torchao).
+    """
+
+    def __init__(self, widths: tuple[int, int], *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        weight_bits, act_bits = widths
+        half = 2 ** (weight_bits - 1)
+        self.weight_fake_quant = (
+            quantization.default_fused_per_channel_wt_fake_quant(
+                quant_min=-half, quant_max=half - 1
+            )
+        )
+        self.input_fake_quant = quantization.default_fused_act_fake_quant(
+            quant_min=0, quant_max=2**act_bits - 1
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve the rounded ``x`` with the rounded weights."""
+        weight = self.weight_fake_quant(self.weight)
+        return self._conv_forward(self.input_fake_quant(x), weight, self.bias)
+
+
 def _brevitas_conv(widths: tuple[int, int], *args: Any, **kwargs: Any) -> Any:
     from brevitas.nn import QuantConv2d
     from brevitas.quant import Uint8ActPerTensorFloat
@@ -83,9 +111,15 @@ def _brevitas_conv(widths: tuple[int, int], *args: Any, **kwargs: Any) -> Any:
 # Makes a convolution of another library for widths of weights and input.
 LAYERS: dict[str, Callable[..., nn.Module]] = {
     'lsq': LsqConv2d,
+    'pytorch': PytorchConv2d,
     'brevitas': _brevitas_conv,
 }
-PACKAGES = {'ours': (), 'lsq': (), 'brevitas': ('brevitas',)}
+PACKAGES = {
+    'ours': (),
+    'lsq': (),
+    'pytorch': (),
+    'brevitas': ('brevitas',),
+}
 
 
 def installed() -> list[Variant]:
@@ -98,14 +132,23 @@ def installed() -> list[Variant]:
 
 
 def use_layers(detector: nn.Module, library: str) -> None:
-    """Exchange our layers for those of a library, of the same widths."""
+    """Exchange our layers for those of a library, of the same widths.
+
+    A stem that reads pixels stays: it rounds its weights alone, and others
+    would cut off what lies below the mean.
+
+    Args:
+        detector: Whose convolutions are exchanged, without their weights.
+        library: Key of :data:`LAYERS`.
+    """
     for name, layer in quantized_layers(detector).items():
-        if not isinstance(layer, nn.Conv2d):
+        reads_pixels = isinstance(layer.input_quantizer, ImageQuantizer)
+        if reads_pixels or not isinstance(layer, nn.Conv2d):
             continue
         parent, _, child = name.rpartition('.')
         widths = (
             layer.weight_quantizer.grid.bits,
-            min(layer.input_quantizer.grid.bits, 8),
+            layer.input_quantizer.grid.bits,
         )
         other = LAYERS[library](
             widths,

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +19,8 @@ from mmengine.structures import InstanceData
 
 from .. import __version__
 from ..benchmark.accuracy import build_dataset, detect_by_program
+from ..benchmark.engines import need
+from ..benchmark.training_variants import PACKAGES, use_layers
 from ..compiler.compile import compile_detector
 from ..engine import launch, preflight
 from ..engine.checkpoint import (
@@ -26,16 +29,17 @@ from ..engine.checkpoint import (
     state_dict_of,
 )
 from ..engine.integer_aware import IntegerAwareHook
+from ..errors import UserError, nearest
 from ..models.quantized_detector import (
     detector_of,
     quantized_layers,
 )
 from ..program import file
-from .plan import Cell, Study
+from .plan import LIBRARY, Cell, Study
 
 METRICS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
 WEIGHTS = 'last.pth'
-PACKAGES = ('torch', 'onedl-mmdetection', 'mmdet', 'numpy')
+VERSIONS = ('torch', 'onedl-mmdetection', 'mmdet', 'numpy', 'brevitas')
 
 
 def run_cell(study: Study, cell: Cell, folder: Path, results: Path) -> None:
@@ -57,6 +61,9 @@ def run_cell(study: Study, cell: Cell, folder: Path, results: Path) -> None:
     runner = launch.build_runner(cfg)
     if cfg.load_from:
         check_checkpoint(cfg.load_from, runner.model, for_training=True)
+    library = study.options_of(cell).get(LIBRARY, 'ours')
+    if library != 'ours':
+        use_layers(detector_of(runner.model), library)
     runner.train()
     seconds = dict(train=time.perf_counter() - begin)
     times = runner.message_hub.get_scalar('train/time').data[0]
@@ -65,7 +72,9 @@ def run_cell(study: Study, cell: Cell, folder: Path, results: Path) -> None:
     begin = time.perf_counter()
     found, simulation = _tested(runner), None
     seconds['test'] = time.perf_counter() - begin
-    if quantized_layers(detector_of(runner.model)):
+    if library != 'ours':
+        simulation = found  # their layers are not compiled
+    elif quantized_layers(detector_of(runner.model)):
         begin = time.perf_counter()
         simulation = found
         path = _compiled(runner, cfg, own)
@@ -87,6 +96,26 @@ def run_cell(study: Study, cell: Cell, folder: Path, results: Path) -> None:
     )
     with results.open('a') as lines:
         lines.write(f'{line}\n')
+
+
+def check_libraries(study: Study, cells: Sequence[Cell]) -> None:
+    """Check that the libraries are here whose layers cells train.
+
+    Args:
+        study: The study.
+        cells: Cells that are to run.
+
+    Raises:
+        UserError: If one is unknown, or not installed.
+    """
+    for cell in cells:
+        library = study.options_of(cell).get(LIBRARY, 'ours')
+        if library not in PACKAGES:
+            raise UserError(
+                f'study {study.path}: recipe {cell.recipe}: no library is '
+                f'called {library!r} ({nearest(library, PACKAGES)})'
+            )
+        need(PACKAGES[library], 'choose other --cells')
 
 
 def keep_weights(runner: Runner, path: Path) -> None:
@@ -114,6 +143,7 @@ def _config(study: Study, cell: Cell, folder: Path) -> Config:
     command = [str(study.config_of(cell)), '--work-dir']
     args = launch.parser('').parse_args([*command, str(folder / cell.name)])
     args.cfg_options = study.options_of(cell)
+    args.cfg_options.pop(LIBRARY, None)
     start = study.start_of(cell)
     if start is not None:
         args.cfg_options['load_from'] = str(folder / start.name / WEIGHTS)
@@ -179,7 +209,7 @@ def _commit() -> str | None:
 def _machine() -> dict[str, Any]:
     """Return commit, versions of packages, and where they run."""
     versions = dict(aqd_mmdet=__version__, python=platform.python_version())
-    for name in PACKAGES:
+    for name in VERSIONS:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:

@@ -17,6 +17,9 @@ from ..files import parse_json
 SCRATCH = 'scratch'
 AXES = ('model', 'data', 'bits', 'seed', 'recipe', 'schedule')
 KEYS = ('data', 'seed', 'model', 'training')
+# Of a recipe: whose layers are trained in the place of ours. It is no override
+# of the config.
+LIBRARY = 'library'
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,10 @@ class Study:
         return self.path.parent / name
 
     def options_of(self, cell: Cell) -> dict[str, Any]:
-        """Return the overrides of a cell's config, by dotted keys."""
+        """Return the overrides of a cell's config, by dotted keys.
+
+        A ``library`` among them is none; see :data:`LIBRARY`.
+        """
         return {
             **self.options['schedule'][cell.schedule],
             **self.options['recipe'][cell.recipe],
@@ -112,7 +118,8 @@ def read_study(path: Path) -> Study:
         path: A config in Python with the lists ``data``, ``seed``, ``model``
             and ``training`` (dicts of ``bits``, ``recipe``, ``schedule``, and
             of these of another as ``start``), the pattern ``config``, and the
-            dicts ``recipes`` and ``schedules``.
+            dicts ``recipes`` and ``schedules``. A recipe may have `library`:
+            whose layers are trained in the place of ours.
 
     Raises:
         UserError: If something is missing, unknown, or there twice.

@@ -118,7 +118,8 @@ def document(study: Study, results: Mapping[str, Mapping]) -> str:
         'per cent: the mean of the seeds ± their standard deviation. For '
         'quantised detectors it is measured on the compiled program, which '
         'the engine runs from image files to boxes; *AP simulated* is that '
-        'of the simulation in floats. *AP - float* is the difference to the '
+        'of the simulation in floats, which is all that there is of other '
+        "libraries' layers. *AP - float* is the difference to the "
         'float detector of the same seed that was trained as long, of the '
         'same recipe where there is one. *AP - default* is that to the same '
         'bits by the default recipe, or of another schedule to the usual one.',

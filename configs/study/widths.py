@@ -27,6 +27,11 @@ training = [
     dict(bits='float', recipe='wide', schedule='scratch'),
     dict(bits='float', recipe='wide'),
     dict(bits=2, recipe='wide'),
+    # Whether what is ahead after 5 epochs is so after 22.
+    dict(bits='float', recipe='wide', schedule='long'),
+    dict(bits=2, recipe='wide', schedule='long'),
+    dict(bits=2, recipe='block_inputs', schedule='long'),
+    dict(bits=2, schedule='double_rate_long'),
 ]
 
 # The detector of the quickstart.
@@ -42,6 +47,10 @@ schedules = dict(
         'optim_wrapper.optimizer.lr': 4e-3,
     },
     long={'train_cfg.max_epochs': 22},
+    double_rate_long={
+        'train_cfg.max_epochs': 22,
+        'optim_wrapper.optimizer.lr': 4e-3,
+    },
 )
 
 # Overrides of the rules of _base_/recipes/aqd.py by their places: 0 all

@@ -7,6 +7,7 @@ from aqd_mmdet.benchmark import training_variants
 from aqd_mmdet.benchmark.training_variants import (
     VARIANTS,
     LsqConv2d,
+    PytorchConv2d,
     Variant,
     use_layers,
 )
@@ -17,7 +18,8 @@ def test_libraries_that_are_not_installed_are_left_out(monkeypatch):
     monkeypatch.setattr(training_variants, 'find_spec', lambda name: None)
     names = [variant.name for variant in training_variants.installed()]
     assert names == [
-        *('float', 'aqd-8', 'aqd-4', 'aqd-3', 'aqd-2', 'lsq-8', 'lsq-2')
+        *('float', 'aqd-8', 'aqd-4', 'aqd-3', 'aqd-2', 'lsq-8', 'lsq-2'),
+        *('pytorch-8', 'pytorch-2'),
     ]
 
 
@@ -36,7 +38,9 @@ def test_layers_of_others_have_our_widths(build):
     }
     assert len({bits for bits, _ in ours.values()}) == 2
     use_layers(model, 'lsq')
-    assert not quantized_layers(model)
+    # The stem, which reads pixels, stays.
+    assert set(quantized_layers(model)) == {'backbone.conv1'}
+    ours.pop('backbone.conv1')
     for name, (bits, shape) in ours.items():
         other = model.get_submodule(name)
         assert type(other) is LsqConv2d
@@ -53,3 +57,14 @@ def test_plain_lsq_has_few_values_and_gradients():
     assert y.max().item() == pytest.approx(3 * 0.1 * 0.3)
     y.sum().backward()
     assert layer.scales.grad.abs().min() > 0
+
+
+def test_pytorchs_values_are_those_of_its_ranges():
+    layer = PytorchConv2d((2, 2), 1, 2, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([1.0, -3.0]).view(2, 1, 1, 1))
+    y = layer(torch.tensor([0.0, 0.6, 3.0, 1.4]).view(1, 1, 2, 2))
+    # Inputs 0..3 have a step of 1. That of weights is the largest magnitude,
+    # divided by half the number of steps between -2 and 1, a whole number: 1.
+    weights, rounded = torch.tensor([1.0, -3.0]), torch.tensor([0.0, 1, 3, 1])
+    assert torch.equal(y[0].flatten(1), weights[:, None] * rounded)
