@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TextIO
 
 EXIT_CODE = 2
@@ -32,8 +33,10 @@ class UserError(ValueError):
             and not origin.__suppress_context__
         ):
             origin = origin.__context__
-        last = str(origin).strip().splitlines()[-1]
-        return re.sub(r'^.*\bUserError: ', '', last)
+        # A wrapper's text is a traceback, which ends with the message.
+        message = re.split(r'\bUserError: ', str(origin))[-1]
+        # A file's name may have line feeds.
+        return ' '.join(message.split('\n')).strip()
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -81,13 +84,14 @@ def one_line(main: Callable[[], None]) -> Callable[[], None]:
         # On a full disk, each log record would print its own traceback.
         # Writes of other files still raise, and are reported below.
         logging.raiseExceptions = False
+        if sys.stdout is None:  # it was closed before
+            sys.stdout = Path(os.devnull).open('w')  # noqa: SIM115
         # About metadata that is of no use here. Not where images are read:
         # filters are of all threads.
         warnings.filterwarnings('ignore', module=r'PIL\.')
         try:
             main()
-            if sys.stdout is not None:  # it may have been closed before
-                sys.stdout.flush()
+            sys.stdout.flush()
         except BrokenPipeError:
             if _is_read(sys.stdout):
                 raise
@@ -115,9 +119,9 @@ def one_line(main: Callable[[], None]) -> Callable[[], None]:
             ):
                 raise
             fail(
-                f'cannot write {error.filename or "to the work_dir"}: '
-                f'{error.strerror}; free some space or choose another '
-                '--work-dir'
+                f'cannot write {error.filename or "an output"}: '
+                f'{error.strerror}; free some space, or write to another '
+                'folder'
             )
 
     return wrapper

@@ -35,6 +35,7 @@ def test_text_of_wrappers_is_removed():
         'aqd_mmdet.errors.UserError: a.jpg: damaged\n'
     )
     assert worker.line() == 'a.jpg: damaged'
+    assert UserError('a\nb.jpg: damaged').line() == 'a b.jpg: damaged'
 
 
 def test_full_disk(capsys):
@@ -49,6 +50,16 @@ def test_full_disk(capsys):
     assert (
         'cannot write w/epoch_1.pth: No space left' in capsys.readouterr().err
     )
+
+
+def test_full_disk_of_what_has_no_name(capsys):
+    @one_line
+    def main() -> None:
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    with pytest.raises(SystemExit):
+        main()
+    assert 'cannot write an output: No space left' in capsys.readouterr().err
 
 
 def run_main(body: str) -> tuple[int, str]:
@@ -70,7 +81,14 @@ def test_output_that_nobody_reads_on():
 
 
 def test_output_that_was_closed_before():
-    assert run_main("__import__('sys').__setattr__('stdout', None)") == (0, '')
+    tool = (
+        'from aqd_mmdet.errors import one_line; '
+        'from aqd_mmdet.progress import progress; '
+        'one_line(lambda: print(*progress([1])))()'
+    )
+    command = f'{sys.executable} -c "{tool}" >&-'
+    result = subprocess.run(command, shell=True, capture_output=True)
+    assert (result.returncode, result.stderr) == (0, b'')
 
 
 def test_other_broken_pipes_keep_their_traceback():

@@ -341,6 +341,8 @@ def load(path: str | Path) -> tuple[CompiledDetector, bytes]:
         UserError: If it is missing, or not as docs/file_format.md says.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f'model {path}: it is a folder; name a file in it')
     if not path.is_file():
         raise UserError(f'model {path}: no such file')
     try:

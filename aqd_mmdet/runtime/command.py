@@ -17,20 +17,33 @@ from ..progress import progress
 from . import outputs, results
 from .detector import Detector
 from .images import read_image
-from .prediction import DRAWN_SCORE, Prediction, check_score, class_names
+from .prediction import (
+    DRAWN_SCORE,
+    Prediction,
+    above,
+    check_score,
+    class_names,
+)
 from .sources import distinct, gather
 from .video import as_stream, described, draw_stream
 
 MAX_NAMES = 5  # class names in a message
 
 
+def _path(name: str) -> Path:
+    # Python takes an empty name, as of a variable that is not set, for '.'.
+    if not name:
+        raise argparse.ArgumentTypeError('an empty name')
+    return Path(name)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
     made = argparse.ArgumentParser('aqd_mmdet.runtime', description=__doc__)
-    made.add_argument('model', type=Path, help='a file model.aqd')
+    made.add_argument('model', type=_path, help='a file model.aqd')
     made.add_argument(
         'sources',
-        type=Path,
+        type=_path,
         nargs='+',
         metavar='SOURCE',
         help='image files, or folders of images (a file that is named twice '
@@ -38,19 +51,19 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         '--out',
-        type=Path,
+        type=_path,
         help="folder for the drawn pictures; only this tool's own pictures "
         'are replaced; default: detections, if there is no --json',
     )
     made.add_argument(
         '--json',
-        type=Path,
+        type=_path,
         metavar='FILE',
         help="file for the boxes, in COCO's format of results",
     )
     made.add_argument(
         '--annotations',
-        type=Path,
+        type=_path,
         metavar='FILE',
         help='COCO file with the ids of images and categories for --json; '
         "without it, images have their names' numbers or names, and "
@@ -63,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         '--font',
-        type=Path,
+        type=_path,
         help="font file with the characters of the class names; the system's "
         'fonts are searched, too',
     )
@@ -88,6 +101,8 @@ def command(arguments: Sequence[str] | None = None) -> None:
         raise UserError('--annotations: the ids in it are for --json')
     if args.out is None and args.json is None:
         args.out = Path('detections')
+    if args.font is not None and args.out is None:
+        raise UserError('--font: it is for pictures, which --out draws')
     # File names can have bytes that the output's encoding cannot represent.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')
@@ -212,7 +227,7 @@ class _Drawing:
 
     def draw(self, number: int, prediction: Prediction) -> str:
         """Draw a picture and return what was done."""
-        count = int((prediction.scores >= self.score).sum())
+        count = len(above(prediction.found, self.score).labels)
         picture = prediction.plot(self.score, self.font)
         target = self.targets[number]
         outputs.save(Image.fromarray(picture), target)

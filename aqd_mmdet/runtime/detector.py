@@ -39,7 +39,7 @@ class Detector:
     its content, if it was not made from a file.
 
     Args:
-        path: A file ``model.aqd``, or what one holds.
+        path: A file ``model.aqd``, or what one was read as.
         threads: How many of the engine's threads run a call, as long as no
             other call needs them; by default one for each processor that
             this process may use. The result does not depend on it.
@@ -58,6 +58,8 @@ class Detector:
         threads: int | None = None,
         run: regions.Run | None = None,
     ) -> None:
+        if threads is not None and not isinstance(threads, int):
+            raise UserError(f'threads={threads!r}: give a whole number')
         if isinstance(path, CompiledDetector):
             self.compiled, content = path, file.to_bytes(path)
             self._path = None
@@ -155,6 +157,8 @@ class Detector:
                 Pillow is missing, which reads files.
         """
         check_score(score)
+        if isinstance(source, str) and not source:
+            raise UserError(f'{name}: an empty name')
         if isinstance(source, (list, tuple)):
             return [
                 self._predict(each, score, f'{name} {number}')
@@ -194,8 +198,9 @@ class Detector:
                 'in each process'
             )
         if self._path is not None:
-            return Detector, (self._path, self._threads)
-        return _from_content, (file.to_bytes(self.compiled), self._threads)
+            return type(self), (self._path, self._threads)
+        content = file.to_bytes(self.compiled)
+        return _from_content, (type(self), content, self._threads)
 
     def _detect(self, image: np.ndarray) -> Detections:
         if self._engine is not None:
@@ -244,5 +249,7 @@ class Detector:
         )
 
 
-def _from_content(content: bytes, threads: int | None) -> Detector:
-    return Detector(file.from_bytes(content), threads)
+def _from_content(
+    kind: type[Detector], content: bytes, threads: int | None
+) -> Detector:
+    return kind(file.from_bytes(content), threads)

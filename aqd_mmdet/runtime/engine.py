@@ -340,7 +340,10 @@ class Engine:
         return [_profile_of(each) for each in ops[: count.value]]
 
     def _index(self, program: Program) -> int:
-        return next(i for i, p in enumerate(self.programs) if p is program)
+        for index, own in enumerate(self.programs):
+            if own is program:
+                return index
+        raise UserError('a program of another detector than the engine has')
 
     def _output_shapes(
         self, program: Program, index: int, inputs: tuple[int, ...]

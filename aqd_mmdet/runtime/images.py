@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from ..errors import UserError
 from ..program.detector import BOX_BITS, SCORE_BITS
@@ -46,9 +47,12 @@ FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'PPM', 'GIF', 'TIFF', 'JPEG2000')
 # Encoders write up to about 70. A scan may be of a few bytes, and costs a pass
 # over all pixels.
 MAX_SCANS = 100
+# Metadata is cut into segments of 64 KB, of which Pillow reads each by itself.
+MAX_SEGMENTS = 2000
 # The markers of a JPEG that a length follows, and its end.
 MARKER = re.compile(rb'\xff([^\x00\x01\xd0-\xd8\xff])')
-END, SCAN = b'\xd9', b'\xda'
+JPEG_START, END, SCAN = b'\xff\xd8', b'\xd9', b'\xda'
+TILE_WIDTH, TILE_LENGTH = 322, 323  # tags of a TIFF
 # Told apart on photographs and by most colour-blind eyes.
 COLOURS = ('#ffd000', '#00c8ff', '#ff5ea8', '#5dff6e', '#ff8a3c', '#b48cff')
 # What brings a stored picture upright, by its EXIF orientation.
@@ -119,17 +123,14 @@ def decode_image(
     """
     kinds = f' of these formats: {", ".join(FORMATS)}'
     file = io.BytesIO(content)
+    _check_segments(content, name)
     with _told(name, kinds), Image.open(file, formats=FORMATS) as image:
-        if most is not None and image.width * image.height > most:
-            raise UserError(
-                f'image {name}: {image.width} x {image.height} is too large: '
-                f'at most {most} pixels'
-            )
-        if isinstance(image, JpegImageFile) and _has_many_scans(content):
-            raise UserError(
-                f'image {name}: a JPEG of more than {MAX_SCANS} scans: save '
-                'it with fewer'
-            )
+        for width, height in (image.size, _tile_size(image)):
+            if most is not None and width * height > most:
+                raise UserError(
+                    f'image {name}: {width} x {height} is too large: at most '
+                    f'{most} pixels'
+                )
         return _pixels(image, name, oriented)
 
 
@@ -179,7 +180,7 @@ def check_header(image: ImageFile.ImageFile, path: Path) -> None:
     """
     if image.mode not in MODES or _is_of_other_width(image):
         raise UserError(
-            f'image {path}: pixels of mode {image.mode}, not of 8 bits a '
+            f'image {path}: pixels of mode {image.mode}, or not of 8 bits a '
             'channel: convert it to RGB of 8 bits a channel'
         )
     if len(orientations(image)) > 1:
@@ -222,16 +223,32 @@ def _pixels(
     return np.asarray(upright.convert('RGB'))
 
 
-def _has_many_scans(content: bytes) -> bool:
-    count = at = 0
-    while count <= MAX_SCANS:
-        found = MARKER.search(content, at)
-        if found is None or found[1] == END:
-            return False
+def _tile_size(image: ImageFile.ImageFile) -> tuple[int, int]:
+    """Return width and height of a TIFF's tiles; 0 without tiles.
+
+    A tile is decoded as a whole, though the image may have less of it.
+    """
+    if not isinstance(image, TiffImageFile):
+        return 0, 0
+    tags = image.tag_v2
+    return tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0)
+
+
+def _check_segments(content: bytes, name: Path) -> None:
+    """Refuse a JPEG that takes long though it is small."""
+    if not content.startswith(JPEG_START):
+        return
+    at, scans, segments = len(JPEG_START), 0, 0
+    while (found := MARKER.search(content, at)) and found[1] != END:
         at = found.end()
         at += int.from_bytes(content[at : at + 2], 'big')
-        count += found[1] == SCAN
-    return True
+        scans += found[1] == SCAN
+        segments += 1
+        if scans > MAX_SCANS or segments > MAX_SEGMENTS:
+            raise UserError(
+                f'image {name}: a JPEG of more than {MAX_SCANS} scans or '
+                f'{MAX_SEGMENTS} segments: save it with fewer'
+            )
 
 
 def _is_of_other_width(image: ImageFile.ImageFile) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,9 +41,9 @@ class Prediction:
         classes: Names of all classes.
         size: Height and width of the image.
         path: File of the image, if it was given as one.
-        image: RGB, uint8 (H, W, 3), if it was given as an array. That of a
-            file is read again where it is needed, so that the predictions of
-            many files take little memory.
+        image: RGB, uint8 (H, W, 3), if it was given as an array: the same
+            array, not a copy. That of a file is read again where it is
+            needed, so that the predictions of many files take little memory.
         oriented: Whether the file is turned by its EXIF orientation.
     """
 
@@ -134,6 +135,8 @@ class Prediction:
                 f'category_ids: expected {len(self.classes)}, one for each '
                 f'class, found {len(ids)}'
             )
+        if not all(isinstance(each, Integral) for each in ids):
+            raise UserError('category_ids: expected integers')
         boxes = self.boxes
         sides = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
         return [
@@ -184,8 +187,8 @@ def check_score(score: float, name: str = 'score') -> None:
     Raises:
         UserError: If it is none.
     """
-    if not 0 <= score <= 1:
-        raise UserError(f'{name} {score:g}: give a number from 0 to 1')
+    if not isinstance(score, Real) or not 0 <= score <= 1:
+        raise UserError(f'{name} {score!r}: give a number from 0 to 1')
 
 
 @lru_cache(maxsize=8)

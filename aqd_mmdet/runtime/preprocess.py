@@ -30,6 +30,11 @@ def check_image(image: object, name: str = 'image') -> np.ndarray:
             f'{name}: expected uint8 pixels (height, width, 3), got {kind}; '
             'convert it to 8-bit RGB'
         )
+    if isinstance(image, np.ma.MaskedArray):
+        raise UserError(
+            f'{name}: expected pixels, got a masked array, whose mask has no '
+            'meaning here; give its data'
+        )
     if image.ndim != 3 or image.shape[2] != 3:
         raise UserError(
             f'{name}: expected RGB pixels (height, width, 3), got the shape '

@@ -81,6 +81,7 @@ class Annotations:
             if not isinstance(entry, dict) or not (
                 isinstance(entry.get(name), str)
                 and isinstance(entry.get('id'), kind)
+                and not isinstance(entry['id'], bool)
             ):
                 raise UserError(
                     f'{self.where}: expected {what} as id and a text as '
@@ -92,6 +93,13 @@ class Annotations:
                     f'{self.where}: {name} {entry[name]!r} is twice in {key!r}'
                 )
             ids[entry[name]] = entry['id']
+        by_id = {number: name for name, number in ids.items()}
+        for each, number in ids.items():
+            if by_id[number] != each:
+                raise UserError(
+                    f'{self.where}: {each!r} and {by_id[number]!r} in {key!r} '
+                    f'have the same id {number!r}'
+                )
         return ids
 
     def image_ids(self, images: Sequence[Path]) -> list[Id]:
@@ -153,7 +161,8 @@ def check_results(path: Path) -> None:
     """
     check_output('--json', path, '.json')
     for each in (path, part_of(path)):
-        if each.exists() and not _are_results(each):
+        is_link = each.is_symlink()
+        if is_link or (each.exists() and not _are_results(each)):
             raise UserError(
                 f'--json {path}: {each.name} exists and is no file of '
                 'results, which would replace it: move it or choose another '

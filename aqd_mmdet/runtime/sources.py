@@ -81,8 +81,12 @@ def is_picture(path: Path) -> bool:
 
 
 def distinct(paths: Iterable[Path]) -> list[Path]:
-    """Return each file once, even if several paths lead to it."""
+    """Return each file once that is named twice.
+
+    Two links to a file, and a link beside it, have names of their own: they
+    are several pictures.
+    """
     by_file: dict[Path, Path] = {}
     for path in paths:
-        by_file.setdefault(path.resolve(), path)
+        by_file.setdefault(path.parent.resolve() / path.name, path)
     return list(by_file.values())

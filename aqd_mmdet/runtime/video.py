@@ -1,10 +1,12 @@
-"""Videos and cameras, by OpenCV or PyAV, whichever is installed."""
+"""Videos and cameras, by PyAV or OpenCV, whichever is installed."""
 
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,13 @@ from ..errors import UserError
 from ..progress import progress
 from . import outputs
 from .detector import Detector
-from .video_backends import backend
+from .video_backends import Frame, Writer, backend
 
 SUFFIXES = (
     '.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.wmv',
 )  # fmt: skip
+# A sound track may be longer than its pictures by some tenths of a second.
+MISSING_S = 0.5
 
 
 def as_stream(source: Path) -> int | Path | None:
@@ -48,7 +52,9 @@ def draw_stream(
 ) -> None:
     """Write a video with the boxes of each frame.
 
-    A camera is read until Ctrl-C.
+    A camera is read until Ctrl-C. The video has the rate of the source. Where
+    a frame comes later, as from a camera that is faster than the detector, or
+    in a file of a variable rate, the one before it is repeated.
 
     Args:
         detector: What finds them.
@@ -60,7 +66,7 @@ def draw_stream(
     Raises:
         UserError: If the source cannot be read, or the video not written.
     """
-    library = backend()
+    library = backend(source)
     where = described(source)
     target = _target(source, out)
     if isinstance(source, Path) and not source.is_file():
@@ -70,32 +76,60 @@ def draw_stream(
     if first is None:
         raise UserError(f'{where}: it has no frames that can be read')
     outputs.make_folders(out, [target])
-    done, start = 0, time.monotonic()
+    size = first.pixels.shape[:2]
+    done, last, start = 0, first, time.monotonic()
     with (
         _complete(target) as part,
-        closing(library.writer(part, stream.rate, first.shape[:2])) as writer,
+        closing(library.writer(part, stream.rate, size)) as writer,
         progress(total=stream.total, desc='detecting', unit='frame') as bar,
     ):
+        film = _Film(writer, stream.rate)
         try:
-            for frame in _all_frames(first, stream.frames, where):
-                prediction = detector.predict(frame, score, where)
-                writer.write(prediction.plot(score, font))
+            for last in _all_frames(first, stream.frames, where):
+                prediction = detector.predict(last.pixels, score, where)
+                film.write(prediction.plot(score, font), last.seconds)
                 done += 1
                 bar.update()
         except KeyboardInterrupt:
-            if isinstance(source, Path):
+            if isinstance(source, Path) or not done:
                 raise
     rate = done / max(time.monotonic() - start, 1e-9)
     print(f'{where}: {done} frames, {rate:.1f} frames per second, {target}')
-    if isinstance(source, Path):
-        _report_missing(where, done, stream.total or done)
+    if isinstance(source, Path) and stream.seconds is not None:
+        _report_missing(where, last.seconds, stream.seconds)
 
 
-def _report_missing(where: str, done: int, total: int) -> None:
-    if done < total:
+class _Film:
+    """Writes pictures at their times, at a constant rate.
+
+    Args:
+        writer: What writes them.
+        rate: Frames a second.
+    """
+
+    def __init__(self, writer: Writer, rate: Fraction) -> None:
+        self.writer, self.rate = writer, rate
+        self.count = 0
+        self.before: np.ndarray | None = None
+
+    def write(self, picture: np.ndarray, seconds: float) -> None:
+        """Append a picture, behind as many of the one before as it lasts."""
+        if self.before is not None:
+            for _ in range(round(seconds * self.rate) - self.count):
+                self._append(self.before)
+        self._append(picture)
+        self.before = picture
+
+    def _append(self, picture: np.ndarray) -> None:
+        self.writer.write(picture)
+        self.count += 1
+
+
+def _report_missing(where: str, seconds: float, whole: float) -> None:
+    if seconds < whole - MISSING_S:
         print(
-            f'{where}: its header says that there are {total} frames; no more '
-            'could be read',
+            f'{where}: its header says that it has {whole:.1f} s; no more '
+            f'than {seconds:.1f} s could be read',
             file=sys.stderr,
         )
 
@@ -113,14 +147,15 @@ def _target(source: int | Path, out: Path) -> Path:
 
 
 def _all_frames(
-    first: np.ndarray, rest: Iterator[np.ndarray], where: str
-) -> Iterator[np.ndarray]:
+    first: Frame, rest: Iterator[Frame], where: str
+) -> Iterator[Frame]:
     yield first
+    shape = first.pixels.shape
     for number, frame in enumerate(rest, 1):
-        if frame.shape != first.shape:
+        if frame.pixels.shape != shape:
             raise UserError(
-                f'{where}: frame {number} has the shape {frame.shape}, the '
-                f'first one {first.shape}: a video has one size'
+                f'{where}: frame {number} has the shape {frame.pixels.shape}, '
+                f'the first one {shape}: a video has one size'
             )
         yield frame
 
@@ -134,7 +169,13 @@ def _complete(target: Path) -> Iterator[Path]:
         part = Path(file.name)
     try:
         yield part
-        part.chmod(0o644)
+        os.umask(mask := os.umask(0))
+        part.chmod(0o666 & ~mask)  # the temporary file is for its owner alone
         part.replace(target)
+    except OSError as error:
+        raise UserError(
+            f'--out {target.parent}: cannot write {target.name} '
+            f'({error.strerror}); free some space or choose another --out'
+        ) from None
     finally:
         part.unlink(missing_ok=True)

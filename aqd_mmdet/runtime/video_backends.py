@@ -1,10 +1,11 @@
-"""How videos are read and written: by OpenCV or PyAV.
+"""How videos are read and written: by PyAV or OpenCV.
 
 Both turn frames upright by the file's rotation, or refuse it. Neither is
 imported before it is used.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.util import find_spec
@@ -16,8 +17,9 @@ import numpy as np
 from ..errors import UserError
 from .optional import need
 
-# Of a source that does not say how fast it is.
+# Of a source that does not say how fast it is, or that says what no video is.
 RATE = Fraction(30)
+MAX_RATE = 240
 # A rate such as 30000/1001 is the fraction of the least terms up to this.
 MAX_DENOMINATOR = 1001
 # Bits that MPEG-4 gets for a pixel: boxes and letters stay sharp.
@@ -25,18 +27,33 @@ BITS_PER_PIXEL = 0.3
 
 
 @dataclass(frozen=True)
+class Frame:
+    """A picture of a video.
+
+    Attributes:
+        pixels: RGB, uint8 (H, W, 3).
+        seconds: When it is shown, counted from the first frame.
+    """
+
+    pixels: np.ndarray
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Stream:
     """A video or a camera that is read.
 
     Attributes:
-        frames: RGB, uint8 (H, W, 3).
+        frames: Its pictures.
         rate: Frames a second.
-        total: How many there are, as its header says; None if it does not.
+        total: About how many there are; None if the header does not say.
+        seconds: How long it is, as its header says; None if it does not.
     """
 
-    frames: Iterator[np.ndarray]
+    frames: Iterator[Frame]
     rate: Fraction
     total: int | None
+    seconds: float | None
 
 
 class Writer(Protocol):
@@ -78,26 +95,60 @@ class Backend(Protocol):
         """
 
 
-def backend() -> Backend:
-    """Return the library that is installed, OpenCV first.
+def backend(source: int | Path) -> Backend:
+    """Return the library that reads a camera or a file.
+
+    PyAV is the first choice for files: OpenCV converts the colours of all
+    videos as those of standard definition, also those of HD.
+
+    Args:
+        source: Number of a camera, or a file.
 
     Raises:
-        UserError: If there is none.
+        UserError: If none is installed.
     """
+    if isinstance(source, Path) and find_spec('av') is not None:
+        return PyAv()
     if find_spec('cv2') is not None:
         return OpenCv()
-    if find_spec('av') is not None:
-        return PyAv()
+    if isinstance(source, int):
+        raise UserError(
+            f'camera {source}: needs OpenCV, which is not installed: '
+            'pip install opencv-python-headless'
+        )
     raise UserError(
-        'videos and cameras need OpenCV or PyAV, and neither is installed: '
-        'pip install opencv-python-headless, or pip install av'
+        'videos need PyAV or OpenCV, and neither is installed: '
+        'pip install av, or pip install opencv-python-headless'
     )
+
+
+def _timed(
+    pictures: Iterable[tuple[np.ndarray, float | None]], rate: Fraction
+) -> Iterator[Frame]:
+    """Count times from the first one.
+
+    Those that are unknown, or before the last one, follow by the rate:
+    OpenCV's last frames of an MPEG have the time 0.
+    """
+    first, last = 0.0, 0.0
+    for number, (pixels, seconds) in enumerate(pictures):
+        if number == 0:
+            first = seconds or 0.0
+        elif seconds is None or seconds - first <= last:
+            last += float(1 / rate)
+        else:
+            last = seconds - first
+        yield Frame(pixels, last)
+
+
+def _usual(rate: Fraction | None) -> Fraction:
+    return rate if rate is not None and 0 < rate <= MAX_RATE else RATE
 
 
 class OpenCv:
     """Videos and cameras by OpenCV.
 
-    Of odd sides its videos lack the last row or column.
+    It writes even sides alone: a last row or column is there twice.
     """
 
     def __init__(self) -> None:
@@ -113,24 +164,27 @@ class OpenCv:
             capture = None
         if capture is None or not capture.isOpened():
             raise UserError(f'{where}: OpenCV cannot open it')
-        rate = Fraction(capture.get(cv2.CAP_PROP_FPS))
+        is_camera = isinstance(source, int)
+        rate = _usual(Fraction(capture.get(cv2.CAP_PROP_FPS)))
         total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
 
-        def frames() -> Iterator[np.ndarray]:
+        def pictures() -> Iterator[tuple[np.ndarray, float]]:
             try:
                 while True:
                     is_read, frame = capture.read()
                     if not is_read:
                         return
-                    yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+                    seconds = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                    if is_camera:
+                        seconds = time.monotonic()
+                    yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), seconds
             finally:
                 capture.release()
 
-        return Stream(
-            frames(),
-            rate if rate > 0 else RATE,
-            total if total > 0 else None,
-        )
+        frames = _timed(pictures(), rate)
+        if total <= 0:  # of a camera
+            return Stream(frames, rate, None, None)
+        return Stream(frames, rate, total, float(total / rate))
 
     def writer(
         self, path: Path, rate: Fraction, size: tuple[int, int]
@@ -139,10 +193,12 @@ class OpenCv:
         cv2 = self.cv2
         height, width = size
         code = cv2.VideoWriter.fourcc(*'mp4v')
-        made = cv2.VideoWriter(str(path), code, float(rate), (width, height))
+        even = width + width % 2, height + height % 2
+        made = cv2.VideoWriter(str(path), code, float(rate), even)
         if not made.isOpened():
             raise UserError(
-                f'{path}: OpenCV cannot write a video of {width} x {height}'
+                f'--out {path.parent}: OpenCV cannot write a video of {width} '
+                f'x {height}'
             )
         return _OpenCvWriter(cv2, made, path)
 
@@ -153,7 +209,9 @@ class _OpenCvWriter:
         self.count = 0
 
     def write(self, frame: np.ndarray) -> None:
-        self.made.write(self.cv2.cvtColor(frame, self.cv2.COLOR_RGB2BGR))
+        height, width, _ = frame.shape
+        even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), 'edge')
+        self.made.write(self.cv2.cvtColor(even, self.cv2.COLOR_RGB2BGR))
         self.count += 1
 
     def close(self) -> None:
@@ -162,7 +220,8 @@ class _OpenCvWriter:
         written = self.cv2.VideoCapture(str(self.path))
         count = int(written.get(self.cv2.CAP_PROP_FRAME_COUNT))
         written.release()
-        if count != self.count:
+        # One may be more: Ctrl-C comes between a frame and its count.
+        if count < self.count:
             raise UserError(
                 f'--out {self.path.parent}: of {self.count} frames {count} '
                 'could be written; free some space or choose another --out'
@@ -190,27 +249,39 @@ class PyAv:
                 f'{where}: PyAV cannot open it ({error})'
             ) from None
 
-        def frames() -> Iterator[np.ndarray]:
+        rate = _usual(stream.guessed_rate)
+        seconds = None
+        if stream.duration is not None:
+            seconds = float(stream.duration * stream.time_base)
+        elif container.duration is not None:  # of all its streams
+            seconds = container.duration / self.av.time_base
+
+        def pictures() -> Iterator[tuple[np.ndarray, float | None]]:
             with container:
                 decoded = container.decode(stream)
                 while (frame := self._next(decoded, where)) is not None:
-                    yield frame.to_ndarray(format='rgb24')
+                    yield self._upright(frame, where), frame.time
 
-        rate = stream.average_rate or RATE
-        return Stream(frames(), Fraction(rate), stream.frames or None)
+        total = stream.frames or (seconds and round(seconds * rate)) or None
+        return Stream(_timed(pictures(), rate), rate, total, seconds)
 
     def _next(self, decoded: Iterator[Any], where: str) -> Any:
         """Return the next frame, or None behind the last."""
         try:
-            frame = next(decoded, None)
+            return next(decoded, None)
         except self.av.FFmpegError as error:
             raise UserError(f'{where}: it is damaged ({error})') from None
-        if frame is not None and frame.rotation:
+
+    def _upright(self, frame: Any, where: str) -> np.ndarray:
+        """Return a frame's pixels, turned by the file's rotation."""
+        quarters, rest = divmod(frame.rotation, 90)
+        if rest:
             raise UserError(
                 f'{where}: it is turned by {frame.rotation} degrees: save it '
-                'upright, or install OpenCV'
+                'upright'
             )
-        return frame
+        # Counterclockwise both.
+        return np.rot90(frame.to_ndarray(format='rgb24'), quarters)
 
     def writer(
         self, path: Path, rate: Fraction, size: tuple[int, int]

@@ -26,6 +26,7 @@ ROOT = HERE.parents[1]
 # The modules of aqd_mmdet itself; of its packages all are taken.
 MODULES = ('__init__', 'errors', 'files', 'progress')
 PACKAGES = ('program', 'runtime', 'runtime.example')
+PILLOW = 'pillow>=11.3'  # the first that reads AVIF
 
 
 class Modules(build_py):
@@ -124,7 +125,10 @@ setup(
     python_requires='>=3.10',
     # On Windows, integers of numpy 1 have 32 bits where none are named.
     install_requires=['numpy>=1.26', 'numpy>=2; sys_platform == "win32"'],
-    extras_require={'images': ['pillow'], 'serve': ['pillow', 'uvicorn']},
+    extras_require={
+        'images': [PILLOW],
+        'serve': [PILLOW, 'uvicorn'],
+    },
     package_dir={'aqd_mmdet': os.path.relpath(ROOT / 'aqd_mmdet', HERE)},
     packages=['aqd_mmdet', *(f'aqd_mmdet.{name}' for name in PACKAGES)],
     include_package_data=False,

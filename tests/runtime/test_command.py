@@ -116,11 +116,20 @@ def test_the_least_score_of_results():
         (['a.mp4', '--json', 'r.json'], '--json is of pictures, and video'),
         (['a.mp4', 'b.mp4'], 'video a.mp4: a video or a camera goes alone'),
         (['a.mp4'], 'video a.mp4: no such file'),
+        (['in', '--json', 'link.json'], 'link.json exists and is no file'),
+        (['in', '--json', 'gone.json'], 'gone.json exists and is no file'),
+        (
+            ['in', '--json', 'r.json', '--font', 'a.ttf'],
+            '--font: it is for pictures, which --out draws',
+        ),
     ],
 )
 def test_arguments_that_are_refused(arguments, message):
     Path('mine.json').write_text('[{"image_id": 3}]')
     Path('half.json.part').write_text('mine')
+    Path('results.json').write_text('[]')
+    Path('link.json').symlink_to('results.json')
+    Path('gone.json').symlink_to('nothing')
     Path('cat.png').write_bytes(Path('in/cat.png').read_bytes())
     before = sorted(Path().rglob('*'))
     with pytest.raises(UserError, match=message) as caught:
@@ -160,6 +169,18 @@ def test_arguments_that_are_refused(arguments, message):
             "file_name 'a' is twice",
         ),
         (
+            dict(images=[{'id': 1, 'file_name': x} for x in 'ab']),
+            "'a' and 'b' in 'images' have the same id 1",
+        ),
+        (
+            dict(categories=[{'id': 3, 'name': x} for x in 'ab']),
+            "'a' and 'b' in 'categories' have the same id 3",
+        ),
+        (
+            dict(images=[{'id': True, 'file_name': 'a'}]),
+            'expected an integer or a text as id',
+        ),
+        (
             dict(categories=[{'id': 1, 'name': 'cat'}]),
             "no category 'dög', which the detector finds; nearest: cat",
         ),
@@ -196,6 +217,20 @@ def test_a_name_that_a_drawn_picture_cannot_have():
     with pytest.raises(UserError, match='too long a name'):
         run('in', name, '--out', 'out')
     assert not Path('out').exists()
+
+
+@pytest.mark.parametrize('arguments', [[''], ['in', '--out', '']])
+def test_empty_names(arguments, capsys):
+    with pytest.raises(SystemExit):
+        run(*arguments)
+    assert 'an empty name' in capsys.readouterr().err
+
+
+def test_links_to_one_picture_are_several():
+    Path('in/dog.png').symlink_to('cat.png')
+    run('in', 'in/cat.png', '--json', 'r.json')
+    ids = {x['image_id'] for x in json.loads(Path('r.json').read_text())}
+    assert {'cat', 'dog'} <= ids
 
 
 def test_two_pictures_of_one_annotation():

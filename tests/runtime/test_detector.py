@@ -41,7 +41,7 @@ def test_integers_come_out(model, size):
     assert (np.diff(found.scores) <= 0).all()
 
 
-@pytest.mark.parametrize('threads', [0, -3, 2**32 + 1])
+@pytest.mark.parametrize('threads', [0, -3, 2**32 + 1, '2', 2.0])
 def test_impossible_numbers_of_threads(model, threads):
     with pytest.raises(UserError, match=f'threads.*{threads}'):
         Detector(model, threads=threads)

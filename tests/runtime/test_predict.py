@@ -82,7 +82,7 @@ def test_the_least_score(model):
     assert np.array_equal(some.boxes, every.boxes[every.scores >= least])
 
 
-@pytest.mark.parametrize('score', [-0.1, 1.5, float('nan')])
+@pytest.mark.parametrize('score', [-0.1, 1.5, float('nan'), '0.3', None])
 def test_scores_that_are_none(model, score):
     with pytest.raises(UserError, match='give a number from 0 to 1'):
         Detector(model).predict(picture(), score)
@@ -95,6 +95,8 @@ def test_scores_that_are_none(model, score):
         ([picture(), picture()[..., 0]], 'image 1: expected RGB'),
         (3, 'image: expected uint8 pixels'),
         ([[picture()]], 'image 0: expected uint8 pixels .*got list'),
+        (np.ma.masked_array(picture()), 'image: expected pixels, got a mask'),
+        ('', 'image: an empty name'),
     ],
 )
 def test_sources_that_are_refused(model, source, message):
@@ -147,6 +149,8 @@ def test_coco_results(model):
     assert ids == [(90, 12)[label] for label in seen.labels]
     with pytest.raises(UserError, match='category_ids: expected 2, one for'):
         seen.to_coco(7, [1])
+    with pytest.raises(UserError, match='category_ids: expected integers'):
+        seen.to_coco(7, [1.5, 2])
 
 
 def test_supervision(model, monkeypatch):
@@ -181,6 +185,15 @@ def test_a_file_is_pickled_by_its_path(model, monkeypatch):
         pickle.loads(content).predict(picture()),
         Detector(model).predict(picture()),
     )
+
+
+class Own(Detector):
+    """A detector with a name of its own."""
+
+
+def test_a_class_of_ones_own_is_kept(model):
+    for made in (Own(model), Own(detector())):
+        assert type(pickle.loads(pickle.dumps(made))) is Own
 
 
 def test_an_object_is_pickled_by_its_content(model):

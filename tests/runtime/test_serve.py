@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import re
+import struct
 import threading
 from types import SimpleNamespace
 
@@ -184,6 +185,34 @@ def test_a_jpeg_of_many_scans():
         found, text = answer(application(), content=many)
         assert found == status
         assert (status == 400) == ('more than 100 scans' in text)
+
+
+def test_a_jpeg_of_many_segments():
+    saved = io.BytesIO()
+    Image.fromarray(pixels()).save(saved, 'jpeg')
+    content = saved.getvalue()
+    for count, status in ((1000, 200), (3000, 400)):
+        many = content[:2] + b'\xff\xe0\x00\x02' * count + content[2:]
+        found, text = answer(application(), content=many)
+        assert found == status
+        assert (status == 400) == ('or 2000 segments' in text)
+
+
+def test_a_tiff_whose_tile_is_larger_than_it():
+    """A tile is decoded as a whole."""
+    tags = {
+        **{256: 16, 257: 16, 258: 8, 259: 1, 262: 1, 277: 1},
+        **{322: 1 << 12, 323: 1 << 12, 324: 0, 325: 0},
+    }
+    content = struct.pack('<2sHIH', b'II', 42, 8, len(tags))
+    content += b''.join(
+        struct.pack('<HHII', tag, 4, 1, value) for tag, value in tags.items()
+    )
+    status, text = answer(
+        application(pixels=1 << 20), content=content + bytes(4)
+    )
+    assert status == 400
+    assert '4096 x 4096 is too large' in text
 
 
 def test_no_memory_for_an_image():

@@ -1,7 +1,11 @@
 """Videos: read, drawn on and written by OpenCV and by PyAV."""
 
+import itertools
+import os
 import subprocess
 import sys
+from dataclasses import replace
+from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 from resource import RLIMIT_FSIZE, setrlimit
@@ -25,7 +29,7 @@ def library(request, monkeypatch):
     """Each library that is installed, as the one that is used."""
     pytest.importorskip(request.param)
     made = BACKENDS[request.param]()
-    monkeypatch.setattr(video, 'backend', lambda: made)
+    monkeypatch.setattr(video, 'backend', lambda source: made)
     return made
 
 
@@ -42,6 +46,15 @@ def frame(number: int, height: int = 48, width: int = 64) -> np.ndarray:
     return made
 
 
+def stream(numbers, rate=30, seconds=None, step=1 / 30, size=(48, 64)):
+    """Frames of these numbers, shown one after the other."""
+    frames = (
+        video_backends.Frame(frame(number, *size), place * step)
+        for place, number in enumerate(numbers)
+    )
+    return video_backends.Stream(frames, Fraction(rate), None, seconds)
+
+
 def write(library, path: Path, *size: int) -> None:
     writer = library.writer(
         path, video_backends.RATE, frame(0, *size).shape[:2]
@@ -54,11 +67,14 @@ def write(library, path: Path, *size: int) -> None:
 @pytest.mark.parametrize('size', [(48, 64), (50, 66)])
 def test_frames_come_back(library, size):
     write(library, Path('a.mp4'), *size)
-    stream = library.read(Path('a.mp4'), 'video')
-    assert (stream.rate, stream.total) == (30, FRAMES)
-    frames = list(stream.frames)
+    source = library.read(Path('a.mp4'), 'video')
+    assert (source.rate, source.total) == (30, FRAMES)
+    assert source.seconds == pytest.approx(FRAMES / 30)
+    frames = list(source.frames)
     assert len(frames) == FRAMES
-    for number, found in enumerate(frames):
+    for number, each in enumerate(frames):
+        assert each.seconds == pytest.approx(number / 30, abs=1e-3)
+        found = each.pixels
         assert found.shape == (*size, 3) and found.dtype == np.uint8
         # Coded with a loss: red is red, and greys are those of their frames.
         assert found[8, 8, 0] > 200 and found[8, 8, 2] < 60
@@ -78,11 +94,12 @@ def test_boxes_are_drawn_in_each_frame(library, capsys):
     frames = library.read(Path('a.mp4'), 'video').frames
     nearer = 0
     for source, drawn in zip(frames, found, strict=True):
-        plain = source.astype(int)
-        wanted = run.predict(source).plot(score=0).astype(int)
+        plain = source.pixels.astype(int)
+        wanted = run.predict(source.pixels).plot(score=0).astype(int)
         if not np.array_equal(wanted, plain):
             nearer += (
-                np.abs(drawn - wanted).mean() < np.abs(drawn - plain).mean()
+                np.abs(drawn.pixels - wanted).mean()
+                < np.abs(drawn.pixels - plain).mean()
             )
     assert nearer >= FRAMES // 2
 
@@ -104,51 +121,135 @@ def test_files_that_are_no_videos(library):
 
 def test_nothing_is_left_of_a_run_that_failed(library, monkeypatch):
     write(library, Path('a.mp4'))
-    frames = [frame(0), frame(1), frame(2, 20, 20)]
-    stream = video_backends.Stream(iter(frames), video_backends.RATE, 3)
-    monkeypatch.setattr(library, 'read', lambda *_: stream)
+    odd = next(stream([2], size=(20, 20)).frames)
+    frames = itertools.chain(stream([0, 1]).frames, [odd])
+    made = replace(stream([]), frames=frames)
+    monkeypatch.setattr(library, 'read', lambda *_: made)
     with pytest.raises(UserError, match='frame 2 has the shape'):
         command(['model.aqd', 'a.mp4', '--out', 'out'])
     assert list(Path('out').iterdir()) == []
 
 
-def test_a_full_disk(tmp_path):
-    """OpenCV goes on without a word where it cannot write."""
-    write(
-        pytest.importorskip('cv2') and video_backends.OpenCv(), Path('a.mp4')
+def test_a_full_disk(library, tmp_path):
+    write(library, Path('a.mp4'))
+    name = type(library).__name__
+    tool = (
+        'from aqd_mmdet.runtime import __main__, video, video_backends; '
+        f'video.backend = lambda source: video_backends.{name}(); '
+        '__main__.main()'
     )
     result = subprocess.run(
-        [sys.executable, '-m', 'aqd_mmdet.runtime', 'model.aqd', 'a.mp4'],
+        [sys.executable, '-c', tool, 'model.aqd', 'a.mp4'],
         env={'PYTHONPATH': str(ROOT), 'PYTHONDONTWRITEBYTECODE': '1'},
         preexec_fn=lambda: setrlimit(RLIMIT_FSIZE, (1000, 1000)),
         capture_output=True,
         text=True,
     )
-    assert f'of {FRAMES} frames 0 could be written' in error_line(result)
+    message = error_line(result)
+    assert message.startswith('error: --out ')
+    assert '/.' not in message
+    assert 'free some space or choose another --out' in message
     assert list(Path('detections').iterdir()) == []
 
 
 def test_a_camera_is_read_until_it_is_stopped(library, monkeypatch, capsys):
     def frames():
-        yield frame(0)
-        yield frame(1)
+        yield from stream([0, 1]).frames
         raise KeyboardInterrupt
 
-    stream = video_backends.Stream(frames(), video_backends.RATE, None)
+    made = replace(stream([]), frames=frames())
     read = library.read
-    monkeypatch.setattr(library, 'read', lambda *_: stream)
+    monkeypatch.setattr(library, 'read', lambda *_: made)
     command(['model.aqd', '0'])
     assert 'camera 0: 2 frames, ' in capsys.readouterr().out
     found = read(Path('detections/camera0.mp4'), 'video').frames
     assert len(list(found)) == 2
 
 
+def test_a_camera_that_is_stopped_before_it_shows_anything(
+    library, monkeypatch
+):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(library, 'read', lambda *_: stream([0]))
+    monkeypatch.setattr(Detector, 'predict', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        command(['model.aqd', '0'])
+    assert list(Path('detections').iterdir()) == []
+
+
+def test_ctrl_c_between_a_frame_and_its_count():
+    pytest.importorskip('cv2')
+    writer = video_backends.OpenCv().writer(
+        Path('a.mp4'), video_backends.RATE, (48, 64)
+    )
+    for number in range(3):
+        writer.write(frame(number))
+    writer.count -= 1
+    writer.close()
+
+
+def test_frames_that_come_late_are_shown_as_long(library, monkeypatch):
+    made = stream([0, 3, 6], step=0.1)
+    read = library.read
+    monkeypatch.setattr(library, 'read', lambda *_: made)
+    command(['model.aqd', '0'])
+    found = read(Path('detections/camera0.mp4'), 'video').frames
+    greys = [20 * round(x.pixels[-8, -8].mean() / 20) for x in found]
+    # Of 30 frames a second three for each, and one of the last.
+    assert greys == [0, 0, 0, 60, 60, 60, 120]
+
+
+def test_odd_sides_are_kept(library):
+    write(library, Path('a.mp4'), 47, 61)
+    found = next(library.read(Path('a.mp4'), 'video').frames).pixels
+    even = library.__class__ is video_backends.OpenCv
+    assert found.shape == ((48, 62, 3) if even else (47, 61, 3))
+
+
+@pytest.mark.parametrize('mask', [0o022, 0o077])
+def test_the_file_has_the_rights_of_others(library, mask):
+    write(library, Path('a.mp4'))
+    before = os.umask(mask)
+    try:
+        command(['model.aqd', 'a.mp4'])
+    finally:
+        os.umask(before)
+    made = Path('detections/a.mp4').stat().st_mode & 0o777
+    assert made == 0o666 & ~mask
+
+
 def test_fewer_frames_than_the_header_says(library, monkeypatch, capsys):
     write(library, Path('a.mp4'))
-    stream = video_backends.Stream(iter([frame(0)]), video_backends.RATE, 9)
-    monkeypatch.setattr(library, 'read', lambda *_: stream)
+    made = stream([0], seconds=9.0)
+    monkeypatch.setattr(library, 'read', lambda *_: made)
     command(['model.aqd', 'a.mp4'])
-    assert 'its header says that there are 9 frames' in capsys.readouterr().err
+    assert 'says that it has 9.0 s; no more than 0.0 s' in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize('rotation', [0, 90, 180, -90, 45])
+def test_frames_that_are_turned(rotation):
+    class Turned:
+        """Stands for a frame of a file that has a rotation."""
+
+        def __init__(self):
+            self.rotation = rotation
+
+        def to_ndarray(self, format):
+            return frame(1)
+
+    av = pytest.importorskip('av') and video_backends.PyAv()
+    if rotation == 45:
+        with pytest.raises(UserError, match='turned by 45 degrees'):
+            av._upright(Turned(), 'video')
+        return
+    found = av._upright(Turned(), 'video')
+    # The red corner, at the upper left, counterclockwise.
+    corners = {0: (0, 0), 90: (-1, 0), 180: (-1, -1), -90: (0, -1)}
+    assert tuple(found[corners[rotation]]) == (255, 0, 0)
 
 
 def test_a_camera_that_is_not_there(library):
@@ -168,12 +269,17 @@ def test_a_file_with_the_name_of_a_camera_is_a_file():
 
 def test_without_a_library(monkeypatch):
     monkeypatch.setattr(video_backends, 'find_spec', lambda name: None)
-    with pytest.raises(UserError, match='pip install av') as caught:
-        command(['model.aqd', '0'])
-    assert '\n' not in str(caught.value)
+    for source, wanted in (('0', 'opencv'), ('a.mp4', 'av')):
+        with pytest.raises(UserError, match=f'pip install {wanted}') as caught:
+            command(['model.aqd', source])
+        assert '\n' not in str(caught.value)
 
 
-def test_opencv_is_the_first_choice(monkeypatch):
-    names = [name for name in BACKENDS if find_spec(name)]
+def test_pyav_reads_files_and_opencv_cameras(monkeypatch):
+    names = [name for name in ('av', 'cv2') if find_spec(name)]
     assert names, 'no library for videos is installed'
-    assert isinstance(video_backends.backend(), BACKENDS[names[0]])
+    chosen = video_backends.backend(Path('a.mp4'))
+    assert isinstance(chosen, BACKENDS[names[0]])
+    if 'cv2' in names:
+        chosen = video_backends.backend(0)
+        assert isinstance(chosen, video_backends.OpenCv)
