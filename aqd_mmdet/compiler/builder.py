@@ -91,7 +91,7 @@ class Builder:
         self._rounded: dict[tuple[Value, Hashable], str] = {}
         # The last tensor of each size, for upsampling to it; sizes that are
         # written in several ways are told by their numbers.
-        self._by_size: dict[str | ir.Size, str] = {}
+        self._by_size: dict[str | tuple[int, ...], str] = {}
 
     @property
     def ops(self) -> tuple[ir.Op, ...]:

@@ -14,7 +14,7 @@ from ..program.detector import CompiledDetector, PreProcess
 from ..program.fixed_point import FixedPoint
 from .fold import Folded, fold
 from .graph import Trace
-from .heads import read_postprocess
+from .heads import need_known_detector, read_postprocess
 from .images import image_mean, read_preprocess
 from .regions import (
     RegionNetwork,
@@ -22,7 +22,7 @@ from .regions import (
     read_regions,
     region_networks,
 )
-from .trace import trace
+from .trace import need_compilable, trace
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ def compile_detector(
     Raises:
         UserError: Naming what cannot be an integer.
     """
+    need_compilable(detector)
+    need_known_detector(detector)
     fixed_point = fixed_point_of(detector)
     say('capturing the graph')
     network_trace = trace(detector)

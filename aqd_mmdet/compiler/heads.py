@@ -65,6 +65,9 @@ METHODS = (
     *('predict', 'predict_by_feat', '_predict_by_feat_single'),
     *('_bbox_post_process', '_bbox_decode'),
 )
+# Methods of a detector between its head and its user, and whose are known.
+DETECTOR_METHODS = ('forward', 'predict', 'add_pred_to_datasample')
+DETECTORS = ('SingleStageDetector', 'TwoStageDetector')
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,7 @@ def read_postprocess(
             f'the head {type(module).__name__} finds its boxes as {owner} '
             'does: the program has no integers for it'
         )
+    _need_strides(module, folded.program)
     cfg = read_test_cfg(
         head.test_cfg, module.test_cfg, scored=head.scored, known=head.keys
     )
@@ -172,6 +176,52 @@ def read_postprocess(
         overlap=cfg.overlap,
         keep=counts.keep,
     )
+
+
+def need_known_detector(detector: nn.Module) -> None:
+    """Raise if a detector does more than its head finds.
+
+    Args:
+        detector: The detector.
+
+    Raises:
+        UserError: With what it does.
+    """
+    owner = owner_of(detector, DETECTOR_METHODS)
+    if owner not in DETECTORS:
+        raise UserError(
+            f'{type(detector).__name__} finds its boxes as {owner} does '
+            f'({", ".join(DETECTOR_METHODS)}): the program has what '
+            f'{" and ".join(DETECTORS)} do'
+        )
+    if not hasattr(detector, 'roi_head') and (
+        owner_of(dense_head(detector), METHODS) == 'RPNHead'
+    ):
+        raise UserError(
+            f'{type(detector).__name__} ends with its proposals, each level '
+            'suppressed by itself: a program has them in front of regions '
+            'alone (roi_head)'
+        )
+
+
+def _need_strides(head: Any, program: ir.Program) -> None:
+    """Raise if maps and strides are not as many."""
+    maps = len(program.outputs[0].tensors)
+    strides = head.prior_generator.num_levels
+    if maps != strides:
+        raise UserError(
+            f'{type(head).__name__} has {maps} maps, and its prior_generator '
+            f'{strides} strides: give as many (neck.num_outs)'
+        )
+
+
+def _need_coder(head: Any, name: str) -> None:
+    coder = type(head.bbox_coder).__name__
+    if coder != name:
+        raise UserError(
+            f'the head {type(head).__name__} codes boxes by {coder}: with '
+            f'this head a program has {name}'
+        )
 
 
 def _base_head(
@@ -304,6 +354,7 @@ def _yolox_head(
 def _yolov3_head(
     head: Any, program: ir.Program, fixed_point: FixedPoint
 ) -> Decoding:
+    _need_coder(head, 'YOLOBBoxCoder')
     # One map holds x, y, w, h, objectness and classes, anchor by anchor.
     count, attributes = head.num_base_priors, head.num_attrib
     table = np.arange(count * attributes).reshape(count, attributes)

@@ -41,7 +41,8 @@ def image_mean(pre: Any) -> tuple[int, ...]:
             'reads pixels minus whole numbers; set them as '
             'configs/_base_/models/retinanet_r50_fpn_bn.py does'
         )
-    return tuple(int(x) for x in mean)
+    # One number stands for all channels.
+    return tuple(int(x) for x in mean * (3 // len(mean)))
 
 
 @dataclass

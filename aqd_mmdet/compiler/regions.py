@@ -26,6 +26,10 @@ from .trace import region_extractors, region_heads, trace_regions
 ROI_HEADS = ('StandardRoIHead', 'CascadeRoIHead')
 # Methods of a roi_head that find boxes.
 METHODS = ('predict', 'predict_bbox', '_bbox_forward', '_refine_roi')
+# Methods of one of its heads that do.
+HEAD_METHODS = (
+    *('predict_by_feat', '_predict_by_feat_single', 'regress_by_class'),
+)
 # Index of the first output that a second stage reads. The outputs before it
 # are the logits and the box codes of the proposals.
 FIRST_REGION_MAPS = 2
@@ -162,7 +166,7 @@ def _stage(
     network: RegionNetwork,
     fixed_point: FixedPoint,
 ) -> RegionStage:
-    owner = owner_of(head, ('predict_by_feat', '_predict_by_feat_single'))
+    owner = owner_of(head, HEAD_METHODS)
     coder = head.bbox_coder
     if owner != 'BBoxHead' or type(coder).__name__ != 'DeltaXYWHBBoxCoder':
         raise UserError(

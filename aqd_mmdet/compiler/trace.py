@@ -5,15 +5,18 @@ operator that carries the layer's name: whoever reads the graph finds codes
 and steps in the layer. Sizes stay symbolic, so one graph serves all images.
 """
 
+import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from functools import partial
+from io import StringIO
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.wrap import wrap_with_autocast
 from torch.fx import Node
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils._pytree import tree_unflatten
 
 from ..errors import UserError, first_line
@@ -22,6 +25,8 @@ from ..patches import patched
 from .graph import Trace, layer_operator
 from .lowering import LAYER_RULES
 from .sizes import TRACE_SIZE, Calls, need_any_size, need_same_calls, recorded
+
+_LOGGER = logging.getLogger('torch.fx.experimental.symbolic_shapes')
 
 
 class _Network(nn.Module):
@@ -130,12 +135,23 @@ def _capture(
     network: nn.Module, x: Tensor, dynamic: dict[int, Any], detector: nn.Module
 ) -> Trace:
     try:
-        with _opaque(detector), torch.no_grad():
+        with (
+            _opaque(detector),
+            torch.no_grad(),
+            # Of what fails, the exporter prints the whole graph.
+            redirect_stderr(StringIO()),
+            patched(_LOGGER, disabled=True),
+        ):
             exported = torch.export.export(
                 network, (x,), dynamic_shapes=(dynamic,), strict=False
             )
     except UserError:
         raise
+    except GuardOnDataDependentSymNode:
+        raise UserError(
+            f'{type(detector).__name__}: its forward takes another branch for '
+            'other values of a map; a program takes the same for all'
+        ) from None
     except Exception as error:  # the exporter raises many kinds
         reason = first_line(error)
         raise UserError(

@@ -20,6 +20,10 @@ from torch.fx import Node
 
 from ..program import ops as ir
 
+# Sides of images for which sizes are compared that are written in several
+# ways: multiples of all usual strides, with other factors each.
+SIDES = ((5040 * 128, 11 * 128), (13 * 128, 2520 * 128), (17 * 128, 19 * 128))
+
 
 @dataclass(frozen=True)
 class TracedSize:
@@ -27,23 +31,34 @@ class TracedSize:
 
     Attributes:
         symbols: As expressions of the image's.
-        numbers: Their values when the graph was captured.
+        numbers: Their values for some sizes of the image.
     """
 
     symbols: str
-    numbers: ir.Size
+    numbers: tuple[int, ...]
 
     @classmethod
     def of(cls, node: Node) -> 'TracedSize':
         """Return the size of a node's tensor, 1 x 1 without such axes."""
         shape = node.meta['val'].shape
         height, width = shape[2:] if len(shape) > 2 else (1, 1)
-        # Of a symbol, the value that it had; of a number, itself.
-        numbers = [
-            n.node.hint if isinstance(n, torch.SymInt) else n
-            for n in (height, width)
+        image, *_ = node.graph.find_nodes(op='placeholder')
+        symbols = [
+            symbol
+            for n in image.meta['val'].shape
+            if isinstance(n, torch.SymInt)
+            for symbol in n.node.expr.free_symbols
         ]
-        return cls(f'{height} x {width}', pair(numbers))
+        numbers = []
+        for sides in SIDES:
+            values = dict(zip(symbols, sides, strict=False))
+            numbers += [
+                int(n.node.expr.subs(values))
+                if isinstance(n, torch.SymInt)
+                else n
+                for n in (height, width)
+            ]
+        return cls(f'{height} x {width}', tuple(numbers))
 
 
 @dataclass(frozen=True, eq=False)

@@ -59,6 +59,7 @@ class QuantAvgPool(QuantPool):
         kernel_size, stride, padding: As of ``torch.nn.AvgPool2d``, two
             numbers each.
         bits, grid: As of :class:`QuantPool`.
+        whole: Whether windows have to divide the map.
     """
 
     def __init__(
@@ -68,11 +69,13 @@ class QuantAvgPool(QuantPool):
         padding: tuple[int, int] = (0, 0),
         bits: int = 8,
         grid: str = 'unsigned',
+        whole: bool = False,
     ) -> None:
         super().__init__(bits, grid)
         self.kernel_size = kernel_size
         self.stride = stride
         self.padding = padding
+        self.whole = whole
 
     @classmethod
     def from_float(
@@ -87,8 +90,8 @@ class QuantAvgPool(QuantPool):
             (x, x) if isinstance(x, int) else (x[0], x[1])
             for x in (pool.kernel_size, pool.stride, pool.padding)
         )
-        # Without a border, neither flag means anything where strides divide
-        # the map, as they do in a backbone whose image has their multiple.
+        # Neither flag means anything where windows without a border divide
+        # the map, as in a backbone whose image has a multiple of its strides.
         plain = padding == (0, 0) and kernel == stride
         odd = pool.ceil_mode or not pool.count_include_pad
         if (odd and not plain) or pool.divisor_override:
@@ -96,18 +99,30 @@ class QuantAvgPool(QuantPool):
                 f'{pool}: an average over a window has one divisor; set '
                 'ceil_mode=False and count_include_pad=True'
             )
-        return cls(kernel, stride, padding, bits, grid)
+        return cls(kernel, stride, padding, bits, grid, whole=odd)
 
     def average(self, x: Tensor) -> Tensor:
         """Return the averages of rounded values."""
+        self._check(x.shape)
         return F.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
 
     def output_shape(self, x: Sequence[int]) -> Sequence[int]:
         """Return the shape of the averages for that of the map."""
+        self._check(x)
         return (
             *x[:2],
             *windows(x[2:], self.kernel_size, self.stride, self.padding),
         )
+
+    def _check(self, x: Sequence[int]) -> None:
+        sides = zip(x[2:], self.kernel_size, strict=True)
+        if self.whole and any(side % window for side, window in sides):
+            raise UserError(
+                f'windows of {self.kernel_size} do not divide a map of '
+                f'{tuple(x[2:])}, and an average over a part of one has '
+                'another divisor: give data_preprocessor.pad_size_divisor, '
+                'or ceil_mode=False and count_include_pad=True'
+            )
 
 
 @MODELS.register_module()

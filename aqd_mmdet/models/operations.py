@@ -19,6 +19,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from ..errors import UserError
 from ..layers import KINDS
@@ -29,7 +30,7 @@ OPERATIONS = {
     kind.child: kind for kind in KINDS if isinstance(kind, Operation)
 }
 CHILDREN = {kind.sign: kind.child for kind in OPERATIONS.values()}
-# Side of the blank images of `run_once`; it is the coarsest stride of mmdet's
+# Side of the images of `run_once`; it is the coarsest stride of mmdet's
 # pyramids, so that no level is empty.
 PROBE_SIZE = 128
 # Images at once in `run_once`. With one, a table that all images share, such
@@ -93,6 +94,40 @@ class _Calls(ast.NodeTransformer):
         return node if call is None else ast.copy_location(call, node)
 
 
+class _Unbound(ast.NodeTransformer):
+    """Lets a method mean without its class's body what it means there.
+
+    Args:
+        owner: The class.
+    """
+
+    def __init__(self, owner: type) -> None:
+        self.prefix = f'_{owner.__name__.lstrip("_")}'
+
+    def _mangled(self, name: str) -> str:
+        is_private = name.startswith('__') and not name.endswith('__')
+        return f'{self.prefix}{name}' if is_private else name
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        self.generic_visit(node)
+        node.attr = self._mangled(node.attr)
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        node.id = self._mangled(node.id)
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        # Annotations may name what type checkers alone import.
+        node.arg, node.annotation = self._mangled(node.arg), None
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        self.generic_visit(node)
+        node.returns = None
+        return node
+
+
 def _recompile(
     forward: FunctionType,
     owner: type,
@@ -102,7 +137,11 @@ def _recompile(
     """Return a function of the transformed source, in its own namespace."""
     lines, first = inspect.getsourcelines(forward)
     tree = ast.parse(textwrap.dedent(''.join(lines)))
-    function = transformer.visit(tree.body[0])
+    function = transformer.visit(_Unbound(owner).visit(tree.body[0]))
+    # Defaults were made in the class's body, and are taken over below.
+    given = function.args
+    given.defaults = [ast.Constant(None) for _ in given.defaults]
+    given.kw_defaults = [x and ast.Constant(None) for x in given.kw_defaults]
     # A surrounding function provides the cell that `super()` looks up.
     outer = ast.parse('def make(__class__): pass')
     factory = outer.body[0]
@@ -114,7 +153,10 @@ def _recompile(
     code = compile(outer, inspect.getsourcefile(forward) or '<adds>', 'exec')
     space: dict[str, Any] = {}
     exec(code, {**forward.__globals__, **names}, space)
-    return space['make'](owner)
+    made: FunctionType = space['make'](owner)
+    made.__defaults__ = forward.__defaults__
+    made.__kwdefaults__ = forward.__kwdefaults__
+    return made
 
 
 def _rewritable(cls: type) -> dict[str, tuple[type, FunctionType]]:
@@ -165,8 +207,13 @@ def _rewritten(
     return result
 
 
-def _is_operation(kind: Operation, operands: Sequence[object]) -> bool:
-    """Say whether operands are maps that a layer shall take."""
+def is_operation(kind: Operation, operands: Sequence[object]) -> bool:
+    """Say whether operands are maps that a layer shall take.
+
+    Args:
+        kind: Of the layer.
+        operands: Of any types.
+    """
     maps = [
         x
         for x in operands
@@ -181,6 +228,42 @@ def _is_operation(kind: Operation, operands: Sequence[object]) -> bool:
 def _call(function: str, *args: ast.expr) -> ast.Call:
     target = ast.parse(function, mode='eval').body
     return ast.Call(target, list(args), [])
+
+
+# Does what a sign does, given its module, its child, its position, whether it
+# is in place, and its operands.
+Probe = Callable[..., Any]
+
+
+@contextmanager
+def probed(model: nn.Module, probe: Probe) -> Iterator[None]:
+    """Let a function do what the signs of a model's modules do.
+
+    Args:
+        model: Any model.
+        probe: The function.
+    """
+
+    def call(
+        child: str, site: int, in_place: bool, operands: Sequence[ast.expr]
+    ) -> ast.expr:
+        constants = (ast.Constant(c) for c in (child, site, in_place))
+        return _call(
+            '_aqd_probe', ast.Name('self', ast.Load()), *constants, *operands
+        )
+
+    methods = {
+        cls: _rewritten(cls, call, {'_aqd_probe': probe})
+        for cls in {type(module) for module in model.modules()}
+    }
+    with ExitStack() as stack:
+        for module in model.modules():
+            bound = {
+                name: MethodType(method, module)
+                for name, method in methods[type(module)].items()
+            }
+            stack.enter_context(patched(module, **bound))
+        yield
 
 
 @contextmanager
@@ -205,29 +288,11 @@ def find_operations(model: nn.Module) -> Iterator[dict[nn.Module, Sites]]:
         *operands: Any,
     ) -> Any:
         kind = OPERATIONS[child]
-        if _is_operation(kind, operands):
+        if is_operation(kind, operands):
             sites[module].setdefault(child, set()).add(site)
         return kind.functions[in_place](*operands)
 
-    def call(
-        child: str, site: int, in_place: bool, operands: Sequence[ast.expr]
-    ) -> ast.expr:
-        constants = (ast.Constant(c) for c in (child, site, in_place))
-        return _call(
-            '_aqd_probe', ast.Name('self', ast.Load()), *constants, *operands
-        )
-
-    methods = {
-        cls: _rewritten(cls, call, {'_aqd_probe': probe})
-        for cls in {type(module) for module in model.modules()}
-    }
-    with ExitStack() as stack:
-        for module in model.modules():
-            bound = {
-                name: MethodType(method, module)
-                for name, method in methods[type(module)].items()
-            }
-            stack.enter_context(patched(module, **bound))
+    with probed(model, probe):
         yield sites
 
 
@@ -285,21 +350,28 @@ def replace_operations(
         module.add_module(child, layers)
 
 
-def run_once(detector: nn.Module) -> None:
-    """Run a detector's feature extractor and dense heads on blank images.
+def run_once(detector: nn.Module) -> list[Tensor]:
+    """Run a detector's feature extractor and dense heads on random pixels.
 
     Args:
         detector: An mmdet detector, or any model with ``extract_feat``.
+
+    Returns:
+        list: All maps, the same ones in each run.
     """
     training = detector.training
     detector.eval()
     try:
         with torch.no_grad():
             weight = next(detector.parameters())
-            images = weight.new_zeros(PROBE_IMAGES, 3, PROBE_SIZE, PROBE_SIZE)
+            shape = (PROBE_IMAGES, 3, PROBE_SIZE, PROBE_SIZE)
+            generator = torch.Generator().manual_seed(0)
+            images = torch.rand(shape, generator=generator).to(weight)
             features = cast(Any, detector).extract_feat(images)
+            maps = [features]
             for name in ('bbox_head', 'rpn_head'):
                 if hasattr(detector, name):
-                    getattr(detector, name)(features)
+                    maps.append(getattr(detector, name)(features))
+            return [x for x in tree_leaves(maps) if isinstance(x, Tensor)]
     finally:
         detector.train(training)

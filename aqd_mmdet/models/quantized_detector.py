@@ -21,6 +21,7 @@ from ..options import Options
 from ..program.fixed_point import FixedPoint
 from ..quantizers.grid import check_bits
 from ..registry import MODELS
+from .aliases import need_no_aliases
 from .bypass import find_bypassed
 from .operations import (
     OPERATIONS,
@@ -126,6 +127,8 @@ def quantize_detector(
             f"it alone by a last rule, dict(modules='{name}', float=True)"
         )
     if isinstance(bits, int):
+        need_no_aliases(model)
+        _need_no_hooks(named, chosen)
         _replace_modules(model, named, chosen, bits)
         _replace_operations(named, chosen, sites)
     # After quantisation: a norm that was quantised has levels as well.
@@ -222,6 +225,19 @@ def _replace_modules(
                     break
 
 
+def _need_no_hooks(named: dict[str, nn.Module], chosen: Chosen) -> None:
+    """Raise if more is done when a module is called that is exchanged."""
+    rules = {kind.rule for kind in KINDS if isinstance(kind, Replacement)}
+    for name in (name for rule in rules for name in chosen[rule]):
+        module = named[name]
+        if module._forward_hooks or module._forward_pre_hooks:
+            raise UserError(
+                f'{name}: it has hooks, as spectral_norm makes, which its '
+                'quantised layer would not have; leave it alone by a last '
+                f"rule, dict(modules='{name}', float=True)"
+            )
+
+
 def _replace_operations(
     named: dict[str, nn.Module],
     chosen: Chosen,
@@ -270,7 +286,7 @@ def _levelled(
 ) -> nn.Module:
     if isinstance(norm, MultiLevelBN):
         return norm
-    num_levels = choice.num_levels or counted
+    num_levels = counted if choice.num_levels is None else choice.num_levels
     if num_levels is None:
         raise UserError(
             'how many levels MultiLevelBN shall have cannot be '

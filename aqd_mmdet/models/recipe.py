@@ -134,8 +134,10 @@ def read_recipe(recipe: Any) -> tuple[Rule, ...]:
             )
         globs = entry.get('modules', '*')
         globs = [globs] if isinstance(globs, str) else globs
-        if not isinstance(globs, (list, tuple)) or not all(
-            isinstance(glob, str) for glob in globs
+        if (
+            not isinstance(globs, (list, tuple))
+            or not globs
+            or not all(isinstance(glob, str) for glob in globs)
         ):
             raise UserError(
                 f'{where}: modules={globs!r} is neither a glob nor a list of '

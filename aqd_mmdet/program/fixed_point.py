@@ -18,7 +18,7 @@ class FixedPoint:
 
     Attributes:
         multiplier_bits: Width of a multiplier's mantissa, 2 to 31. 24 were
-            chosen by measurement: see docs/integer_contract.md, section 2.
+            chosen by measurement: see docs/integer_contract.md, section 10.
     """
 
     multiplier_bits: int = 24

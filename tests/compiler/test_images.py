@@ -197,6 +197,10 @@ def test_every_other_option_is_refused(transform, name):
         read(*with_option(transform, name, 7))
 
 
+def test_one_mean_for_all_channels():
+    assert image_mean(preprocessor(mean=[116], std=[1])) == (116, 116, 116)
+
+
 def test_mean_of_a_detector_without_one():
     assert image_mean(preprocessor(mean=None, std=None)) == (0, 0, 0)
 

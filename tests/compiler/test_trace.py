@@ -15,6 +15,21 @@ def test_tracing_leaves_the_detector_as_it_was(build):
     assert model.bbox_head.retina_cls.forward == before
 
 
+class Branch(nn.Module):
+    def forward(self, maps):
+        return [x * 2 if x.mean() > 0 else x for x in maps]
+
+
+def test_branches_on_values_are_told_in_one_line(build, capfd):
+    model = build(2)
+    neck = model.neck.forward
+    model.neck.forward = lambda maps: Branch()(neck(maps))
+    capfd.readouterr()
+    with pytest.raises(UserError, match='another branch for other values'):
+        trace(model)
+    assert capfd.readouterr().err == ''
+
+
 class TOODHead(nn.Module):
     pass
 

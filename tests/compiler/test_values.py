@@ -1,12 +1,11 @@
 """Formulas that stand for tensors while a program is made."""
 
-from types import SimpleNamespace
-
 import numpy as np
-import pytest
 import torch
+from torch import nn
 
 from aqd_mmdet.compiler.values import (
+    SIDES,
     Affine,
     Movement,
     Table,
@@ -43,13 +42,25 @@ def test_what_is_moved_is_clamped_before():
     assert (inner.source, inner.low, inner.high) == ('x', 0.0, 6.0)
 
 
-@pytest.mark.parametrize(
-    'shape, symbols, numbers',
-    [((1, 4, 5, 6), '5 x 6', (5, 6)), ((1, 4), '1 x 1', (1, 1))],
-)
-def test_size_of_a_node(shape, symbols, numbers):
-    node = SimpleNamespace(meta={'val': torch.zeros(shape)})
-    assert TracedSize.of(node) == TracedSize(symbols, numbers)
+class Sizes(nn.Module):
+    def forward(self, image):
+        rows = image.mean((2, 3)) + torch.zeros(1, 3)
+        fixed = image.new_zeros(1, 3, 8, 12)
+        return image[:, :, ::2], image.transpose(2, 3) * 2, rows, fixed + 1
+
+
+def test_sizes_of_nodes():
+    sizes = {2: torch.export.Dim('h') * 4, 3: torch.export.Dim('w') * 4}
+    exported = torch.export.export(
+        Sizes(), (torch.zeros(1, 3, 32, 48),), dynamic_shapes=(sizes,)
+    )
+    (outputs,) = exported.graph.find_nodes(op='output')[0].args
+    half, turned, rows, fixed = (TracedSize.of(x).numbers for x in outputs)
+    assert half[0::2] == tuple(down * 4 // 2 for down, _ in SIDES)
+    assert half[1::2] == tuple(across * 4 for _, across in SIDES)
+    assert turned[0::2] == tuple(across * 4 for _, across in SIDES)
+    # 8 x 12 is what a quarter of the image was.
+    assert (rows, fixed) == ((1, 1) * 3, (8, 12) * 3)
 
 
 def test_numbers_of_pytorch():

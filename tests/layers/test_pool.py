@@ -32,7 +32,13 @@ def test_windows_of_several_divisors_are_refused():
         QuantAvgPool.from_float(pool, 8, 'unsigned')
     # As ResNet-D has it: no border, windows side by side.
     pool = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
-    assert QuantAvgPool.from_float(pool, 8, 'unsigned').stride == (2, 2)
+    layer = QuantAvgPool.from_float(pool, 8, 'unsigned')
+    layer.input_quantizer.start(torch.tensor(255.0))
+    assert layer(torch.ones(1, 1, 4, 6)).shape == (1, 1, 2, 3)
+    for shape in ((1, 1, 4, 5), (1, 1, 3, 4)):
+        for use in (layer.output_shape, lambda x: layer(torch.ones(x))):
+            with pytest.raises(UserError, match='do not divide a map'):
+                use(shape)
 
 
 @pytest.mark.parametrize(

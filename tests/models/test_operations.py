@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 from copy import deepcopy
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -10,6 +13,9 @@ from aqd_mmdet.models.operations import (
     replace_operations,
     run_once,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor as Unknown
 
 
 class Record(nn.Module):
@@ -147,6 +153,32 @@ def test_a_table_that_images_share_is_no_map():
         run_once(net)
     # Of two sums the one of two maps.
     assert found[net] == {'adds': {1}}
+
+
+class Private(nn.Module):
+    """What a method means in its class's body alone."""
+
+    FACTOR = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.__weight = 2
+
+    def forward(self, x: Unknown, factor=FACTOR, *, __more=FACTOR) -> Unknown:
+        return self.__doubled(x) + x * factor + __more
+
+    def __doubled(self, x: Unknown) -> Unknown:
+        return x * self.__weight + x
+
+
+def test_private_names_annotations_and_defaults():
+    net = Private()
+    before = net(IMAGE)
+    with find_operations(net) as found:
+        assert torch.equal(net(IMAGE), before)
+    assert found[net] == {'adds': {0, 2}}
+    replace_operations(net, found[net], {'adds': Record})
+    assert torch.equal(net(IMAGE), before + 200)
 
 
 class Attention(nn.Module):

@@ -281,3 +281,32 @@ def test_impossible_bits(build, bits):
 def test_impossible_rules(build, rule, message):
     with pytest.raises(UserError, match=message):
         build(2, recipe=[rule])
+
+
+def halve(module, args, output):
+    return output * 0.5
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda layer: layer.register_forward_hook(halve),
+        lambda layer: layer.register_forward_pre_hook(lambda *_: None),
+        nn.utils.spectral_norm,
+    ],
+)
+def test_layers_with_hooks_are_not_exchanged(build, change):
+    model = build('float')
+    name = 'backbone.layer1.0.conv1'
+    change(model.get_submodule(name))
+    recipe = [dict(modules='backbone.*', conv=dict())]
+    with pytest.raises(UserError, match=f'{name}: it has hooks'):
+        quantize_detector(model, recipe, 2)
+    recipe.append(dict(modules=name, float=True))
+    quantize_detector(model, recipe, 2)
+
+
+def test_no_levels_at_all(build):
+    recipe = [dict(modules='bbox_head.*_convs.*', norm=dict(num_levels=0))]
+    with pytest.raises(UserError, match='num_levels=0'):
+        build(2, recipe=recipe)

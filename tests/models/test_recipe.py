@@ -67,6 +67,7 @@ def test_kinds():
         ([dict(conv=2)], 'conv=2 is not a dict'),
         ([dict(modules=3, conv={})], 'rule 0 .*modules=3 is neither a glob'),
         ([dict(modules=['*', 3], conv={})], 'is neither a glob nor a list'),
+        ([dict(modules=[], conv={})], 'is neither a glob nor a list'),
         ([dict(conv=dict(act_grid=3))], 'act_grid=3: expected str'),
         ([dict(conv=dict(per_channel='false'))], "='false': expected bool"),
         (

@@ -107,6 +107,7 @@ def test_files(tmp_path):
         ('low_bits', 'results'),
         ('recipes', 'results_recipes'),
         ('widths', 'results_widths'),
+        ('peers', 'results_peers'),
     ],
 )
 def test_the_pages_are_those_of_the_kept_results(name, page):

@@ -3,7 +3,7 @@
 import operator
 import sys
 from dataclasses import replace
-from math import inf
+from math import frexp, inf
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ def lower_to(builder: Builder, node: Node) -> Value:
     return builder.values[node.args[0]]
 
 
-@lowers(aten.dropout.default)
+@lowers(aten.dropout.default, aten.feature_dropout.default)
 def lower_dropout(builder: Builder, node: Node) -> Value:
     if _arguments(node)['train']:
         raise UserError(
@@ -80,6 +80,12 @@ def lower_batch_norm(builder: Builder, node: Node) -> Affine:
             'or an adder directly, and stays float'
         )
     arguments = _arguments(node)
+    if arguments['training'] or arguments['running_mean'] is None:
+        raise UserError(
+            f'{source_of(node)}: a batch norm with the statistics of each '
+            'batch, also in evaluation: a program has running ones '
+            '(track_running_stats=True)'
+        )
     mean, var = (
         real(builder.parameter(arguments[name]))
         for name in ('running_mean', 'running_var')
@@ -178,10 +184,17 @@ def _two(x: Any) -> ir.Size:
 
 @lowers(aten.upsample_nearest2d.vec)
 def lower_upsample(builder: Builder, node: Node) -> Movement:
+    factors = _arguments(node)['scale_factors']
+
     def make(
         name: str, codes: tuple[str, ...], channels: int, grid: ir.Grid
     ) -> ir.Op:
         like = builder.tensor_of_size(TracedSize.of(node))
+        if factors is not None and not all(map(_is_power_of_two, factors)):
+            raise UserError(
+                f'{source_of(node)}: upsampled by {factors}: a program has '
+                'powers of two, or the size of another map (size=)'
+            )
         if like is None:
             raise UserError(
                 f'{source_of(node)}: no tensor before it has the size that it '
@@ -190,6 +203,11 @@ def lower_upsample(builder: Builder, node: Node) -> Movement:
         return ir.Upsample(name, (*codes, like), channels, grid)
 
     return builder.move(node, make, builder.values[node.args[0]])
+
+
+def _is_power_of_two(factor: float) -> bool:
+    # Of others PyTorch's pixels depend on how it rounds 1 / factor.
+    return factor >= 1 and frexp(factor)[0] == 0.5
 
 
 @lowers(aten.cat.default)

@@ -46,7 +46,7 @@ def lower_linear(
     """A convolution with a window as large as the map."""
     value = builder.values[call.inputs[0]]
     assert not isinstance(value, Movement)  # which flatten refuses
-    kernel = value.size.numbers
+    kernel = pair(value.size.numbers[:2])  # regions have one size
     return _lower_weighted(builder, call, layer, _Geometry(kernel))
 
 

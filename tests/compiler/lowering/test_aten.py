@@ -38,6 +38,7 @@ def test_identities(graph):
     for node in (
         graph.node(aten.detach.default, x),
         graph.node(aten.dropout.default, x, 0.5, False),
+        graph.node(aten.feature_dropout.default, x, 0.5, False),
         graph.node(aten.flatten.using_ints, x, 1),
         graph.node(aten.slice.Tensor, x, 2, 0, 2**63 - 1),
     ):
@@ -72,15 +73,25 @@ def test_slices_up_to_a_computed_end_are_refused(graph):
         graph.lower(node)
 
 
-def batch_norm(graph: OneNode):
+def batch_norm(graph: OneNode, training: bool = False):
     mean, var, gamma, beta = (
         graph.parameter(torch.tensor([value, value]))
         for value in (1.0, 3.0, 4.0, 5.0)
     )
     return graph.node(
         aten.batch_norm.default, *graph.inputs, gamma, beta, mean, var,
-        False, 0.1, 1.0, False,
+        training, 0.1, 1.0, False,
     )  # fmt: skip
+
+
+def test_batch_norms_without_running_statistics_are_refused(graph):
+    node = graph.node(
+        aten.batch_norm.default, *graph.inputs, None, None, None, None,
+        True, 0.1, 1.0, False,
+    )  # fmt: skip
+    for each in (node, batch_norm(graph, training=True)):
+        with pytest.raises(UserError, match='the statistics of each batch'):
+            graph.lower(each)
 
 
 def test_batch_norm_is_folded(graph):
@@ -144,6 +155,17 @@ def test_upsampling_is_to_a_tensor_of_its_size():
     assert graph.codes_of(graph.lower(node)) == ir.Upsample(
         'upsample_nearest2d_vec', ('x0', 'x1'), 2, CODES
     )
+
+
+@pytest.mark.parametrize('factor', [3.0, 0.5, 1.5])
+def test_upsampling_by_other_factors_is_refused(factor):
+    size = [int(side * factor) for side in MAP[2:]]
+    graph = OneNode(MAP, (1, 3, *size))
+    node = graph.node(
+        aten.upsample_nearest2d.vec, graph.inputs[0], None, [factor] * 2
+    )
+    with pytest.raises(UserError, match='powers of two, or the size of'):
+        graph.codes_of(graph.lower(node))
 
 
 def test_upsampling_to_a_new_size_is_refused(graph):

@@ -38,7 +38,7 @@ def test_convolution():
     assert np.array_equal(weights.codes, np.full((4, 1, 3, 1), 127))
     assert value.scale == pytest.approx([0.5 / 127])
     assert value.offset.tolist() == [7.0] * 4
-    assert value.size.numbers == (2, 6)
+    assert value.size.numbers[:2] == (2, 6)
 
 
 def test_a_linear_layer_has_a_window_as_large_as_the_map():

@@ -25,7 +25,7 @@ def test_operands(shapes, inputs):
     graph = OneNode(*shapes)
     value = graph.lower_layer(layer)
     assert value.scale.tolist() == [1.0]
-    assert value.size.numbers == (4, 6)
+    assert value.size.numbers[:2] == (4, 6)
     assert graph.builder.op('layer') == ir.Multiply(
         'layer', inputs, 2, ir.Grid(-9, 9)
     )
