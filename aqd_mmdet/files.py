@@ -95,6 +95,19 @@ def write_all(folder: Path, contents: dict[str, bytes]) -> list[Path]:
     return [folder / name for name in contents]
 
 
+def begins_with(path: Path, start: str) -> bool:
+    """Say whether a path is a file that begins with a text.
+
+    Args:
+        path: The path; nothing need be there.
+        start: The text.
+    """
+    if not path.is_file():
+        return False
+    with path.open('rb') as file:
+        return file.read(len(start.encode())) == start.encode()
+
+
 def check_output(option: str, path: Path, suffix: str) -> None:
     """Refuse a file that could not be written, before the work is done.
 
@@ -105,15 +118,16 @@ def check_output(option: str, path: Path, suffix: str) -> None:
 
     Raises:
         UserError: If its name has another suffix, is too long or is that of
-            a folder, or if its folder is missing or not writable.
+            a folder, as is that of :func:`part_of`, or if its folder is
+            missing or not writable.
     """
     if path.suffix != suffix:
         raise UserError(f'{option} {path}: give a name that ends in {suffix}')
-    part_of(path)
-    if path.is_dir():
-        raise UserError(
-            f'{option} {path}: it is a folder; choose another {option}'
-        )
+    for each in (path, part_of(path)):
+        if each.is_dir():
+            raise UserError(
+                f'{option} {each}: it is a folder; choose another {option}'
+            )
     if not path.parent.is_dir():
         raise UserError(
             f'{option} {path}: there is no folder {path.parent}; create it or '

@@ -35,6 +35,19 @@ def test_a_folder_is_no_output(tmp_path):
     folder.mkdir()
     with pytest.raises(UserError, match=r'--out .*model\.aqd: it is a folder'):
         files.check_output('--out', folder, '.aqd')
+    path = tmp_path / 'other.aqd'
+    path.with_name('other.aqd.part').mkdir()
+    with pytest.raises(UserError, match=r'other\.aqd\.part: it is a folder'):
+        files.check_output('--out', path, '.aqd')
+
+
+def test_what_a_file_begins_with(tmp_path):
+    path = tmp_path / 'a.txt'
+    assert not files.begins_with(path, '# ')
+    path.write_text('# a')
+    assert files.begins_with(path, '# ')
+    assert not files.begins_with(path, '# a b')
+    assert not files.begins_with(tmp_path, '')
 
 
 @pytest.mark.parametrize('name', ['file', 'file/inner'])

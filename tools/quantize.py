@@ -26,7 +26,12 @@ from aqd_mmdet.engine.float_detector import (
     use_onnx,
 )
 from aqd_mmdet.errors import UserError, one_line
-from aqd_mmdet.files import check_output, parse_json, write_whole
+from aqd_mmdet.files import (
+    begins_with,
+    check_output,
+    parse_json,
+    write_whole,
+)
 from aqd_mmdet.models.heads import use_own_heads
 from aqd_mmdet.models.recipe import read_recipe
 from aqd_mmdet.post_training.budget import Job, fit, read_budget
@@ -42,6 +47,8 @@ from aqd_mmdet.program import file
 from aqd_mmdet.runtime.images import read_image
 
 ROOT = Path(__file__).parent.parent
+# By which a config of --write-config is known again.
+TITLE = '# Of tools/quantize.py: a quantised detector to train on.\n'
 HOOKS = ROOT / 'configs/_base_/aqd_hooks.py'
 
 
@@ -202,14 +209,19 @@ def check_training(args: argparse.Namespace, cfg: Config) -> None:
     """Refuse a config to train from that cannot or must not be written."""
     path = args.write_config
     check_output('--write-config', path, '.py')
-    for new, old in (
-        (path, args.config),
-        (path.with_suffix('.pth'), args.checkpoint),
-    ):
+    checkpoint = path.with_suffix('.pth')
+    check_output('--write-config', checkpoint, '.pth')
+    for new, old in ((path, args.config), (checkpoint, args.checkpoint)):
         if new.resolve() == Path(old).resolve():
             raise UserError(
                 f'--write-config {path}: it would replace {old}, which is the '
                 "float detector's; choose another name"
+            )
+    for each in (path, checkpoint):
+        if each.exists() and not begins_with(path, TITLE):
+            raise UserError(
+                f'--write-config {path}: {each} exists and was not written '
+                'by this option: move it or choose another name'
             )
     check_is_plain(cfg)
 
@@ -235,7 +247,7 @@ def write_training(
     torch.save(dict(state_dict=state, meta={}), content)
     write_whole(checkpoint, content.getvalue())
     config.load_from = str(checkpoint.resolve())
-    write_whole(path, config.pretty_text.encode())
+    write_whole(path, f'{TITLE}{config.pretty_text}'.encode())
     say(f'{path}, {checkpoint}: to train on')
 
 

@@ -16,6 +16,7 @@ from aqd_mmdet.runtime import Detector, reference
 from tests.factories import DIGITS, data_options, digits_config, narrow
 from tests.from_onnx.exported import export, small_yolox
 from tests.tool import error_line, run_tool
+from tools.quantize import TITLE
 
 TOOL = 'tools/quantize.py'
 
@@ -138,6 +139,8 @@ def test_a_training_can_start_from_the_result(tmp_path, digits):
         tmp_path / 'start.py',
     )
     assert result.returncode == 0, result.stderr[-2000:]
+    # A second run may replace it.
+    assert tmp_path.joinpath('start.py').read_text().startswith(TITLE)
     # Compiled as it is, the start gives the boxes of the result.
     result = run_tool(
         'tools/convert.py',
