@@ -11,11 +11,12 @@ from aqd_mmdet.export import (
     c_header,
     onnx_detector,
     onnx_model,
+    onnx_proto,
     qdq_model,
     qonnx_model,
 )
 from aqd_mmdet.export.onnx_check import agreement
-from aqd_mmdet.files import check_output, write_whole
+from aqd_mmdet.files import begins_with, check_output, write_whole
 from aqd_mmdet.program import file
 from aqd_mmdet.program.detector import CompiledDetector
 from aqd_mmdet.program.op import Size
@@ -82,6 +83,33 @@ def export_of(name: str, boxes: bool, size: str | None) -> Export:
     return export
 
 
+def check_replaced(out: Path, model: Path, suffix: str) -> None:
+    """Raise if a file would replace its model, or what is no export.
+
+    Args:
+        out: File to write.
+        model: The model's.
+        suffix: Of the format.
+
+    Raises:
+        UserError: With what to do.
+    """
+    if out.resolve() == model.resolve():
+        raise UserError(
+            f'--out {out}: it would replace the model; choose another name'
+        )
+    is_own = (
+        begins_with(out, c_header.TITLE)
+        if suffix == FORMATS['header'].suffix
+        else onnx_proto.is_own(out)
+    )
+    if out.exists() and not is_own:
+        raise UserError(
+            f'--out {out}: it exists and was not written by this tool, which '
+            'would replace it: move it or choose another name'
+        )
+
+
 def pictures_of(args: argparse.Namespace) -> list[Path]:
     """Return the pictures to compare maps on, none without --check."""
     if args.check and (args.boxes or args.format not in ('onnx', 'qdq')):
@@ -113,7 +141,8 @@ def main() -> None:
     parser.add_argument(
         '--out',
         type=Path,
-        help='file to write; default: model with the suffix of the format',
+        help='file to write; default: model.onnx or model.h in the current '
+        'folder, by the format',
     )
     parser.add_argument(
         '--check',
@@ -129,6 +158,7 @@ def main() -> None:
     export = export_of(args.format, args.boxes, args.size)
     out = args.out or Path('model').with_suffix(form.suffix)
     check_output('--out', out, form.suffix)
+    check_replaced(out, args.model, form.suffix)
     pictures = pictures_of(args)
     compiled, _ = file.load(args.model)
     content = export(compiled)

@@ -10,9 +10,10 @@ from ..program.detector import CompiledDetector
 
 # Numbers of a line: with their commas they have up to 4 letters each.
 PER_LINE = 19
+# By which a file of this module is known again.
+TITLE = '/* A compiled detector (model.aqd) for aqd_load of aqd.h.\n'
 TEMPLATE = """\
-/* A compiled detector (model.aqd) for aqd_load of aqd.h.
- *
+{title} *
 {facts}
  */
 #ifndef MODEL_AQD_H
@@ -52,6 +53,7 @@ def export(compiled: CompiledDetector) -> bytes:
         for at in range(0, len(content), PER_LINE)
     )
     text = TEMPLATE.format(
+        title=TITLE,
         facts='\n'.join(comment(compiled, len(content))),
         alignment=ALIGNMENT,
         size=len(content),

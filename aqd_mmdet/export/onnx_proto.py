@@ -5,6 +5,7 @@ be imported without it.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +61,21 @@ def proto_of(
     )
     helper.set_model_props(model, dict(texts))
     return model
+
+
+def is_own(path: Path) -> bool:
+    """Say whether a file is a model of :func:`proto_of`.
+
+    Args:
+        path: The file.
+    """
+    import onnx
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception:  # of protobuf, many kinds
+        return False
+    return bool(model.producer_name == PRODUCER)
 
 
 def graph_proto(

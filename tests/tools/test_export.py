@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 from PIL import Image
 
 from aqd_mmdet.program import file
@@ -154,7 +155,8 @@ def test_a_suffix_of_another_format_is_refused(model, tmp_path, form, name):
 @pytest.mark.parametrize('form', ['onnx', 'qdq'])
 def test_mistakes_leave_an_earlier_file(model, tmp_path, form):
     out = tmp_path / 'model.onnx'
-    out.write_bytes(b'earlier')
+    assert export(model, out).returncode == 0
+    earlier = out.read_bytes()
     second = random_detector(0, Anchors, Sigmoid, 1)
     file.save(second, tmp_path / 'second.aqd')
     for boxes in ((), ('--boxes',)):
@@ -164,8 +166,35 @@ def test_mistakes_leave_an_earlier_file(model, tmp_path, form):
         assert 'a second stage' in line
     model.write_bytes(model.read_bytes()[:-1])
     assert str(model) in error_line(export(model, out, '--format', form))
-    assert out.read_bytes() == b'earlier'
+    assert out.read_bytes() == earlier
     assert {path.suffix for path in tmp_path.iterdir()} == {'.aqd', '.onnx'}
+
+
+@pytest.mark.parametrize('form, name', [('onnx', 'a.onnx'), ('header', 'a.h')])
+def test_files_of_another_origin_stay(model, tmp_path, form, name):
+    out = tmp_path / name
+    foreign = helper.make_model(
+        helper.make_graph([], 'g', [], []), producer_name='pytorch'
+    )
+    for content in (b'mine', foreign.SerializeToString()):
+        out.write_bytes(content)
+        assert error_line(export(model, out, '--format', form)) == (
+            f'error: --out {out}: it exists and was not written by this tool, '
+            'which would replace it: move it or choose another name'
+        )
+        assert out.read_bytes() == content
+    out.unlink()
+    for _ in range(2):  # its own are replaced
+        result = export(model, out, '--format', form)
+        assert result.returncode == 0, result.stderr
+
+
+def test_the_model_stays(model):
+    renamed = model.rename(model.with_suffix('.onnx'))
+    content = renamed.read_bytes()
+    line = error_line(export(renamed, renamed))
+    assert line.endswith('it would replace the model; choose another name')
+    assert renamed.read_bytes() == content
 
 
 @pytest.mark.parametrize('out', ['model.aqd', 'missing/model.onnx'])
