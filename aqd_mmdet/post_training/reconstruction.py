@@ -6,6 +6,7 @@ after it, as the inputs' covariance tells (Frantar et al., "OPTQ", section 3).
 
 from collections.abc import Iterable
 from contextlib import ExitStack
+from math import sqrt
 from typing import Any
 
 import torch
@@ -34,6 +35,9 @@ DAMPING = 0.01
 class _Covariance:
     """Adds up products of what the weights of a layer are multiplied by.
 
+    They are of differences from means: of values that hardly differ, as those
+    of black pictures, nothing but rounding errors would be left of others.
+
     Args:
         layer: The layer.
     """
@@ -45,7 +49,7 @@ class _Covariance:
         self.windows = max(MIN_WINDOWS, MAP_NUMBERS // width)
         shape = (self.groups, width, width)
         self.products = torch.zeros(shape, dtype=torch.float64)
-        self.sums = torch.zeros(shape[:2], dtype=torch.float64)
+        self.mean = torch.zeros(shape[:2], dtype=torch.float64)
         self.count = 0
         self.generator = torch.Generator().manual_seed(0)
 
@@ -56,10 +60,22 @@ class _Covariance:
         )
         if rows.shape[1] > self.windows:
             rows = rows[:, places]
-        rows = rows.cpu()
-        self.products += rows.mT @ rows
-        self.sums += rows.double().sum(1)
-        self.count += rows.shape[1]
+        if rows.shape[1]:
+            self._add(rows.cpu())
+
+    def _add(self, rows: Tensor) -> None:
+        """Add windows, which may have another mean than those before."""
+        count = rows.shape[1]
+        mean = rows.double().mean(1)
+        step = mean - self.mean
+        share = count / (self.count + count)
+        # One more row, for the difference of the means.
+        between = sqrt(self.count * share) * step
+        parts = [rows - mean.to(rows)[:, None], between.to(rows)[:, None]]
+        centred = torch.cat(parts, 1)
+        self.products += centred.mT @ centred
+        self.mean += share * step
+        self.count += count
 
     def _windows(self, x: Tensor) -> Tensor:
         layer = self.layer
@@ -75,13 +91,11 @@ class _Covariance:
 
     def matrix(self) -> Tensor:
         """Return the covariance of each group, damped, (G, width, width)."""
-        mean = self.sums / self.count
-        centred = self.products / self.count
-        centred = centred - mean[:, :, None] * mean[:, None]
-        diagonal = centred.diagonal(dim1=1, dim2=2)
+        covariance = self.products / self.count
+        diagonal = covariance.diagonal(dim1=1, dim2=2)
         damping = DAMPING * diagonal.mean(1).clamp_min(1e-8)
-        eye = torch.eye(centred.shape[1], dtype=torch.float64)
-        return centred + damping[:, None, None] * eye
+        eye = torch.eye(covariance.shape[1], dtype=torch.float64)
+        return covariance + damping[:, None, None] * eye
 
 
 @torch.no_grad()
@@ -122,7 +136,7 @@ def _round_together(layer: QuantizedLayer, statistic: _Covariance) -> None:
         window = ratio.expand(1, *layer.weight.shape[1:]).reshape(1, -1)
         by = window.double().cpu()
         matrix = matrix / (by[:, :, None] * by[:, None])
-    groups, width = statistic.sums.shape
+    groups, width = statistic.mean.shape
     rows = weight.double().cpu().reshape(groups, -1, width)
     clip = quantizer.clip.detach().double().cpu()
     clip = clip.reshape(-1, 1).expand(len(layer.weight), 1)

@@ -1,3 +1,4 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -61,3 +62,38 @@ def test_wide_layers_are_left_alone(monkeypatch):
     monkeypatch.setattr(reconstruction, 'MAX_WIDTH', width)
     reconstruct(student, pictures(2))
     assert not torch.equal(layer.weight, before)
+
+
+@pytest.mark.parametrize('levels', [(-120.0,) * 3, (-123.0, 130.0, 130.0)])
+def test_flat_pictures(levels):
+    """Inputs of one value have no variance, whatever the value."""
+    student = quantised()
+    for layer in (student.stem, student.depthwise):
+        layer.padding = (0, 0)  # whose zeros would be a second value
+    flat = [torch.full((1, 3, 32, 32), level) for level in levels]
+    calibrate(student, flat, 3)
+    reconstruct(student, flat)
+    for name in ('stem', 'depthwise', 'bbox_head.output'):
+        layer = student.get_submodule(name)
+        assert layer.weight.isfinite().all()
+        assert torch.allclose(
+            layer.quantized_weight(), layer.weight, atol=1e-6
+        )
+
+
+def test_covariances_are_of_all_pictures():
+    """Of pictures of several means and numbers of windows."""
+    layer = quantised().bbox_head.output
+    statistic = reconstruction._Covariance(layer)
+    torch.manual_seed(0)
+    inputs = [
+        torch.randn(1, 8, side, side) + 5 * torch.randn(1, 8, 1, 1)
+        for side in (4, 9, 6)
+    ]
+    for x in inputs:
+        statistic(layer, (x,))
+    statistic(layer, (torch.zeros(0, 8, 4, 4),))
+    rows = torch.cat([x.flatten(2)[0] for x in inputs], 1).double()
+    expected = rows.cov(correction=0)
+    damping = 0.01 * expected.diagonal().mean() * torch.eye(8)
+    assert torch.allclose(statistic.matrix()[0], expected + damping, 1e-4)
