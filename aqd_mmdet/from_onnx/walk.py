@@ -84,6 +84,8 @@ class Walk:
         self.graph.need(
             array.dtype == np.float32, name, 'float32', array.dtype
         )
+        others = array[~np.isfinite(array)].tolist()
+        self.graph.need(not others, name, 'finite numbers', others[:1])
         self.weights[name] = array
 
     def silu(self, y: str, name: str) -> str:

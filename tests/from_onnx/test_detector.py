@@ -70,9 +70,12 @@ def test_files_of_another_origin_stay(exported, tmp_path, name):
     assert earlier.read_text() == 'mine'
 
 
-def change_weight(monkeypatch: pytest.MonkeyPatch, change: object) -> str:
+def change_weight(
+    monkeypatch: pytest.MonkeyPatch,
+    change: object,
+    name: str = 'backbone.stage2.0.pointwise_conv.conv.bias',
+) -> str:
     """Let one number of the weights that are read be another one."""
-    name = 'backbone.stage2.0.pointwise_conv.conv.bias'
 
     def read(graph):
         yolox = read_yolox(graph)
@@ -95,18 +98,37 @@ def test_another_function_is_refused(exported, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('level', range(3))
-def test_a_damaged_number_is_refused(exported, tmp_path, level):
-    """In any level: no comparison with it may pass."""
+def test_maps_that_are_no_numbers_are_refused(
+    exported, tmp_path, monkeypatch, level
+):
+    """In any level: no comparison with them may pass."""
+    change_weight(
+        monkeypatch,
+        lambda x: x * np.float32(np.nan),
+        f'bbox_head.multi_level_conv_cls.{level}.weight',
+    )
+    with pytest.raises(UserError, match='a difference of nan'):
+        import_onnx(exported, tmp_path / 'new', NAMES)
+    assert not (tmp_path / 'new').exists()
+
+
+@pytest.mark.parametrize('value', ['nan', 'inf'])
+@pytest.mark.parametrize('level', range(3))
+def test_a_damaged_number_is_refused(exported, tmp_path, level, value):
     model = onnx.load(exported)
     name = f'detector.bbox_head.multi_level_conv_cls.{level}.weight'
     (weight,) = (x for x in model.graph.initializer if x.name == name)
     values = onnx.numpy_helper.to_array(weight).copy()
-    values[0, 0] = np.nan
+    values[0, 0] = float(value)
     weight.CopyFrom(onnx.numpy_helper.from_array(values, name))
     path = tmp_path / 'damaged.onnx'
     onnx.save(model, path)
-    with pytest.raises(UserError, match='a difference of nan'):
+    with pytest.raises(UserError) as error:
         import_onnx(path, tmp_path / 'new', NAMES)
+    assert str(error.value) == (
+        f'{path}: bbox_head.multi_level_conv_cls.{level}.weight: expected '
+        f'finite numbers, found [{value}]'
+    )
     assert not (tmp_path / 'new').exists()
 
 
