@@ -21,7 +21,7 @@ from mmengine.config import Config
 from mmengine.fileio import list_from_file
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..files import write_all
 from .graph import Graph
 from .yolox import STRIDES, Yolox, read_yolox
@@ -93,6 +93,8 @@ CHECKED_SIDES = (64, 96)
 # order of sums makes 1e-6 to 1e-5 in trained detectors, and up to 1e-4 in
 # random ones, which amplify it.
 MAX_DIFFERENCE = 1e-3
+# Stands for the largest value of maps that are 0 everywhere.
+TINY = float(np.finfo(np.float32).tiny)
 
 
 def import_onnx(
@@ -282,7 +284,7 @@ def _difference(graph: Graph, yolox: Yolox, detector: Any) -> float:
         found = detector(torch.from_numpy(image), mode='tensor')
     maps: list[Tensor] = [level for levels in found for level in levels]
     differences = [
-        np.abs(x.numpy() - y).max() / np.abs(y).max()
+        float(np.abs(x.numpy() - y).max()) / max(float(np.abs(y).max()), TINY)
         for x, y in zip(maps, expected, strict=True)
     ]
     return float(np.max(differences))
@@ -306,5 +308,12 @@ def _evaluate(
     with warnings.catch_warnings():
         # Its sigmoid computes both branches of a case for all numbers.
         warnings.simplefilter('ignore', RuntimeWarning)
-        evaluator = ReferenceEvaluator(model)
-        return list(evaluator.run(None, {graph.image: image}))
+        try:
+            evaluator = ReferenceEvaluator(model)
+            return list(evaluator.run(None, {graph.image: image}))
+        except Exception as error:  # of operators, many kinds
+            raise UserError(
+                f'{graph.path}: its maps: expected what the evaluator of '
+                f'ONNX can compute, found {type(error).__name__}: '
+                f'{first_line(error)}'
+            ) from None

@@ -58,6 +58,8 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 # The first operator set whose Slice and Resize are as they are read here.
 OPSET = 11
+# Letters of a text in the file that a message shows.
+MAX_SHOWN = 100
 # Names of the domain of ONNX's own operators.
 OWN = ('', 'ai.onnx')
 # Inputs that hold no values, as an operator's that has further ones.
@@ -106,6 +108,8 @@ class Graph:
         self.model = _load(path)
         graph = self.model.graph
         self._check_opset()
+        sparse = [each.values.name for each in graph.sparse_initializer]
+        self.need(not sparse, 'its constants', 'dense ones', sparse[:3])
         self._constants = dict(map(self._constant, graph.initializer))
         self._shapes = _shapes(self.model)
         self._nodes: dict[str, Node] = {}
@@ -229,23 +233,36 @@ class Graph:
                 value = [value[label] for label in range(len(value))]
             # Sets have no order, and the parts of a text are letters.
             names: Any = value if isinstance(value, (list, tuple)) else [None]
-        except (ValueError, SyntaxError, KeyError, TypeError):
+        except (
+            *(ValueError, SyntaxError, KeyError, TypeError),
+            *(MemoryError, RecursionError),  # of deeply nested texts
+        ):
             names = [None]
         ok = all(isinstance(name, str) for name in names)
         self.need(
             ok,
             "the metadata's 'names'",
             'a list, or a dict by label',
-            repr(text),
+            repr(text)[:MAX_SHOWN],
         )
         return names
 
     def _check_opset(self) -> None:
+        from onnx.defs import onnx_opset_version
+
+        newest = onnx_opset_version()
         for each in self.model.opset_import:
             self.need(
                 each.domain not in OWN or each.version >= OPSET,
                 'its operator set',
                 f'{OPSET} or later',
+                each.version,
+            )
+            self.need(
+                each.domain not in OWN or each.version <= newest,
+                'its operator set',
+                f'{newest} or earlier, which the installed onnx knows (a '
+                'newer onnx may know it)',
                 each.version,
             )
 

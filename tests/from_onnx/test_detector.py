@@ -1,5 +1,6 @@
 """A file becomes MMDetection's detector, of the same function."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,6 +133,49 @@ def test_a_damaged_number_is_refused(exported, tmp_path, level, value):
     assert not (tmp_path / 'new').exists()
 
 
+def test_what_onnx_cannot_evaluate_is_refused(exported, tmp_path):
+    model = onnx.load(exported)
+    model.opset_import[0].version = 13
+    conv = next(x for x in model.graph.node if x.op_type == 'Conv')
+    (weight,) = (x for x in model.graph.initializer if x.name == conv.input[1])
+    values = onnx.numpy_helper.to_array(weight)
+    model.graph.initializer.remove(weight)
+    for name, array in (
+        ('codes', np.rint(values / 0.01).astype(np.int8)),
+        ('scale', np.float32(0.01)),
+    ):
+        constant = onnx.numpy_helper.from_array(np.asarray(array), name)
+        model.graph.initializer.append(constant)
+    model.graph.node.insert(
+        0,
+        onnx.helper.make_node(
+            'DequantizeLinear', ['codes', 'scale'], [weight.name]
+        ),
+    )
+    path = tmp_path / 'codes.onnx'
+    onnx.save(model, path)
+    with pytest.raises(
+        UserError, match='its maps: expected what the evaluator of ONNX can'
+    ) as error:
+        import_onnx(path, tmp_path / 'new', NAMES)
+    assert '\n' not in str(error.value)
+
+
+def test_maps_of_zeros_are_equal(exported, tmp_path):
+    model = onnx.load(exported)
+    for constant in model.graph.initializer:
+        if 'multi_level_conv_cls.0' in constant.name:
+            zeros = np.zeros(list(constant.dims), np.float32)
+            constant.CopyFrom(
+                onnx.numpy_helper.from_array(zeros, constant.name)
+            )
+    path = tmp_path / 'zeros.onnx'
+    onnx.save(model, path)
+    with warnings.catch_warnings(record=True) as caught:
+        import_onnx(path, tmp_path, NAMES)
+    assert not [x for x in caught if x.category is RuntimeWarning]
+
+
 def test_other_widths_are_refused(exported, tmp_path, monkeypatch):
     name = change_weight(monkeypatch, lambda x: x[1:])
     with pytest.raises(
@@ -165,6 +209,9 @@ def test_names_in_the_metadata(exported, tmp_path, text):
     [
         *('{0: "a"', '3', '{1: "a", 2: "b", 3: "c"}', '[1, 2, 3]'),
         *('{"a", "b", "c"}', '"abc"', '{0: "a",\n1: "b", 2: 3}'),
+        pytest.param('-' * 10**5 + '1', id='signs'),
+        pytest.param(f'[{"1+" * 10**5}1]', id='sums'),
+        pytest.param('[' * 10**5, id='lists'),
     ],
 )
 def test_metadata_that_are_no_names(exported, tmp_path, text):
@@ -174,6 +221,7 @@ def test_metadata_that_are_no_names(exported, tmp_path, text):
     ) as error:
         import_onnx(path, tmp_path / 'new')
     assert '\n' not in str(error.value)
+    assert len(str(error.value).partition(', found ')[2]) <= 100
     config, _ = import_onnx(path, tmp_path / 'new', NAMES)
     assert Config.fromfile(config).metainfo.classes == NAMES
 

@@ -13,6 +13,8 @@ from aqd_mmdet.from_onnx.graph import Graph
 
 IMAGE: Sequence[int | str] = ('batch', 3, 32, 64)
 
+NEWEST = onnx.defs.onnx_opset_version()
+
 
 def write(
     path: Path,
@@ -53,6 +55,11 @@ def test_files_of_something_else(tmp_path, content):
     'options, message',
     [
         (dict(opset=10), 'its operator set: expected 11 or later, found 10'),
+        (
+            dict(opset=NEWEST + 1),
+            f'its operator set: expected {NEWEST} or earlier, which the .* '
+            f'found {NEWEST + 1}$',
+        ),
         (
             dict(inputs=('image', 'size')),
             r'its inputs: expected one input, found 2 \(image, size\)',
@@ -117,6 +124,24 @@ def test_constants_may_be_inputs_as_well(tmp_path):
     graph = Graph(path)
     assert graph.image == 'image'
     assert graph.constant('y', 'shape').tolist() == [1, 5, 32, 64]
+
+
+def test_constants_must_be_dense(tmp_path):
+    path = write(tmp_path / 'a.onnx')
+    model = onnx.load(path)
+    arrays = (np.ones(1, np.float32), np.zeros(1, np.int64))
+    values, indices = (
+        numpy_helper.from_array(x, name)
+        for x, name in zip(arrays, ('weights', 'indices'), strict=True)
+    )
+    model.graph.sparse_initializer.append(
+        helper.make_sparse_tensor(values, indices, [3])
+    )
+    onnx.save(model, path)
+    with pytest.raises(
+        UserError, match=r"constants: expected dense ones, found \['weights'\]"
+    ):
+        Graph(path)
 
 
 def test_what_is_left_is_refused(tmp_path):
