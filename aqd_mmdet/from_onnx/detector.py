@@ -5,6 +5,7 @@ convolutions, so that its config has none.
 """
 
 import io
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from ..errors import UserError, first_line
 from ..files import write_all
-from .graph import Graph
+from .graph import MAX_SHOWN, Graph
 from .yolox import STRIDES, Yolox, read_yolox
 
 # Images are as the authors' network reads them: pixels BGR, from 0 to 255, at
@@ -198,7 +199,7 @@ def _names(graph: Graph, count: int, classes: Sequence[str]) -> Sequence[str]:
     names: Sequence[str] | None
     if not classes:
         names, origin = graph.names(), "the metadata's 'names'"
-    elif len(classes) == 1 and Path(classes[0]).is_file():
+    elif len(classes) == 1 and _is_path(classes[0]):
         names, origin = _lines(Path(classes[0])), '--classes'
     else:
         names, origin = classes, '--classes'
@@ -212,11 +213,32 @@ def _names(graph: Graph, count: int, classes: Sequence[str]) -> Sequence[str]:
             'each line'
         )
     graph.need(len(names) == count, origin, f'{count} names', len(names))
+    for name in names:
+        graph.need(
+            len(name.strip().splitlines()) == 1
+            and names.count(name) == 1
+            and '{{' not in name,
+            origin,
+            "names that differ, each of one line and without '{{', which "
+            'MMEngine replaces',
+            repr(name)[:MAX_SHOWN],
+        )
     return names
+
+
+def _is_path(name: str) -> bool:
+    """Say whether the only name of --classes looks like that of a file."""
+    path = Path(name)
+    return bool(path.suffix or os.sep in name or path.exists())
 
 
 def _lines(path: Path) -> list[str]:
     """Return the names in a file that has one on each line."""
+    if not path.is_file():
+        raise UserError(
+            f'--classes {path}: no such file; a name of a class that looks '
+            'like one must stand in a file'
+        )
     try:
         return list_from_file(path)
     except UnicodeDecodeError as error:

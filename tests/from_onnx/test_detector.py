@@ -238,6 +238,36 @@ def test_numbers_of_names(exported, tmp_path):
         import_onnx(path, tmp_path / 'new')
 
 
+@pytest.mark.parametrize(
+    'name', ['', ' ', 'pear', 'two\nlines', '{{ fileDirname }}']
+)
+def test_names_that_no_config_can_hold(exported, tmp_path, name):
+    names = ['apple', 'pear', name]
+    wrong = f"and without '{{{{', which MMEngine replaces, found {name!r}"
+    with pytest.raises(UserError, match='--classes: expected names') as error:
+        import_onnx(exported, tmp_path / 'new', names)
+    assert str(error.value).endswith(wrong)
+    path = with_metadata(exported, tmp_path, repr(names))
+    with pytest.raises(UserError, match="'names': expected names") as error:
+        import_onnx(path, tmp_path / 'new')
+    assert str(error.value).endswith(wrong)
+    assert not (tmp_path / 'new').exists()
+
+
+@pytest.mark.parametrize('name', ['classes.txt', 'folder/classes', 'folder'])
+def test_a_missing_file_of_names_is_no_class(tmp_path, monkeypatch, name):
+    path = export(small_yolox(classes=1), tmp_path / 'one.onnx')
+    monkeypatch.chdir(tmp_path)
+    Path('folder').mkdir()
+    with pytest.raises(UserError, match=f'--classes {name}: no such file; a'):
+        import_onnx(path, tmp_path / 'new', [name])
+    config, _ = import_onnx(path, tmp_path / 'new', ['apple tree'])
+    assert Config.fromfile(config).metainfo.classes == ('apple tree',)
+    Path('names').write_text('folder/classes\n')
+    config, _ = import_onnx(path, tmp_path / 'new', ['names'])
+    assert Config.fromfile(config).metainfo.classes == ('folder/classes',)
+
+
 def test_a_file_of_names_that_is_no_text(exported, tmp_path):
     given = tmp_path / 'names.txt'
     given.write_bytes('birne\näpfel\nnuß\n'.encode('latin-1'))
