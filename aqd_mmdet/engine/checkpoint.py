@@ -70,6 +70,10 @@ def read_checkpoint(
             plain data and mmengine's log buffers.
     """
     path = Path(path).expanduser()
+    if path.is_dir():
+        raise UserError(
+            f'checkpoint {path}: it is a folder; give a file in it'
+        )
     if not path.is_file():
         raise UserError(f'checkpoint {path}: no such file')
     try:
@@ -82,10 +86,10 @@ def read_checkpoint(
             f'checkpoint {path}: it holds more than tensors and plain data, '
             f'or is no checkpoint, and was not loaded ({_reason(error)})'
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of bytes that are no pickle, many kinds
         raise UserError(
-            f'checkpoint {path}: the file is cut off or damaged '
-            f'({_reason(error)}); copy or train it again'
+            f'checkpoint {path}: the file is cut off, damaged or no '
+            f'checkpoint ({_reason(error)}); copy or train it again'
         ) from None
     if not isinstance(checkpoint, dict):
         raise UserError(

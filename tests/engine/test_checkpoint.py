@@ -85,9 +85,19 @@ def test_truncated(tmp_path, share):
         read_checkpoint(path)
 
 
+@pytest.mark.parametrize('text', ['auto = 1', 'hello', 'jH4G', 'UCi\t'])
+def test_a_text_is_no_checkpoint(tmp_path, text):
+    path = tmp_path / 'config.py'
+    path.write_text(text)
+    with pytest.raises(UserError, match=r'config\.py: .* or no checkpoint \('):
+        read_checkpoint(path)
+
+
 def test_missing(tmp_path):
     with pytest.raises(UserError, match='no such file'):
         read_checkpoint(tmp_path / 'no.pth')
+    with pytest.raises(UserError, match='it is a folder; give a file in it$'):
+        read_checkpoint(tmp_path)
 
 
 def test_mmengine_loads_by_it(tmp_path):
