@@ -44,6 +44,7 @@ from aqd_mmdet.post_training.training_start import (
     training_state,
 )
 from aqd_mmdet.program import file
+from aqd_mmdet.quantizers.grid import MAX_BITS, MIN_BITS
 from aqd_mmdet.runtime.images import read_image
 
 ROOT = Path(__file__).parent.parent
@@ -118,6 +119,7 @@ def convert(args: argparse.Namespace) -> None:
         8 if given is None else given for given in (args.bits, args.act_bits)
     )
     budget = None if args.budget is None else read_budget(args.budget)
+    given = read_recipe_file(args.recipe) if args.recipe else None
     use_onnx(args, say)
     cfg = launch.read_config(args)
     use_own_heads(cfg)
@@ -130,13 +132,13 @@ def convert(args: argparse.Namespace) -> None:
     start = start_from(load_float(cfg, args.checkpoint), cfg, paths)
     detector, pictures = start.detector, start.pictures
     recipe = (
-        read_recipe_file(args.recipe)
-        if args.recipe
-        else find_recipe(detector, start.stems, bits, act_bits)
+        find_recipe(detector, start.stems, bits, act_bits)
+        if given is None
+        else given
     )
     before = evaluate_float(cfg, args.checkpoint) if args.evaluate else {}
     if budget is None:
-        write_recipe(recipe, args.write_recipe)
+        print_recipe(recipe)
         quantized = quantize(detector, recipe, pictures, args.effort, say)
         compiled = compile_detector(quantized.detector, cfg, say).compiled
     else:
@@ -147,9 +149,12 @@ def convert(args: argparse.Namespace) -> None:
             budget,
         )
         recipe = fitted.recipe
-        write_recipe(recipe, args.write_recipe)
+        print_recipe(recipe)
         quantized, compiled = fitted.quantized, fitted.compiled
     print_ranges(quantized.ranges)
+    if args.write_recipe:
+        content = f'{json.dumps(recipe, indent=1)}\n'
+        write_whole(args.write_recipe, content.encode())
     file.save(compiled, args.out)
     if args.write_config:
         write_training(args, quantized.detector, recipe)
@@ -164,7 +169,8 @@ def convert(args: argparse.Namespace) -> None:
 
 
 def check_options(args: argparse.Namespace) -> None:
-    """Refuse outputs that could not be written, and widths from two options.
+    """Refuse outputs that could not be written, and widths that are none or
+    from two options.
 
     Raises:
         UserError: Naming the first of them.
@@ -172,6 +178,12 @@ def check_options(args: argparse.Namespace) -> None:
     check_output('--out', args.out, '.aqd')
     if args.write_recipe:
         check_recipe_output(args.write_recipe)
+    for option, bits in (('--bits', args.bits), ('--act-bits', args.act_bits)):
+        if bits is not None and not MIN_BITS <= bits <= MAX_BITS:
+            raise UserError(
+                f'{option} {bits}: expected a width; give {MIN_BITS} to '
+                f'{MAX_BITS}'
+            )
     if args.recipe and args.act_bits is not None:
         raise UserError(
             '--act-bits and --recipe: the recipe says the widths; leave one '
@@ -197,12 +209,9 @@ def check_recipe_output(path: Path) -> None:
         ) from None
 
 
-def write_recipe(recipe: list[dict[str, Any]], path: Path | None) -> None:
-    """Print a recipe, and write it to a file if there is one."""
+def print_recipe(recipe: list[dict[str, Any]]) -> None:
     for rule in recipe:
         print(f'    {rule}')
-    if path:
-        write_whole(path, f'{json.dumps(recipe, indent=1)}\n'.encode())
 
 
 def check_training(args: argparse.Namespace, cfg: Config) -> None:
@@ -252,9 +261,14 @@ def write_training(
 
 
 def read_recipe_file(path: Path) -> list[dict[str, Any]]:
-    """Return the rules in a file of JSON."""
+    """Return the rules in a file of JSON.
+
+    Raises:
+        UserError: If it is no recipe.
+    """
     try:
         recipe = parse_json(path.read_text())
+        read_recipe(recipe)  # before the work
     except (OSError, ValueError) as error:
         raise UserError(
             f'--recipe {path}: expected a file that --write-recipe wrote, '

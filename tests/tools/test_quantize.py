@@ -252,6 +252,9 @@ def test_mistakes_are_one_line(float_detector, tmp_path):
     text.joinpath('a.jpg').write_text('no picture')
     bad = tmp_path / 'recipe.json'
     bad.write_text('{')
+    good, other = tmp_path / 'good.json', tmp_path / 'other.json'
+    good.write_text('[]')
+    other.write_text('[{"modules": "none", "conv": {}}]')
     torch.save(dict(state_dict={'a': torch.ones(1)}), tmp_path / 'other.pth')
     config, checkpoint = (
         float_detector / name for name in ('config.py', 'float.pth')
@@ -293,7 +296,18 @@ def test_mistakes_are_one_line(float_detector, tmp_path):
         ),
         (
             (config, checkpoint, '--images', pictures, '--bits', 9),
-            'weight_bits=9',
+            '--bits 9: expected a width; give 2 to 8',
+        ),
+        (
+            (config, checkpoint, '--images', pictures, '--act-bits', 1),
+            '--act-bits 1: expected a width; give 2 to 8',
+        ),
+        (
+            (
+                *(config, checkpoint, '--images', pictures),
+                *('--recipe', other, '--write-recipe', good),
+            ),
+            'matches no module with a conv',
         ),
         (
             (config, checkpoint, '--images', pictures, '--budget', '1GB'),
@@ -339,7 +353,7 @@ def test_mistakes_are_one_line(float_detector, tmp_path):
         result = run_tool(TOOL, *arguments, '--out', out)
         assert line in error_line(result)
         assert out.read_bytes() == b'earlier'
-        assert bad.read_text() == '{'
+        assert (bad.read_text(), good.read_text()) == ('{', '[]')
 
 
 @pytest.mark.slow

@@ -54,3 +54,23 @@ def test_a_folder_with_the_name_of_the_weights(tmp_path):
     tmp_path.joinpath('start.pth').mkdir()
     with pytest.raises(UserError, match=r'start\.pth: it is a folder'):
         check_training(tmp_path / 'start.py')
+
+
+@pytest.mark.parametrize(
+    'text, reason',
+    [
+        ('null', 'recipe=None is not a list of rules'),
+        ('5', 'recipe=5 is not a list of rules'),
+        ('[1]', 'rule 0 of the recipe: 1 is not a dict'),
+        ('[{"modules": "*"}]', 'rule 0 of the recipe must say exactly one'),
+    ],
+)
+def test_a_file_that_is_no_recipe(tmp_path, text, reason):
+    path = tmp_path / 'recipe.json'
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        quantize.read_recipe_file(path)
+    assert error.value.line().startswith(
+        f'--recipe {path}: expected a file that --write-recipe wrote, found '
+        f'{reason}'
+    )
