@@ -83,13 +83,13 @@ def use_onnx(args: argparse.Namespace, say: Callable[[str], None]) -> None:
         UserError: If the file is not understood, or arguments do not fit.
     """
     path = Path(args.config)
-    if path.suffix != ONNX:
+    if path.suffix.lower() != ONNX:
         if args.checkpoint is None:
             raise UserError(
                 f'{path}: give its checkpoint as well; an ONNX file alone '
                 'needs none'
             )
-        if Path(args.checkpoint).suffix == ONNX:
+        if Path(args.checkpoint).suffix.lower() == ONNX:
             raise UserError(
                 f'{args.checkpoint}: give the ONNX file alone; its config is '
                 'made of its graph'
@@ -111,8 +111,21 @@ def use_onnx(args: argparse.Namespace, say: Callable[[str], None]) -> None:
             f'{path}: an ONNX file knows no training pictures: give --images'
         )
     folder = Path(args.work_dir or Path('work_dirs', path.stem))
+    _check_work_dir(folder)
+    # It needs no config, and refuses what it would refuse after the import.
+    find_pictures(Config(), args.images, args.max_images)
     config, checkpoint = import_onnx(path, folder, args.classes, say)
     args.config, args.checkpoint = str(config), str(checkpoint)
+
+
+def _check_work_dir(folder: Path) -> None:
+    """Raise if a file is where a folder is to be made."""
+    there = next(x for x in (folder, *folder.parents) if x.exists())
+    if not there.is_dir():
+        raise UserError(
+            f'work_dir {folder}: expected a folder, found a file {there}; '
+            'choose another --work-dir'
+        )
 
 
 def quantize_checkpoint(

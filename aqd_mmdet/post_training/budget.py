@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from math import ceil
 from time import thread_time
@@ -55,10 +55,12 @@ class Budget:
         limit: Bytes of the file, or milliseconds that the engine takes from
             an image to boxes, on one thread of this machine.
         unit: ``'bytes'`` or ``'ms'``.
+        text: As it was given, for messages.
     """
 
     limit: float
     unit: str
+    text: str = field(default='', compare=False)
 
     def shown(self, amount: float) -> str:
         """Return an amount as people read it, rounded up."""
@@ -80,7 +82,7 @@ def read_budget(text: str) -> Budget:
             f'{", ".join(UNITS)}, such as 1.5MB or 20ms'
         )
     unit, factor = UNITS[match[2]]
-    return Budget(float(match[1]) * factor, unit)
+    return Budget(float(match[1]) * factor, unit, text)
 
 
 @dataclass(frozen=True)
@@ -203,8 +205,8 @@ def _check_least(costs: Costs, fixed: float, budget: Budget) -> None:
     least = fixed + sum(min(each.values()) for each in costs.values())
     if least > budget.limit:
         raise UserError(
-            f'--budget {budget.shown(budget.limit)}: widths of weights cannot '
-            f'meet it; the least that they can is {budget.shown(least)}'
+            f'--budget {budget.text}: widths of weights cannot meet it; the '
+            f'least that they can is {budget.shown(least)}'
         )
 
 

@@ -42,7 +42,9 @@ def test_training_data_that_cannot_be_read(tmp_path):
 
 
 def arguments(config: str, **others: object) -> argparse.Namespace:
-    values = dict(checkpoint=None, images=None, classes=[], work_dir=None)
+    values = dict(
+        checkpoint=None, images=None, max_images=9, classes=[], work_dir=None
+    )
     return argparse.Namespace(config=config, **{**values, **others})
 
 
@@ -60,12 +62,43 @@ def arguments(config: str, **others: object) -> argparse.Namespace:
             'b.pth: a.onnx has its weights in it; leave',
         ),
         (arguments('a.onnx'), 'a.onnx: .* give --images'),
-        (arguments('a.onnx', images=Path('c')), 'a.onnx: no such file'),
+        (arguments('A.ONNX'), 'A.ONNX: .* give --images'),
+        (arguments('a.py', checkpoint='B.ONNX'), 'give the ONNX file alone'),
+        (
+            arguments('a.onnx', images=Path('c')),
+            '--images c: there is no such folder',
+        ),
+        (
+            arguments('a.onnx', images=Path('c'), max_images=0),
+            '--max-images 0: give the number',
+        ),
     ],
 )
 def test_arguments_that_do_not_fit_a_file_of_onnx(args, message):
     with pytest.raises(UserError, match=message):
         use_onnx(args, print)
+
+
+@pytest.mark.parametrize('name', ['file', 'file/inner'])
+def test_a_file_in_the_place_of_the_work_dir(tmp_path, name):
+    file = tmp_path / 'file'
+    file.touch()
+    work_dir = tmp_path / name
+    args = arguments('a.onnx', images=tmp_path, work_dir=str(work_dir))
+    with pytest.raises(UserError) as error:
+        use_onnx(args, print)
+    assert str(error.value) == (
+        f'work_dir {work_dir}: expected a folder, found a file {file}; choose '
+        'another --work-dir'
+    )
+
+
+def test_a_missing_file_of_onnx(tmp_path):
+    (tmp_path / 'b.png').touch()
+    args = arguments('a.onnx', images=tmp_path, work_dir=str(tmp_path / 'w'))
+    with pytest.raises(UserError, match='a.onnx: no such file'):
+        use_onnx(args, print)
+    assert not (tmp_path / 'w').exists()
 
 
 def test_a_config_and_its_checkpoint_stay():

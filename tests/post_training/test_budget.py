@@ -133,6 +133,8 @@ def test_the_least_size_is_told(job):
     fit(job, Budget(least, 'bytes'))
     with pytest.raises(UserError, match=r'the least .* is 0\.002MB'):
         fit(job, Budget(least - 1, 'bytes'))
+    with pytest.raises(UserError, match=r'^--budget 0\.001kB: widths'):
+        fit(job, read_budget('0.001kB'))
 
 
 def test_times_are_divided_by_multiplications(job, monkeypatch):

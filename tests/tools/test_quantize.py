@@ -319,7 +319,7 @@ def test_mistakes_are_one_line(float_detector, tmp_path):
         ),
         (
             (config, checkpoint, '--images', pictures, '--budget', '1kB'),
-            '--budget 0.001MB: widths of weights cannot meet it; the least',
+            '--budget 1kB: widths of weights cannot meet it; the least',
         ),
         (
             (
