@@ -162,10 +162,7 @@ def convert(args: argparse.Namespace) -> None:
     say(f'{args.out}: {size / 1e6:.3f} MB')
     if args.evaluate:
         use_folded_preprocessor(cfg, detector)
-        use_compiled(cfg, args.out)
-        after = launch.build_runner(cfg).test()
-        for name, value in after.items():
-            print(f'{name}: float {before.get(name)}, integers {value}')
+        print_metrics(cfg, args.out, before)
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -285,6 +282,14 @@ def evaluate_float(cfg: Config, checkpoint: str) -> dict[str, float]:
     # A file of ONNX has become a config in the work_dir.
     write_apart(cfg, 'float')
     return launch.build_runner(cfg).test()
+
+
+def print_metrics(cfg: Config, out: Path, before: dict[str, float]) -> None:
+    """Evaluate a program, and print its metrics beside those before."""
+    use_compiled(cfg, out)
+    after = launch.build_runner(cfg).test()
+    for name, value in after.items():
+        print(f'{name}: float {before.get(name)}, integers {value}')
 
 
 def print_ranges(ranges: Sequence[Any]) -> None:
