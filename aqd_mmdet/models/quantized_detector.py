@@ -15,7 +15,12 @@ from ..errors import UserError
 from ..layers import KINDS
 from ..layers.batch_norm import guard_batch_norms
 from ..layers.kinds import Replacement
-from ..layers.multi_level_norm import MultiLevelBN, NormOptions, track_levels
+from ..layers.multi_level_norm import (
+    MultiLevelBN,
+    NormOptions,
+    hand_on_level,
+    track_levels,
+)
 from ..layers.weighted import CONV, LINEAR, QuantizedLayer, share_weights
 from ..options import Options
 from ..program.fixed_point import FixedPoint
@@ -230,7 +235,11 @@ def _need_no_hooks(named: dict[str, nn.Module], chosen: Chosen) -> None:
     rules = {kind.rule for kind in KINDS if isinstance(kind, Replacement)}
     for name in (name for rule in rules for name in chosen[rule]):
         module = named[name]
-        if module._forward_hooks or module._forward_pre_hooks:
+        hooks = {
+            *module._forward_hooks.values(),
+            *module._forward_pre_hooks.values(),
+        }
+        if hooks - {hand_on_level}:  # which its layer gets as well
             raise UserError(
                 f'{name}: it has hooks, as spectral_norm makes, which its '
                 'quantised layer would not have; leave it alone by a last '
