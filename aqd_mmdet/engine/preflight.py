@@ -23,6 +23,7 @@ from ..config import (
 )
 from ..errors import UserError, first_line
 from .annotations import Use, check_annotations, labels_in
+from .every_image import check_every_image
 
 # Weights and an optimiser's two moments, in the checkpoint before and in
 # the one being written, and something for logs.
@@ -91,6 +92,8 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
     for split in splits:
         evaluator = cfg.get(f'{split}_evaluator')
         metrics = list(_coco_metrics(evaluator))
+        if any(not metric.get('format_only') for metric in metrics):
+            check_every_image(cfg, split)
         files = _check_datasets(cfg, split, metrics)
         for metric, own in _with_files(evaluator, metrics, files):
             _check_ids(own, split)
