@@ -25,6 +25,8 @@ MIN_INSIDE = 0.5
 OPENED = 100
 # Boxes of whole numbers of pixels are hardly ever all inside 1 x 1.
 UNIT = 1.0
+# What keeps an object from being learned, and from being missed.
+FLAGS = ('iscrowd', 'ignore')
 
 
 @dataclass(frozen=True)
@@ -270,13 +272,15 @@ def _check_entries(
                 f"{label} has no 'segmentation', which LoadAnnotations reads "
                 'as with_mask=True says'
             )
+        is_left_out = _check_flags(entry, label)
         if use.evaluates:
             _check_evaluated(entry, label)
-        objects += names[category] in classes
+        objects += names[category] in classes and not is_left_out
     if use.trains and not objects:
         raise UserError(
             f'{where} none of its annotations is of the classes '
-            f'{_some(classes)}: there is nothing to learn'
+            f'{_some(classes)}, neither crowd nor ignored: there is nothing '
+            'to learn'
         )
     if entries and all(_is_share(entry['bbox']) for entry in entries):
         raise UserError(
@@ -324,6 +328,20 @@ def _check_box(entry: dict, size: tuple[float, float], label: str) -> None:
             f'{label} has the area {area}, and MMDetection drops objects '
             f'without one: give that of its box, {width * height:g}'
         )
+
+
+def _check_flags(entry: dict, label: str) -> bool:
+    """Return whether an object is a crowd or ignored, which nothing learns.
+
+    All readers take what is not empty for true, the text "0" as well.
+    """
+    for key in FLAGS:
+        value = entry.get(key, 0)
+        if value not in (0, 1):
+            raise UserError(
+                f'{label} has {key!r}: {value!r}; expected 0 or 1, no text'
+            )
+    return any(entry.get(key) for key in FLAGS)
 
 
 def _check_evaluated(entry: dict, label: str) -> None:

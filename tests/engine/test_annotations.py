@@ -80,6 +80,13 @@ MISTAKES = {
     'not a number': (box(1, 2, 3, math.nan), 'expected four numbers'),
     'shares': (box(0.2, 0.3, 0.5, 0.6), 'lie within 0 to 1.*in pixels'),
     'no area': (box(1, 2, 3, 4, area=0), 'has the area 0.*give .* 12'),
+    'crowd': (
+        box(10, 10, 20, 20, iscrowd='0'),
+        "annotation 7 has 'iscrowd': '0'; expected 0 or 1",
+    ),
+    'no crowd': (box(10, 10, 20, 20, iscrowd=None), "'iscrowd': None; exp"),
+    'ignored': (box(10, 10, 20, 20, ignore='false'), "'ignore': 'false'; e"),
+    'half ignored': (box(10, 10, 20, 20, ignore=0.5), "'ignore': 0.5; exp"),
     'file': (image(file_name='b.png'), r'b\.png does not exist'),
     'width': (image(width=101), 'is 100 x 50 .* say 101 x 50'),
     'turned': (image(width=50, height=100), 'say 50 x 100.*EXIF'),
@@ -159,11 +166,23 @@ def test_masks_that_are_read(tmp_path):
     check_annotations(path, tmp_path, CLASSES, use)
 
 
-def test_there_must_be_something_to_learn(tmp_path):
-    path = write(tmp_path, annotations=[])
+@pytest.mark.parametrize(
+    'changes',
+    [
+        dict(annotations=[]),
+        box(10, 10, 20, 20, iscrowd=1),
+        box(10, 10, 20, 20, iscrowd=True),
+        box(10, 10, 20, 20, ignore=1),
+    ],
+)
+def test_there_must_be_something_to_learn(tmp_path, changes):
+    path = write(tmp_path, **changes)
     check_annotations(path, tmp_path, CLASSES, EVALUATED)
     with pytest.raises(UserError, match='nothing to learn'):
         check_annotations(path, tmp_path, CLASSES, TRAINED)
+    # Objects of both kinds are there to learn.
+    path = write(tmp_path, **box(10, 10, 20, 20, iscrowd=False, ignore=0))
+    check_annotations(path, tmp_path, CLASSES, TRAINED)
 
 
 def test_a_list_of_images_is_enough_to_detect_in(tmp_path):
