@@ -27,6 +27,8 @@ OPENED = 100
 UNIT = 1.0
 # What keeps an object from being learned, and from being missed.
 FLAGS = ('iscrowd', 'ignore')
+# Below it, floats have all whole numbers; pycocotools keeps ids in them.
+EXACT = 2**53
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ def check_annotations(
         raise UserError(f"{where} not in COCO format: no list 'annotations'")
     _check_categories(content['categories'], classes, use, where)
     sizes = _check_images(content['images'], where)
+    if use.evaluates:
+        _check_kinds_of_ids(content, where)
     _check_entries(content, sizes, classes, use, where)
     if use.has_images:
         _check_files(content['images'], images, where)
@@ -295,14 +299,18 @@ def _is_share(box: Sequence[float]) -> bool:
     return max(x + width, y + height) <= UNIT
 
 
+def _is_number(side: object) -> bool:
+    if not isinstance(side, (int, float)) or isinstance(side, bool):
+        return False
+    try:
+        return isfinite(side)
+    except OverflowError:  # an int that is larger than all floats
+        return False
+
+
 def _check_box(entry: dict, size: tuple[float, float], label: str) -> None:
     box = _field(entry, 'bbox', label, list)
-    if len(box) != 4 or not all(
-        isinstance(side, (int, float))
-        and not isinstance(side, bool)
-        and isfinite(side)
-        for side in box
-    ):
+    if len(box) != 4 or not all(map(_is_number, box)):
         raise UserError(
             f'{label} has the box {box}: expected four numbers, x, y, width, '
             'height in pixels'
@@ -344,9 +352,28 @@ def _check_flags(entry: dict, label: str) -> bool:
     return any(entry.get(key) for key in FLAGS)
 
 
+def _check_kinds_of_ids(content: dict, where: str) -> None:
+    """Check ids that pycocotools sorts, and makes arrays of."""
+    for entry in content['categories']:
+        _field(entry, 'id', f'{where} category {entry["name"]!r}', int)
+    texts = [isinstance(image['id'], str) for image in content['images']]
+    if any(texts) and not all(texts):
+        raise UserError(
+            f'{where} ids of some images are text, such as '
+            f'{content["images"][texts.index(True)]["id"]!r}, of others '
+            'numbers, which pycocotools takes for one kind: give all the same'
+        )
+
+
 def _check_evaluated(entry: dict, label: str) -> None:
     """Check what only pycocotools' evaluation reads."""
-    if entry['id'] == 0:
+    number = _field(entry, 'id', label, int)
+    if abs(number) >= EXACT:
+        raise UserError(
+            f'{label}: pycocotools keeps ids in floats, which have no such '
+            'number: number annotations from 1'
+        )
+    if number == 0:
         raise UserError(
             f'{label}: pycocotools takes the id 0 for "not matched" and '
             'counts the object as missed: number annotations from 1'

@@ -77,6 +77,7 @@ MISTAKES = {
     'negative': (box(50, 20, -5, 10), 'of negative size'),
     'three sides': (box(1, 2, 3), 'expected four numbers'),
     'text': (box(1, 2, 3, '4'), 'expected four numbers'),
+    'huge': (box(10**400, 2, 3, 4), 'expected four numbers'),
     'not a number': (box(1, 2, 3, math.nan), 'expected four numbers'),
     'shares': (box(0.2, 0.3, 0.5, 0.6), 'lie within 0 to 1.*in pixels'),
     'no area': (box(1, 2, 3, 4, area=0), 'has the area 0.*give .* 12'),
@@ -146,6 +147,22 @@ def test_mistakes(tmp_path, changes, message, use):
     [
         (without('iscrowd'), "annotation 7 has no 'iscrowd'"),
         (box(10, 10, 20, 20, id=0), 'annotation 0: .*number .* from 1'),
+        (box(10, 10, 20, 20, id='7'), "annotation 7 has 'id': '7'; exp.* int"),
+        (
+            box(10, 10, 20, 20, id=2**53),
+            'annotation 9007199254740992: .* floats.*number .* from 1',
+        ),
+        (
+            dict(images=image()['images'] + image(id='b')['images']),
+            "some images are text, such as 'b', of others numbers",
+        ),
+        (
+            dict(
+                categories=[dict(id='c', name='cat'), dict(id=4, name='dog')],
+                **box(10, 10, 20, 20, category_id=4),
+            ),
+            "category 'cat' has 'id': 'c'; expected int",
+        ),
     ],
 )
 def test_what_only_an_evaluation_reads(tmp_path, changes, message):
@@ -153,6 +170,16 @@ def test_what_only_an_evaluation_reads(tmp_path, changes, message):
     check_annotations(path, tmp_path, CLASSES, TRAINED)
     with pytest.raises(UserError, match=message):
         check_annotations(path, tmp_path, CLASSES, EVALUATED)
+
+
+def test_ids_that_pycocotools_can_tell_apart(tmp_path):
+    path = write(
+        tmp_path,
+        **image(id='b'),
+        **box(10, 10, 20, 20, id=2**53 - 1, image_id='b'),
+    )
+    found = check_annotations(path, tmp_path, CLASSES, EVALUATED)
+    assert found == {'b': 'a.png'}
 
 
 def test_masks_that_are_read(tmp_path):
