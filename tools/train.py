@@ -10,6 +10,11 @@ from mmengine.dist import is_main_process
 from aqd_mmdet.config import labels_of
 from aqd_mmdet.engine import launch, preflight
 from aqd_mmdet.engine.checkpoint import check_checkpoint, downloaded
+from aqd_mmdet.engine.start import (
+    check_steps,
+    tell_of_checkpoints,
+    tell_of_the_end,
+)
 from aqd_mmdet.engine.training import take_shapes
 from aqd_mmdet.errors import UserError, one_line
 
@@ -84,14 +89,19 @@ def train(cfg: Config) -> None:
     if is_main_process():
         preflight.check_space(Path(cfg.work_dir), runner.model)
         preflight.check_pipelines(runner, ['train', 'val'])
+        check_steps(runner)
+        resumes = bool(cfg.get('resume'))
+        if not resumes:
+            tell_of_checkpoints(Path(cfg.work_dir))
         if start:
-            resumes = bool(cfg.get('resume'))
             check_checkpoint(
                 start,
                 runner.model,
                 for_training=not resumes,
                 labels=labels_of(cfg, 'train') if resumes else None,
             )
+            if resumes:
+                tell_of_the_end(runner, start)
     if start:
         take_shapes(runner, start)
     runner.train()

@@ -46,6 +46,7 @@ def broken(digits: Path, tmp_path: Path) -> Path:
         ('param_scheduler.0.ends=60', 'unexpected keyword argument'),
         ('param_scheduler.0.type=Linear', 'Linear is not in the'),
         ('val_cfg=None', 'should be either all None or not None'),
+        ('train_cfg.max_epochs=0', 'max_epochs=0: there is nothing to train'),
         ('train_dataloader=None', 'it has no train_dataloader; set it'),
     ],
 )

@@ -1,0 +1,86 @@
+"""What a training begins with: steps to take, and a folder of its own."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from mmengine.dataset import DefaultSampler
+from mmengine.logging import print_log
+from mmengine.runner import IterBasedTrainLoop, Runner
+
+from ..errors import UserError
+from .checkpoint import read_checkpoint
+
+
+def check_steps(runner: Runner) -> None:
+    """Check that a training would take a step.
+
+    mmengine ends one that takes none as if it were finished, with a
+    checkpoint of what it started from.
+
+    Args:
+        runner: The runner; its loop is built.
+
+    Raises:
+        UserError: Naming the option that leaves no step.
+    """
+    loop: Any = runner.train_loop
+    loader = loop.dataloader
+    by_iterations = isinstance(loop, IterBasedTrainLoop)
+    name = 'max_iters' if by_iterations else 'max_epochs'
+    limit = getattr(loop, name)
+    if limit < 1:
+        raise UserError(
+            f'train_cfg.{name}={limit}: there is nothing to train; give 1 or '
+            'more'
+        )
+    # Other samplers than the default one may go on for ever.
+    ends = not by_iterations or isinstance(loader.sampler, DefaultSampler)
+    if ends and len(loader) == 0:
+        raise UserError(
+            f'train_dataloader: its {len(loader.dataset)} images fill no '
+            f'batch of {loader.batch_size}, and drop_last=True leaves out the '
+            'rest: give a smaller batch_size, or drop_last=False'
+        )
+
+
+def tell_of_the_end(runner: Runner, path: str) -> None:
+    """Say if nothing is left to train.
+
+    Args:
+        runner: The runner; its loop is built.
+        path: Checkpoint that it will go on from.
+    """
+    loop: Any = runner.train_loop
+    by_iterations = isinstance(loop, IterBasedTrainLoop)
+    name, limit = (
+        ('iter', loop.max_iters)
+        if by_iterations
+        else ('epoch', loop.max_epochs)
+    )
+    meta = read_checkpoint(path).get('meta')
+    done = meta.get(name, 0) if isinstance(meta, dict) else 0
+    if done >= limit:
+        _warn(
+            f'resume: checkpoint {path} is of {name} {done}, and train_cfg.'
+            f'max_{name}s is {limit}: nothing is left to train'
+        )
+
+
+def tell_of_checkpoints(work_dir: Path) -> None:
+    """Say if a training begins in the folder of another one.
+
+    Args:
+        work_dir: The folder.
+    """
+    found = sorted(work_dir.glob('*.pth'), key=lambda p: p.stat().st_mtime)
+    if found:
+        _warn(
+            f'work_dir {work_dir}: it has checkpoints of an earlier run, the '
+            f'newest {found[-1].name}, and files of the same names are '
+            'overwritten: give --resume to go on, or another --work-dir'
+        )
+
+
+def _warn(text: str) -> None:
+    print_log(text, logger='current', level=logging.WARNING)
