@@ -1,6 +1,7 @@
 """Randomness as a function of seed and epoch, so that resuming is exact."""
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -98,13 +99,32 @@ def _compare_schedules(runner: Runner, checkpoint: dict) -> None:
 
 
 def _tell_of_part(runner: Runner, meta: dict) -> None:
-    """Say if a checkpoint is from the middle of an epoch."""
-    if isinstance(runner.train_loop, IterBasedTrainLoop):
-        return
-    done, length = meta.get('iter', 0), len(runner.train_dataloader)
-    if done % length:
+    """Say if a run goes on in another way than one that was not stopped."""
+    for reason in _differences(runner, meta):
         runner.logger.warning(
-            f'resume: {done} iterations are no whole number of epochs of '
-            f'{length}: epoch {meta.get("epoch", 0) + 1} begins anew, and the '
-            'result is not that of a run that was never stopped'
+            f'resume: {reason}, and the result is not that of a run that was '
+            'never stopped'
+        )
+
+
+def _differences(runner: Runner, meta: dict) -> Iterator[str]:
+    """Yield what a checkpoint does not bring back."""
+    done, length = meta.get('iter', 0), len(runner.train_dataloader)
+    if isinstance(runner.train_loop, IterBasedTrainLoop):
+        yield (
+            'training by iterations has no epochs that are seeded anew: '
+            'augmentations draw other numbers'
+        )
+    elif length and done % length:
+        yield (
+            f'{done} iterations are no whole number of epochs of {length}: '
+            f'epoch {meta.get("epoch", 0) + 1} begins anew'
+        )
+    # Several optimisers are no matter of one number.
+    counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+    if done % counts:
+        yield (
+            f'optim_wrapper.accumulative_counts={counts} does not divide '
+            f'{done} iterations: gradients of the last {done % counts} are in '
+            'no checkpoint'
         )

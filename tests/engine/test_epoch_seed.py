@@ -4,7 +4,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler import CosineAnnealingLR, MultiStepLR
+from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import DataLoader, Dataset
 
 from aqd_mmdet.engine import EpochSeedHook
@@ -51,7 +53,14 @@ def test_persistent_workers_are_refused():
         EpochSeedHook().before_train(runner)
 
 
-def resume(kept: dict, now: dict, done: int = 8) -> list[str]:
+def resume(
+    kept: dict,
+    now: dict,
+    done: int = 8,
+    counts: int = 1,
+    loop: object = None,
+    length: int = 4,
+) -> list[str]:
     """Resume a run of epochs of 4 steps; return what is told."""
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     schedules = [
@@ -62,8 +71,9 @@ def resume(kept: dict, now: dict, done: int = 8) -> list[str]:
     runner = SimpleNamespace(
         _resume=True,
         param_schedulers=schedules[1],
-        train_loop=None,
-        train_dataloader=range(4),
+        train_loop=loop,
+        train_dataloader=range(length),
+        optim_wrapper=OptimWrapper(optimizer, accumulative_counts=counts),
         logger=SimpleNamespace(warning=warnings.append),
     )
     for schedule in schedules[0]:
@@ -88,6 +98,27 @@ def test_a_schedule_goes_on_as_it_was_begun():
 def test_a_part_of_an_epoch_is_told():
     (warning,) = resume(dict(T_max=10), dict(T_max=10), done=9)
     assert 'epoch 3 begins anew' in warning
+
+
+SAME = dict(T_max=10), dict(T_max=10)
+
+
+def test_gradients_that_were_gathered_in_part_are_told():
+    assert resume(*SAME, done=8, counts=4) == []
+    (warning,) = resume(*SAME, done=8, counts=3)
+    assert 'accumulative_counts=3 does not divide 8 iterations' in warning
+    assert 'gradients of the last 2 are in no checkpoint' in warning
+
+
+def test_other_augmentations_of_a_training_by_iterations_are_told():
+    loop = IterBasedTrainLoop.__new__(IterBasedTrainLoop)
+    (warning,) = resume(*SAME, done=9, loop=loop)
+    assert 'training by iterations' in warning
+    assert 'augmentations draw other numbers' in warning
+
+
+def test_a_loader_without_batches_is_no_part_of_an_epoch():
+    assert resume(*SAME, length=0) == []
 
 
 def test_a_first_start_compares_nothing():
