@@ -70,6 +70,31 @@ def _is_read(stream: TextIO) -> bool:
     return True
 
 
+def _run(main: Callable[[], None]) -> None:
+    """Run a tool; what others have made of Ctrl-C is Ctrl-C again.
+
+    mmengine takes any error while it formats a config for one of syntax.
+    """
+    try:
+        main()
+    except Exception as error:
+        if any(isinstance(e, KeyboardInterrupt) for e in _origins(error)):
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _origins(error: BaseException) -> list[BaseException]:
+    """Return all errors that led to one."""
+    found: list[BaseException] = []
+    following: list[BaseException | None] = [error]
+    while following:
+        each = following.pop()
+        if each is not None and each not in found:
+            found.append(each)
+            following += [each.__cause__, each.__context__]
+    return found
+
+
 def one_line(main: Callable[[], None]) -> Callable[[], None]:
     """Decorate a tool so that user errors end it with one line and code 2.
 
@@ -90,7 +115,7 @@ def one_line(main: Callable[[], None]) -> Callable[[], None]:
         # filters are of all threads.
         warnings.filterwarnings('ignore', module=r'PIL\.')
         try:
-            main()
+            _run(main)
             sys.stdout.flush()
         except BrokenPipeError:
             if _is_read(sys.stdout):

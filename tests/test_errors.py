@@ -137,6 +137,26 @@ def test_interrupt(capsys):
     assert caught.value.code == 130
 
 
+@pytest.mark.parametrize('kind', [SyntaxError, UserError, OSError])
+def test_interrupt_that_became_another_error(capsys, kind):
+    """As where mmengine formats a config."""
+
+    @one_line
+    def main() -> None:
+        try:
+            try:
+                raise KeyboardInterrupt
+            except:  # noqa: E722
+                raise SyntaxError('Failed to format')  # noqa: B904
+        except SyntaxError as error:
+            raise kind('it failed') from error
+
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == '\nstopped\n'
+
+
 def test_first_line():
     assert first_line(KeyError()) == ''
     assert first_line(ValueError('\n one\ntwo ')) == 'one'
