@@ -21,6 +21,7 @@ from mmengine.config import Config
 from PIL import Image
 from torch import nn
 
+from aqd_mmdet.engine import launch
 from aqd_mmdet.errors import UserError, one_line
 from aqd_mmdet.files import write_whole
 from aqd_mmdet.models.quantized_detector import quantized_layers
@@ -82,7 +83,8 @@ def train(
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(dict(o.split('=', 1) for o in options))
     last = work_dir / f'epoch_{int(cfg.train_cfg.max_epochs)}.pth'
-    if last.is_file():
+    # A file that was cut off is not noted: mmengine does so after it.
+    if launch.latest_checkpoint(str(work_dir)) == str(last):
         print(f'{last} exists: an earlier run trained the detector')
         return last, 0.0
     arguments = ['--cfg-options', *options] if options else []
