@@ -15,6 +15,7 @@ from aqd_mmdet.engine.checkpoint import check_checkpoint, downloaded
 from aqd_mmdet.engine.comparison import check_equal, table
 from aqd_mmdet.engine.compiled_model import KINDS, check_compiled, use_compiled
 from aqd_mmdet.errors import UserError, one_line
+from aqd_mmdet.files import check_output, make_folder
 
 
 @one_line
@@ -62,6 +63,14 @@ def test(args: argparse.Namespace) -> None:
     """
     check_options(args)
     cfg = launch.read_config(args)
+    if (args.show or args.show_dir) and not (
+        cfg.get('default_hooks') or {}
+    ).get('visualization'):
+        raise UserError(
+            f'config {args.config}: --show and --show-dir need '
+            "default_hooks.visualization=dict(type='DetVisualizationHook'); "
+            'add it, or leave them out'
+        )
     preflight.need_data(cfg, 'test', 'test_evaluator')
     if is_main_process():
         preflight.check_data(cfg, ['test'])
@@ -78,13 +87,16 @@ def test(args: argparse.Namespace) -> None:
 
 
 def check_options(args: argparse.Namespace) -> None:
-    """Refuse options that do not go together.
+    """Refuse options that do not go together, and a file that cannot be.
 
     Raises:
         UserError: Naming the first of them.
     """
-    if args.out and not args.out.endswith(('.pkl', '.pickle')):
-        raise UserError(f'--out {args.out}: give a name that ends in .pkl')
+    if args.out:
+        out = Path(args.out)
+        make_folder(out.parent)  # as mmengine would, after the work
+        suffix = '.pickle' if out.suffix == '.pickle' else '.pkl'
+        check_output('--out', out, suffix)
     if is_compiled(args.checkpoint) and args.tta:
         raise UserError(
             f'--tta: {args.checkpoint} is a compiled detector, which has no '

@@ -94,3 +94,28 @@ def test_mistakes_are_one_line(evaluate, exports, arguments, message):
     result = evaluate(*given)
     assert message in error_line(result)
     assert 'bbox_mAP' not in result.stdout
+
+
+@pytest.mark.parametrize(
+    'name, message',
+    [
+        ('folder.pkl', 'it is a folder'),
+        ('x.json', 'give a name that ends in .pkl'),
+        ('/proc/x.pickle', 'cannot write to the folder /proc'),
+    ],
+)
+def test_a_file_of_predictions_is_checked_before_the_work(
+    evaluate, tmp_path, name, message
+):
+    (tmp_path / 'folder.pkl').mkdir()
+    line = error_line(evaluate(MODEL, '--out', tmp_path / name))
+    assert line.startswith(f'error: --out {tmp_path / name}: {message}')
+
+
+def test_what_draws_may_be_missing(digits, tmp_path):
+    result = run_tool(
+        'tools/test.py', CONFIG, MODEL, '--work-dir', tmp_path / 'w',
+        '--show-dir', 'drawn', '--cfg-options', *data_options(digits),
+        'default_hooks.visualization=None',
+    )  # fmt: skip
+    assert 'need default_hooks.visualization=' in error_line(result)
