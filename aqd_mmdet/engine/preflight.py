@@ -289,17 +289,19 @@ def check_pipelines(runner: Runner, splits: Sequence[str]) -> None:
     a traceback; here it is one line.
 
     Args:
-        runner: The runner; its data loaders are built.
+        runner: The runner; its loops and data loaders are built.
         splits: Of ``train``, ``val`` and ``test``.
 
     Raises:
-        UserError: Naming the data loader and what its pipeline says.
+        UserError: Naming what cannot be built, or the data loader and what
+            its pipeline says.
     """
     for split in splits:
         if runner.cfg.get(f'{split}_dataloader') is None:
             continue
+        dataset = _dataset_of(runner, split)
         try:
-            getattr(runner, f'{split}_dataloader').dataset[0]
+            dataset[0]
         except UserError:
             raise
         except Exception as error:  # of a transform's, of any kind
@@ -308,6 +310,26 @@ def check_pipelines(runner: Runner, splits: Sequence[str]) -> None:
                 f'{split}_dataloader: its pipeline fails on the first image: '
                 f'{type(error).__name__}: {reason}'
             ) from error
+
+
+def _dataset_of(runner: Runner, split: str) -> Any:
+    """Return a split's dataset; its loop is built with it."""
+    name = f'{split}_dataloader'
+    try:
+        dataset = getattr(runner, name).dataset
+    except UserError:
+        raise
+    except Exception as error:  # of a class of any package, of any kind
+        raise UserError(
+            f'config {runner.cfg.filename}: {name}, {split}_cfg or '
+            f'{split}_evaluator: {type(error).__name__}: {first_line(error)}'
+        ) from error
+    if hasattr(dataset, '__len__') and len(dataset) == 0:
+        raise UserError(
+            f'{name}: no image is left of its dataset: check filter_cfg '
+            '(filter_empty_gt, min_size) and indices'
+        )
+    return dataset
 
 
 def make_work_dir(work_dir: Path) -> None:

@@ -4,8 +4,9 @@ import shutil
 import pytest
 from mmengine.config import Config
 
-from aqd_mmdet.engine import preflight
+from aqd_mmdet.engine import launch, preflight
 from aqd_mmdet.errors import UserError
+from tests import trainings
 from tests.factories import CONFIGS, digits_config
 
 CLASSES = ('cat', 'dog')
@@ -187,6 +188,37 @@ def test_all_pipelines_read_whole_images():
         cfg.train_dataloader.dataset.pipeline[0].type
         == 'aqd_mmdet.LoadWholeImage'
     )
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        ({'train_cfg.max_epoch': 1}, 'TypeError: .*max_epoch'),
+        ({'train_dataloader.sampler.type': 'Nope'}, 'KeyError: .*Nope'),
+        ({'val_evaluator.metric': 'box'}, 'val_evaluator: KeyError: .*box'),
+        ({'val_cfg.type': 'ValLop'}, 'KeyError: .*ValLop'),
+        ({'train_dataloader.batch_size': 'x'}, 'train_data.*Error: .*batch_s'),
+        (
+            {'train_dataloader.dataset.filter_cfg.min_size': 1000},
+            '^train_dataloader: no image is left .* check filter_cfg',
+        ),
+        (
+            {'train_dataloader.dataset.indices': 0},
+            '^train_dataloader: no image is left',
+        ),
+        (
+            {'train_dataloader.dataset.pipeline.0.imdecode_backend': 'x'},
+            'its pipeline fails on the first image',
+        ),
+    ],
+)
+def test_mistakes_are_told_of_what_has_them(
+    digits, tmp_path, changes, message
+):
+    runner = launch.build_runner(trainings.config(digits, tmp_path, **changes))
+    with pytest.raises(UserError, match=message) as caught:
+        preflight.check_pipelines(runner, ['train', 'val'])
+    assert ('pipeline' in message) == ('pipeline' in str(caught.value))
 
 
 def test_work_dir_that_cannot_be_made(tmp_path):
