@@ -11,6 +11,7 @@ from aqd_mmdet.config import labels_of
 from aqd_mmdet.engine import launch, preflight
 from aqd_mmdet.engine.checkpoint import check_checkpoint, downloaded
 from aqd_mmdet.engine.start import (
+    check_followed,
     check_steps,
     tell_of_checkpoints,
     tell_of_the_end,
@@ -90,6 +91,7 @@ def train(cfg: Config) -> None:
         preflight.check_space(Path(cfg.work_dir), runner.model)
         preflight.check_pipelines(runner, ['train', 'val'])
         check_steps(runner)
+        check_followed(runner)
         resumes = bool(cfg.get('resume'))
         if not resumes:
             tell_of_checkpoints(Path(cfg.work_dir))

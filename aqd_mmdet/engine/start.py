@@ -4,12 +4,21 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from mmdet.evaluation import CocoMetric
 from mmengine.dataset import DefaultSampler
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.logging import print_log
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import IterBasedTrainLoop, Runner, ValLoop
 
-from ..errors import UserError
+from ..errors import UserError, nearest
 from .checkpoint import read_checkpoint
+
+# What CocoMetric gives, after its prefix.
+OF_BOXES = (
+    *('bbox_mAP', 'bbox_mAP_50', 'bbox_mAP_75'),
+    *('bbox_mAP_s', 'bbox_mAP_m', 'bbox_mAP_l'),
+)
 
 
 def check_steps(runner: Runner) -> None:
@@ -42,6 +51,49 @@ def check_steps(runner: Runner) -> None:
             f'batch of {loader.batch_size}, and drop_last=True leaves out the '
             'rest: give a smaller batch_size, or drop_last=False'
         )
+
+
+def check_followed(runner: Runner) -> None:
+    """Check that a validation gives the metrics that hooks follow.
+
+    Only of plain evaluators of boxes it is known before.
+
+    Args:
+        runner: The runner; its loops are built.
+
+    Raises:
+        UserError: Naming the hook's option and the nearest metrics.
+    """
+    loop: Any = runner.val_loop
+    if type(loop) is not ValLoop or type(loop.evaluator) is not Evaluator:
+        return
+    metrics = loop.evaluator.metrics
+    if not all(map(_is_of_boxes, metrics)):
+        return
+    known = [f'{m.prefix}/{name}' for m in metrics for name in OF_BOXES]
+    for hook in runner.hooks:
+        keys: list[str] = []
+        option = 'save_best' if isinstance(hook, CheckpointHook) else 'monitor'
+        if isinstance(hook, CheckpointHook) and hook.save_best is not None:
+            keys = hook.key_indicators
+        elif isinstance(hook, EarlyStoppingHook):
+            keys = [hook.monitor]
+        for key in keys:
+            if key != 'auto' and key not in known:
+                raise UserError(
+                    f'{type(hook).__name__}.{option}={key!r}: a validation '
+                    f'has no such metric ({nearest(key, known)})'
+                )
+
+
+def _is_of_boxes(metric: Any) -> bool:
+    return (
+        type(metric) is CocoMetric
+        and metric.metrics == ['bbox']
+        and metric.metric_items is None
+        and not metric.classwise
+        and not metric.format_only
+    )
 
 
 def tell_of_the_end(runner: Runner, path: str) -> None:

@@ -89,3 +89,33 @@ def test_checkpoints_of_an_earlier_run_are_told(tmp_path, told):
     (line,) = told
     assert line.startswith(f'work_dir {tmp_path}: it has checkpoints of an')
     assert 'the newest epoch_10.pth' in line
+
+
+def follow(digits, tmp_path, key, **changes):
+    cfg = config(
+        digits, tmp_path, **{'default_hooks.checkpoint.save_best': key}
+    )
+    cfg.val_evaluator.update(changes)
+    return launch.build_runner(cfg)
+
+
+def test_a_validation_has_the_metric_that_is_followed(digits, tmp_path):
+    for number, key in enumerate(['coco/bbox_mAP', 'auto', None]):
+        start.check_followed(follow(digits, tmp_path / str(number), key))
+    with pytest.raises(
+        UserError,
+        match=r"^CheckpointHook\.save_best='coco/bbox_map': .*nearest: "
+        r'coco/bbox_mAP',
+    ):
+        start.check_followed(follow(digits, tmp_path / 'a', 'coco/bbox_map'))
+    # Others give metrics of other names.
+    start.check_followed(
+        follow(digits, tmp_path / 'b', 'coco/0_precision', classwise=True)
+    )
+
+
+def test_an_early_stop_is_of_a_metric(digits, tmp_path):
+    cfg = config(digits, tmp_path)
+    cfg.custom_hooks = [dict(type='EarlyStoppingHook', monitor='coco/mAP')]
+    with pytest.raises(UserError, match=r"StoppingHook\.monitor='coco/mAP'"):
+        start.check_followed(launch.build_runner(cfg))
