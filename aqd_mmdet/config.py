@@ -49,6 +49,56 @@ def read_config(path: str, options: dict | None = None) -> Config:
     return cfg
 
 
+def check_types(cfg: Config) -> None:
+    """Check that parts of a config that are read here are of their kind.
+
+    Args:
+        cfg: The whole config.
+
+    Raises:
+        UserError: Naming the first that is not, and what it should be.
+    """
+    for name, value, kinds, expected in _typed(cfg):
+        if value is not None and not isinstance(value, kinds):
+            raise UserError(
+                f'config {cfg.filename}: {name}={value!r}: expected {expected}'
+            )
+
+
+Typed = tuple[str, Any, type | tuple[type, ...], str]
+
+
+def _typed(cfg: Config) -> Iterator[Typed]:
+    """Yield parts of a config, those around others first."""
+    for split in ('train', 'val', 'test'):
+        where = f'{split}_dataloader'
+        loader = cfg.get(where)
+        yield where, loader, Mapping, 'a dict'
+        for name, dataset in datasets_of(
+            (loader or {}).get('dataset'), f'{where}.dataset'
+        ):
+            for key in ('data_prefix', 'metainfo'):
+                yield f'{name}.{key}', dataset.get(key), Mapping, 'a dict'
+            for key in ('ann_file', 'data_root'):
+                text = dataset.get(key)
+                yield f'{name}.{key}', text, (str, Path), 'a path as text'
+            pipeline = dataset.get('pipeline')
+            yield f'{name}.pipeline', pipeline, (list, tuple), 'a list'
+            for index, transform in enumerate(pipeline or ()):
+                own = f'{name}.pipeline.{index}'
+                yield (
+                    own,
+                    transform,
+                    Mapping,
+                    "a dict such as dict(type='Pad')",
+                )
+    wrapper = cfg.get('optim_wrapper')
+    yield 'optim_wrapper', wrapper, Mapping, 'a dict'
+    for key in ('optimizer', 'paramwise_cfg'):
+        part = (wrapper or {}).get(key)
+        yield f'optim_wrapper.{key}', part, Mapping, 'a dict'
+
+
 def write_apart(cfg: Config, word: str) -> None:
     """Let a runner write a config into the work_dir by a name of its own.
 

@@ -5,6 +5,7 @@ from mmengine.config import Config
 from mmengine.registry import TRANSFORMS
 
 from aqd_mmdet.config import (
+    check_types,
     class_of,
     classes_of,
     datasets_of,
@@ -15,6 +16,7 @@ from aqd_mmdet.config import (
     write_apart,
 )
 from aqd_mmdet.errors import UserError
+from tests.factories import digits_config
 
 
 @pytest.mark.parametrize(
@@ -163,3 +165,34 @@ def test_a_preprocessor_beside_the_model(inner, expected, tmp_path):
     cfg = read_config(str(path))
     assert cfg.model.data_preprocessor.mean == expected
     assert 'data_preprocessor' not in cfg
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        (dict(train_dataloader='abc'), "train_dataloader='abc': .* a dict"),
+        (dict(train_dataloader=[]), r'train_dataloader=\[\]: .* a dict'),
+        (dict(ann_file=3), r'dataset\.ann_file=3: .* a path'),
+        (dict(data_root=3), r'dataset\.data_root=3: .* a path'),
+        (dict(data_prefix='x'), r"dataset\.data_prefix='x': .* a dict"),
+        (dict(pipeline='x'), r"dataset\.pipeline='x': .* a list"),
+        (dict(pipeline=['x']), r"pipeline\.0='x': .* such as dict\(type"),
+        (dict(metainfo=['x']), r"dataset\.metainfo=\['x'\]: .* a dict"),
+        (dict(optim_wrapper='SGD'), "optim_wrapper='SGD': .* a dict"),
+        (dict(optimizer='SGD'), r"wrapper\.optimizer='SGD': .* a dict"),
+        (dict(paramwise_cfg='a'), r"wrapper\.paramwise_cfg='a': .* a dict"),
+    ],
+)
+def test_parts_of_another_kind(changes, message):
+    cfg = digits_config('2bit')
+    check_types(cfg)
+    ((key, value),) = changes.items()
+    if key in ('optimizer', 'paramwise_cfg'):
+        cfg.optim_wrapper[key] = value
+    elif key in ('train_dataloader', 'optim_wrapper'):
+        cfg[key] = value
+    else:
+        cfg.train_dataloader.dataset[key] = value
+    with pytest.raises(UserError, match=message) as caught:
+        check_types(cfg)
+    assert str(caught.value).startswith(f'config {cfg.filename}: ')

@@ -19,7 +19,7 @@ from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
-from ..config import datasets_of, labels_of, write_apart
+from ..config import check_types, datasets_of, labels_of, write_apart
 from ..config import read_config as read_config_file
 from ..errors import UserError, first_line, nearest
 from . import preflight
@@ -78,6 +78,7 @@ def read_config(args: argparse.Namespace) -> Config:
     # What a Runner does: names without a scope are mmdet's.
     init_default_scope(cfg.get('default_scope') or 'mmdet')
     check_options(cfg, args.cfg_options or {})
+    check_types(cfg)
     _tell_of_pipelines(cfg)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
@@ -371,8 +372,8 @@ def build_runner(cfg: Config) -> Runner:
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
     with _mistakes_in(cfg):
         runner = build(cfg)
-    add_missing_hooks(runner)
-    keep_clips(runner)
+        add_missing_hooks(runner)
+        keep_clips(runner)
     return runner
 
 

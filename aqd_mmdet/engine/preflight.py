@@ -83,6 +83,11 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
     splits = [s for s in splits if cfg.get(f'{s}_dataloader') is not None]
     labels: dict[str, tuple[str, ...]] = {}
     for split in splits:
+        if not cfg[f'{split}_dataloader'].get('dataset'):
+            raise UserError(
+                f'config {cfg.filename}: {split}_dataloader has no dataset: '
+                'give it one'
+            )
         classes = labels_of(cfg, split)
         if classes is not None:
             labels[f'{split}_dataloader'] = classes
@@ -263,7 +268,7 @@ def check_classes(model: ConfigDict, classes: Sequence[str]) -> None:
     for name, count in _num_classes(model, 'model'):
         if count != len(classes):
             raise UserError(
-                f'{name}.num_classes={count}, but the dataset has '
+                f'{name}.num_classes={count!r}, but the dataset has '
                 f'{len(classes)} classes ({", ".join(classes[:3])}, ...): '
                 f'set {name}.num_classes={len(classes)}, or metainfo.classes'
             )

@@ -23,6 +23,19 @@ def test_classes_must_fit_the_head():
         preflight.check_classes(model, CLASSES)
 
 
+def test_numbers_of_classes_may_be_text():
+    model = dict(bbox_head=dict(num_classes='10'))
+    with pytest.raises(UserError, match="num_classes='10', but the dataset"):
+        preflight.check_classes(model, [str(i) for i in range(10)])
+
+
+def test_a_loader_needs_a_dataset():
+    cfg = digits_config('2bit')
+    cfg.val_dataloader = dict(batch_size=2)
+    with pytest.raises(UserError, match='val_dataloader has no dataset'):
+        preflight.check_data(cfg, ['val'])
+
+
 @pytest.fixture
 def cfg(digits, tmp_path):
     """A config of a copy of the dataset."""
