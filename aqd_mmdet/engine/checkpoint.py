@@ -1,6 +1,7 @@
 """Checkpoints: read without running code in them, checked against a model."""
 
 import pickle
+from collections.abc import Iterable
 from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
@@ -172,6 +173,15 @@ def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
         UserError: If it holds anything else.
     """
     state = checkpoint.get('state_dict', checkpoint)
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) for name in state
+    ):
+        raise UserError(
+            'a checkpoint that is not of MMDetection: expected `state_dict` '
+            'to be a dict of tensors by their names, found '
+            f'{type(state).__name__}'
+            f'{" with other keys" if isinstance(state, dict) else ""}'
+        )
     others = [n for n, x in state.items() if not isinstance(x, Tensor)]
     if others:
         raise UserError(
@@ -299,9 +309,20 @@ def _check_labels(
     path: str | Path, checkpoint: dict[str, Any], labels: tuple[str, ...]
 ) -> None:
     """Raise if a checkpoint was trained for other labels."""
-    meta = checkpoint.get('meta') or {}
-    kept = (meta.get('dataset_meta') or {}).get('classes')
-    if kept is not None:
+    kept: Any = checkpoint
+    for key in ('meta', 'dataset_meta', 'classes'):
+        if not isinstance(kept, dict):
+            raise UserError(
+                f'checkpoint {path} is not of MMDetection: expected a dict '
+                f'that has {key!r}, found {kept!r:.60}'
+            )
+        kept = kept.get(key) or {}
+    if isinstance(kept, str) or not isinstance(kept, Iterable):
+        raise UserError(
+            f'checkpoint {path} is not of MMDetection: expected names as '
+            f"'classes', found {kept!r:.60}"
+        )
+    if kept:
         same_labels({f'checkpoint {path}': tuple(kept), 'the config': labels})
 
 
@@ -354,6 +375,12 @@ def _check_formats(
 
 
 def _described(format: Tensor) -> str:
+    if (
+        format.is_floating_point()
+        or tuple(format.shape) not in ((4,), (5,))
+        or not format[2]
+    ):
+        return f'no grid ({format.tolist()!s:.60})'
     low, high, _, normalized, *asymmetric = format.tolist()
     return (
         f'{bits_of(format)} bits (codes {low}..{high}'

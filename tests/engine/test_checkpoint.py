@@ -342,3 +342,49 @@ def test_training_may_start_from_other_grids(tmp_path, change, logged):
     assert not model['backbone'].input_quantizer.started
     with pytest.raises(UserError, match='widths|shape|lacks|besides'):
         check_checkpoint(path, model, for_training=False)
+
+
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        (dict(state_dict=[1]), 'found list$'),
+        (dict(state_dict=torch.zeros(2)), 'found Tensor$'),
+        (
+            dict(state_dict={1: torch.zeros(1)}),
+            'found dict with other keys$',
+        ),
+        (dict(state_dict={}, meta=3), "that has 'dataset_meta', found 3"),
+        (
+            dict(state_dict={}, meta=dict(dataset_meta=[1])),
+            r"that has 'classes', found \[1\]",
+        ),
+        (
+            dict(state_dict={}, meta=dict(dataset_meta=dict(classes=5))),
+            "names as 'classes', found 5",
+        ),
+    ],
+)
+def test_odd_contents(build, tmp_path, content, message):
+    path = save(tmp_path / 'a.pth', **content)
+    with pytest.raises(UserError, match=f'not of MMDetection.*{message}'):
+        check_checkpoint(path, build('float'), True, ('apple', 'pear'))
+
+
+@pytest.mark.parametrize(
+    'numbers, shown',
+    [
+        (torch.tensor([1, 2]), r'\[1, 2\]'),
+        (torch.tensor([0, 3, 0, 0]), r'\[0, 3, 0, 0\]'),
+        (torch.zeros(2, 2).int(), r'\[\[0, 0\], \[0, 0\]\]'),
+        (torch.tensor([0.0, 3.0, 1.0, 0.5]), r'\[0\.0, 3\.0, 1\.0, 0\.5\]'),
+    ],
+)
+def test_a_grid_that_is_none(build, tmp_path, numbers, shown):
+    state = build(2).state_dict()
+    name = next(n for n in state if n.endswith('.format'))
+    state[name] = numbers
+    path = save(tmp_path / 'a.pth', state_dict=state)
+    with pytest.raises(
+        UserError, match=rf'other widths: 1 of .*: no grid \({shown}\) there'
+    ):
+        check_checkpoint(path, build(2), for_training=False)
