@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from aqd_mmdet.errors import UserError, one_line
-from aqd_mmdet.files import check_output
+from aqd_mmdet.files import check_output, make_folder
 from aqd_mmdet.study import report
 from aqd_mmdet.study.plan import choose, read_results, read_study
 from aqd_mmdet.study.schedule import run_cells
@@ -80,7 +80,7 @@ def main() -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, stop)
         for folder in (out, results.parent):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         run_cells(
             study, cells, out, results, args.jobs, run_logged, args.stop_after
         )

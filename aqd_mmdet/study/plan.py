@@ -3,7 +3,7 @@
 import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -139,6 +139,7 @@ def read_study(path: Path) -> Study:
             f'study {path}: expected the keys {", ".join(sorted(needed))}, '
             f'found {", ".join(sorted(cfg))}'
         )
+    _check_kinds(path, cfg)
     options = dict(
         recipe=cfg.recipes.to_dict(), schedule=cfg.schedules.to_dict()
     )
@@ -155,6 +156,53 @@ def read_study(path: Path) -> Study:
     study = Study(path, tuple(cells), cfg.config, options, starts)
     _check(study)
     return study
+
+
+def _check_kinds(path: Path, cfg: Config) -> None:
+    """Check that the parts of a study are lists, dicts and texts."""
+    for name, value, kinds, expected in _parts(cfg):
+        if not isinstance(value, kinds):
+            raise UserError(
+                f'study {path}: {name}={value!r}: expected {expected}'
+            )
+    try:
+        cfg.config.format(model='', data='')
+    except (LookupError, ValueError, AttributeError) as error:
+        raise UserError(
+            f'study {path}: config={cfg.config!r}: expected a pattern of '
+            f'{{model}} and {{data}} ({type(error).__name__}: {error})'
+        ) from None
+
+
+Part = tuple[str, Any, type | tuple[type, ...], str]
+
+
+def _parts(cfg: Config) -> Iterator[Part]:
+    """Yield parts of a study, those around others first."""
+    yield 'config', cfg.config, str, 'a pattern as text'
+    for key in KEYS:
+        yield key, cfg[key], (list, tuple), 'a list'
+    for key, kind, expected in (
+        ('data', str, 'a name'),
+        ('model', str, 'a name'),
+        ('seed', int, 'a whole number'),
+    ):
+        for index, value in enumerate(cfg[key]):
+            yield f'{key}.{index}', value, kind, expected
+    for key in ('recipes', 'schedules'):
+        yield key, cfg[key], dict, 'a dict'
+        for name, value in cfg[key].items():
+            yield f'{key}.{name}', value, dict, 'a dict of overrides'
+    for index, training in enumerate(cfg.training):
+        where = f'training.{index}'
+        yield where, training, dict, 'a dict'
+        start = training.get('start') or {}
+        yield f'{where}.start', start, dict, 'a dict'
+        for own, of in ((where, training), (f'{where}.start', start)):
+            bits = of.get('bits', 'float')
+            yield f'{own}.bits', bits, (int, str), "a width or 'float'"
+            for key in ('recipe', 'schedule'):
+                yield f'{own}.{key}', of.get(key, ''), str, 'a name'
 
 
 def _cell(

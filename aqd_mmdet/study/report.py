@@ -205,13 +205,16 @@ def write(study: Study, results: Mapping[str, Mapping], path: Path) -> None:
         path: File of the tables, ``.md``.
 
     Raises:
-        UserError: If a result has not what a cell writes.
+        UserError: If no cell is finished, or a result has not what a cell
+            writes.
     """
     try:
         contents = {
             path.name: document(study, results).encode(),
             f'{study.path.stem}.png': drawn(grouped(study, results)),
         }
+    except UserError:
+        raise
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
             f'a result of study {study.path} is not as a cell writes it '

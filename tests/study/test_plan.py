@@ -140,6 +140,37 @@ def test_mistakes_in_a_study(file, old, new, message):
         read_study(file)
 
 
+@pytest.mark.parametrize(
+    'line, message',
+    [
+        ("training = ['a']", r"training\.0='a': expected a dict"),
+        ('training = [dict(bits=[2])]', r'0\.bits=\[2\]: .* width or'),
+        ("training = [dict(start='x')]", r"0\.start='x': expected a dict"),
+        (
+            "training = [dict(bits=2, recipe=['a'])]",
+            r"0\.recipe=\['a'\]: expected a name",
+        ),
+        (
+            'training = [dict(bits=2, start=dict(bits=2, schedule=3))]',
+            r'0\.start\.schedule=3: expected a name',
+        ),
+        ('seed = 3', 'seed=3: expected a list'),
+        ("seed = ['a']", r"seed\.0='a': expected a whole number"),
+        ("model = 'ab'", "model='ab': expected a list"),
+        ('config = 3', 'config=3: expected a pattern'),
+        ("config = '{foo}.py'", "{foo}.py': .*KeyError: 'foo'"),
+        ("config = '{model.py'", '{model.py.: expected a pattern'),
+        ('recipes = []', r'recipes=\[\]: expected a dict'),
+        ('recipes = dict(default=3)', r'recipes\.default=3: expected a dict'),
+    ],
+)
+def test_parts_of_another_kind(file, line, message):
+    file.write_text(f'{STUDY}{line}\n')
+    with pytest.raises(UserError, match=message) as caught:
+        read_study(file)
+    assert str(caught.value).startswith(f'study {file}: ')
+
+
 def test_a_study_that_is_missing(tmp_path):
     with pytest.raises(UserError, match='no such file'):
         read_study(tmp_path / 'study.py')

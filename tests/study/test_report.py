@@ -101,6 +101,11 @@ def test_files(tmp_path):
     assert (tmp_path / 'bits.png').read_bytes().startswith(b'\x89PNG')
 
 
+def test_a_report_of_nothing(tmp_path):
+    with pytest.raises(UserError, match=r': none of its cells is finished$'):
+        write(STUDY, {}, tmp_path / 'results.md')
+
+
 @pytest.mark.parametrize(
     'name, page',
     [
