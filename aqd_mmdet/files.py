@@ -79,6 +79,24 @@ def make_folder(folder: Path) -> None:
         ) from None
 
 
+def check_folder(option: str, folder: Path) -> None:
+    """Refuse a folder that could not be made, before the work is done.
+
+    Args:
+        option: That named the folder.
+        folder: Folder that is made after the work; it may be there.
+
+    Raises:
+        UserError: If it, or what would hold it, is a file or not writable.
+    """
+    present = next(p for p in (folder, *folder.parents) if p.exists())
+    if not present.is_dir() or not os.access(present, os.W_OK):
+        what = 'cannot be written to' if present.is_dir() else 'is a file'
+        raise UserError(
+            f'{option} {folder}: {present} {what}; choose another {option}'
+        )
+
+
 def write_all(folder: Path, contents: dict[str, bytes]) -> list[Path]:
     """Write files to a folder, which is made, and return their paths.
 

@@ -90,3 +90,15 @@ def test_outputs_that_could_not_be_written(tmp_path, name, message):
 def test_checking_an_output_leaves_nothing(tmp_path):
     files.check_output('--out', tmp_path / 'a.aqd', '.aqd')
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_could_not_be_made(tmp_path):
+    (tmp_path / 'file').touch()
+    for name in ('', 'a', 'a/b'):
+        files.check_folder('--out', tmp_path / name)
+    assert not (tmp_path / 'a').exists()
+    for name in ('file', 'file/x/y'):
+        with pytest.raises(
+            UserError, match=rf'^--out {tmp_path}/{name}: .*/file is a file; c'
+        ):
+            files.check_folder('--out', tmp_path / name)

@@ -35,12 +35,15 @@ from aqd_mmdet.benchmark.machine import Energy, describe
 from aqd_mmdet.benchmark.measure import Row, rows
 from aqd_mmdet.benchmark.prepare import Models
 from aqd_mmdet.errors import UserError, one_line
+from aqd_mmdet.files import check_folder, make_folder
 from aqd_mmdet.models.recipe import FLOAT
 from aqd_mmdet.progress import progress
 
 ROOT = Path(__file__).parent.parent
 # Of --images. Each engine's process holds all of them in memory.
 MAX_PICTURES = 32
+# No machine has more cores, and a system may not start many more.
+MAX_THREADS = 1024
 # What is measured in place of the engines' speed, and what it is given.
 MODES = {'profile': 'MODEL', 'train': 'CONFIG'}
 # The options that each of them alone reads; None: that of engines.
@@ -114,8 +117,15 @@ def add_report(parser: argparse.ArgumentParser) -> None:
 
 @one_line
 def main() -> None:
-    args = _parser().parse_args()
+    parser = _parser()
+    args = parser.parse_args()
     if args.report is not None:
+        for name, value in vars(args).items():
+            if name != 'report' and value != parser.get_default(name):
+                raise UserError(
+                    f'--report does not go with --{name}: leave one of them '
+                    'out'
+                )
         kept = report.read(args.report)
         print('\n'.join(map(str, report.write(kept, args.report.parent))))
         return
@@ -169,10 +179,17 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse numbers that are too small, and options that nothing reads."""
+    """Refuse numbers and folders that cannot be, and options that nothing
+    reads."""
     for name in ('threads', 'rounds'):
         if getattr(args, name) < 1:
             raise UserError(f'--{name} {getattr(args, name)}: give 1 or more')
+    if args.threads > MAX_THREADS:
+        raise UserError(
+            f'--threads {args.threads}: give {MAX_THREADS} or fewer'
+        )
+    if args.out is not None:
+        check_folder('--out', args.out)
     modes = [n for n in MODES if getattr(args, n) is not None]
     if len(modes) > 1:
         raise UserError('--profile and --train: give one of them')
@@ -238,7 +255,7 @@ def benchmark(args: argparse.Namespace) -> None:
     names = select(args.engines, engine_of, '--engines')
     engines = [engine_of[name] for name in names]
     cases = chosen_cases(args, engines)
-    args.out.mkdir(parents=True, exist_ok=True)
+    make_folder(args.out)
     log = args.out / 'benchmark.log'
     log.write_text('')
     results: list[Row] = []

@@ -17,6 +17,7 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
 from ..errors import UserError
+from ..files import check_folder, make_folder
 
 CLASSES = tuple('0123456789')
 SPLITS = ('train', 'val')
@@ -84,6 +85,13 @@ class DigitScenes:
             )
         if not 0 <= self.contrast <= 120:
             raise UserError(f'contrast={self.contrast}: give 0 to 120')
+        for name in ('clutter', 'seed'):
+            if getattr(self, name) < 0:
+                raise UserError(
+                    f'{name}={getattr(self, name)}: give at least 0'
+                )
+        if not 0 <= self.max_overlap <= 1:  # NaN is not, either
+            raise UserError(f'max_overlap={self.max_overlap}: give 0 to 1')
 
 
 @dataclass(frozen=True)
@@ -281,8 +289,9 @@ def write_digits(
         bool: Whether anything was written.
 
     Raises:
-        UserError: If the folder holds other files.
+        UserError: If the folder holds other files, or cannot be made.
     """
+    check_folder('--out', root)
     stamp = json.dumps(vars(scenes), sort_keys=True)
     if root.exists():
         written = root / 'scenes.json'
@@ -295,6 +304,7 @@ def write_digits(
             )
     part = root.with_name(root.name + '.part')
     shutil.rmtree(part, ignore_errors=True)
+    make_folder(part)
     total = scenes.train + scenes.val
     done = 0
     for split in SPLITS:

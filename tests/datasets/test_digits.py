@@ -75,9 +75,21 @@ def test_splits_share_no_digit():
         (dict(train=0), 'train=0'),
         (dict(min_digit=60), '8 <= min'),
         (dict(contrast=200), 'contrast'),
+        (dict(clutter=-1), 'clutter=-1: give at least 0'),
+        (dict(seed=-1), 'seed=-1: give at least 0'),
+        (dict(max_overlap=float('nan')), 'max_overlap=nan: give 0 to 1'),
+        (dict(max_overlap=1.5), 'max_overlap=1.5: give 0 to 1'),
         (dict(size=640), 'at most 638'),
     ],
 )
 def test_impossible_scenes(options, message):
     with pytest.raises(UserError, match=message):
         DigitScenes(**options)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / 'file').write_text('mine')
+    for name in ('file', 'file/x'):
+        with pytest.raises(UserError, match='/file is a file; choose another'):
+            write_digits(tmp_path / name, DigitScenes(train=1, val=1))
+    assert (tmp_path / 'file').read_text() == 'mine'

@@ -54,6 +54,31 @@ def test_no_rounds(tmp_path):
     assert '1 or more' in error_line(benchmark(tmp_path, '--rounds', 0))
 
 
+def test_too_many_threads(tmp_path):
+    line = error_line(benchmark(tmp_path, '--threads', 1000000))
+    assert '--threads 1000000: give 1024 or fewer' in line
+
+
+def test_results_that_could_not_be_written(tmp_path):
+    (tmp_path / 'out').write_text('mine')
+    for options in (
+        ['--cases', 'conv1x1'],
+        ['--profile', 'm.aqd', '--size', '64x64'],
+    ):
+        line = error_line(benchmark(tmp_path, *options))
+        assert line.startswith(f'error: --out {tmp_path}/out: ')
+        assert 'is a file; choose another' in line
+    assert (tmp_path / 'out').read_text() == 'mine'
+
+
+def test_a_report_measures_nothing():
+    for option, value in (('--threads', 1000), ('--profile', 'm.aqd')):
+        result = run_tool(
+            'tools/benchmark.py', '--report', 'no.json', option, value
+        )
+        assert f'--report does not go with {option}' in error_line(result)
+
+
 def test_one_engine(tmp_path):
     options = '--cases conv1x1 --engines aqd-2 --rounds 1'
     result = benchmark(tmp_path, *options.split())
