@@ -15,6 +15,7 @@ from aqd_mmdet.engine.start import (
     check_steps,
     tell_of_checkpoints,
     tell_of_the_end,
+    tell_of_the_seed,
 )
 from aqd_mmdet.engine.training import take_shapes
 from aqd_mmdet.errors import UserError, one_line
@@ -92,6 +93,7 @@ def train(cfg: Config) -> None:
         preflight.check_pipelines(runner, ['train', 'val'])
         check_steps(runner)
         check_followed(runner)
+        tell_of_the_seed(runner)
         resumes = bool(cfg.get('resume'))
         if not resumes:
             tell_of_checkpoints(Path(cfg.work_dir))

@@ -13,6 +13,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner, ValLoop
 
 from ..errors import UserError, nearest
 from .checkpoint import read_checkpoint
+from .epoch_seed import EpochSeedHook
 
 # What CocoMetric gives, after its prefix.
 OF_BOXES = (
@@ -94,6 +95,23 @@ def _is_of_boxes(metric: Any) -> bool:
         and not metric.classwise
         and not metric.format_only
     )
+
+
+def tell_of_the_seed(runner: Runner) -> None:
+    """Say if a training that is stopped cannot be resumed exactly.
+
+    The hook is not added: it takes no workers that live on, which the config
+    of another package may have.
+
+    Args:
+        runner: The runner.
+    """
+    if not any(isinstance(hook, EpochSeedHook) for hook in runner.hooks):
+        _warn(
+            'the config has no EpochSeedHook: a run that is stopped and '
+            'resumed draws other random numbers than one that is not; add '
+            "default_hooks.epoch_seed=dict(type='aqd_mmdet.EpochSeedHook')"
+        )
 
 
 def tell_of_the_end(runner: Runner, path: str) -> None:

@@ -79,6 +79,16 @@ def test_a_finished_run_is_told(digits, tmp_path, told):
     assert len(told) == 1
 
 
+def test_a_run_that_cannot_be_resumed_exactly_is_told(digits, tmp_path, told):
+    start.tell_of_the_seed(build(digits, tmp_path / 'a'))
+    assert told == []
+    cfg = config(digits, tmp_path / 'b')
+    cfg.default_hooks = None
+    start.tell_of_the_seed(launch.build_runner(cfg))
+    (line,) = told
+    assert line.startswith('the config has no EpochSeedHook: ')
+
+
 def test_checkpoints_of_an_earlier_run_are_told(tmp_path, told):
     start.tell_of_checkpoints(tmp_path)
     assert told == []
