@@ -2,6 +2,15 @@
 # Start a tool under Slurm with one task per GPU:
 #   tools/slurm_run.sh PARTITION JOB TOOL [arguments]
 set -eu
+if [ $# -lt 3 ]; then
+    echo 'error: usage: tools/slurm_run.sh PARTITION JOB TOOL [arguments]' >&2
+    exit 2
+fi
+if ! command -v srun >/dev/null; then
+    echo 'error: srun: not found; without Slurm take tools/dist_train.sh or' \
+        'tools/dist_test.sh' >&2
+    exit 2
+fi
 tools=$(cd "$(dirname "$0")" && pwd)
 per_node=${GPUS_PER_NODE:-8}
 export PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}"

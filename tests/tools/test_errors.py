@@ -203,6 +203,28 @@ def test_make_digits_does_not_overwrite(tmp_path):
     assert (tmp_path / 'thesis.txt').read_text() == 'mine'
 
 
+@pytest.mark.parametrize('tool', ['run', 'test', 'train'])
+def test_jobs_of_slurm_need_their_arguments(tool):
+    import subprocess
+
+    from tests.factories import ROOT
+
+    def start(*arguments: str) -> str:
+        result = subprocess.run(
+            [f'tools/slurm_{tool}.sh', *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            env={'PATH': '/usr/bin:/bin'},
+        )
+        return error_line(result)
+
+    assert f'usage: tools/slurm_{tool}.sh PARTITION JOB ' in start()
+    assert f'usage: tools/slurm_{tool}.sh PARTITION JOB ' in start('a', 'b')
+    if not shutil.which('srun', path='/usr/bin:/bin'):
+        assert 'srun: not found' in start('a', 'b', 'c', 'd')
+
+
 def test_number_of_devices_is_checked():
     import subprocess
 
