@@ -325,9 +325,12 @@ def _dataset_of(runner: Runner, split: str) -> Any:
     except UserError:
         raise
     except Exception as error:  # of a class of any package, of any kind
+        parts = [name, f'{split}_cfg', f'{split}_evaluator']
+        if split == 'train':  # which evaluates nothing
+            parts.pop()
         raise UserError(
-            f'config {runner.cfg.filename}: {name}, {split}_cfg or '
-            f'{split}_evaluator: {type(error).__name__}: {first_line(error)}'
+            f'config {runner.cfg.filename}: {" or ".join(parts)}: '
+            f'{type(error).__name__}: {first_line(error)}'
         ) from error
     if hasattr(dataset, '__len__') and len(dataset) == 0:
         raise UserError(

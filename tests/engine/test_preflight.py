@@ -206,7 +206,7 @@ def test_all_pipelines_read_whole_images():
 @pytest.mark.parametrize(
     'changes, message',
     [
-        ({'train_cfg.max_epoch': 1}, 'TypeError: .*max_epoch'),
+        ({'train_cfg.max_epoch': 1}, 'r or train_cfg: TypeError: .*max_ep'),
         ({'train_dataloader.sampler.type': 'Nope'}, 'KeyError: .*Nope'),
         ({'val_evaluator.metric': 'box'}, 'val_evaluator: KeyError: .*box'),
         ({'val_cfg.type': 'ValLop'}, 'KeyError: .*ValLop'),
