@@ -95,6 +95,27 @@ def _origins(error: BaseException) -> list[BaseException]:
     return found
 
 
+def _fail_of_file(error: OSError) -> None:
+    """Exit if an error is of a file that is out of reach; else raise it."""
+    if error.errno in (errno.EACCES, errno.ENAMETOOLONG):
+        # Of a file that is read or written; it does not say which.
+        fail(
+            f'cannot read or write {error.filename or "a file"}: '
+            f'{error.strerror}; choose another one'
+        )
+    if error.errno not in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EFBIG,
+    ):
+        raise error
+    fail(
+        f'cannot write {error.filename or "an output"}: {error.strerror}; '
+        'free some space, or write to another folder'
+    )
+
+
 def one_line(main: Callable[[], None]) -> Callable[[], None]:
     """Decorate a tool so that user errors end it with one line and code 2.
 
@@ -130,23 +151,6 @@ def one_line(main: Callable[[], None]) -> Callable[[], None]:
             print('\nstopped', file=sys.stderr)
             raise SystemExit(130) from None
         except OSError as error:
-            if error.errno in (errno.EACCES, errno.ENAMETOOLONG):
-                # Of a file that is read or written; it does not say which.
-                fail(
-                    f'cannot read or write {error.filename or "a file"}: '
-                    f'{error.strerror}; choose another one'
-                )
-            if error.errno not in (
-                errno.ENOSPC,
-                errno.EDQUOT,
-                errno.EROFS,
-                errno.EFBIG,
-            ):
-                raise
-            fail(
-                f'cannot write {error.filename or "an output"}: '
-                f'{error.strerror}; free some space, or write to another '
-                'folder'
-            )
+            _fail_of_file(error)
 
     return wrapper

@@ -116,6 +116,10 @@ class Builder:
         self._by_size[size.symbols] = self._by_size[size.numbers] = name
         return name
 
+    def size_of(self, node: Node) -> TracedSize:
+        """Return the size of a node's tensor."""
+        return TracedSize.of(node, self.trace.stride)
+
     def tensor_of_size(self, size: TracedSize) -> str | None:
         """Return a tensor of the program that has a size, None if none."""
         by_size = self._by_size
@@ -237,7 +241,7 @@ class Builder:
                 max(x.grid.hi for x in sources),
             )
             op = make(node.name, codes, channels, grid)
-            return self.emit(op, TracedSize.of(node))
+            return self.emit(op, self.size_of(node))
 
         return Movement(
             values, emit, per_channel or (lambda x: [x] * len(values))

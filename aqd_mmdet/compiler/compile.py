@@ -12,9 +12,10 @@ from ..errors import UserError
 from ..program.check import check_detector
 from ..program.detector import CompiledDetector, PreProcess
 from ..program.fixed_point import FixedPoint
+from .detectors import need_known_detector
 from .fold import Folded, fold
 from .graph import Trace
-from .heads import need_known_detector, read_postprocess
+from .heads import read_postprocess
 from .images import image_mean, read_preprocess
 from .regions import (
     RegionNetwork,

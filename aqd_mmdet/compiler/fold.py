@@ -21,7 +21,7 @@ from .graph import (
     layer_call,
 )
 from .lowering import LAYER_RULES, OPERATOR_RULES
-from .values import Affine, TracedSize, Value
+from .values import Affine, Value
 
 # Index of the network's output that holds them.
 BOX_CODES = 1
@@ -113,7 +113,7 @@ def _fold(
         if node in behind:
             continue
         if node.op == 'placeholder':
-            size = TracedSize.of(node)
+            size = builder.size_of(node)
             name = builder.emit(first, size)
             value = Affine(name, size, np.array([step]), np.zeros(1))
             builder.values[node] = value

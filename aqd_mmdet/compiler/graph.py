@@ -94,7 +94,8 @@ _ATEN = torch.ops.aten
 # Operators whose result is the memory of their operand, or a part of it.
 _VIEWS = (
     *(_ATEN.contiguous.default, _ATEN.to.dtype, _ATEN.detach.default),
-    *(_ATEN.alias.default, _ATEN.dropout.default, _ATEN.slice.Tensor),
+    *(_ATEN.alias.default, _ATEN.slice.Tensor),
+    *(_ATEN.dropout.default, _ATEN.feature_dropout.default),
     *(_ATEN.flatten.using_ints, _ATEN.split.Tensor, _ATEN.chunk.default),
     *(_ATEN.split_with_sizes.default, operator.getitem),
 )
@@ -136,6 +137,12 @@ class Trace:
     module: GraphModule
     outputs: tuple[tuple[Node, ...], ...]
     detector: nn.Module
+
+    @property
+    def stride(self) -> int:
+        """Sides of images are multiples of it, in pixels."""
+        detector: Any = self.detector
+        return int(detector.data_preprocessor.pad_size_divisor)
 
     @cached_property
     def layers(self) -> Mapping[str, Any]:

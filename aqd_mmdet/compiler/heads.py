@@ -65,9 +65,6 @@ METHODS = (
     *('predict', 'predict_by_feat', '_predict_by_feat_single'),
     *('_bbox_post_process', '_bbox_decode'),
 )
-# Methods of a detector between its head and its user, and whose are known.
-DETECTOR_METHODS = ('forward', 'predict', 'add_pred_to_datasample')
-DETECTORS = ('SingleStageDetector', 'TwoStageDetector')
 
 
 @dataclass(frozen=True)
@@ -176,32 +173,6 @@ def read_postprocess(
         overlap=cfg.overlap,
         keep=counts.keep,
     )
-
-
-def need_known_detector(detector: nn.Module) -> None:
-    """Raise if a detector does more than its head finds.
-
-    Args:
-        detector: The detector.
-
-    Raises:
-        UserError: With what it does.
-    """
-    owner = owner_of(detector, DETECTOR_METHODS)
-    if owner not in DETECTORS:
-        raise UserError(
-            f'{type(detector).__name__} finds its boxes as {owner} does '
-            f'({", ".join(DETECTOR_METHODS)}): the program has what '
-            f'{" and ".join(DETECTORS)} do'
-        )
-    if not hasattr(detector, 'roi_head') and (
-        owner_of(dense_head(detector), METHODS) == 'RPNHead'
-    ):
-        raise UserError(
-            f'{type(detector).__name__} ends with its proposals, each level '
-            'suppressed by itself: a program has them in front of regions '
-            'alone (roi_head)'
-        )
 
 
 def _need_strides(head: Any, program: ir.Program) -> None:

@@ -20,9 +20,10 @@ from torch.fx import Node
 
 from ..program import ops as ir
 
-# Sides of images for which sizes are compared that are written in several
-# ways: multiples of all usual strides, with other factors each.
-SIDES = ((5040 * 128, 11 * 128), (13 * 128, 2520 * 128), (17 * 128, 19 * 128))
+# Heights and widths of images, in strides, for which sizes are compared that
+# are written in several ways. They are odd, so that halves that are rounded up
+# and down differ beyond the stride.
+SIDES = ((45, 11), (13, 63), (17, 19))
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,13 @@ class TracedSize:
     numbers: tuple[int, ...]
 
     @classmethod
-    def of(cls, node: Node) -> 'TracedSize':
-        """Return the size of a node's tensor, 1 x 1 without such axes."""
+    def of(cls, node: Node, stride: int) -> 'TracedSize':
+        """Return the size of a node's tensor, 1 x 1 without such axes.
+
+        Args:
+            node: Of a graph whose first input is the image.
+            stride: What divides the sides of images.
+        """
         shape = node.meta['val'].shape
         height, width = shape[2:] if len(shape) > 2 else (1, 1)
         image, *_ = node.graph.find_nodes(op='placeholder')
@@ -51,7 +57,8 @@ class TracedSize:
         ]
         numbers = []
         for sides in SIDES:
-            values = dict(zip(symbols, sides, strict=False))
+            pixels = (side * stride for side in sides)
+            values = dict(zip(symbols, pixels, strict=False))
             numbers += [
                 int(n.node.expr.subs(values))
                 if isinstance(n, torch.SymInt)

@@ -276,7 +276,7 @@ def _check_entries(
                 f"{label} has no 'segmentation', which LoadAnnotations reads "
                 'as with_mask=True says'
             )
-        is_left_out = _check_flags(entry, label)
+        is_left_out = _check_flags(entry, use.evaluates, label)
         if use.evaluates:
             _check_evaluated(entry, label)
         objects += names[category] in classes and not is_left_out
@@ -338,14 +338,14 @@ def _check_box(entry: dict, size: tuple[float, float], label: str) -> None:
         )
 
 
-def _check_flags(entry: dict, label: str) -> bool:
+def _check_flags(entry: dict, evaluates: bool, label: str) -> bool:
     """Return whether an object is a crowd or ignored, which nothing learns.
 
     All readers take what is not empty for true, the text "0" as well.
     """
     for key in FLAGS:
         value = entry.get(key, 0)
-        if value not in (0, 1):
+        if value not in (0, 1) and (value is not None or evaluates):
             raise UserError(
                 f'{label} has {key!r}: {value!r}; expected 0 or 1, no text'
             )

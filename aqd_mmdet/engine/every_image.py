@@ -46,7 +46,7 @@ def check_every_image(cfg: Config, split: str) -> None:
     ):
         raise _error(
             f'{where}.sampler.type={type_name(sampler)}',
-            'does not give each image once',
+            'is not known to give each image once',
             'DefaultSampler',
         )
     for name, node in _wrappers(loader.dataset, f'{where}.dataset'):
@@ -65,7 +65,8 @@ def _check_dataset(dataset: Any, name: str) -> None:
     if indices is not None:
         shown = indices if isinstance(indices, int) else '[...]'
         raise _error(f'{name}.indices={shown}', 'leaves out images', 'None')
-    if dataset.get('filter_cfg') and not dataset.get('test_mode'):
+    filters = any((dataset.get('filter_cfg') or {}).values())
+    if filters and not dataset.get('test_mode'):
         raise _error(
             f'{name}.filter_cfg without test_mode=True',
             'leaves out images',

@@ -97,7 +97,10 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
     for split in splits:
         evaluator = cfg.get(f'{split}_evaluator')
         metrics = list(_coco_metrics(evaluator))
-        if any(not metric.get('format_only') for metric in metrics):
+        if any(
+            metric.get('ann_file') and not metric.get('format_only')
+            for metric in metrics
+        ):
             check_every_image(cfg, split)
         files = _check_datasets(cfg, split, metrics)
         for metric, own in _with_files(evaluator, metrics, files):

@@ -9,7 +9,12 @@ from mmengine.dataset import DefaultSampler
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.logging import print_log
-from mmengine.runner import IterBasedTrainLoop, Runner, ValLoop
+from mmengine.runner import (
+    EpochBasedTrainLoop,
+    IterBasedTrainLoop,
+    Runner,
+    ValLoop,
+)
 
 from ..errors import UserError, nearest
 from .checkpoint import read_checkpoint
@@ -35,7 +40,9 @@ def check_steps(runner: Runner) -> None:
         UserError: Naming the option that leaves no step.
     """
     loop: Any = runner.train_loop
-    loader = loop.dataloader
+    if not isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop)):
+        return
+    loader: Any = loop.dataloader
     by_iterations = isinstance(loop, IterBasedTrainLoop)
     name = 'max_iters' if by_iterations else 'max_epochs'
     limit = getattr(loop, name)
@@ -49,8 +56,9 @@ def check_steps(runner: Runner) -> None:
     if ends and len(loader) == 0:
         raise UserError(
             f'train_dataloader: its {len(loader.dataset)} images fill no '
-            f'batch of {loader.batch_size}, and drop_last=True leaves out the '
-            'rest: give a smaller batch_size, or drop_last=False'
+            f'batch of {loader.batch_sampler.batch_size}, and drop_last=True '
+            'leaves out the rest: give a smaller batch_size, or '
+            'drop_last=False'
         )
 
 
@@ -122,6 +130,8 @@ def tell_of_the_end(runner: Runner, path: str) -> None:
         path: Checkpoint that it will go on from.
     """
     loop: Any = runner.train_loop
+    if not isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop)):
+        return
     by_iterations = isinstance(loop, IterBasedTrainLoop)
     name, limit = (
         ('iter', loop.max_iters)
@@ -143,7 +153,8 @@ def tell_of_checkpoints(work_dir: Path) -> None:
     Args:
         work_dir: The folder.
     """
-    found = sorted(work_dir.glob('*.pth'), key=lambda p: p.stat().st_mtime)
+    files = (p for p in work_dir.glob('*.pth') if p.is_file())
+    found = sorted(files, key=lambda p: p.stat().st_mtime)
     if found:
         _warn(
             f'work_dir {work_dir}: it has checkpoints of an earlier run, the '

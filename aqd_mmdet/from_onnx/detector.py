@@ -5,7 +5,6 @@ convolutions, so that its config has none.
 """
 
 import io
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -229,7 +228,7 @@ def _names(graph: Graph, count: int, classes: Sequence[str]) -> Sequence[str]:
 def _is_path(name: str) -> bool:
     """Say whether the only name of --classes looks like that of a file."""
     path = Path(name)
-    return bool(path.suffix or os.sep in name or path.exists())
+    return bool(path.suffix or len(path.parts) > 1 or path.is_file())
 
 
 def _lines(path: Path) -> list[str]:

@@ -90,8 +90,9 @@ class QuantAvgPool(QuantPool):
             (x, x) if isinstance(x, int) else (x[0], x[1])
             for x in (pool.kernel_size, pool.stride, pool.padding)
         )
-        # Neither flag means anything where windows without a border divide
-        # the map, as in a backbone whose image has a multiple of its strides.
+        # Without a border only ceil_mode means something, and nothing where
+        # windows divide the map, as in a backbone whose image has a multiple
+        # of its strides.
         plain = padding == (0, 0) and kernel == stride
         odd = pool.ceil_mode or not pool.count_include_pad
         if (odd and not plain) or pool.divisor_override:
@@ -99,7 +100,7 @@ class QuantAvgPool(QuantPool):
                 f'{pool}: an average over a window has one divisor; set '
                 'ceil_mode=False and count_include_pad=True'
             )
-        return cls(kernel, stride, padding, bits, grid, whole=odd)
+        return cls(kernel, stride, padding, bits, grid, whole=pool.ceil_mode)
 
     def average(self, x: Tensor) -> Tensor:
         """Return the averages of rounded values."""

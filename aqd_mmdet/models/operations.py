@@ -366,7 +366,8 @@ def run_once(detector: nn.Module) -> list[Tensor]:
             weight = next(detector.parameters())
             shape = (PROBE_IMAGES, 3, PROBE_SIZE, PROBE_SIZE)
             generator = torch.Generator().manual_seed(0)
-            images = torch.rand(shape, generator=generator).to(weight)
+            images = torch.rand(shape, generator=generator, device='cpu')
+            images = images.to(weight)
             features = cast(Any, detector).extract_feat(images)
             maps = [features]
             for name in ('bbox_head', 'rpn_head'):

@@ -132,7 +132,7 @@ def quantize_detector(
             f"it alone by a last rule, dict(modules='{name}', float=True)"
         )
     if isinstance(bits, int):
-        need_no_aliases(model)
+        need_no_aliases(model, _with_signs(named, chosen, sites))
         _need_no_hooks(named, chosen)
         _replace_modules(model, named, chosen, bits)
         _replace_operations(named, chosen, sites)
@@ -245,6 +245,21 @@ def _need_no_hooks(named: dict[str, nn.Module], chosen: Chosen) -> None:
                 'quantised layer would not have; leave it alone by a last '
                 f"rule, dict(modules='{name}', float=True)"
             )
+
+
+def _with_signs(
+    named: dict[str, nn.Module],
+    chosen: Chosen,
+    sites: Mapping[nn.Module, Sites],
+) -> dict[str, nn.Module]:
+    """Return the modules whose signs get layers, by name."""
+    return {
+        name: module
+        for name, module in named.items()
+        if any(
+            name in chosen[OPERATIONS[c].rule] for c in sites.get(module, ())
+        )
+    }
 
 
 def _replace_operations(

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, overload
 
@@ -58,7 +59,7 @@ class Detector:
         threads: int | None = None,
         run: regions.Run | None = None,
     ) -> None:
-        if threads is not None and not isinstance(threads, int):
+        if threads is not None and not isinstance(threads, Integral):
             raise UserError(f'threads={threads!r}: give a whole number')
         if isinstance(path, CompiledDetector):
             self.compiled, content = path, file.to_bytes(path)

@@ -163,10 +163,10 @@ def check_results(path: Path) -> None:
     for each in (path, part_of(path)):
         is_link = each.is_symlink()
         if is_link or (each.exists() and not _are_results(each)):
+            what = 'is a link' if is_link else 'is no file of results'
             raise UserError(
-                f'--json {path}: {each.name} exists and is no file of '
-                'results, which would replace it: move it or choose another '
-                'name'
+                f'--json {path}: {each.name} exists and {what}, which results '
+                'would replace: move it or choose another name'
             )
 
 

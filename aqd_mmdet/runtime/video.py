@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..progress import progress
 from . import outputs
 from .detector import Detector
-from .video_backends import Frame, Writer, backend
+from .video_backends import Frame, Stream, Writer, backend
 
 SUFFIXES = (
     '.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.wmv',
@@ -52,9 +52,7 @@ def draw_stream(
 ) -> None:
     """Write a video with the boxes of each frame.
 
-    A camera is read until Ctrl-C. The video has the rate of the source. Where
-    a frame comes later, as from a camera that is faster than the detector, or
-    in a file of a variable rate, the one before it is repeated.
+    A camera is read until Ctrl-C.
 
     Args:
         detector: What finds them.
@@ -76,8 +74,8 @@ def draw_stream(
     if first is None:
         raise UserError(f'{where}: it has no frames that can be read')
     outputs.make_folders(out, [target])
-    size = first.pixels.shape[:2]
     done, last, start = 0, first, time.monotonic()
+    size = first.pixels.shape[:2]
     with (
         _complete(target) as part,
         closing(library.writer(part, stream.rate, size)) as writer,
@@ -95,12 +93,15 @@ def draw_stream(
                 raise
     rate = done / max(time.monotonic() - start, 1e-9)
     print(f'{where}: {done} frames, {rate:.1f} frames per second, {target}')
-    if isinstance(source, Path) and stream.seconds is not None:
-        _report_missing(where, last.seconds, stream.seconds)
+    if isinstance(source, Path):
+        _report_missing(where, stream, last)
 
 
 class _Film:
     """Writes pictures at their times, at a constant rate.
+
+    Where one comes late, as from a camera that is faster than the detector,
+    or in a file of a variable rate, the one before it is repeated.
 
     Args:
         writer: What writes them.
@@ -125,11 +126,13 @@ class _Film:
         self.count += 1
 
 
-def _report_missing(where: str, seconds: float, whole: float) -> None:
-    if seconds < whole - MISSING_S:
+def _report_missing(where: str, stream: Stream, last: Frame) -> None:
+    """Say if a file is shorter than its header says."""
+    shown = last.seconds + float(1 / stream.rate)
+    if stream.seconds is not None and shown < stream.seconds - MISSING_S:
         print(
-            f'{where}: its header says that it has {whole:.1f} s; no more '
-            f'than {seconds:.1f} s could be read',
+            f'{where}: its header says that it has {stream.seconds:.1f} s; no '
+            f'more than {shown:.1f} s could be read',
             file=sys.stderr,
         )
 

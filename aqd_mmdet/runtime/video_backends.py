@@ -20,6 +20,8 @@ from .optional import need
 # Of a source that does not say how fast it is, or that says what no video is.
 RATE = Fraction(30)
 MAX_RATE = 240
+# Longest time that a frame is shown; more is a damaged clock.
+MAX_PAUSE_S = 600.0
 # A rate such as 30000/1001 is the fraction of the least terms up to this.
 MAX_DENOMINATOR = 1001
 # Bits that MPEG-4 gets for a pixel: boxes and letters stay sharp.
@@ -127,17 +129,18 @@ def _timed(
 ) -> Iterator[Frame]:
     """Count times from the first one.
 
-    Those that are unknown, or before the last one, follow by the rate:
-    OpenCV's last frames of an MPEG have the time 0.
+    Those that are unknown, or that no video has, follow by the rate: OpenCV's
+    last frames of an MPEG have the time 0, and clocks jump when they overflow.
     """
-    first, last = 0.0, 0.0
+    before: float | None = None
+    last = 0.0
     for number, (pixels, seconds) in enumerate(pictures):
-        if number == 0:
-            first = seconds or 0.0
-        elif seconds is None or seconds - first <= last:
-            last += float(1 / rate)
-        else:
-            last = seconds - first
+        step = float(1 / rate)
+        if seconds is not None and before is not None:
+            passed = seconds - before
+            step = passed if 0 < passed <= MAX_PAUSE_S else step
+        before = before if seconds is None else seconds
+        last += step if number else 0.0
         yield Frame(pixels, last)
 
 

@@ -69,17 +69,7 @@ def run_cell(study: Study, cell: Cell, folder: Path, results: Path) -> None:
     times = runner.message_hub.get_scalar('train/time').data[0]
     seconds['step'] = float(np.median(times))
     keep_weights(runner, own / WEIGHTS)
-    begin = time.perf_counter()
-    found, simulation = _tested(runner), None
-    seconds['test'] = time.perf_counter() - begin
-    if library != 'ours':
-        simulation = found  # their layers are not compiled
-    elif quantized_layers(detector_of(runner.model)):
-        begin = time.perf_counter()
-        simulation = found
-        path = _compiled(runner, cfg, own)
-        seconds['compile'] = time.perf_counter() - begin
-        found = _executed(runner, cfg, path)
+    found, simulation = _measured(runner, cfg, own, library, seconds)
     line = json.dumps(
         dict(
             cell=cell.name,
@@ -96,6 +86,35 @@ def run_cell(study: Study, cell: Cell, folder: Path, results: Path) -> None:
     )
     with results.open('a') as lines:
         lines.write(f'{line}\n')
+
+
+def _measured(
+    runner: Runner,
+    cfg: Config,
+    own: Path,
+    library: str,
+    seconds: dict[str, float],
+) -> tuple[dict[str, float], dict[str, float] | None]:
+    """Return the metrics of what ships, and of its simulation.
+
+    Args:
+        runner: The training, at its end.
+        cfg: The whole config.
+        own: Folder for the compiled detector.
+        library: Whose layers were trained.
+        seconds: Gets the durations of tests and of compiling.
+    """
+    begin = time.perf_counter()
+    found = _tested(runner)
+    seconds['test'] = time.perf_counter() - begin
+    if library != 'ours':
+        return found, found  # their layers are not compiled
+    if not quantized_layers(detector_of(runner.model)):
+        return found, None
+    begin = time.perf_counter()
+    path = _compiled(runner, cfg, own)
+    seconds['compile'] = time.perf_counter() - begin
+    return _executed(runner, cfg, path), found
 
 
 def check_libraries(study: Study, cells: Sequence[Cell]) -> None:

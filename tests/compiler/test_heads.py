@@ -5,14 +5,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from mmdet.models import RPN, SingleStageDetector
-from mmdet.models.dense_heads import RetinaHead, RPNHead
+from mmdet.models.dense_heads import RetinaHead
 from mmdet.models.task_modules.coders import YOLOBBoxCoder
 from mmdet.models.task_modules.prior_generators import AnchorGenerator
-from mmengine.registry import MODELS
-from torch import nn
 
-from aqd_mmdet.compiler.heads import need_known_detector, read_postprocess
+from aqd_mmdet.compiler.heads import read_postprocess
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import FixedPoint
@@ -113,36 +110,6 @@ def test_heads_that_change_what_they_predict_are_refused():
     detector = SimpleNamespace(bbox_head=OwnHead(10, 8))
     with pytest.raises(UserError, match='OwnHead finds its boxes as OwnHead'):
         read_postprocess(detector, None, FixedPoint())
-
-
-class OnlyFirst(SingleStageDetector):
-    def predict(self, *args, **kwargs):
-        return super().predict(*args, **kwargs)[:1]
-
-
-@pytest.mark.parametrize(
-    'kind, message',
-    [
-        (OnlyFirst, 'OnlyFirst finds its boxes as OnlyFirst does'),
-        (RPN, 'RPN ends with its proposals, each level suppressed by'),
-        (nn.Module, 'Module finds its boxes as Module does'),
-    ],
-)
-def test_detectors_that_do_more_than_their_heads(kind, message):
-    detector = nn.Module.__new__(kind)
-    nn.Module.__init__(detector)
-    detector.bbox_head = RPNHead(8)
-    with pytest.raises(UserError, match=message):
-        need_known_detector(detector)
-
-
-@pytest.mark.parametrize('name', ['RetinaNet', 'FCOS', 'YOLOX', 'PAA'])
-def test_detectors_of_mmdet(name):
-    kind = MODELS.get(f'mmdet.{name}')
-    detector = nn.Module.__new__(kind)
-    nn.Module.__init__(detector)
-    detector.bbox_head = RetinaHead(10, 8)
-    need_known_detector(detector)
 
 
 def test_maps_are_as_many_as_strides():

@@ -55,10 +55,10 @@ def test_sizes_of_nodes():
         Sizes(), (torch.zeros(1, 3, 32, 48),), dynamic_shapes=(sizes,)
     )
     (outputs,) = exported.graph.find_nodes(op='output')[0].args
-    half, turned, rows, fixed = (TracedSize.of(x).numbers for x in outputs)
-    assert half[0::2] == tuple(down * 4 // 2 for down, _ in SIDES)
-    assert half[1::2] == tuple(across * 4 for _, across in SIDES)
-    assert turned[0::2] == tuple(across * 4 for _, across in SIDES)
+    half, turned, rows, fixed = (TracedSize.of(x, 8).numbers for x in outputs)
+    assert half[0::2] == tuple(down * 32 // 2 for down, _ in SIDES)
+    assert half[1::2] == tuple(across * 32 for _, across in SIDES)
+    assert turned[0::2] == tuple(across * 32 for _, across in SIDES)
     # 8 x 12 is what a quarter of the image was.
     assert (rows, fixed) == ((1, 1) * 3, (8, 12) * 3)
 

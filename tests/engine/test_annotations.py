@@ -85,7 +85,6 @@ MISTAKES = {
         box(10, 10, 20, 20, iscrowd='0'),
         "annotation 7 has 'iscrowd': '0'; expected 0 or 1",
     ),
-    'no crowd': (box(10, 10, 20, 20, iscrowd=None), "'iscrowd': None; exp"),
     'ignored': (box(10, 10, 20, 20, ignore='false'), "'ignore': 'false'; e"),
     'half ignored': (box(10, 10, 20, 20, ignore=0.5), "'ignore': 0.5; exp"),
     'file': (image(file_name='b.png'), r'b\.png does not exist'),
@@ -146,6 +145,7 @@ def test_mistakes(tmp_path, changes, message, use):
     'changes, message',
     [
         (without('iscrowd'), "annotation 7 has no 'iscrowd'"),
+        (box(10, 10, 20, 20, iscrowd=None), "'iscrowd': None; expected"),
         (box(10, 10, 20, 20, id=0), 'annotation 0: .*number .* from 1'),
         (box(10, 10, 20, 20, id='7'), "annotation 7 has 'id': '7'; exp.* int"),
         (

@@ -29,7 +29,7 @@ OPTIONS = {
     ),
     'sampler': (
         {'sampler': dict(type='InfiniteSampler')},
-        r'sampler\.type=InfiniteSampler does not give .* DefaultSampler',
+        r'type=InfiniteSampler is not known to give .* DefaultSampler',
     ),
     'filter': (
         {'dataset.test_mode': False, 'dataset.filter_cfg': dict(min_size=90)},

@@ -254,15 +254,16 @@ def test_names_that_no_config_can_hold(exported, tmp_path, name):
     assert not (tmp_path / 'new').exists()
 
 
-@pytest.mark.parametrize('name', ['classes.txt', 'folder/classes', 'folder'])
+@pytest.mark.parametrize('name', ['classes.txt', 'folder/classes'])
 def test_a_missing_file_of_names_is_no_class(tmp_path, monkeypatch, name):
     path = export(small_yolox(classes=1), tmp_path / 'one.onnx')
     monkeypatch.chdir(tmp_path)
     Path('folder').mkdir()
     with pytest.raises(UserError, match=f'--classes {name}: no such file; a'):
         import_onnx(path, tmp_path / 'new', [name])
-    config, _ = import_onnx(path, tmp_path / 'new', ['apple tree'])
-    assert Config.fromfile(config).metainfo.classes == ('apple tree',)
+    for each in ('apple tree', 'folder'):
+        config, _ = import_onnx(path, tmp_path / 'new', [each])
+        assert Config.fromfile(config).metainfo.classes == (each,)
     Path('names').write_text('folder/classes\n')
     config, _ = import_onnx(path, tmp_path / 'new', ['names'])
     assert Config.fromfile(config).metainfo.classes == ('folder/classes',)

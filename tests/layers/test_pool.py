@@ -41,6 +41,15 @@ def test_windows_of_several_divisors_are_refused():
                 use(shape)
 
 
+def test_a_border_that_is_not_there_counts_nothing():
+    float_pool = nn.AvgPool2d(2, count_include_pad=False)
+    layer = QuantAvgPool.from_float(float_pool, 8, 'unsigned')
+    layer.input_quantizer.start(torch.tensor(255.0))
+    assert torch.equal(
+        layer(torch.ones(1, 1, 5, 5)), float_pool(torch.ones(1, 1, 5, 5))
+    )
+
+
 @pytest.mark.parametrize(
     'make', [QuantMean, lambda bits, grid: QuantAvgPool(2, 2, 0, bits, grid)]
 )

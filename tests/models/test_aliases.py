@@ -30,7 +30,8 @@ def test_maps_that_are_changed_by_another_name(is_kept):
     net = nn.Sequential(Alias(is_kept))
     net.extract_feat = lambda images: net[0](images)
     if not is_kept:
-        need_no_aliases(net)
+        need_no_aliases(net, {'0': net[0]})
         return
     with pytest.raises(UserError, match=r'^0 \(Alias\): its forward chang'):
-        need_no_aliases(net)
+        need_no_aliases(net, {'0': net[0]})
+    need_no_aliases(net, {})

@@ -116,8 +116,8 @@ def test_the_least_score_of_results():
         (['a.mp4', '--json', 'r.json'], '--json is of pictures, and video'),
         (['a.mp4', 'b.mp4'], 'video a.mp4: a video or a camera goes alone'),
         (['a.mp4'], 'video a.mp4: no such file'),
-        (['in', '--json', 'link.json'], 'link.json exists and is no file'),
-        (['in', '--json', 'gone.json'], 'gone.json exists and is no file'),
+        (['in', '--json', 'link.json'], 'link.json exists and is a link'),
+        (['in', '--json', 'gone.json'], 'gone.json exists and is a link'),
         (
             ['in', '--json', 'r.json', '--font', 'a.ttf'],
             '--font: it is for pictures, which --out draws',

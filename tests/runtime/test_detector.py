@@ -47,6 +47,10 @@ def test_impossible_numbers_of_threads(model, threads):
         Detector(model, threads=threads)
 
 
+def test_threads_in_any_kind_of_integer(model):
+    assert len(Detector(model, threads=np.int64(2))(picture()).labels)
+
+
 def test_without_the_engine_the_reference_runs(model, monkeypatch):
     expected = Detector(model)(picture())
     monkeypatch.setattr(engine, 'library', lambda: None)

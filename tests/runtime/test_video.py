@@ -201,6 +201,22 @@ def test_frames_that_come_late_are_shown_as_long(library, monkeypatch):
     assert greys == [0, 0, 0, 60, 60, 60, 120]
 
 
+def test_times_that_no_video_has():
+    times = [7.0, 7.1, None, 7.3, 95451.0, 95451.1, 0.0, 0.0]
+    frames = video_backends._timed(((frame(0), x) for x in times), Fraction(5))
+    assert [x.seconds for x in frames] == pytest.approx(
+        [0.0, 0.1, 0.3, 0.5, 0.7, 0.8, 1.0, 1.2]
+    )
+
+
+def test_the_last_frame_lasts_as_the_others(library, monkeypatch, capsys):
+    made = stream([0] * 4, rate=1, step=1.0, seconds=4.0)
+    write(library, Path('a.mp4'))
+    monkeypatch.setattr(library, 'read', lambda *_: made)
+    command(['model.aqd', 'a.mp4'])
+    assert capsys.readouterr().err == ''
+
+
 def test_odd_sides_are_kept(library):
     write(library, Path('a.mp4'), 47, 61)
     found = next(library.read(Path('a.mp4'), 'video').frames).pixels

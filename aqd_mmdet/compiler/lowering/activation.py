@@ -11,7 +11,7 @@ from ...layers.activation import (
 from ...program import ops as ir
 from ..builder import Builder, program_grid
 from ..graph import LayerCall
-from ..values import Affine, Table, TracedSize, real
+from ..values import Affine, Table, real
 from .rules import lowers
 
 
@@ -24,7 +24,7 @@ def lower_activation(
     builder.codes[call.node] = (codes,)
     # Not the layer's grid: a ReLU in front may have left fewer codes.
     values = _values(layer, builder.op(codes).grid, float(read.step[0]))
-    return Table(codes, TracedSize.of(call.node), values)
+    return Table(codes, builder.size_of(call.node), values)
 
 
 @lowers(FixedPointActivation)
@@ -50,7 +50,7 @@ def lower_fixed_point(
         source.grid.lo,
         tuple(map(int, rows)),
     )
-    size = TracedSize.of(call.node)
+    size = builder.size_of(call.node)
     return Affine(builder.emit(op, size), size, step, np.zeros(1))
 
 

@@ -6,7 +6,7 @@ from ...layers.add import QuantAdd
 from ...program import ops as ir
 from ..builder import Builder, Scale, program_grid
 from ..graph import LayerCall
-from ..values import Affine, TracedSize
+from ..values import Affine
 from .rules import lowers
 
 
@@ -23,5 +23,5 @@ def lower_add(builder: Builder, call: LayerCall, layer: QuantAdd) -> Affine:
     builder.codes[call.node] = (x, y)
     channels = builder.op(x).channels
     op = ir.Add(call.name, (x, y), channels, program_grid(layer.grid))
-    size = TracedSize.of(call.node)
+    size = builder.size_of(call.node)
     return Affine(builder.emit(op, size), size, np.array([step]), np.zeros(1))

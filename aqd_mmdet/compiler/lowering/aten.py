@@ -13,7 +13,7 @@ from torch.fx import Node
 from ...errors import UserError
 from ...program import ops as ir
 from ..builder import Builder, source_of
-from ..values import Affine, Movement, TracedSize, Value, clamped, pair, real
+from ..values import Affine, Movement, Value, clamped, pair, real
 from .rules import lowers
 
 aten = torch.ops.aten
@@ -189,7 +189,7 @@ def lower_upsample(builder: Builder, node: Node) -> Movement:
     def make(
         name: str, codes: tuple[str, ...], channels: int, grid: ir.Grid
     ) -> ir.Op:
-        like = builder.tensor_of_size(TracedSize.of(node))
+        like = builder.tensor_of_size(builder.size_of(node))
         if factors is not None and not all(map(_is_power_of_two, factors)):
             raise UserError(
                 f'{source_of(node)}: upsampled by {factors}: a program has '

@@ -10,7 +10,7 @@ from ...layers.weighted import QuantConv2d, QuantLinear
 from ...program import ops as ir
 from ..builder import Builder
 from ..graph import LayerCall
-from ..values import Affine, Movement, TracedSize, pair, real
+from ..values import Affine, Movement, pair, real
 from .rules import lowers
 
 
@@ -46,7 +46,13 @@ def lower_linear(
     """A convolution with a window as large as the map."""
     value = builder.values[call.inputs[0]]
     assert not isinstance(value, Movement)  # which flatten refuses
-    kernel = pair(value.size.numbers[:2])  # regions have one size
+    numbers = value.size.numbers
+    kernel = pair(numbers[:2])
+    if numbers != kernel * (len(numbers) // 2):
+        raise UserError(
+            f'{call.name}: a linear layer reads a map whose size is that of '
+            'the image: it can read regions, which have one size'
+        )
     return _lower_weighted(builder, call, layer, _Geometry(kernel))
 
 
@@ -81,7 +87,7 @@ def _lower_weighted(
         tuple(map(int, read.zero)),
     )
     offset = np.zeros(1) if layer.bias is None else real(layer.bias)
-    size = TracedSize.of(call.node)
+    size = builder.size_of(call.node)
     step = read.step
     if geometry.groups == 1:
         step = step.max(keepdims=True)  # the weights make up for the others

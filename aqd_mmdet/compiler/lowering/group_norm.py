@@ -9,7 +9,7 @@ from ...layers.group_norm import NORM_GRID, QuantGroupNorm
 from ...program import ops as ir
 from ..builder import Builder, program_grid, source_of
 from ..graph import LayerCall
-from ..values import Affine, TracedSize, Value, real
+from ..values import Affine, Value, real
 from .rules import lowers
 
 
@@ -36,7 +36,7 @@ def lower_group_norm(
         layer.num_groups,
         max(1, round(epsilon)),
     )
-    size = TracedSize.of(call.node)
+    size = builder.size_of(call.node)
     gamma, beta = np.ones(1), np.zeros(1)
     if layer.affine:
         gamma, beta = real(layer.weight), real(layer.bias)

@@ -6,7 +6,7 @@ from ...layers.multiply import QuantMultiply
 from ...program import ops as ir
 from ..builder import Builder
 from ..graph import LayerCall
-from ..values import Affine, TracedSize
+from ..values import Affine
 from .rules import lowers
 
 
@@ -32,7 +32,7 @@ def lower_multiply(
         builder.op(x).channels,
         ir.Grid(min(ends), max(ends)),
     )
-    size = TracedSize.of(call.node)
+    size = builder.size_of(call.node)
     scale = x_scale.step * y_scale.step
     return Affine(builder.emit(op, size), size, scale, np.zeros(1))
 

@@ -6,7 +6,7 @@ from ...layers.pool import QuantAvgPool, QuantMean
 from ...program import ops as ir
 from ..builder import Builder
 from ..graph import LayerCall
-from ..values import Affine, TracedSize, pair
+from ..values import Affine, pair
 from .rules import lowers
 
 
@@ -18,7 +18,7 @@ def lower_mean(builder: Builder, call: LayerCall, layer: QuantMean) -> Affine:
     source = builder.op(codes)
     grid = source.grid.scaled(2**ir.MEAN_BITS)
     op = ir.Mean(call.name, (codes,), source.channels, grid)
-    size = TracedSize.of(call.node)
+    size = builder.size_of(call.node)
     step = scale.step / 2**ir.MEAN_BITS
     return Affine(builder.emit(op, size), size, step, np.zeros(1))
 
@@ -47,6 +47,6 @@ def lower_avg_pool(
         name,
         channels,
     )
-    size = TracedSize.of(call.node)
+    size = builder.size_of(call.node)
     step = scale.step / (kernel[0] * kernel[1])
     return Affine(builder.emit(op, size), size, step, np.zeros(1))

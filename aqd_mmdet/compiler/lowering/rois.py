@@ -5,7 +5,7 @@ import numpy as np
 from ...quantizers.quantizer import TensorQuantizer
 from ..builder import Builder
 from ..graph import LayerCall
-from ..values import Affine, TracedSize
+from ..values import Affine
 from .rules import lowers
 
 
@@ -18,4 +18,4 @@ def lower_quantizer(
     name = call.name.removesuffix('.input_quantizer')
     codes, scale = builder.read(x, layer, f'{name}.in')
     builder.codes[call.node] = (codes,)
-    return Affine(codes, TracedSize.of(call.node), scale.step, np.zeros(1))
+    return Affine(codes, builder.size_of(call.node), scale.step, np.zeros(1))

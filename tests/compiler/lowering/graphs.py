@@ -13,7 +13,7 @@ from torch.fx.node import map_arg
 from aqd_mmdet.compiler.builder import Builder, Scale
 from aqd_mmdet.compiler.graph import LAYER, LayerCall
 from aqd_mmdet.compiler.lowering import LAYER_RULES, OPERATOR_RULES
-from aqd_mmdet.compiler.values import Affine, TracedSize, Value
+from aqd_mmdet.compiler.values import Affine, Value
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import FixedPoint
 
@@ -32,7 +32,9 @@ class OneNode:
     def __init__(self, *shapes: tuple[int, ...]) -> None:
         self.graph = Graph()
         self.parameters: dict[Node, Tensor] = {}
-        trace: Any = SimpleNamespace(tensor=self.parameters.__getitem__)
+        trace: Any = SimpleNamespace(
+            tensor=self.parameters.__getitem__, stride=32
+        )
         self.builder = Builder(trace, FixedPoint())
         self.inputs = [
             self._input(number, shape) for number, shape in enumerate(shapes)
@@ -41,7 +43,7 @@ class OneNode:
     def _input(self, number: int, shape: tuple[int, ...]) -> Node:
         node = self.graph.placeholder(f'x{number}')
         node.meta['val'] = torch.zeros(shape)
-        size = TracedSize.of(node)
+        size = self.builder.size_of(node)
         region = ir.Region(node.name, ('image',), shape[1], CODES)
         name = self.builder.emit(region, size)
         self.builder.values[node] = Affine(name, size, np.ones(1), np.zeros(1))
