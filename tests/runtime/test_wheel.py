@@ -96,8 +96,8 @@ def test_it_is_small_and_of_any_python(wheel):
     assert needed == [
         'numpy>=1.26',
         'numpy>=2; sys_platform == "win32"',
-        'pillow; extra == "images"',
-        'pillow; extra == "serve"',
+        'pillow>=11.3; extra == "images"',
+        'pillow>=11.3; extra == "serve"',
         'uvicorn; extra == "serve"',
     ]
 

