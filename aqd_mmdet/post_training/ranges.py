@@ -6,6 +6,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..layers.activation import FixedPointActivation
 from ..layers.weighted import QuantConv2d, QuantizedLayer
+from ..quantizers.arithmetic import MIN_CLIP
 from ..quantizers.fake_quantize import fake_quantize
 from ..quantizers.grid import Grid
 from ..quantizers.quantizer import Quantizer
@@ -128,7 +129,8 @@ def fixed_point_range(
     clip = largest
     goal = layer.function(rows)
     for octave in range(OCTAVES):
-        end = largest * 0.5**octave
+        # No layer has a smaller one.
+        end = (largest * 0.5**octave).clamp_min(MIN_CLIP)
         exact = torch.exp2((end / layer.grid.hi).log2().ceil())
         rounded = fake_quantize(rows, exact * layer.grid.hi, layer.grid)
         error = (layer.look_up(rounded, exact) - goal).square() * weights

@@ -72,3 +72,12 @@ def test_values_that_are_not_finite_are_refused():
     quantizer = TensorQuantizer(GRID, asymmetric=True)
     with pytest.raises(UserError, match='not finite'):
         start_inputs(quantizer, torch.tensor([[torch.inf]]), torch.ones(1))
+
+
+def test_ranges_of_channels_that_hardly_say_anything():
+    layer = FixedPointActivation(nn.SiLU(), 12)
+    rows = torch.tensor([[9.5e-7, -9.5e-7], [1e-9, 0.0], [1.0, -1.0]])
+    clip = fixed_point_range(layer, rows, torch.ones(2)).flatten()
+    # The least that there is.
+    assert (clip[:2] >= 2.0**-20).all() and (clip[:2] < 1.1e-6).all()
+    assert 0.5 < clip[2] <= 1
