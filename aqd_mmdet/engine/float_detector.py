@@ -15,6 +15,7 @@ from ..compiler.compile import compile_detector, read_test_preprocess
 from ..compiler.images import image_mean
 from ..config import datasets_of
 from ..errors import UserError, first_line
+from ..files import check_folder
 from ..from_onnx.detector import import_onnx
 from ..models.heads import use_own_heads
 from ..models.quantized_detector import quantized_layers
@@ -111,21 +112,11 @@ def use_onnx(args: argparse.Namespace, say: Callable[[str], None]) -> None:
             f'{path}: an ONNX file knows no training pictures: give --images'
         )
     folder = Path(args.work_dir or Path('work_dirs', path.stem))
-    _check_work_dir(folder)
+    check_folder('--work-dir', folder)
     # It needs no config, and refuses what it would refuse after the import.
     find_pictures(Config(), args.images, args.max_images)
     config, checkpoint = import_onnx(path, folder, args.classes, say)
     args.config, args.checkpoint = str(config), str(checkpoint)
-
-
-def _check_work_dir(folder: Path) -> None:
-    """Raise if a file is where a folder is to be made."""
-    there = next(x for x in (folder, *folder.parents) if x.exists())
-    if not there.is_dir():
-        raise UserError(
-            f'work_dir {folder}: expected a folder, found a file {there}; '
-            'choose another --work-dir'
-        )
 
 
 def quantize_checkpoint(

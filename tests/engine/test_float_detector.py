@@ -88,8 +88,7 @@ def test_a_file_in_the_place_of_the_work_dir(tmp_path, name):
     with pytest.raises(UserError) as error:
         use_onnx(args, print)
     assert str(error.value) == (
-        f'work_dir {work_dir}: expected a folder, found a file {file}; choose '
-        'another --work-dir'
+        f'--work-dir {work_dir}: {file} is a file; choose another --work-dir'
     )
 
 
