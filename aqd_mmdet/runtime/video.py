@@ -101,7 +101,8 @@ class _Film:
     """Writes pictures at their times, at a constant rate.
 
     Where one comes late, as from a camera that is faster than the detector,
-    or in a file of a variable rate, the one before it is repeated.
+    or in a file of a variable rate, the one before it is repeated. One that
+    comes in the time of the one before is left out.
 
     Args:
         writer: What writes them.
@@ -115,8 +116,11 @@ class _Film:
 
     def write(self, picture: np.ndarray, seconds: float) -> None:
         """Append a picture, behind as many of the one before as it lasts."""
+        place = round(seconds * self.rate)
+        if place < self.count:
+            return
         if self.before is not None:
-            for _ in range(round(seconds * self.rate) - self.count):
+            for _ in range(place - self.count):
                 self._append(self.before)
         self._append(picture)
         self.before = picture

@@ -201,6 +201,16 @@ def test_frames_that_come_late_are_shown_as_long(library, monkeypatch):
     assert greys == [0, 0, 0, 60, 60, 60, 120]
 
 
+def test_frames_that_come_too_fast_are_left_out(library, monkeypatch):
+    made = stream([n // 8 for n in range(32)], step=1 / 240)
+    read = library.read
+    monkeypatch.setattr(library, 'read', lambda *_: made)
+    command(['model.aqd', '0'])
+    found = read(Path('detections/camera0.mp4'), 'video').frames
+    # An eighth of a second of 240 frames in one lasts four frames of 30.
+    assert len(list(found)) == 5
+
+
 def test_times_that_no_video_has():
     times = [7.0, 7.1, None, 7.3, 95451.0, 95451.1, 0.0, 0.0]
     frames = video_backends._timed(((frame(0), x) for x in times), Fraction(5))
