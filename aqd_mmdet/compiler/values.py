@@ -20,9 +20,9 @@ from torch.fx import Node
 
 from ..program import ops as ir
 
-# Heights and widths of images, in strides, for which sizes are compared that
-# are written in several ways. They are odd, so that halves that are rounded up
-# and down differ beyond the stride.
+# Heights and widths of images, in strides, at which expressions of sizes are
+# evaluated to see whether they are equal. They are odd, so that rounding up
+# and rounding down give different sizes beyond the coarsest stride.
 SIDES = ((45, 11), (13, 63), (17, 19))
 
 

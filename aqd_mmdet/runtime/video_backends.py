@@ -17,10 +17,10 @@ import numpy as np
 from ..errors import UserError
 from .optional import need
 
-# Of a source that does not say how fast it is, or that says what no video is.
+# Frames a second of a source without a rate, or with an impossible one.
 RATE = Fraction(30)
 MAX_RATE = 240
-# Longest time that a frame is shown; more is a damaged clock.
+# Longer gaps between frames are taken for damaged timestamps.
 MAX_PAUSE_S = 600.0
 # A rate such as 30000/1001 is the fraction of the least terms up to this.
 MAX_DENOMINATOR = 1001
@@ -129,8 +129,8 @@ def _timed(
 ) -> Iterator[Frame]:
     """Count times from the first one.
 
-    Those that are unknown, or that no video has, follow by the rate: OpenCV's
-    last frames of an MPEG have the time 0, and clocks jump when they overflow.
+    Missing and damaged timestamps are replaced by the rate: OpenCV gives the
+    last frames of an MPEG the time 0, and clocks jump when they overflow.
     """
     before: float | None = None
     last = 0.0

@@ -35,7 +35,7 @@ def write_detector(folder: Path, model: ConfigDict) -> None:
     cfg.model = model
     cfg.model.bits = 'float'
     cfg.dump(folder / 'config.py')
-    # With other random weights more bits may make more noise: no budget's use.
+    # With other seeds more bits may make more noise, and a budget is left.
     torch.manual_seed(1)
     state = MODELS.build(cfg.model).state_dict()
     torch.save(dict(state_dict=state), folder / 'float.pth')
