@@ -145,8 +145,13 @@ def _fill(pre: Any, mean: tuple[int, ...]) -> tuple[int, ...]:
 def _read_transform(steps: _Pipeline, transform: Any, where: str) -> None:
     """Add what one transform does."""
     name = type_name(transform)
-    read = _READ.get(name)
-    if read is None or not _is_known(class_of(TRANSFORMS, transform['type'])):
+    read, cls = _READ.get(name), class_of(TRANSFORMS, transform['type'])
+    if read is not None and cls is None:
+        raise UserError(
+            f'{where}: {name} is not registered: call '
+            'mmdet.utils.register_all_modules() first'
+        )
+    if read is None or not _is_known(cls):
         raise UserError(
             f'{where}: a program has no {name}; it has {", ".join(_READ)}'
         )

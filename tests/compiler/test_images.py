@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmengine.config import Config
-from mmengine.registry import MODELS, TRANSFORMS
+from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
 
 from aqd_mmdet.compiler.compile import read_test_preprocess
 from aqd_mmdet.compiler.images import _READ, image_mean, read_preprocess
@@ -168,6 +168,14 @@ def test_a_known_name_of_another_package():
 
     with pytest.raises(UserError, match='has no Resize'):
         read(LOAD, {**RESIZE, 'type': Resize})
+
+
+def test_a_transform_that_is_not_registered():
+    with (
+        DefaultScope.overwrite_default_scope('mmengine'),
+        pytest.raises(UserError, match='PackDetInputs is not registered'),
+    ):
+        read(dict(type='LoadImageFromFile'), RESIZE, PACK)
 
 
 ALL_TRANSFORMS = sorted(
