@@ -32,6 +32,10 @@ training = [
     dict(bits=2, recipe='wide', schedule='long'),
     dict(bits=2, recipe='block_inputs', schedule='long'),
     dict(bits=2, schedule='double_rate_long'),
+    # And in one of yet more.
+    dict(bits='float', recipe='wider', schedule='scratch'),
+    dict(bits='float', recipe='wider'),
+    dict(bits=2, recipe='wider'),
 ]
 
 # The detector of the quickstart.
@@ -90,5 +94,13 @@ recipes = dict(
         'model.neck.out_channels': 96,
         'model.bbox_head.in_channels': 96,
         'model.bbox_head.feat_channels': 96,
+    },
+    # Three times the channels.
+    wider={
+        'model.backbone.base_channels': 48,
+        'model.neck.in_channels': [48, 96, 192, 384],
+        'model.neck.out_channels': 144,
+        'model.bbox_head.in_channels': 144,
+        'model.bbox_head.feat_channels': 144,
     },
 )
