@@ -102,7 +102,7 @@ def real_multipliers(
         np.atleast_1d(np.asarray(offset, np.float64)),
     )
     if not (np.isfinite(ratio).all() and np.isfinite(offset).all()):
-        raise UserError('a scale is not finite: train it again')
+        raise UserError('a step is not finite: train it again')
     # ratio = fraction * 2^exponent with 1/2 <= |fraction| < 1.
     exponent = np.frexp(ratio)[1].astype(np.int64)
     shift = np.where(ratio == 0, MAX_SHIFT, width - exponent)

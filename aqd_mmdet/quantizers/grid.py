@@ -1,8 +1,8 @@
 """Number systems: which integer codes stand for which real values.
 
 A *code* is an integer of a grid, a *level* one of the grid's codes counted
-from its lowest, and ``value = code * step`` with ``step = clip / hi``: the
-largest code stands for the clip value.
+from its lowest, and ``value = (code - zero point) * step`` with ``step = clip
+/ (hi - zero point)``: the largest code stands for the clip value.
 """
 
 from dataclasses import dataclass
