@@ -35,8 +35,10 @@ class UserError(ValueError):
             origin = origin.__context__
         # A wrapper's text is a traceback, which ends with the message.
         message = re.split(r'\bUserError: ', str(origin))[-1]
-        # A file's name may have line feeds.
-        return ' '.join(message.split('\n')).strip()
+        # Names of files and in files may have line feeds, and letters that
+        # command a terminal.
+        plain = (x if ord(x) >= 0x20 and x != '\x7f' else ' ' for x in message)
+        return ''.join(plain).strip()
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

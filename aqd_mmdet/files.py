@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from .errors import UserError
@@ -27,7 +28,9 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def part_of(path: Path) -> Path:
-    """Return the file that :func:`write_whole` writes to first.
+    """Return a name beside a file, under which it is written first.
+
+    It is another one in each call, so that no file of a user has it.
 
     Args:
         path: File to write.
@@ -35,7 +38,7 @@ def part_of(path: Path) -> Path:
     Raises:
         UserError: If the name is too long.
     """
-    part = path.with_name(f'{path.name}.part')
+    part = path.with_name(f'{path.name}.{token_hex(4)}.part')
     if len(os.fsencode(part.name)) > MAX_NAME:
         raise UserError(
             f'{path}: too long a name for a file; take a shorter one'
@@ -54,11 +57,15 @@ def write_whole(path: Path, content: bytes) -> None:
         UserError: If the name is too long.
     """
     part = part_of(path)
-    with part.open('wb') as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open('xb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def make_folder(folder: Path) -> None:
@@ -136,16 +143,15 @@ def check_output(option: str, path: Path, suffix: str) -> None:
 
     Raises:
         UserError: If its name has another suffix, is too long or is that of
-            a folder, as is that of :func:`part_of`, or if its folder is
-            missing or not writable.
+            a folder, or if its folder is missing or not writable.
     """
     if path.suffix != suffix:
         raise UserError(f'{option} {path}: give a name that ends in {suffix}')
-    for each in (path, part_of(path)):
-        if each.is_dir():
-            raise UserError(
-                f'{option} {each}: it is a folder; choose another {option}'
-            )
+    part_of(path)  # refuses long names
+    if path.is_dir():
+        raise UserError(
+            f'{option} {path}: it is a folder; choose another {option}'
+        )
     if not path.parent.is_dir():
         raise UserError(
             f'{option} {path}: there is no folder {path.parent}; create it or '

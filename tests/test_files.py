@@ -22,10 +22,10 @@ def test_what_is_no_json(text):
 
 def test_names_that_are_too_long(tmp_path):
     """Found before the work, and not when a file is written."""
-    longest = tmp_path / f'{"x" * 246}.aqd'
+    longest = tmp_path / f'{"x" * 237}.aqd'
     files.write_whole(longest, b'whole')
     files.check_output('--out', longest, '.aqd')
-    path = tmp_path / f'{"x" * 247}.aqd'
+    path = tmp_path / f'{"x" * 238}.aqd'
     with pytest.raises(UserError, match=r'x\.aqd: too long a name'):
         files.check_output('--out', path, '.aqd')
 
@@ -35,10 +35,22 @@ def test_a_folder_is_no_output(tmp_path):
     folder.mkdir()
     with pytest.raises(UserError, match=r'--out .*model\.aqd: it is a folder'):
         files.check_output('--out', folder, '.aqd')
-    path = tmp_path / 'other.aqd'
-    path.with_name('other.aqd.part').mkdir()
-    with pytest.raises(UserError, match=r'other\.aqd\.part: it is a folder'):
-        files.check_output('--out', path, '.aqd')
+
+
+def test_files_of_like_names_stay(tmp_path):
+    path, like = tmp_path / 'm.aqd', tmp_path / 'm.aqd.part'
+    like.symlink_to(tmp_path / 'mine')
+    (tmp_path / 'mine').write_text('mine')
+    files.write_whole(path, b'1')
+    assert path.read_text() == '1'
+    assert like.read_text() == 'mine'
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(OSError):
+        files.write_whole(path, b'2')
+    assert sorted(x.name for x in tmp_path.iterdir()) == [
+        *('m.aqd', 'm.aqd.part', 'mine'),
+    ]
 
 
 def test_what_a_file_begins_with(tmp_path):

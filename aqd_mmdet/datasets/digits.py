@@ -17,7 +17,7 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
 from ..errors import UserError
-from ..files import check_folder, make_folder
+from ..files import check_folder, make_folder, part_of
 
 CLASSES = tuple('0123456789')
 SPLITS = ('train', 'val')
@@ -291,6 +291,8 @@ def write_digits(
     Raises:
         UserError: If the folder holds other files, or cannot be made.
     """
+    if not root.name:  # the current folder, which cannot be replaced
+        raise UserError(f'--out {root}: give a folder with a name')
     check_folder('--out', root)
     stamp = json.dumps(vars(scenes), sort_keys=True)
     if root.exists():
@@ -302,18 +304,21 @@ def write_digits(
                 f'{root} holds something else than these scenes: remove the '
                 'folder or choose another'
             )
-    part = root.with_name(root.name + '.part')
-    shutil.rmtree(part, ignore_errors=True)
+    part = part_of(root)
     make_folder(part)
     total = scenes.train + scenes.val
     done = 0
-    for split in SPLITS:
-        for _ in _write_split(part, split, scenes):
-            done += 1
-            if progress is not None:
-                progress(done, total)
-    (part / 'scenes.json').write_text(stamp)
-    if root.exists():
-        root.rmdir()
-    part.rename(root)
+    try:
+        for split in SPLITS:
+            for _ in _write_split(part, split, scenes):
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+        (part / 'scenes.json').write_text(stamp)
+        if root.exists():
+            root.rmdir()
+        part.rename(root)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
     return True

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from hashlib import sha256
 from textwrap import wrap
 
 from ..program import file
@@ -16,8 +17,8 @@ TEMPLATE = """\
 {title} *
 {facts}
  */
-#ifndef MODEL_AQD_H
-#define MODEL_AQD_H
+#ifndef {guard}
+#define {guard}
 
 #include <stddef.h>
 
@@ -54,6 +55,9 @@ def export(compiled: CompiledDetector) -> bytes:
     )
     text = TEMPLATE.format(
         title=TITLE,
+        # Of two detectors in one source the second would be left out by a
+        # guard that is always the same; a compiler refuses equal names.
+        guard=f'MODEL_AQD_{sha256(content).hexdigest()[:16].upper()}_H',
         facts='\n'.join(comment(compiled, len(content))),
         alignment=ALIGNMENT,
         size=len(content),

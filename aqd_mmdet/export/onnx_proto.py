@@ -69,6 +69,8 @@ def is_own(path: Path) -> bool:
     Args:
         path: The file.
     """
+    if not path.is_file():
+        return False
     import onnx
 
     try:

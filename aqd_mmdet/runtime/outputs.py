@@ -83,19 +83,19 @@ def check_targets(images: list[Path], targets: list[Path]) -> None:
     """
     inputs = {path.resolve() for path in images}
     for target in targets:
-        for path in (target, part_of(target)):
-            if not os.path.lexists(path):
-                continue
-            if path.resolve() in inputs:
-                obstacle = 'is one of the images'
-            elif path.is_symlink() or not is_ours(path):
-                obstacle = 'exists and was not drawn by this tool'
-            else:
-                continue
-            raise UserError(
-                f'--out {target.parent}: {path.name} {obstacle}: move it or '
-                'choose another --out'
-            )
+        part_of(target)  # refuses long names
+        if not os.path.lexists(target):
+            continue
+        if target.resolve() in inputs:
+            obstacle = 'is one of the images'
+        elif target.is_symlink() or not is_ours(target):
+            obstacle = 'exists and was not drawn by this tool'
+        else:
+            continue
+        raise UserError(
+            f'--out {target.parent}: {target.name} {obstacle}: move it or '
+            'choose another --out'
+        )
 
 
 def make_folders(out: Path, targets: list[Path]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, nearest
-from ..files import check_output, parse_json, part_of, write_whole
+from ..files import check_output, parse_json, write_whole
 
 # Keys of a result. Only files of such results are replaced.
 KEYS = {'image_id', 'category_id', 'bbox', 'score'}
@@ -160,14 +160,13 @@ def check_results(path: Path) -> None:
         UserError: With what to do.
     """
     check_output('--json', path, '.json')
-    for each in (path, part_of(path)):
-        is_link = each.is_symlink()
-        if is_link or (each.exists() and not _are_results(each)):
-            what = 'is a link' if is_link else 'is no file of results'
-            raise UserError(
-                f'--json {path}: {each.name} exists and {what}, which results '
-                'would replace: move it or choose another name'
-            )
+    is_link = path.is_symlink()
+    if is_link or (path.exists() and not _are_results(path)):
+        what = 'is a link' if is_link else 'is no file of results'
+        raise UserError(
+            f'--json {path}: {path.name} exists and {what}, which results '
+            'would replace: move it or choose another name'
+        )
 
 
 def _are_results(path: Path) -> bool:

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+
+from ..files import write_whole
 
 # These colours stand out on photographs, and most people with colour
 # blindness can tell them apart.
@@ -90,6 +93,6 @@ def draw_comparison(
                     bbox=dict(facecolor=colour, linewidth=0, pad=0.8),
                 )
     figure.tight_layout(pad=0.4)
-    part = path.with_suffix('.part')
-    figure.savefig(part, format='png', dpi=110)
-    part.replace(path)
+    content = BytesIO()
+    figure.savefig(content, format='png', dpi=110)
+    write_whole(path, content.getvalue())

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,9 +45,21 @@ def test_existing_scenes_are_kept(tmp_path):
 
 
 def test_an_interrupted_write_is_started_again(tmp_path):
-    (tmp_path / 'a.part/train').mkdir(parents=True)
-    assert write_digits(tmp_path / 'a', DigitScenes(train=2, val=1))
-    assert not (tmp_path / 'a.part').exists()
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    scenes = DigitScenes(train=2, val=1)
+    (tmp_path / 'a.part').mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        write_digits(tmp_path / 'a', scenes, stop)
+    assert [x.name for x in tmp_path.iterdir()] == ['a.part']
+    assert write_digits(tmp_path / 'a', scenes)
+    assert sorted(x.name for x in tmp_path.iterdir()) == ['a', 'a.part']
+
+
+def test_a_folder_without_a_name():
+    with pytest.raises(UserError, match='--out .: give a folder with a name'):
+        write_digits(Path('.'), DigitScenes(train=2, val=1))
 
 
 def test_boxes_are_inside_the_image_and_not_empty(digits):

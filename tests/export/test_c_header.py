@@ -57,6 +57,26 @@ def test_compilers_read_the_file(compiler, suffix, tmp_path):
     assert found == file.to_bytes(compiled)
 
 
+def test_two_detectors_in_one_source(tmp_path):
+    """The second is not left out without a word."""
+    if shutil.which('gcc') is None:
+        pytest.skip('there is no gcc here')
+    (tmp_path / 'a.h').write_bytes(export(detector()))
+    (tmp_path / 'b.h').write_bytes(export(labelled()))
+    compiles = {}
+    for second in ('a.h', 'b.h'):
+        source = tmp_path / 'main.c'
+        source.write_text(f'#include "a.h"\n#include "{second}"\n')
+        run = subprocess.run(
+            ['gcc', '-std=c99', '-fsyntax-only', source],
+            capture_output=True,
+            text=True,
+        )
+        compiles[second] = run.returncode == 0
+    assert compiles == {'a.h': True, 'b.h': False}
+    assert 'redefinition of' in run.stderr
+
+
 def test_the_numbers_are_those_of_the_file():
     for stages in (0, 2):
         compiled = random_detector(0, Anchors, Sigmoid, stages)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aqd_mmdet.errors import UserError
+from aqd_mmdet.patches import patched
 from aqd_mmdet.program import container, file
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import Multipliers
@@ -44,8 +45,11 @@ def test_a_level_of_no_code_is_refused():
 def test_an_earlier_file_stays_until_the_new_one_is_complete(tmp_path):
     path = tmp_path / 'm.aqd'
     path.write_text('mine')
-    (tmp_path / 'm.aqd.part').mkdir()  # cannot be written to
-    with pytest.raises(OSError):
+
+    def full(path, mode):
+        raise OSError('no space left')
+
+    with patched(Path, open=full), pytest.raises(OSError):
         file.save(detector(), path)
     assert path.read_text() == 'mine'
 

@@ -107,7 +107,6 @@ def test_the_least_score_of_results():
         (['in', '--json', 'r.txt'], 'give a name that ends in .json'),
         (['in', '--json', 'no/r.json'], 'there is no folder no'),
         (['in', '--json', 'mine.json'], 'mine.json exists and is no file'),
-        (['in', '--json', 'half.json'], 'half.json.part exists and is no'),
         # Nobody writes there, not even root.
         (['in', '--json', '/proc/r.json'], 'cannot write to the folder /proc'),
         (['in', 'cat.png', '--json', 'r.json'], 'have the same id .cat.'),
@@ -126,7 +125,6 @@ def test_the_least_score_of_results():
 )
 def test_arguments_that_are_refused(arguments, message):
     Path('mine.json').write_text('[{"image_id": 3}]')
-    Path('half.json.part').write_text('mine')
     Path('results.json').write_text('[]')
     Path('link.json').symlink_to('results.json')
     Path('gone.json').symlink_to('nothing')

@@ -153,6 +153,38 @@ def test_what_is_refused_is_a_sentence(old, new, message):
     assert re.fullmatch(r'.+: expected .+, found .+', refusal)
 
 
+@pytest.mark.parametrize(
+    ('name', 'shown'),
+    [
+        ('a\\nb\\u001b[31mc\\u007f', 'a b [31mc '),
+        ('ж' * 20, 'ж' * 20),
+        ('a' + 'ж' * 400, 'a' + 'ж' * 19 + '...'),
+    ],
+)
+def test_names_in_messages_are_one_short_line(name, shown):
+    status, refusal = load(
+        changed(
+            '"output":"c","inputs":["p"]', f'"output":"{name}","inputs":[]'
+        )
+    )
+    assert (status, refusal[: len(shown) + 11]) == (
+        *(1, f'operator {shown}: '),
+    )
+
+
+def test_a_message_ends_with_a_whole_letter():
+    content = changed('"output":"c"', f'"output":"{"ж" * 19}"')
+    for capacity in range(1, 40):
+        buffer = ctypes.create_string_buffer(capacity)
+        engine.library().aqd_load(
+            content, ctypes.c_size_t(len(content)), None,
+            ctypes.byref(ctypes.c_void_p()), buffer,
+            ctypes.c_size_t(capacity),
+        )  # fmt: skip
+        assert len(buffer.value) >= capacity - 2
+        buffer.value.decode()
+
+
 def test_bytes_that_are_no_text_are_no_json():
     text, data = sections(file.to_bytes(detector()))
     for wrong in (b'\xff', b'\xc0\x80', b'\xed\xa0\x80', b'\xf4\x90\x80\x80'):
@@ -222,7 +254,11 @@ def test_options_are_checked():
         "options: isa: expected one of this machine's "
         f"({', '.join(names)}), found 'sse9'",
     )
-    assert load_with(threads=0)[1].endswith('expected 1 or more, found 0')
+    for count in (0, 1025, 2**31 - 1):
+        assert load_with(threads=count) == (
+            2,
+            f'options: threads: expected 1 to 1024, found {count}',
+        )
     assert load_with(size=4)[1].startswith('options: expected a size of ')
 
 

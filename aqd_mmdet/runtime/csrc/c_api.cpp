@@ -23,6 +23,9 @@ struct aqd_model {
 
 namespace {
 
+// Far more than machines have processors; each takes a stack and a place.
+constexpr int kMostThreads = 1024;
+
 // Status is aqd_status.
 static_assert(int{aqd::kOk} == AQD_OK && int{aqd::kBadFile} == AQD_BAD_FILE &&
               int{aqd::kBadInput} == AQD_BAD_INPUT &&
@@ -38,7 +41,7 @@ const Item *item(const std::vector<Item> &items, int index) {
 // Returns a status, and tells what is wrong.
 int told(int status, const std::string &what, char *message, size_t capacity) {
   if (capacity == 0) return status;
-  const size_t count = std::min(capacity - 1, what.size());
+  const size_t count = aqd::whole_letters(what, capacity - 1);
   std::memcpy(message, what.data(), count);
   message[count] = '\0';
   return status;
@@ -74,8 +77,8 @@ std::string mistake_in(const aqd_options &options) {
     return aqd::refusal("options: isa", "one of this machine's (" + names + ")",
                         aqd::quoted(options.isa));
   }
-  if (options.threads >= 1) return "";
-  return aqd::refusal("options: threads", "1 or more",
+  if (options.threads >= 1 && options.threads <= kMostThreads) return "";
+  return aqd::refusal("options: threads", "1 to " + aqd::text(kMostThreads),
                       aqd::text(options.threads));
 }
 

@@ -65,7 +65,7 @@ Weights read_weights(const Value &value) {
   Reader &reader = value.reader();
   Weights made;
   made.name = value.key();
-  reader.at("weights " + std::string(made.name));
+  reader.at("weights " + shown(made.name));
   const int bits = value["bits"].int32(kWeightsBits);
   made.shape = value["shape"].integers(kWeightsShape);
   if (!reader.expect(made.shape.size() == 4, made.shape.size(),
@@ -128,7 +128,7 @@ void read_op(const Value &value, const char *first, Names *names,
   Reader &reader = value.reader();
   const size_t position = program->nodes.size();
   const std::string_view name = value["output"].string();
-  reader.at("operator " + std::string(name));
+  reader.at("operator " + shown(name));
   reader.expect(name != "image" && names->count(name) == 0, quoted(name),
                 "a new name");
   const std::string_view kind = value["kind"].string();

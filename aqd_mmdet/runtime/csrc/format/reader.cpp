@@ -6,7 +6,7 @@ namespace aqd {
 namespace {
 
 constexpr size_t kAlignment = 8;
-// Letters of a text that a message shows.
+// Bytes of a text that a message shows.
 constexpr size_t kShown = 40;
 
 // What there is in place of a child that is missing.
@@ -48,13 +48,23 @@ std::string text(const std::vector<int64_t> &shape) {
   return sides;
 }
 
-std::string quoted(std::string_view name) {
-  std::string shown = "'";
-  for (const char c : name.substr(0, kShown)) {
-    shown += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
-  }
-  return shown + (name.size() > kShown ? "...'" : "'");
+size_t whole_letters(std::string_view words, size_t most) {
+  if (words.size() <= most) return words.size();
+  // The bytes behind the first of a letter of UTF-8 are 10xxxxxx.
+  while (most > 0 && (words[most] & 0xc0) == 0x80) --most;
+  return most;
 }
+
+std::string shown(std::string_view name) {
+  std::string plain;
+  for (const char c : name.substr(0, whole_letters(name, kShown))) {
+    // Other bytes than letters would command a terminal.
+    plain += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? ' ' : c;
+  }
+  return name.size() > kShown ? plain + "..." : plain;
+}
+
+std::string quoted(std::string_view name) { return "'" + shown(name) + "'"; }
 
 std::string filled(const char *sentence,
                    std::initializer_list<std::string> values) {

@@ -24,6 +24,10 @@ std::string text(const Grid &grid);
 std::string text(const Size &size);
 std::string text(const std::vector<int64_t> &shape);
 inline std::string text(std::string words) { return words; }
+// How many bytes of a text, at most, end with a letter.
+size_t whole_letters(std::string_view words, size_t most);
+// A name from a file: in one line, and not too long.
+std::string shown(std::string_view name);
 std::string quoted(std::string_view name);
 // A sentence with values in place of its %.
 std::string filled(const char *sentence,

@@ -46,13 +46,13 @@ enum aqd_status {
   AQD_OK = 0,
   AQD_BAD_FILE = 1,  /* not as docs/file_format.md says */
   AQD_BAD_INPUT = 2, /* arguments that the program does not take */
-  AQD_NO_MEMORY = 3
+  AQD_NO_MEMORY = 3  /* none for maps or an image of that size */
 };
 
 /* How a model runs. Results depend on none of it. */
 typedef struct aqd_options {
   size_t size;     /* sizeof(aqd_options): later versions may have more */
-  int32_t threads; /* of a call, the caller's included; 1 or more */
+  int32_t threads; /* of a call, the caller's included; 1 to 1024 */
   const char *isa; /* one of aqd_isa_name; NULL for the best */
 } aqd_options;
 
@@ -64,6 +64,9 @@ AQD_API const char *aqd_isa_name(int index);
 
 /* Reads a model from the content of a file, which is copied. Without options
  * (NULL) it runs on one thread, by the best instructions.
+ *
+ * While a model is read, the process ends (abort) where memory is too short for
+ * it.
  *
  * On failure *model is NULL, and message (capacity bytes, always ended by a
  * zero) holds one line that says where something is wrong, what was expected
