@@ -14,7 +14,8 @@ from ..runtime.optional import need
 from ..runtime.preprocess import check_image, prepare
 from ..runtime.processors import processors
 from .onnx_model import IMAGE
-from .onnx_session import EXTRA, session
+from .onnx_proto import EXTRA
+from .onnx_session import session
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,19 @@ can be imported without it.
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import UserError
 from ..program import ops as ir
 from ..program.container import VERSION
 from ..program.detector import CompiledDetector
 from ..program.limits import expect
+from ..runtime.optional import need
 from . import onnx_movement_ops, onnx_ops, onnx_window_ops
 from .onnx_graph import Graph, Tensor, Value, integers
 from .onnx_pools import with_pools_first
-from .onnx_proto import checked, proto_of
+from .onnx_proto import EXTRA, checked, proto_of
 from .onnx_tables import with_fewer_lookups
 
 if TYPE_CHECKING:
@@ -101,10 +100,7 @@ def check_detector(compiled: CompiledDetector) -> None:
     Raises:
         UserError: If it has a second stage, or the package onnx is missing.
     """
-    if find_spec('onnx') is None:
-        raise UserError(
-            "onnx is not installed: run pip install 'aqd_mmdet[export]'"
-        )
+    need('onnx', EXTRA, 'an export to ONNX')
     expect(
         compiled.regions is None,
         'the detector',

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import __version__
+from ..runtime.optional import need
 from .onnx_graph import Body, Graph, Node, Value
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 # The oldest set of operators that has all that is used here.
 OPSET, IR_VERSION = 17, 8
 PRODUCER = 'aqd_mmdet'
+EXTRA = "'aqd_mmdet[export]'"  # what pip installs for exports
 # Of operators that are not ONNX's own.
 QONNX = 'qonnx.custom_op.general'
 DOMAINS = {'Quant': QONNX, 'MultiThreshold': QONNX}
@@ -68,11 +70,13 @@ def is_own(path: Path) -> bool:
 
     Args:
         path: The file.
+
+    Raises:
+        UserError: If there is one, and the package onnx is missing.
     """
     if not path.is_file():
         return False
-    import onnx
-
+    onnx = need('onnx', EXTRA, f'replacing {path}')
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception:  # of protobuf, many kinds

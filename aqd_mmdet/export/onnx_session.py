@@ -17,13 +17,10 @@ from ..runtime.postprocess import rescaled
 from ..runtime.prediction import Detections
 from .onnx_detector import OUTPUTS, SIZE
 from .onnx_model import IMAGE
-from .onnx_proto import PRODUCER
+from .onnx_proto import EXTRA, PRODUCER
 
 if TYPE_CHECKING:
     import onnx
-
-# What pip installs for it.
-EXTRA = "'aqd_mmdet[export]'"
 
 
 @dataclass(frozen=True)

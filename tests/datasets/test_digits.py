@@ -59,7 +59,7 @@ def test_an_interrupted_write_is_started_again(tmp_path):
 
 def test_a_folder_without_a_name():
     with pytest.raises(UserError, match='--out .: give a folder with a name'):
-        write_digits(Path('.'), DigitScenes(train=2, val=1))
+        write_digits(Path(), DigitScenes(train=2, val=1))
 
 
 def test_boxes_are_inside_the_image_and_not_empty(digits):

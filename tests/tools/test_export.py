@@ -1,5 +1,8 @@
 """tools/export.py: a file that runs, or one line and no file."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ from tests.export.models import session
 from tests.export.qonnx_operators import evaluate
 from tests.factories import detector, noise
 from tests.random_detectors import random_detector
-from tests.tool import error_line, run_tool
+from tests.tool import ROOT, error_line, run_tool
 
 
 @pytest.fixture
@@ -187,6 +190,32 @@ def test_files_of_another_origin_stay(model, tmp_path, form, name):
     for _ in range(2):  # its own are replaced
         result = export(model, out, '--format', form)
         assert result.returncode == 0, result.stderr
+
+
+def test_what_is_no_file_stays(model, tmp_path):
+    """A pipe is not read, for which nobody writes."""
+    out = tmp_path / 'pipe.onnx'
+    os.mkfifo(out)
+    line = error_line(export(model, out))
+    assert f'{out}: it exists and was not written by this tool' in line
+
+
+@pytest.mark.parametrize('is_there', [False, True])
+def test_without_onnx(model, tmp_path, is_there):
+    out = tmp_path / 'model.onnx'
+    if is_there:
+        out.write_bytes(b'mine')
+    # A module that is None there cannot be imported.
+    code = (
+        'import runpy, sys; sys.modules["onnx"] = None; '
+        f'sys.argv = ["export.py", {str(model)!r}, "--out", {str(out)!r}]; '
+        'runpy.run_path("tools/export.py", run_name="__main__")'
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT
+    )
+    line = error_line(result)
+    assert line.endswith("not installed: pip install 'aqd_mmdet[export]'")
 
 
 def test_the_model_stays(model):
