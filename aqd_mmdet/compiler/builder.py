@@ -16,6 +16,9 @@ from ..quantizers.quantizer import Quantizer, RoundingModule
 from .graph import Trace
 from .values import Affine, Movement, Table, TracedSize, Value, real
 
+# More than what rounding adds to the largest value of an output.
+ROUNDING = 2.0**-20
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -186,7 +189,9 @@ class Builder:
         if inside and (ratio == 1).all() and (offset == 0).all():
             return value.source
         try:
-            multipliers = real_multipliers(ratio, offset, self.fixed_point)
+            multipliers = real_multipliers(
+                ratio, offset, self.fixed_point, wide=grid == ir.INT32
+            )
         except UserError as error:
             raise UserError(f'{name}: {error}') from None
         op = ir.Requantize(
@@ -258,14 +263,39 @@ class Builder:
                     'convolution; this is not supported'
                 )
             values.append(value)
-        # The smallest of all levels', so that none loses bits.
-        scale = min(float(np.abs(v.scale).max()) for v in values)
+        scale = self._common_scale(values)
         whole = Scale.uniform(scale, ir.INT32)
         names = tuple(
             self.requantize(v, whole, f'output{number}.{level}')
             for level, v in enumerate(values)
         )
         return ir.Output(names, scale)
+
+    def _common_scale(self, values: list[Affine]) -> float:
+        """Return the scale of an output whose levels are some values."""
+        scales = [float(np.abs(v.scale).max()) for v in values]
+        # The smallest of all levels', so that none loses bits.
+        scale, strongest = min(scales), max(scales)
+        # A faint level loses bits where a strong one would not fit.
+        reach = max(map(self._reach, values))
+        if reach >= scale * ir.INT32.hi:
+            scale = reach / ir.INT32.hi * (1 + ROUNDING)
+        width = self.fixed_point.multiplier_bits
+        if strongest >= scale * 2.0**width:
+            scale = strongest / 2.0 ** (width - 1)
+        return scale or 1.0  # all levels are 0 throughout
+
+    def _reach(self, value: Affine) -> float:
+        """Return a magnitude that no element of a value is beyond."""
+        source = self.op(value.source)
+        read = [
+            np.array([self.op(name).grid.magnitude], object)
+            for name in source.inputs
+            if name in self._ops
+        ]
+        largest = source.largest(read, self.weights).astype(np.float64)
+        whole = largest * np.abs(value.scale) + np.abs(value.offset)
+        return min(float(whole.max()), max(abs(value.low), abs(value.high)))
 
 
 def program_grid(grid: Grid) -> ir.Grid:

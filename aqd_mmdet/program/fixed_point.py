@@ -11,6 +11,9 @@ from ..errors import UserError
 from .arrays import Packed32, Packed64, UInt8
 from .limits import MAX_BIAS, MAX_SHIFT, expect
 
+# Bits behind the point that a bias has beside an offset of 32 bits.
+WIDE_ROOM = 30
+
 
 @dataclass(frozen=True)
 class FixedPoint:
@@ -84,6 +87,7 @@ def real_multipliers(
     ratio: np.ndarray | float,
     offset: np.ndarray | float,
     fixed_point: FixedPoint,
+    wide: bool = False,
 ) -> Multipliers:
     """Return the integers that stand for ``q = round(a * ratio + offset)``.
 
@@ -92,6 +96,8 @@ def real_multipliers(
             one for all.
         offset: In steps of the target, same shape.
         fixed_point: Width of the multipliers.
+        wide: Whether the target has 32 bits. Offsets may then be so large
+            that a small ratio loses bits to them; elsewhere they are refused.
 
     Raises:
         UserError: If a ratio or an offset is too large or not finite.
@@ -107,6 +113,9 @@ def real_multipliers(
     exponent = np.frexp(ratio)[1].astype(np.int64)
     shift = np.where(ratio == 0, MAX_SHIFT, width - exponent)
     shift = np.minimum(shift, MAX_SHIFT)
+    if wide:
+        room = MAX_BIAS.bit_length() - 1 - np.frexp(offset + 0.5)[1]
+        shift = np.minimum(shift, room.clip(WIDE_ROOM))
     m = _half_up(ratio * 2.0**shift)
     # 0.111..1 rounds up to 1.000: the same number with one shift less.
     carry = (np.abs(m) == 2.0**width) & (shift > 0)

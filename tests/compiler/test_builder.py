@@ -163,6 +163,49 @@ def test_levels_of_an_output_have_the_smallest_scale(builder):
     assert output == ir.Output(('output1.0', 'output1.1'), 0.25)
 
 
+def real_codes(builder: Builder, output: ir.Output, x: int) -> list[float]:
+    """Return what the levels of an output are where ``x`` is a code."""
+    found = []
+    for name in output.tensors:
+        codes = np.full((1, 2, 1, 1), x, np.int64)
+        op = builder.op(name)
+        made = op.run((codes,), op.constants({}))
+        found.append(float(made[0, 0, 0, 0]) * output.scale)
+    return found
+
+
+@pytest.mark.parametrize('x', [-7, 7])
+@pytest.mark.parametrize('faint', [1e-8, 1e-12, 1e-30, 0.0])
+@pytest.mark.parametrize('offset', [0.0, -4.6, 8e-7])
+def test_strong_levels_of_an_output_fit(builder, faint, offset, x):
+    levels = {
+        'p3': affine(1.0, 0.5),
+        'p4': affine(-0.25),
+        'p5': affine(faint, offset),
+    }
+    builder.values = levels
+    output = builder.output(tuple(levels), 1)
+    found = real_codes(builder, output, x)
+    expected = [x + 0.5, -x / 4, faint * x + offset]
+    # A unit is at least 2^-23 of the strongest level's.
+    assert found == pytest.approx(expected, rel=2e-7, abs=2.0**-24)
+
+
+def test_the_limit_of_an_activation_bounds_an_output(builder):
+    builder.values = {
+        'p3': affine(1.0, high=2.0**-20, low=0.0),
+        'p4': affine(2.0**-24),
+    }
+    output = builder.output(('p3', 'p4'), 1)
+    assert output.scale < 2.0**-22
+
+
+def test_an_output_that_is_0_has_a_scale(builder):
+    builder.values = {'p3': affine(0.0)}
+    output = builder.output(('p3',), 1)
+    assert real_codes(builder, output, 7) == [0.0]
+
+
 def test_an_output_that_is_moved_is_refused(builder):
     node = Graph().placeholder('image')
     moved = Movement((affine(1.0),), lambda codes: codes[0], lambda x: [x])

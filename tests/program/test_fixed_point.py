@@ -77,6 +77,24 @@ def test_what_does_not_fit_is_refused(ratio, offset, message):
         real_multipliers(np.array([ratio]), np.array([offset]), FixedPoint())
 
 
+@pytest.mark.parametrize('ratio', [0.0, 2.0**-30, 2.0**-40])
+def test_small_ratios_have_large_offsets_in_32_bits(ratio):
+    offset = 2.0**30 + 3
+    ratios, offsets = np.array([ratio]), np.array([offset])
+    with pytest.raises(UserError, match='steps of the next grid'):
+        real_multipliers(ratios, offsets, FixedPoint())
+    table = real_multipliers(ratios, offsets, FixedPoint(), wide=True)
+    m, b, s = int(table.m[0]), int(table.b[0]), int(table.s[0])
+    for a in (0, 2**24, -(2**24)):
+        made = requantized(a, m, b, s, -(2**31) + 1, 2**31 - 1)
+        assert abs(made - (a * ratio + offset)) <= 1
+
+
+def test_larger_offsets_are_refused_in_32_bits_too():
+    with pytest.raises(UserError, match='steps of the next grid'):
+        real_multipliers(0.0, 2.0**40, FixedPoint(), wide=True)
+
+
 @pytest.mark.parametrize('bits', [0, 1, 32, 2.0, '24', True])
 def test_impossible_widths(bits):
     with pytest.raises(UserError, match='multiplier_bits'):
