@@ -181,15 +181,33 @@ def balanced_range(
         step = ratio[:, None] * (high - low).amax() * share / (grid.levels - 1)
         zero = grid.lo - torch.floor(low / step + 0.5)
         zero = zero.clamp(grid.lo, grid.hi - 1)
-        # Nothing is larger than the largest of all channels, a ReLU6's limit
-        # for one.
-        clip = ((grid.hi - zero) * step).minimum(high.amax())
+        clip, zero = _cut_off(step, zero, low, high.amax(), grid)
         error = (fake_quantize(rows, clip, grid, zero) - rows).square()
         total = float(((error * weights).sum(1) * importance).sum())
         if total < best:
             best, result = total, (clip, zero)
     clip, zero = (x.view(1, -1, 1, 1).to(quantizer.clip) for x in result)
     return clip, zero
+
+
+def _cut_off(
+    step: Tensor, zero: Tensor, low: Tensor, top: Tensor, grid: Grid
+) -> tuple[Tensor, Tensor]:
+    """Return clip values that nothing is larger than, and zero points.
+
+    Args:
+        step, zero: Of the channels, (C, 1).
+        low: The least of their values, at most 0.
+        top: The largest value of all channels, a ReLU6's limit for one.
+        grid: The number system.
+    """
+    # A smaller clip value makes a smaller step. Where that would cut off what
+    # is below 0, codes for larger values become codes below 0 instead.
+    far = (low < 0) & (top < 0.9 * (grid.hi - zero) * step)
+    codes = torch.floor(top / step + 0.5).clamp_min(1)
+    zero = torch.where(far, grid.hi - codes, zero)
+    clip = (grid.hi - zero) * step
+    return torch.where(far, clip, clip.minimum(top)), zero
 
 
 def _balance(

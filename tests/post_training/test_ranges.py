@@ -68,6 +68,23 @@ def test_steps_of_channels_are_traded_for_those_of_weights():
     assert small < large / 8
 
 
+@pytest.mark.parametrize('top', [0.0, 1e-3, 0.05, 0.2])
+def test_channels_that_are_never_far_above_0(top):
+    conv = QuantConv2d(3, 3, 1, act_grid='asymmetric', act_per_channel=True)
+    rows = torch.stack(
+        [torch.linspace(-end, top, 99) for end in (10.0, 1.0, 0.7)]
+    )
+    for weights in (1.0, torch.tensor([1e-3, 1.0, 1.0]).view(1, 3, 1, 1)):
+        with torch.no_grad():
+            conv.weight.copy_(torch.ones(3, 3, 1, 1) * weights)
+        found = balanced_range(conv, rows, torch.ones(99))
+        clip, zero = (x.view(3, 1) for x in found)
+        error = fake_quantize(rows, clip, GRID, zero) - rows
+        # A step of the widest channel.
+        assert error.abs().max() < 0.04
+        assert (zero <= GRID.hi - 1).all()
+
+
 def test_values_that_are_not_finite_are_refused():
     quantizer = TensorQuantizer(GRID, asymmetric=True)
     with pytest.raises(UserError, match='not finite'):
