@@ -91,8 +91,11 @@ class FixedPointActivation(TensorQuantizer):
 
     Args:
         function: The activation: a module, or a config that mmengine builds.
-            It grows no faster than its input, or stays below 1.
         bits: Width of the input's codes, 9 to 14; the output has 16.
+
+    Attributes:
+        gain: What the result is at most, in magnitudes of the input or, of
+            inputs below 1, in ones; a power of two, 1 or more.
     """
 
     def __init__(self, function: Any, bits: int = 12) -> None:
@@ -105,6 +108,7 @@ class FixedPointActivation(TensorQuantizer):
         super().__init__(Grid(bits, -half, half - 1))
         self.clip.requires_grad_(False)
         self.function: nn.Module = _function_of(function)
+        self.gain = _gain_of(self.function)
 
     @torch.no_grad()
     def start(self, clip: Tensor, zero: Tensor | None = None) -> None:
@@ -154,9 +158,9 @@ class FixedPointActivation(TensorQuantizer):
 
     def output_step_of(self, step: Tensor) -> Tensor:
         """Return the steps of the result for steps of the input."""
-        # Its range is that of the input, or 1.
+        # Its range is that of the input, or 1, by the gain.
         step = step * 2.0 ** (self.grid.bits - OUTPUT_BITS)
-        return step.clamp_min(2.0 ** (1 - OUTPUT_BITS))
+        return step.clamp_min(2.0 ** (1 - OUTPUT_BITS)) * self.gain
 
     @torch.no_grad()
     def table(self, steps: Tensor) -> Tensor:
@@ -229,6 +233,27 @@ def _function_of(function: Any) -> nn.Module:
     if hasattr(function, 'inplace'):
         function.inplace = False  # the rounded input is kept for gradients
     return function
+
+
+@torch.no_grad()
+def _gain_of(function: nn.Module) -> float:
+    """Return the smallest power of two, 1 or more, that a function's values
+    are within, in magnitudes of its input or in ones.
+
+    Raises:
+        UserError: If there is none that leaves the result any bits.
+    """
+    ends = torch.exp2(torch.linspace(-20, 20, 641, dtype=torch.float64))
+    x = torch.cat([-ends, ends])
+    made = function(x).abs() / x.abs().clamp_min(1)
+    gain = float(torch.exp2((made.amax() * (1 - 1e-6)).log2().ceil()))
+    if not gain <= 2 ** (OUTPUT_BITS - MAX_BITS):
+        raise UserError(
+            f'{function}: its values are up to {float(made.amax()):.3g} times '
+            f'its input: expected at most {2 ** (OUTPUT_BITS - MAX_BITS)} '
+            'times; give it bits of 8 or less'
+        )
+    return max(gain, 1.0)
 
 
 def _is_function(module: nn.Module) -> bool:

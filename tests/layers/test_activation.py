@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from mmcv.cnn.bricks import HSigmoid
 from torch import nn
 
 from aqd_mmdet.errors import UserError
@@ -92,6 +93,37 @@ def test_the_output_has_the_range_of_the_input_or_1():
     layer = fixed_point(9, 255.0, 255.0 / 2**10)
     # 2^8 / 2^15, and 2^-2 / 2^15 that is raised to 1 / 2^15.
     assert layer.output_step().flatten().tolist() == [2.0**-7, 2.0**-15]
+
+
+@pytest.mark.parametrize(
+    'function, gain',
+    [
+        *((function(), 1) for function in FUNCTIONS),
+        (nn.ELU(alpha=10.0), 8),
+        (nn.LeakyReLU(2.0), 2),
+        (nn.LeakyReLU(1.0), 1),
+        (HSigmoid(bias=3.0, divisor=1.0, min_value=0, max_value=6), 4),
+    ],
+    ids=str,
+)
+def test_the_output_holds_larger_values_of_a_function(function, gain):
+    layer = FixedPointActivation(function, 14)
+    assert layer.gain == gain
+    layer.start(torch.tensor(3.0))
+    x = torch.linspace(-3, 3, 999)
+    assert (layer(x) - function(x)).abs().max() < 0.02
+    step = layer.step * 2.0**-2
+    assert torch.equal(layer.output_step(), step * gain)
+
+
+class Exp(nn.Module):
+    def forward(self, x):
+        return x.exp()
+
+
+def test_functions_whose_values_have_no_end_are_refused():
+    with pytest.raises(UserError, match=r'Exp\(\): .* inf times its input'):
+        FixedPointActivation(Exp())
 
 
 @pytest.mark.parametrize('function', FUNCTIONS, ids=lambda f: f.__name__)
