@@ -313,6 +313,14 @@ def program_grid(grid: Grid) -> ir.Grid:
     return ir.Grid(grid.lo, grid.hi)
 
 
+def stays_float(node: Node) -> UserError:
+    """Return the error of a graph node that no rule lowers."""
+    return UserError(
+        f'{source_of(node)} stays float: there is no integer operator for '
+        'it. Quantise it by a rule of the recipe, or take it out'
+    )
+
+
 def source_of(node: Node) -> str:
     """Return a graph node's module and line of source, for messages."""
     stack = node.meta.get('nn_module_stack') or {}

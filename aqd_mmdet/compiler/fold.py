@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..program import ops as ir
 from ..program.fixed_point import FixedPoint
 from ..quantizers.quantizer import ImageQuantizer, Quantizer
-from .builder import Builder, program_grid, source_of
+from .builder import Builder, program_grid, source_of, stays_float
 from .graph import (
     Exponential,
     Trace,
@@ -160,8 +160,5 @@ def _lower(builder: Builder, node: Node) -> Value:
         return LAYER_RULES[type(layer)](builder, call, layer)
     rule = OPERATOR_RULES.get(node.target)
     if rule is None:
-        raise UserError(
-            f'{source_of(node)} stays float: there is no integer operator for '
-            'it. Quantise it by a rule of the recipe, or take it out'
-        )
+        raise stays_float(node)
     return rule(builder, node)

@@ -20,6 +20,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils._pytree import tree_unflatten
 
 from ..errors import UserError, first_line
+from ..layers.kinds import are_tensors
 from ..layers.regions import QuantRoIExtractor
 from ..patches import patched
 from .graph import Trace, layer_operator
@@ -256,7 +257,9 @@ def _opaque(detector: nn.Module) -> Iterator[None]:
         yield
 
 
-def _stand_in(layer: Any, name: str, *inputs: Tensor) -> Tensor:
+def _stand_in(layer: Any, name: str, *inputs: Any) -> Tensor:
+    if not are_tensors(*inputs):
+        return type(layer).forward(layer, *inputs)  # a number and a map
     try:
         shape = layer.output_shape(*(x.shape for x in inputs))
     except UserError as error:

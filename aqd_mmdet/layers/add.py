@@ -13,7 +13,7 @@ from ..quantizers.fake_quantize import fake_quantize_sum, step_size
 from ..quantizers.grid import Grid, build_grid, check_bits
 from ..quantizers.quantizer import Quantizer, Rounding
 from ..registry import MODELS
-from .kinds import Operation
+from .kinds import Operation, are_tensors
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,13 @@ class QuantAdd(Quantizer):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the rounded and saturated sum of two equal shapes.
 
+        The sum with a number is left as it is: loops add to 0.
+
         Raises:
             UserError: If the shapes differ.
         """
+        if not are_tensors(x, y):
+            return x + y
         if x.shape != y.shape:
             raise UserError(
                 f'a quantised addition has operands of {tuple(x.shape)} and '

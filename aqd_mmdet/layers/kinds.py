@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -54,3 +54,8 @@ class Operation(Kind):
     functions: tuple[Callable, Callable]
     applies: Callable[..., bool]
     build: Callable[[Any], nn.Module]
+
+
+def are_tensors(*operands: object) -> bool:
+    """Say whether all operands are tensors, none of them a number."""
+    return all(isinstance(x, Tensor) for x in operands)

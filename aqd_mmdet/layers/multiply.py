@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..quantizers.grid import activation_grid, check_bits
 from ..quantizers.quantizer import Quantizer, TensorQuantizer
 from ..registry import MODELS
-from .kinds import Operation
+from .kinds import Operation, are_tensors
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,12 @@ class QuantMultiply(nn.Module):
         return left, right
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the product (N, C, H, W); one may be (N, C, 1, 1)."""
+        """Return the product (N, C, H, W); one may be (N, C, 1, 1).
+
+        The product with a number is left as it is: loops multiply 1.
+        """
+        if not are_tensors(x, y):
+            return x * y
         left, right = self.operands
         return left(x) * right(y)
 

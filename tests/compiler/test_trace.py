@@ -1,10 +1,13 @@
 """Capturing a network."""
 
 import pytest
+import torch
 from torch import nn
 
+from aqd_mmdet.compiler.graph import layer_call
 from aqd_mmdet.compiler.trace import need_compilable, trace
 from aqd_mmdet.errors import UserError
+from aqd_mmdet.layers import QuantAdd, QuantMultiply
 
 
 def test_tracing_leaves_the_detector_as_it_was(build):
@@ -28,6 +31,42 @@ def test_branches_on_values_are_told_in_one_line(build, capfd):
     with pytest.raises(UserError, match='another branch for other values'):
         trace(model)
     assert capfd.readouterr().err == ''
+
+
+@pytest.mark.parametrize(
+    'kind, empty, target',
+    [
+        (QuantAdd, 0, torch.ops.aten.add.Tensor),
+        (QuantMultiply, 1, torch.ops.aten.mul.Tensor),
+    ],
+)
+def test_sums_and_products_that_begin_with_a_number(
+    build, kind, empty, target
+):
+    model = build(2)
+    model.neck.loop = kind()
+    neck = model.neck.forward
+
+    def in_a_loop(maps):
+        results = []
+        for x in neck(maps):
+            y = empty
+            for operand in (x, x):
+                y = model.neck.loop(y, operand)
+            results.append(y)
+        return tuple(results)
+
+    model.neck.forward = in_a_loop
+    calls = [
+        call
+        for call in map(layer_call, trace(model).module.graph.nodes)
+        if call is not None and call.name == 'neck.loop'
+    ]
+    assert len(calls) == 4
+    for call in calls:
+        first, second = call.inputs
+        assert first.target is target
+        assert first.args == (second, empty)
 
 
 class TOODHead(nn.Module):

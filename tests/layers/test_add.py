@@ -113,3 +113,9 @@ def test_unequal_shapes_are_an_error():
     message = r'operands of \(4, 5\) and \(1, 5\).*equal shapes alone'
     with pytest.raises(UserError, match=message):
         add(torch.rand(4, 5), torch.rand(1, 5))
+
+
+def test_sums_with_a_number_are_left_as_they_are():
+    add, x = adder(255.0), torch.tensor([0.3, -7.0])
+    assert torch.equal(add(0, x), x) and torch.equal(add(x, 0), x)
+    assert add(1, 2) == 3

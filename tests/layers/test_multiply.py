@@ -34,3 +34,8 @@ def test_impossible_widths():
 def test_grids_with_gaps_are_refused():
     with pytest.raises(UserError, match="the grid 'odd' has"):
         QuantMultiply(4, 'odd')
+
+
+def test_products_with_a_number_are_left_as_they_are():
+    x = torch.tensor([0.3, -7.0])
+    assert torch.equal(layer()(1, x), x) and torch.equal(layer()(x, 1), x)

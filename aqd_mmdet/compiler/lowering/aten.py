@@ -12,7 +12,7 @@ from torch.fx import Node
 
 from ...errors import UserError
 from ...program import ops as ir
-from ..builder import Builder, source_of
+from ..builder import Builder, source_of, stays_float
 from ..values import Affine, Movement, Value, clamped, pair, real
 from .rules import lowers
 
@@ -153,6 +153,15 @@ def lower_mul(builder: Builder, node: Node) -> Affine:
         low=low,
         high=high,
     )
+
+
+@lowers(aten.add.Tensor, aten.add_.Tensor)
+def lower_sum_with_0(builder: Builder, node: Node) -> Value:
+    """What sums in loops begin with, 0."""
+    x, y = node.args[:2]
+    if not isinstance(x, Node) or isinstance(y, Node) or y != 0:
+        raise stays_float(node)
+    return builder.values[x]
 
 
 @lowers(aten.max_pool2d.default)

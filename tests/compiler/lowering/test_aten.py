@@ -126,6 +126,15 @@ def test_products_with_several_numbers_are_refused(graph):
         graph.lower(node)
 
 
+def test_a_sum_with_0_is_its_map(graph):
+    (x,) = graph.inputs
+    node = graph.node(aten.add.Tensor, x, 0)
+    assert graph.lower(node) is graph.builder.values[x]
+    for by in (1, x):
+        with pytest.raises(UserError, match=r'aten\.add\.Tensor stays float'):
+            graph.lower(graph.node(aten.add.Tensor, x, by))
+
+
 def test_max_pool(graph):
     node = graph.node(
         aten.max_pool2d.default, *graph.inputs, [3], [2, 1], [1, 1]
