@@ -13,7 +13,7 @@ from ..program import ops as ir
 from ..program.fixed_point import FixedPoint, real_multipliers
 from ..quantizers.grid import Grid
 from ..quantizers.quantizer import Quantizer, RoundingModule
-from .graph import Trace
+from .graph import Trace, constant
 from .values import Affine, Movement, Table, TracedSize, Value, real
 
 # More than what rounding adds to the largest value of an output.
@@ -65,6 +65,18 @@ class Scale:
         return [Scale(step, zero, self.grid) for step, zero in parts]
 
 
+class _Values(dict[Any, Value]):
+    """What stands for nodes; of parameters, nothing does."""
+
+    def __missing__(self, node: Node) -> Value:
+        reader = next(iter(node.users), node)
+        raise UserError(
+            f'{source_of(reader)} stays float: it reads {node.target}, which '
+            'is computed of no map; a program multiplies maps by such '
+            'numbers, one at a time, and does nothing else with them'
+        )
+
+
 # Makes an operator that moves codes: given the name of its output, its
 # inputs, the sum of their channels, and the range of their codes.
 MakeMovement = Callable[[str, tuple[str, ...], int, ir.Grid], ir.Op]
@@ -86,7 +98,7 @@ class Builder:
     def __init__(self, trace: Trace, fixed_point: FixedPoint) -> None:
         self.trace = trace
         self.fixed_point = fixed_point
-        self.values: dict[Any, Value] = {}
+        self.values: dict[Any, Value] = _Values()
         self.weights: dict[str, ir.Weights] = {}
         self.codes: dict[Node, tuple[str, ...]] = {}
         self._ops: dict[str, ir.Op] = {}
@@ -106,8 +118,8 @@ class Builder:
         return self._ops[name]
 
     def parameter(self, node: Node) -> Tensor:
-        """Return the parameter or buffer that a node of the graph names."""
-        return self.trace.tensor(node)
+        """Return a parameter or buffer, or what is computed of such alone."""
+        return constant(node, self.trace)
 
     def emit(self, op: ir.Op, size: TracedSize) -> str:
         """Add an operator; its name becomes unique, and is returned."""

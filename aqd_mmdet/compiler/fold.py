@@ -18,6 +18,7 @@ from .graph import (
     Trace,
     changes_another,
     exponential,
+    is_constant,
     layer_call,
 )
 from .lowering import LAYER_RULES, OPERATOR_RULES
@@ -117,9 +118,9 @@ def _fold(
             name = builder.emit(first, size)
             value = Affine(name, size, np.array([step]), np.zeros(1))
             builder.values[node] = value
-        elif node.op == 'call_function' and isinstance(
-            node.meta.get('val'), Tensor
-        ):
+        elif node.op != 'call_function' or is_constant(node):
+            continue  # constants are computed where they are read
+        elif isinstance(node.meta.get('val'), Tensor):
             builder.values[node] = lowered = _lower(builder, node)
             schema = getattr(node.target, '_schema', None)
             if schema is not None and schema.name.endswith('_'):

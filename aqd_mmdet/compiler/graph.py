@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
+from torch.fx.node import map_arg
 
 
 @torch.library.custom_op('aqd::layer', mutates_args=())
@@ -155,3 +156,32 @@ class Trace:
         for part in str(node.target).split('.'):
             owner = getattr(owner, part)
         return owner
+
+
+def is_constant(node: Node) -> bool:
+    """Say whether a node is a parameter, or computed of such alone."""
+    return node.op == 'get_attr' or (
+        node.op == 'call_function'
+        and node.target is not LAYER
+        and not _is_known_when_run(node)
+        and all(map(is_constant, node.all_input_nodes))
+    )
+
+
+def _is_known_when_run(node: Node) -> bool:
+    schema = getattr(node.target, '_schema', None)
+    in_place = schema is not None and schema.is_mutable
+    tags = getattr(node.target, 'tags', ())
+    return in_place or torch.Tag.nondeterministic_seeded in tags
+
+
+def constant(node: Node, trace: Trace) -> Any:
+    """Return what a constant is now; see :func:`is_constant`."""
+    if node.op == 'get_attr':
+        return trace.tensor(node)
+    target: Any = node.target
+    with torch.no_grad():
+        return target(
+            *map_arg(node.args, lambda x: constant(x, trace)),
+            **map_arg(node.kwargs, lambda x: constant(x, trace)),
+        )

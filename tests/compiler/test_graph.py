@@ -12,6 +12,7 @@ from aqd_mmdet.compiler.graph import (
     Trace,
     changes_another,
     exponential,
+    is_constant,
     layer_call,
     layer_operator,
 )
@@ -126,3 +127,18 @@ def test_what_views_read_is_changed_in_place_too():
     changed = graph.call_function(aten.relu_.default, (base,))
     graph.output((part,))
     assert changes_another(changed)
+
+
+def test_constants_are_computed_of_parameters_alone():
+    graph = Graph()
+    x, weight = graph.placeholder('x'), graph.get_attr('weight')
+    relu = graph.call_function(aten.relu.default, (weight,))
+    assert is_constant(weight) and is_constant(relu)
+    others = (
+        x,
+        graph.call_function(aten.mul.Tensor, (x, relu)),
+        graph.call_function(aten.relu_.default, (weight,)),
+        graph.call_function(aten.rand_like.default, (weight,)),
+        graph.call_function(LAYER, ([weight], 'conv', (1,))),
+    )
+    assert not any(map(is_constant, others))

@@ -13,6 +13,7 @@ from torch.fx import Node
 from ...errors import UserError
 from ...program import ops as ir
 from ..builder import Builder, source_of, stays_float
+from ..graph import is_constant
 from ..values import Affine, Movement, Value, clamped, pair, real
 from .rules import lowers
 
@@ -135,10 +136,13 @@ def lower_clamp(builder: Builder, node: Node) -> Value:
 @lowers(aten.mul.Tensor, aten.mul_.Tensor)
 def lower_mul(builder: Builder, node: Node) -> Affine:
     """Multiplication by a number, or by a parameter such as FCOS's Scale."""
-    value, by = builder.values.get(node.args[0]), node.args[1]
+    x, by = node.args
+    if isinstance(x, Node) and is_constant(x):
+        x, by = by, x
+    value = builder.values.get(x)
     if isinstance(by, Node):
-        by = builder.parameter(by) if by.op == 'get_attr' else ()
-    factor = real(by)  # none, of what is computed
+        by = builder.parameter(by) if is_constant(by) else ()
+    factor = real(by)  # none, of a map
     if not isinstance(value, Affine) or factor.size != 1:
         raise UserError(
             f'{source_of(node)} stays float: only a product with one number '

@@ -119,6 +119,35 @@ def test_products_with_a_number_turn_limits(graph, factor, limits):
     assert (value.low, value.high) == limits
 
 
+def test_factors_may_come_first(graph):
+    by = graph.parameter(torch.tensor([-0.5]))
+    value = graph.lower(graph.node(aten.mul.Tensor, by, *graph.inputs))
+    assert value.scale.tolist() == [-0.5]
+
+
+def test_factors_are_computed_of_parameters(graph):
+    # As BiFPN's weights: relu(w)[1] / (relu(w).sum() + 1).
+    weights = graph.parameter(torch.tensor([-9.0, 3.0]))
+    positive = graph.node(aten.relu.default, weights)
+    total = graph.node(aten.sum.default, positive)
+    part = graph.node(aten.select.int, positive, 0, 1)
+    above = graph.node(aten.add.Tensor, total, 1)
+    by = graph.node(aten.div.Tensor, part, above)
+    value = graph.lower(graph.node(aten.mul.Tensor, *graph.inputs, by))
+    assert value.scale.tolist() == [0.75]
+    # A later folding reads the weights as they are then.
+    graph.parameters[weights] = torch.tensor([0.0, 1.0])
+    value = graph.lower(graph.node(aten.mul.Tensor, *graph.inputs, by))
+    assert value.scale.tolist() == [0.5]
+
+
+def test_parameters_that_are_read_as_maps_are_refused(graph):
+    extra = graph.parameter(torch.ones(1, 2, 4, 6))
+    node = graph.node(aten.cat.default, [*graph.inputs, extra], 1)
+    with pytest.raises(UserError, match='cat.* it reads p0, which is comput'):
+        graph.lower(node)
+
+
 def test_products_with_several_numbers_are_refused(graph):
     by = graph.parameter(torch.ones(2, 1, 1))
     node = graph.node(aten.mul.Tensor, *graph.inputs, by)
