@@ -93,6 +93,8 @@ class Builder:
         values: What stands for each node of the graph.
         weights: Of the program, by name.
         codes: For each call of a layer, the tensors of codes that it reads.
+        flat: Nodes that are rows, but whose values are maps of several
+            pixels: a linear layer reads these as a window.
     """
 
     def __init__(self, trace: Trace, fixed_point: FixedPoint) -> None:
@@ -101,6 +103,7 @@ class Builder:
         self.values: dict[Any, Value] = _Values()
         self.weights: dict[str, ir.Weights] = {}
         self.codes: dict[Node, tuple[str, ...]] = {}
+        self.flat: set[Node] = set()
         self._ops: dict[str, ir.Op] = {}
         # The same value on the same grid is rounded once.
         self._rounded: dict[tuple[Value, Hashable], str] = {}
@@ -269,6 +272,11 @@ class Builder:
         values = []
         for node in nodes:
             value = self.values[node]
+            if node in self.flat:
+                raise UserError(
+                    f'{source_of(node)}: an output is maps of several pixels '
+                    'that were flattened; return the maps'
+                )
             if not isinstance(value, Affine):
                 raise UserError(
                     f'{source_of(node)}: an output is moved after its last '

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import log
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 from torch.fx import Node
 
 from ..errors import UserError
+from ..layers.weighted import QuantLinear
 from ..program import ops as ir
 from ..program.fixed_point import FixedPoint
 from ..quantizers.quantizer import ImageQuantizer, Quantizer
@@ -21,7 +23,7 @@ from .graph import (
     is_constant,
     layer_call,
 )
-from .lowering import LAYER_RULES, OPERATOR_RULES
+from .lowering import LAYER_RULES, OF_FLAT_MAPS, OPERATOR_RULES
 from .values import Affine, Value
 
 # Index of the network's output that holds them.
@@ -143,6 +145,24 @@ def _fold(
     return Folded(program, builder.codes, bool(exponentials))
 
 
+def _need_flat(builder: Builder, node: Node, layer: Any) -> None:
+    """Raise if a node, or the layer that it calls, reads flattened maps as
+    if each were one number; note that its result is flat as well.
+
+    Raises:
+        UserError: Naming it.
+    """
+    if isinstance(layer, QuantLinear):
+        return
+    if layer is not None or node.target not in OF_FLAT_MAPS:
+        raise UserError(
+            f'{source_of(node)}: it reads maps of several pixels that were '
+            'flattened; a program has linear layers, clamps and dropout '
+            'there. Do it before the maps are flattened'
+        )
+    builder.flat.add(node)
+
+
 def _plus(value: Value, addend: float) -> Value:
     if not isinstance(value, Affine):
         return value  # which no output is
@@ -156,8 +176,10 @@ def _plus(value: Value, addend: float) -> Value:
 
 def _lower(builder: Builder, node: Node) -> Value:
     call = layer_call(node)
+    layer = None if call is None else builder.trace.layers[call.name]
+    if not builder.flat.isdisjoint(node.all_input_nodes):
+        _need_flat(builder, node, layer)
     if call is not None:
-        layer = builder.trace.layers[call.name]
         return LAYER_RULES[type(layer)](builder, call, layer)
     rule = OPERATOR_RULES.get(node.target)
     if rule is None:

@@ -1,16 +1,21 @@
 """What a network is folded to, and what stays float is refused by name."""
 
+from collections.abc import Callable
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from mmdet.models.dense_heads.anchor_free_head import AnchorFreeHead
 from torch import nn
 
-from aqd_mmdet.compiler.fold import fold
-from aqd_mmdet.compiler.trace import trace
+from aqd_mmdet.compiler.fold import fold, fold_regions
+from aqd_mmdet.compiler.trace import trace, trace_regions
 from aqd_mmdet.errors import UserError
+from aqd_mmdet.layers import QuantActivation, QuantConv2d, QuantLinear
 from aqd_mmdet.program import ops as ir
 from aqd_mmdet.program.fixed_point import FixedPoint
+from aqd_mmdet.quantizers import TensorQuantizer, build_grid
 from aqd_mmdet.runtime import reference
 from tests.factories import (
     MEAN,
@@ -234,3 +239,58 @@ def test_what_a_partial_recipe_left_in_float_is_named(build, modules, where):
         UserError, match=f'^{where}: aten.conv2d.* stays float'
     ):
         fold(trace(model), MEAN, 32, FixedPoint())
+
+
+class FlatHead(nn.Module):
+    """A head of regions that does something with flattened maps."""
+
+    def __init__(self, step: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.step = step
+        self.conv = QuantConv2d(3, 2, 1)
+        self.norm = nn.BatchNorm1d(8)
+        self.act = started(QuantActivation(nn.SiLU()))
+        features = step(self, torch.zeros(2, 8)).shape[1]
+        self.fc = QuantLinear(features, 5)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        return (self.fc(self.step(self, self.conv(x).flatten(1))),)
+
+
+def fold_flat(step: Callable) -> ir.Program:
+    head = started(FlatHead(step).eval())
+    detector = nn.Module()
+    detector.head = head
+    detector.data_preprocessor = SimpleNamespace(pad_size_divisor=1)
+    maps = started(TensorQuantizer(build_grid('signed', 8)))
+    regions = trace_regions(detector, head, (3, 2, 2))
+    return fold_regions(regions, 3, maps, FixedPoint()).program
+
+
+@pytest.mark.parametrize(
+    'step',
+    [
+        lambda head, x: x.relu() * 2.0,
+        lambda head, x: nn.functional.dropout(x.clamp(-1, 3), training=False),
+    ],
+)
+def test_flattened_maps_are_read_as_windows(step):
+    (conv,) = [op for op in fold_flat(step).ops if op.output == 'head.fc']
+    assert conv.kernel == (2, 2)
+
+
+@pytest.mark.parametrize(
+    'step, where',
+    [
+        (lambda head, x: torch.cat([x, x], 1), 'detector: aten.cat'),
+        (lambda head, x: head.norm(x), 'norm: aten.batch_norm'),
+        (lambda head, x: head.norm(x.relu()), 'norm: aten.batch_norm'),
+        (lambda head, x: x[:, :5], 'detector: aten.slice'),
+        (lambda head, x: x[:, -5:], 'detector: aten.slice'),
+        (lambda head, x: head.act(x), 'act: aqd.layer'),
+    ],
+)
+def test_steps_that_no_window_has_are_refused(step, where):
+    with pytest.raises(UserError, match='several pixels') as caught:
+        fold_flat(step)
+    assert str(caught.value).startswith(where)

@@ -3,9 +3,9 @@
 import importlib
 import pkgutil
 
-from .rules import LAYER_RULES, OPERATOR_RULES
+from .rules import LAYER_RULES, OF_FLAT_MAPS, OPERATOR_RULES
 
-__all__ = ['LAYER_RULES', 'OPERATOR_RULES']
+__all__ = ['LAYER_RULES', 'OF_FLAT_MAPS', 'OPERATOR_RULES']
 
 # Importing a module registers its rules.
 for _module in pkgutil.iter_modules(__path__):

@@ -15,9 +15,19 @@ from ...program import ops as ir
 from ..builder import Builder, source_of, stays_float
 from ..graph import is_constant
 from ..values import Affine, Movement, Value, clamped, pair, real
-from .rules import lowers
+from .rules import OF_FLAT_MAPS, lowers
 
 aten = torch.ops.aten
+OF_FLAT_MAPS |= {
+    *(aten.flatten.using_ints, aten.contiguous.default, aten.to.dtype),
+    *(aten.detach.default, aten.alias.default),
+    *(aten.dropout.default, aten.feature_dropout.default),
+    *(aten.relu.default, aten.relu_.default),
+    *(aten.hardtanh.default, aten.hardtanh_.default),
+    *(aten.clamp.default, aten.clamp_.default),
+    *(aten.clamp_min.default, aten.clamp_min_.default),
+    *(aten.mul.Tensor, aten.mul_.Tensor),
+}
 
 
 def _arguments(node: Node) -> dict[str, Any]:
@@ -69,6 +79,8 @@ def lower_flatten(builder: Builder, node: Node) -> Value:
         raise UserError(
             f'{source_of(node)}: maps are flattened behind a layer, whole'
         )
+    if set(value.size.numbers) != {1}:
+        builder.flat.add(node)
     return value
 
 

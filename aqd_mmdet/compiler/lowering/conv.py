@@ -44,9 +44,12 @@ def lower_linear(
     builder: Builder, call: LayerCall, layer: QuantLinear
 ) -> Affine:
     """A convolution with a window as large as the map."""
-    value = builder.values[call.inputs[0]]
-    assert not isinstance(value, Movement)  # which flatten refuses
-    numbers = value.size.numbers
+    (x,) = call.inputs
+    value = builder.values[x]
+    # Flatten refuses what is moved: its parts are maps of one pixel.
+    moved = isinstance(value, Movement)
+    size = builder.size_of(x) if moved else value.size
+    numbers = size.numbers
     kernel = pair(numbers[:2])
     if numbers != kernel * (len(numbers) // 2):
         raise UserError(

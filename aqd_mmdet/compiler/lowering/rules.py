@@ -14,6 +14,8 @@ Rule = TypeVar('Rule', bound=Callable)
 LAYER_RULES: dict[type[nn.Module], Callable] = {}
 # By the operator's overload: (builder, node) -> value.
 OPERATOR_RULES: dict[Any, Callable] = {}
+# Of these the operators that read maps that were flattened: number by number.
+OF_FLAT_MAPS: set[Any] = set()
 
 
 def lowers(*targets: Any) -> Callable[[Rule], Rule]:

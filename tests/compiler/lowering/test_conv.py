@@ -41,6 +41,22 @@ def test_convolution():
     assert value.size.numbers[:2] == (2, 6)
 
 
+def test_a_linear_layer_reads_maps_of_one_pixel_side_by_side():
+    graph = OneNode((1, 2, 1, 1), (1, 3, 1, 1))
+    rows = [
+        graph.node(torch.ops.aten.flatten.using_ints, x, 1)
+        for x in graph.inputs
+    ]
+    for row in rows:
+        graph.lower(row)
+    both = graph.node(torch.ops.aten.cat.default, rows, 1)
+    graph.lower(both)
+    graph.inputs = [both]
+    graph.lower_layer(begun(QuantLinear(5, 4, **NAMES)))
+    assert graph.builder.op('layer').kernel == (1, 1)
+    assert graph.builder.weights['layer'].shape == (4, 5, 1, 1)
+
+
 def test_a_linear_layer_has_a_window_as_large_as_the_map():
     graph = OneNode((1, 2, 2, 3))
     # Maps are flattened in front of it: their values stay those of the map.
