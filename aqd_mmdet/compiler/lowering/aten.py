@@ -20,7 +20,7 @@ from .rules import OF_FLAT_MAPS, lowers
 aten = torch.ops.aten
 OF_FLAT_MAPS |= {
     *(aten.flatten.using_ints, aten.contiguous.default, aten.to.dtype),
-    *(aten.detach.default, aten.alias.default),
+    *(aten.detach.default, aten.alias.default, aten.clone.default),
     *(aten.dropout.default, aten.feature_dropout.default),
     *(aten.relu.default, aten.relu_.default),
     *(aten.hardtanh.default, aten.hardtanh_.default),
@@ -44,6 +44,7 @@ def _arguments(node: Node) -> dict[str, Any]:
 
 @lowers(
     aten.contiguous.default,
+    aten.clone.default,
     aten.detach.default,
     aten.alias.default,
 )
@@ -269,6 +270,8 @@ def lower_slice(builder: Builder, node: Node) -> Value:
     # Of a side that images have, a number is the end of some of them.
     is_any = isinstance(side, torch.SymInt)
     to_end = end is side or (end >= sys.maxsize if is_any else end >= side)
+    if first < 0 and not is_any:
+        first = max(first + side, 0)
     if first == 0 and to_end and step == 1:
         return builder.values[x]
     if axis == 0 or first < 0 or not (to_end or axis == 1):

@@ -37,6 +37,8 @@ def test_identities(graph):
     (x,) = graph.inputs
     for node in (
         graph.node(aten.detach.default, x),
+        graph.node(aten.clone.default, x),
+        graph.node(aten.slice.Tensor, x, 1, -2, 2**63 - 1),
         graph.node(aten.dropout.default, x, 0.5, False),
         graph.node(aten.feature_dropout.default, x, 0.5, False),
         graph.node(aten.flatten.using_ints, x, 1),
@@ -232,6 +234,9 @@ def test_concatenations_are_of_channels():
         ((1, 1, 2), (1, 1, (0, 0), (1, 1))),
         ((2, 1, 99, 2), (2, 0, (1, 0), (2, 1))),
         ((3, 0, 99, 3), (2, 0, (0, 0), (1, 3))),
+        ((1, -1, 99), (1, 1, (0, 0), (1, 1))),
+        ((1, -9, -1), (1, 0, (0, 0), (1, 1))),
+        ((2, -3, 99), (2, 0, (1, 0), (1, 1))),
     ],
 )
 def test_slices(graph, slices, expected):
