@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch._higher_order_ops.wrap import wrap_with_autocast
 from torch.fx import Node
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
-from torch.utils._pytree import tree_unflatten
+from torch.utils._pytree import tree_leaves, tree_unflatten
 
 from ..errors import UserError, first_line
 from ..layers.kinds import are_tensors
@@ -40,7 +40,7 @@ class _Network(nn.Module):
     def forward(self, image: Tensor) -> Any:
         extractors = region_extractors(self.detector)
         if not extractors:
-            return self.detector(image, mode='tensor')
+            return _without_nothing(self.detector(image, mode='tensor'))
         detector: Any = self.detector
         features = detector.extract_feat(image)
         return (
@@ -55,6 +55,19 @@ class _Network(nn.Module):
                 for extractor in extractors
             ),
         )
+
+
+def _without_nothing(maps: Any) -> Any:
+    """Return what a network returns without outputs at its end that are
+    None, of all levels: heads have these in place of maps that they lack."""
+    if not isinstance(maps, tuple | list):
+        return maps
+    count = len(maps)
+    while count and not any(
+        x is not None for x in tree_leaves(maps[count - 1])
+    ):
+        count -= 1
+    return tuple(maps[:count])
 
 
 def dense_head(detector: nn.Module) -> Any:
@@ -165,6 +178,13 @@ def _capture(
         node.args for node in module.graph.nodes if node.op == 'output'
     )
     results = tree_unflatten(nodes, exported.call_spec.out_spec)
+    for number, maps in enumerate(results):
+        if any(not isinstance(x, Node) for x in tree_leaves(maps)):
+            raise UserError(
+                f'{type(detector).__name__}: output {number} of its head is '
+                'None, or another thing than a map, on some level: only maps '
+                'leave a program; return None last, or not at all'
+            )
     groups = tuple(
         (maps,) if isinstance(maps, Node) else tuple(maps) for maps in results
     )

@@ -69,6 +69,29 @@ def test_sums_and_products_that_begin_with_a_number(
         assert first.args == (second, empty)
 
 
+@pytest.mark.parametrize('nothing', [None, [None] * 4])
+def test_outputs_at_the_end_that_are_none_are_left_out(build, nothing):
+    model = build(2)
+    forward = model.bbox_head.forward
+    model.bbox_head.forward = lambda maps: (*forward(maps), nothing)
+    assert len(trace(model).outputs) == 2
+
+
+@pytest.mark.parametrize('number', [0, 1])
+def test_other_outputs_that_are_none_are_refused(build, number):
+    model = build(2)
+    forward = model.bbox_head.forward
+
+    def with_none(maps):
+        results = list(forward(maps))
+        results.insert(number, [None] * 4)
+        return tuple(results)
+
+    model.bbox_head.forward = with_none
+    with pytest.raises(UserError, match=f'output {number} of its head'):
+        trace(model)
+
+
 class TOODHead(nn.Module):
     pass
 
