@@ -16,6 +16,7 @@ import sympy
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -68,6 +69,7 @@ class Calls(TorchFunctionMode):
         self.made: list[Call] = []
         self._places: dict[int, Place] = {}
         self._seen: list[Tensor] = []  # so that no other gets its id
+        self._kept: list[Tensor] = []  # the same, of those with a place
 
     def add(self, name: str, args: Any) -> None:
         """Append a call.
@@ -93,6 +95,11 @@ class Calls(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
+        if _does_nothing(func, args, kwargs or {}):
+            # Its result may be its operand, or a copy.
+            self._kept.append(result)
+            self._places[id(result)] = self._placed(args[0])
+            return result
         leaves = tree_leaves(result)
         if result is None or any(isinstance(x, Tensor) for x in leaves):
             given = args[:2] if func is LAYER else (args, kwargs)
@@ -100,6 +107,16 @@ class Calls(TorchFunctionMode):
             for leaf in leaves:
                 self._placed(leaf)
         return result
+
+
+_DROPOUTS = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d}
+
+
+def _does_nothing(func: Any, args: Any, kwargs: Any) -> bool:
+    """Say whether a call is a dropout in evaluation."""
+    if func not in _DROPOUTS or not args:
+        return False
+    return not kwargs.get('training', args[2] if len(args) > 2 else True)
 
 
 def differ(call: Call | None, symbolic: Call | None) -> bool:

@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+from torch import nn
 
 from aqd_mmdet.compiler import sizes
 from aqd_mmdet.compiler.sizes import Call, differ, need_same_calls
@@ -45,6 +46,23 @@ def test_branches_on_sizes_are_refused(build, change):
     model.extract_feat = lambda x: extract_feat(change(x, *x.shape[2:]))
     with pytest.raises(UserError, match='than for one of 256 x 384'):
         trace(model)
+
+
+@pytest.mark.parametrize(
+    'dropout',
+    [
+        nn.Dropout(0.1).eval(),
+        nn.Dropout2d(0.1).eval(),
+        lambda x: nn.functional.dropout(x, 0.5, training=False),
+        lambda x: nn.functional.dropout(x, 0.5, False),
+    ],
+)
+def test_dropout_that_does_nothing_is_no_step(build, dropout):
+    model = build(2)
+    neck = model.neck.forward
+    model.neck.forward = lambda maps: neck([dropout(x) for x in maps])
+    before = len(trace(build(2)).module.graph.nodes)
+    assert len(trace(model).module.graph.nodes) == before + 4
 
 
 def test_sizes_that_a_forward_does_not_take_are_left_out(build, monkeypatch):
