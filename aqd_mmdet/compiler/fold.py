@@ -94,7 +94,7 @@ def _exponential_boxes(trace: Trace) -> dict[Node, Exponential]:
     """Return the box codes as exponentials; none unless all levels are."""
     maps = trace.outputs[BOX_CODES : BOX_CODES + 1]
     nodes = [node for levels in maps for node in levels]
-    found = {node: exponential(node) for node in nodes}
+    found = {node: exponential(node, trace) for node in nodes}
     exponentials = {node: e for node, e in found.items() if e is not None}
     return exponentials if len(exponentials) == len(found) else {}
 

@@ -73,22 +73,50 @@ class Exponential:
     factor: float
 
 
-def exponential(output: Node) -> Exponential | None:
-    """Return the exponential that an output is, None if it is another."""
+def exponential(output: Node, trace: 'Trace') -> Exponential | None:
+    """Return the exponential that an output is, None if it is another.
+
+    Args:
+        output: Of the network.
+        trace: The network; factors may be its parameters.
+    """
     node, nodes, factor = output, [output], 1.0
-    while len(node.users) == 1 and len(node.all_input_nodes) == 1:
-        (operand,) = node.all_input_nodes
+    while len(_readers(node)) == 1:
+        operands = [x for x in node.all_input_nodes if not is_constant(x)]
+        if len(operands) != 1:
+            break
+        (operand,) = operands
         if node.target is torch.ops.aten.exp.default:
             return Exponential(tuple(nodes), operand, factor)
-        by = node.args[-1]
-        if node.target is not torch.ops.aten.mul.Tensor or (
-            not isinstance(by, (int, float)) or by <= 0
-        ):
+        by = _factor(node, trace)
+        if by is None or by <= 0:
             break
         factor *= by
         node = operand
         nodes.append(node)
     return None
+
+
+def _readers(node: Node) -> list[Node]:
+    """Return who reads the values of a node; the exporter's checks do not."""
+    check = torch.ops.aten._assert_tensor_metadata.default
+    return [user for user in node.users if user.target is not check]
+
+
+def _factor(node: Node, trace: 'Trace') -> float | None:
+    """Return the number that a node multiplies by, None if it does else."""
+    if node.target is torch.ops.aten.to.dtype:
+        # The type of floats means nothing to a program.
+        return 1.0 if node.meta['val'].is_floating_point() else None
+    if node.target is not torch.ops.aten.mul.Tensor:
+        return None
+    first, second = node.args
+    is_first = not isinstance(first, Node) or is_constant(first)
+    by: Any = first if is_first else second
+    value = constant(by, trace) if isinstance(by, Node) else by
+    if isinstance(value, Tensor):
+        return value.item() if value.numel() == 1 else None
+    return float(value)
 
 
 _ATEN = torch.ops.aten

@@ -1,5 +1,8 @@
 """Layers in a captured graph, each one operator."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -47,6 +50,9 @@ def test_parameters_and_layers_are_found_by_name():
 EXP, MUL = torch.ops.aten.exp.default, torch.ops.aten.mul.Tensor
 
 
+NOTHING: Any = SimpleNamespace(tensor=None)
+
+
 def graph_of(*calls: tuple) -> tuple[Graph, list[Node]]:
     """A graph of calls, each of the one before it and of numbers."""
     graph = Graph()
@@ -59,13 +65,47 @@ def graph_of(*calls: tuple) -> tuple[Graph, list[Node]]:
 def test_an_output_that_is_an_exponential():
     graph, (x, exp) = graph_of((EXP,))
     graph.output((exp,))
-    assert exponential(exp) == Exponential((exp,), x, 1.0)
+    assert exponential(exp, NOTHING) == Exponential((exp,), x, 1.0)
 
 
 def test_factors_of_an_exponential():
     graph, (x, exp, twice, more) = graph_of((EXP,), (MUL, 2), (MUL, 1.5))
     graph.output((more,))
-    assert exponential(more) == Exponential((more, twice, exp), x, 3.0)
+    assert exponential(more, NOTHING) == Exponential(
+        (more, twice, exp), x, 3.0
+    )
+
+
+def scaled(first: bool = False) -> tuple[Node, ...]:
+    """An exponential, times a parameter and of another type, times 2."""
+    graph, (x, exp) = graph_of((EXP,))
+    parameter = graph.get_attr('scale')
+    pair = (parameter, exp) if first else (exp, parameter)
+    product = graph.call_function(MUL, pair)
+    graph.call_function(aten._assert_tensor_metadata.default, (product,))
+    to = graph.call_function(aten.to.dtype, (product, torch.float32))
+    to.meta['val'] = torch.zeros(1)
+    twice = graph.call_function(MUL, (to, 2))
+    graph.output((twice,))
+    return x, exp, product, to, twice
+
+
+@pytest.mark.parametrize('first', [False, True])
+def test_a_factor_may_be_a_parameter(first):
+    value = torch.nn.Parameter(torch.tensor([1.5]))
+    trace: Any = SimpleNamespace(tensor=lambda node: value)
+    x, *nodes = scaled(first)
+    expected = Exponential(tuple(reversed(nodes)), x, 3.0)
+    assert exponential(nodes[-1], trace) == expected
+
+
+@pytest.mark.parametrize(
+    'value', [torch.zeros(1), torch.tensor(-1.0), torch.ones(2)]
+)
+def test_parameters_that_are_no_factors(value):
+    trace: Any = SimpleNamespace(tensor=lambda node: value)
+    *_, output = scaled()
+    assert exponential(output, trace) is None
 
 
 @pytest.mark.parametrize(
@@ -81,7 +121,7 @@ def test_factors_of_an_exponential():
 def test_outputs_that_are_others(calls):
     graph, nodes = graph_of(*calls)
     graph.output((nodes[-1],))
-    assert exponential(nodes[-1]) is None
+    assert exponential(nodes[-1], NOTHING) is None
 
 
 @pytest.mark.parametrize('read_again', [1, 2])
@@ -89,13 +129,13 @@ def test_an_exponential_that_something_else_reads(read_again):
     graph, nodes = graph_of((EXP,), (MUL, 2))
     other = graph.call_function(EXP, (nodes[read_again],))
     graph.output((nodes[-1], other))
-    assert exponential(nodes[-1]) is None
+    assert exponential(nodes[-1], NOTHING) is None
 
 
 def test_an_exponential_of_a_factor_is_no_factor_of_an_exponential():
     graph, (_, twice, exp) = graph_of((MUL, 2), (EXP,))
     graph.output((exp,))
-    assert exponential(exp) == Exponential((exp,), twice, 1.0)
+    assert exponential(exp, NOTHING) == Exponential((exp,), twice, 1.0)
 
 
 @pytest.mark.parametrize(
