@@ -53,25 +53,41 @@ class Walk:
         Returns:
             str: What it has read.
         """
-        if not groups:
-            groups = self._weight(y, name).shape[0]
-        node = self.graph.take(
+        weights = self._weight(y, name)
+        window = list(weights.shape[2:])
+        node = self.graph.find(y, 'Conv', name)
+        where = f'{node.label} ({name})'
+        self.graph.need(
+            window == [kernel] * 2,
+            where,
+            f'weights of a window of {kernel} x {kernel}',
+            weights.shape,
+        )
+        # ONNX takes that of the weights where a node does not say it.
+        window = node.attributes.get('kernel_shape', window)
+        self.graph.need(
+            window == [kernel] * 2,
+            where,
+            f'kernel_shape={[kernel] * 2}',
+            f'kernel_shape={window}',
+        )
+        self.graph.take(
             y,
             'Conv',
             name,
-            group=groups,
-            kernel_shape=[kernel] * 2,
+            group=groups or weights.shape[0],
+            kernel_shape=node.attributes.get('kernel_shape'),
             pads=[kernel // 2] * 4,
             strides=[stride] * 2,
         )
         bias = node.inputs[2] if len(node.inputs) > 2 else ABSENT
         self.graph.need(
             bias != ABSENT,
-            f'{node.label} ({name})',
+            where,
             'a bias, into which a batch norm was folded',
             'none',
         )
-        self._keep(f'{name}.weight', self._weight(y, name))
+        self._keep(f'{name}.weight', weights)
         self._keep(f'{name}.bias', self.graph.constant(bias, name))
         return self.graph.source(node.inputs[0])
 
@@ -165,8 +181,19 @@ class Walk:
                 self.block(y, f'{name}.conv2'), f'{name}.conv1', 1
             )
         inner, identity = self.graph.take(y, 'Add', name).inputs
+        if not self._leads(inner, identity, name) and self._leads(
+            identity, inner, name
+        ):
+            inner, identity = identity, inner
         x = self.conv(self.block(inner, f'{name}.conv2'), f'{name}.conv1', 1)
         return self.need_same(x, identity, name)
+
+    def _leads(self, y: str, x: str, name: str) -> bool:
+        """Say whether the convolutions of a block have made ``y`` of ``x``."""
+        for _ in range(3 if self.depthwise else 2):
+            if y != ABSENT:
+                y = self._input_of_conv(y, name)
+        return y == self.graph.source(x)
 
     def concatenation(
         self, y: str, name: str, count: int, axis: int = 1

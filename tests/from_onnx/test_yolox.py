@@ -194,6 +194,33 @@ REFUSED: dict[str, tuple[Change, str]] = {
 }
 
 
+def lose_windows(graph: onnx.GraphProto) -> None:
+    for node in nodes(graph, 'Conv'):
+        kept = [x for x in node.attribute if x.name != 'kernel_shape']
+        del node.attribute[:]
+        node.attribute.extend(kept)
+
+
+def swap_all(graph: onnx.GraphProto) -> None:
+    for node in nodes(graph, 'Add'):
+        node.input[:] = list(node.input)[::-1]
+
+
+@pytest.mark.parametrize('depthwise', [False, True])
+@pytest.mark.parametrize('change', [lose_windows, swap_all])
+def test_the_same_function_in_another_spelling(tmp_path, change, depthwise):
+    detector = small_yolox(depthwise=depthwise)
+    path = export(detector, tmp_path / 'before.onnx')
+    expected = read_yolox(Graph(path)).weights
+    model = onnx.load(path)
+    change(model.graph)
+    onnx.save(model, path)
+    found = read_yolox(Graph(path)).weights
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert np.array_equal(found[name], array), name
+
+
 @pytest.mark.parametrize('change, message', REFUSED.values(), ids=REFUSED)
 def test_what_is_another_function_is_refused(
     exported, tmp_path, change, message
