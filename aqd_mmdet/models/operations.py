@@ -359,20 +359,31 @@ def run_once(detector: nn.Module) -> list[Tensor]:
     Returns:
         list: All maps, the same ones in each run.
     """
+    shape = (PROBE_IMAGES, 3, PROBE_SIZE, PROBE_SIZE)
+    generator = torch.Generator().manual_seed(0)
+    return maps_of(detector, torch.rand(shape, generator=generator))
+
+
+@torch.no_grad()
+def maps_of(detector: nn.Module, images: Tensor) -> list[Tensor]:
+    """Run a detector's feature extractor and dense heads.
+
+    Args:
+        detector: An mmdet detector, or any model with ``extract_feat``.
+        images: As the preprocessor makes them (N, 3, H, W), of any device.
+
+    Returns:
+        list: The features, and all maps of the heads.
+    """
     training = detector.training
     detector.eval()
     try:
-        with torch.no_grad():
-            weight = next(detector.parameters())
-            shape = (PROBE_IMAGES, 3, PROBE_SIZE, PROBE_SIZE)
-            generator = torch.Generator().manual_seed(0)
-            images = torch.rand(shape, generator=generator, device='cpu')
-            images = images.to(weight)
-            features = cast(Any, detector).extract_feat(images)
-            maps = [features]
-            for name in ('bbox_head', 'rpn_head'):
-                if hasattr(detector, name):
-                    maps.append(getattr(detector, name)(features))
-            return [x for x in tree_leaves(maps) if isinstance(x, Tensor)]
+        weight = next(detector.parameters())
+        features = cast(Any, detector).extract_feat(images.to(weight))
+        maps = [features]
+        for name in ('bbox_head', 'rpn_head'):
+            if hasattr(detector, name):
+                maps.append(getattr(detector, name)(features))
+        return [x for x in tree_leaves(maps) if isinstance(x, Tensor)]
     finally:
         detector.train(training)

@@ -1,5 +1,6 @@
 """Stems: the convolutions that read pixels, and what precedes them."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -9,8 +10,13 @@ from torch import Tensor, nn
 
 from ..compiler.trace import need_compilable
 from ..errors import UserError
-from ..models.operations import PROBE_SIZE
+from ..models.operations import PROBE_SIZE, maps_of
+from ..patches import patched
 from .offsets import norms_behind
+
+# Of a map's range, how much it may differ once the preprocessor is folded:
+# roundings of floats make less than a hundredth of it.
+TOLERANCE = 1e-3
 
 
 def find_stems(detector: Any) -> dict[str, nn.Conv2d]:
@@ -23,8 +29,8 @@ def find_stems(detector: Any) -> dict[str, nn.Conv2d]:
         detector: A float detector.
 
     Raises:
-        UserError: If there is none, or the detector is of a kind that no
-            program can be.
+        UserError: If there is none, or one that reads features as well, or
+            the detector is of a kind that no program can be.
     """
     need_compilable(detector)
     generator = torch.Generator().manual_seed(0)
@@ -33,10 +39,13 @@ def find_stems(detector: Any) -> dict[str, nn.Conv2d]:
     image = torch.rand(1, 3, PROBE_SIZE, PROBE_SIZE, generator=generator)
     image = (image + 1).to(weight)
     stems: dict[str, nn.Conv2d] = {}
+    others: set[str] = set()
 
     def look(name: str, module: nn.Conv2d, x: Tensor) -> None:
         if torch.isin(x, image).all():
             stems[name] = module
+        else:
+            others.add(name)
 
     with ExitStack() as stack:
         for name, module in detector.named_modules():
@@ -52,6 +61,13 @@ def find_stems(detector: Any) -> dict[str, nn.Conv2d]:
             f'{type(detector).__name__}: expected a convolution that reads '
             'the image, found none: detectors whose first layer is another '
             'one (transformers) are not supported'
+        )
+    for name in others & stems.keys():
+        raise UserError(
+            f'{name}: expected a convolution that reads the image, or one '
+            'that reads features, found one that is called with both: its '
+            'weights cannot fit bytes and features; give each a convolution '
+            'of its own'
         )
     return stems
 
@@ -69,8 +85,8 @@ def fold_preprocessor(detector: Any, stems: dict[str, nn.Conv2d]) -> None:
         stems: Of :func:`find_stems`.
 
     Raises:
-        UserError: If a stem reads something else than three channels, or the
-            border is none of zeros.
+        UserError: If a stem reads something else than three channels, the
+            border is none of zeros, or more than stems reads the image.
     """
     pre = detector.data_preprocessor
     if not getattr(pre, '_enable_normalize', False):
@@ -84,7 +100,6 @@ def fold_preprocessor(detector: Any, stems: dict[str, nn.Conv2d]) -> None:
             f'data_preprocessor.pad_value={pre.pad_value}: it is in '
             'deviations, which are folded into the stem; expected 0'
         )
-    norms = norms_behind(detector, stems.values())
     for name, conv in stems.items():
         if conv.weight.shape[1] != len(mean) or conv.groups != 1:
             raise UserError(
@@ -92,19 +107,90 @@ def fold_preprocessor(detector: Any, stems: dict[str, nn.Conv2d]) -> None:
                 f'into which data_preprocessor.std can be folded, found '
                 f'{tuple(conv.weight.shape)}'
             )
-        weight = conv.weight.double() / std[:, None, None]
-        offset = (weight.sum((2, 3)) * (whole - mean)).sum(1)
-        conv.weight.copy_(weight)
-        offset = offset.to(conv.weight)
-        if conv.bias is not None:
-            conv.bias += offset
-        elif norms[conv]:
-            for norm in norms[conv]:
-                norm.running_mean -= offset
-        else:
-            conv.bias = nn.Parameter(offset)
+    norms = norms_behind(detector, stems.values())
+    before = _maps(detector, stems)
+    offsets = _fold_deviations(stems.values(), whole - mean, std)
     pre.mean.copy_(whole.view_as(pre.mean))
     pre.std.fill_(1)
+    _keep(offsets, norms)
+    if not _are_same(before, _maps(detector, stems)):
+        # What a stem makes may be read by more than its norms.
+        _keep({conv: -offset for conv, offset in offsets.items()}, norms)
+        _keep(offsets, {conv: [] for conv in offsets})
+        _need_same(detector, stems, before)
+
+
+def _fold_deviations(
+    stems: Iterable[nn.Conv2d], shift: Tensor, std: Tensor
+) -> dict[nn.Conv2d, Tensor]:
+    """Divide weights by deviations; return what a shift of pixels adds."""
+    offsets = {}
+    divided = set()
+    for conv in stems:
+        if id(conv.weight) not in divided:  # tied ones are divided once
+            divided.add(id(conv.weight))
+            conv.weight /= std[:, None, None].to(conv.weight)
+        sums = conv.weight.double().sum((2, 3))
+        offsets[conv] = (sums * shift.to(sums)).sum(1).to(conv.weight)
+    return offsets
+
+
+def _keep(
+    offsets: Mapping[nn.Conv2d, Tensor],
+    norms: Mapping[nn.Module, list[Any]],
+) -> None:
+    """Add offsets to what layers make, by their norms where they have any."""
+    kept = set()
+    for conv, offset in offsets.items():
+        if conv.bias is None and not norms[conv]:
+            conv.bias = nn.Parameter(torch.zeros_like(offset))
+        if conv.bias is not None:
+            changes = [(conv.bias, offset)]
+        else:
+            changes = [(norm.running_mean, -offset) for norm in norms[conv]]
+        for values, change in changes:
+            if id(values) not in kept:  # tied ones are changed once
+                kept.add(id(values))
+                values += change
+
+
+def _maps(detector: Any, stems: Mapping[str, nn.Conv2d]) -> list[Tensor]:
+    """Return a detector's maps of pixels, without what borders do to them."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, 3, PROBE_SIZE, PROBE_SIZE)
+    pixels = torch.randint(256, shape, generator=generator)
+    pre = detector.data_preprocessor
+    with ExitStack() as stack:
+        for conv in stems.values():
+            # A border of pixels is the same before and after.
+            border = patched(conv, padding_mode='replicate')
+            stack.enter_context(border)
+        return maps_of(detector, (pixels.to(pre.mean) - pre.mean) / pre.std)
+
+
+def _are_same(before: Sequence[Tensor], after: Sequence[Tensor]) -> bool:
+    for x, y in zip(before, after, strict=True):
+        most = x.abs().max().clamp_min(1e-12)
+        # The numbers of a constant map differ by roundings alone.
+        extent = torch.maximum(x.max() - x.min(), 0.01 * most)
+        if ((x - y).abs().max() > TOLERANCE * extent).item():
+            return False
+    return True
+
+
+def _need_same(
+    detector: Any, stems: Mapping[str, nn.Conv2d], before: Sequence[Tensor]
+) -> None:
+    """Raise if a detector makes other maps than before it was folded."""
+    if not _are_same(before, _maps(detector, stems)):
+        raise UserError(
+            f'{type(detector).__name__}: data_preprocessor.mean and .std are '
+            f'folded into {", ".join(stems)}: expected plain convolutions '
+            'that alone read the image, found other maps behind them (an '
+            'average or a norm of the image, a convolution that norms its '
+            'weights or shares them with others); train it with whole means '
+            'and std=[1, 1, 1], or let convolutions read the image first'
+        )
 
 
 def use_folded_preprocessor(cfg: Config, detector: Any) -> None:
