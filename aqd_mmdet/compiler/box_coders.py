@@ -19,7 +19,7 @@ from ..program.detector import (
 )
 from ..program.fixed_point import FixedPoint, Multipliers, real_multipliers
 from .curves import ONE, exponential
-from .owners import owner_of
+from .owners import coder_of, owner_of
 from .select_outputs import limit_output, select_outputs
 
 # Of a distance's logarithm: 8103 pixels. Two such distances are as long as the
@@ -34,26 +34,26 @@ MAX_LOG_SIZE = 8 * ONE
 Coded = tuple[ir.Program, Decoder]
 
 
-def _need_coder(coder: Any, name: str) -> None:
-    if type(coder).__name__ != name:
+def _need_coder(head: Any, name: str) -> None:
+    found = coder_of(head)
+    if found != name:
         raise UserError(
-            f'bbox_coder ({type(coder).__name__}): with this head a program '
-            f'has {name}'
+            f'bbox_coder ({found}): with this head a program has {name}'
         )
-    if not coder.clip_border:
+    if not head.bbox_coder.clip_border:
         raise UserError('bbox_coder: a program has clip_border')
 
 
-def need_distances(coder: Any) -> None:
-    """Raise if a coder of distances does what a program does not."""
-    _need_coder(coder, 'DistancePointBBoxCoder')
+def need_distances(head: Any) -> None:
+    """Raise if a head's coder is no coder of distances that a program has."""
+    _need_coder(head, 'DistancePointBBoxCoder')
 
 
 def delta_anchors(
     head: Any, program: ir.Program, fixed_point: FixedPoint
 ) -> Coded:
     coder = head.bbox_coder
-    _need_coder(coder, 'DeltaXYWHBBoxCoder')
+    _need_coder(head, 'DeltaXYWHBBoxCoder')
     limit = round(MAX_LOG_RATIO * ONE)
     if coder.add_ctr_clamp:
         program = _limit_centres(head, program)
@@ -95,7 +95,7 @@ def _limit_centres(head: Any, program: ir.Program) -> ir.Program:
 def _distance_points(
     head: Any, program: ir.Program, fixed_point: FixedPoint
 ) -> Coded:
-    need_distances(head.bbox_coder)
+    need_distances(head)
     levels = points(head.prior_generator)
     # The head's maps are in pixels already.
     unit = program.outputs[1].scale * 2**GEOMETRY_BITS
@@ -153,7 +153,7 @@ def exponents(
     Raises:
         UserError: If the exponentials are no distances in pixels.
     """
-    coder = type(head.bbox_coder).__name__
+    coder = coder_of(head)
     if not isinstance(decoder, Points) or coder != 'DistancePointBBoxCoder':
         raise UserError(
             f'the box codes of {type(head).__name__} are exponentials, coded '
@@ -190,7 +190,9 @@ def whole(name: str, number: Any) -> int:
 
 
 def _need_generator(generator: Any, name: str) -> None:
-    owner = owner_of(generator, ('grid_priors', 'single_level_grid_priors'))
+    owner = owner_of(
+        generator, ('grid_priors', 'single_level_grid_priors', '_meshgrid')
+    )
     if owner != name:
         raise UserError(
             f'prior_generator ({type(generator).__name__}) finds its places '

@@ -54,7 +54,7 @@ from .box_selection import (
 )
 from .curves import ONE, exponential, exponential_below_zero, sigmoid
 from .fold import BOX_CODES, Folded
-from .owners import owner_of
+from .owners import coder_of, owner_of
 from .select_outputs import select_outputs
 from .trace import dense_head
 
@@ -187,11 +187,10 @@ def _need_strides(head: Any, program: ir.Program) -> None:
 
 
 def _need_coder(head: Any, name: str) -> None:
-    coder = type(head.bbox_coder).__name__
-    if coder != name:
+    if coder_of(head) != name:
         raise UserError(
-            f'the head {type(head).__name__} codes boxes by {coder}: with '
-            f'this head a program has {name}'
+            f'the head {type(head).__name__} codes boxes by '
+            f'{coder_of(head)}: with this head a program has {name}'
         )
 
 
@@ -204,12 +203,11 @@ def _base_head(
             f'bbox_head.loss_cls ({type(head.loss_cls).__name__}) makes '
             'scores in its own way; the program has sigmoid and softmax'
         )
-    coder = head.bbox_coder
-    read = CODERS.get(type(coder).__name__)
+    read = CODERS.get(coder_of(head))
     if read is None:
         raise UserError(
             f'the head {type(head).__name__} codes boxes by '
-            f'{type(coder).__name__}: the program has no integers for it'
+            f'{coder_of(head)}: the program has no integers for it'
         )
     program, decoder = read(head, program, fixed_point)
     if head.use_sigmoid_cls:
@@ -234,9 +232,7 @@ def _rpn_head(
     head: Any, program: ir.Program, fixed_point: FixedPoint
 ) -> Decoding:
     """Proposals; behind their maps come those that regions are read from."""
-    if type(head.bbox_coder).__name__ != 'DeltaXYWHBBoxCoder' or (
-        not head.use_sigmoid_cls
-    ):
+    if coder_of(head) != 'DeltaXYWHBBoxCoder' or not head.use_sigmoid_cls:
         raise UserError(
             'rpn_head: the program has proposals by DeltaXYWHBBoxCoder with '
             'a sigmoid'
@@ -269,7 +265,7 @@ def _yolof_head(
 def _gfl_head(
     head: Any, program: ir.Program, fixed_point: FixedPoint
 ) -> Decoding:
-    need_distances(head.bbox_coder)
+    need_distances(head)
     codes = to_q16(program.outputs[1].scale, fixed_point)
     generator = head.prior_generator
     # Points are the centres of anchors.

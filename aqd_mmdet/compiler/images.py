@@ -15,10 +15,8 @@ from ..config import class_of, type_name
 from ..errors import UserError
 from ..options import Options
 from ..program.detector import PreProcess
+from .owners import is_known
 
-# Whose transforms and preprocessors are known here; one of the same name in
-# another package may do something else.
-PACKAGES = ('mmdet', 'mmcv', 'aqd_mmdet')
 TURNED, STORED = 'color', 'color_ignore_orientation'
 
 
@@ -77,7 +75,7 @@ def read_preprocess(pre: Any, pipeline: Sequence) -> PreProcess:
         UserError: Naming the first transform, option or preprocessor that a
             program has not.
     """
-    if not _is_known(type(pre)) or type(pre).__name__ != 'DetDataPreprocessor':
+    if not is_known(type(pre)) or type(pre).__name__ != 'DetDataPreprocessor':
         raise UserError(
             f'data_preprocessor ({type(pre).__name__}): a program has what '
             "mmdet's DetDataPreprocessor does only"
@@ -125,10 +123,6 @@ def _border(pre: Any, steps: _Pipeline, bgr: bool) -> tuple[int, ...]:
     return fill
 
 
-def _is_known(cls: Any) -> bool:
-    return getattr(cls, '__module__', '').split('.')[0] in PACKAGES
-
-
 def _fill(pre: Any, mean: tuple[int, ...]) -> tuple[int, ...]:
     """Return the bytes that stand for the preprocessor's border."""
     # The border is added behind the difference from the mean.
@@ -151,7 +145,7 @@ def _read_transform(steps: _Pipeline, transform: Any, where: str) -> None:
             f'{where}: {name} is not registered: call '
             'mmdet.utils.register_all_modules() first'
         )
-    if read is None or not _is_known(cls):
+    if read is None or not is_known(cls):
         raise UserError(
             f'{where}: a program has no {name}; it has {", ".join(_READ)}'
         )

@@ -20,7 +20,7 @@ from .box_selection import read_test_cfg
 from .curves import exponential, exponential_below_zero
 from .fold import Folded, fold_regions
 from .graph import Trace
-from .owners import owner_of
+from .owners import coder_of, owner_of
 from .trace import region_extractors, region_heads, trace_regions
 
 ROI_HEADS = ('StandardRoIHead', 'CascadeRoIHead')
@@ -168,10 +168,10 @@ def _stage(
 ) -> RegionStage:
     owner = owner_of(head, HEAD_METHODS)
     coder = head.bbox_coder
-    if owner != 'BBoxHead' or type(coder).__name__ != 'DeltaXYWHBBoxCoder':
+    if owner != 'BBoxHead' or coder_of(head) != 'DeltaXYWHBBoxCoder':
         raise UserError(
             f'roi_head.bbox_head ({type(head).__name__}) finds its boxes as '
-            f'{owner} does, coded by {type(coder).__name__}: the program has '
+            f'{owner} does, coded by {coder_of(head)}: the program has '
             'BBoxHead, DeltaXYWHBBoxCoder'
         )
     check_deltas(coder)
@@ -182,7 +182,7 @@ def _stage(
         )
     align = extractor.roi_layers[0]
     rows, columns = align.output_size
-    is_aligned = type(align).__name__ == 'RoIAlign' and align.aligned
+    is_aligned = owner_of(align, ('forward',)) == 'RoIAlign' and align.aligned
     if not is_aligned or align.pool_mode != 'avg' or rows != columns:
         raise UserError(
             'roi_head.bbox_roi_extractor: the program has RoIAlign, aligned, '

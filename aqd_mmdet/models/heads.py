@@ -11,6 +11,7 @@ from mmengine.config import Config
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from ..config import class_of
 from ..registry import MODELS
 
 Maps = list[Tensor]
@@ -83,10 +84,11 @@ def use_own_heads(cfg: Config) -> None:
         cfg: A config; its ``model.bbox_head`` is changed.
     """
     head = cfg.model.get('bbox_head')
-    for cls in (SSDHead, YOLOFHead):
-        name = cls.__name__
-        if isinstance(head, dict) and head.get('type') in (
-            name,
-            f'mmdet.{name}',
-        ):
-            head['type'] = f'aqd_mmdet.{name}'
+    if not isinstance(head, dict) or 'type' not in head:
+        return
+    # Another package may have registered a head of the same name. Without a
+    # scope the name is that of the head here.
+    found = class_of(MODELS, head['type'])
+    for cls, theirs in ((SSDHead, _SSDHead), (YOLOFHead, _YOLOFHead)):
+        if found in (cls, theirs):
+            head['type'] = f'aqd_mmdet.{cls.__name__}'

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from mmdet.models.task_modules import coders
 from mmdet.models.task_modules.prior_generators import (
     AnchorGenerator,
     MlvlPointGenerator,
@@ -80,7 +81,7 @@ def test_deltas_that_a_program_has(flags, passes):
 )
 def test_coders_that_are_refused(name, clip_border, priors, message):
     head = SimpleNamespace(
-        bbox_coder=type(name, (), dict(clip_border=clip_border))(),
+        bbox_coder=getattr(coders, name)(clip_border=clip_border),
         prior_generator=SimpleNamespace(num_base_priors=[priors]),
     )
     with pytest.raises(UserError, match=f'^bbox_coder: .*{message}'):
@@ -91,7 +92,7 @@ LEVELS = (PointLevel((8, 8), (2**14, 2**14)),)
 
 
 def head_of(coder: str) -> SimpleNamespace:
-    return SimpleNamespace(bbox_coder=type(coder, (), {})())
+    return SimpleNamespace(bbox_coder=getattr(coders, coder)())
 
 
 def test_distances_that_are_exponentials():

@@ -15,17 +15,40 @@ class OnlyFirst(SingleStageDetector):
         return super().predict(*args, **kwargs)[:1]
 
 
+class _Shifted(SingleStageDetector):
+    def predict(self, *args, **kwargs):
+        return super().predict(*args, **kwargs)
+
+
+# Of another package, with the name of mmdet's.
+_Shifted.__name__ = 'SingleStageDetector'
+
+
+class Kept(SingleStageDetector):
+    def loss(self, *args, **kwargs):
+        return super().loss(*args, **kwargs)
+
+
+def _detector_of(kind):
+    detector = nn.Module.__new__(kind)
+    nn.Module.__init__(detector)
+    return detector
+
+
 @pytest.mark.parametrize(
     'kind, message',
     [
-        (OnlyFirst, 'OnlyFirst finds its boxes as OnlyFirst does'),
+        (_Shifted, rf'as {__name__}\.SingleStageDetector does'),
+        (
+            OnlyFirst,
+            rf'OnlyFirst finds its boxes as {__name__}\.OnlyFirst does',
+        ),
         (RPN, 'RPN ends with its proposals, each level suppressed by'),
-        (nn.Module, 'Module finds its boxes as Module does'),
+        (nn.Module, r'Module finds its boxes as torch\.[a-z.]*\.Module does'),
     ],
 )
 def test_detectors_that_do_more_than_their_heads(kind, message):
-    detector = nn.Module.__new__(kind)
-    nn.Module.__init__(detector)
+    detector = _detector_of(kind)
     detector.bbox_head = RPNHead(8)
     with pytest.raises(UserError, match=message):
         need_known_detector(detector)
@@ -33,8 +56,12 @@ def test_detectors_that_do_more_than_their_heads(kind, message):
 
 @pytest.mark.parametrize('name', ['RetinaNet', 'FCOS', 'YOLOX', 'PAA'])
 def test_detectors_of_mmdet(name):
-    kind = MODELS.get(f'mmdet.{name}')
-    detector = nn.Module.__new__(kind)
-    nn.Module.__init__(detector)
+    detector = _detector_of(MODELS.get(f'mmdet.{name}'))
+    detector.bbox_head = RetinaHead(10, 8)
+    need_known_detector(detector)
+
+
+def test_a_subclass_that_finds_boxes_as_mmdets():
+    detector = _detector_of(Kept)
     detector.bbox_head = RetinaHead(10, 8)
     need_known_detector(detector)

@@ -90,7 +90,7 @@ class OwnGenerator(AnchorGenerator):
         (
             'RetinaHead',
             dict(anchor_generator=dict(SQUARES, type=OwnGenerator)),
-            r'finds its places as OwnGenerator does',
+            rf'finds its places as {__name__}\.OwnGenerator does',
         ),
     ],
 )
@@ -108,7 +108,9 @@ def test_heads_that_change_what_they_predict_are_refused():
             return super().predict(*args, **kwargs)[:1]
 
     detector = SimpleNamespace(bbox_head=OwnHead(10, 8))
-    with pytest.raises(UserError, match='OwnHead finds its boxes as OwnHead'):
+    with pytest.raises(
+        UserError, match=r'OwnHead finds its boxes as .*\.OwnHead'
+    ):
         read_postprocess(detector, None, FixedPoint())
 
 
@@ -131,7 +133,9 @@ def test_coders_of_yolov3_are_read(monkeypatch):
     head.bbox_coder = WideCoder()
     program = SimpleNamespace(outputs=(ir.Output(('a',) * 4, 1.0),))
     network = SimpleNamespace(program=program)
-    with pytest.raises(UserError, match='codes boxes by WideCoder'):
+    with pytest.raises(
+        UserError, match=rf'codes boxes by {__name__}\.WideCoder'
+    ):
         read_postprocess(
             SimpleNamespace(bbox_head=head), network, FixedPoint()
         )

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mmdet.models.dense_heads import YOLOFHead as MMDetsHead
+from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
@@ -44,6 +45,15 @@ def test_other_heads_and_detectors_are_left_alone():
         cfg = Config(dict(model=model))
         use_own_heads(cfg)
         assert cfg.model == model
+
+
+def test_a_head_of_that_name_of_another_package_is_left_alone(monkeypatch):
+    own = type('YOLOFHead', (MMDetsHead,), {})
+    registry = MMDET_MODELS.module_dict
+    monkeypatch.setitem(registry, 'YOLOFHead', own)
+    cfg = Config(dict(model=dict(bbox_head=dict(HEAD))))
+    use_own_heads(cfg)
+    assert type(MODELS.build(cfg.model.bbox_head)) is own
 
 
 def test_joined_logits_have_the_product_of_sigmoids():
