@@ -49,6 +49,41 @@ def need_distances(head: Any) -> None:
     _need_coder(head, 'DistancePointBBoxCoder')
 
 
+def need_bins(head: Any) -> None:
+    """Raise if other points or other means of bins decode a head's codes."""
+    centre = owner_of(head, ('anchor_center',))
+    mean = owner_of(head.integral, ('forward',))
+    if (centre, mean) != ('GFLHead', 'Integral'):
+        raise UserError(
+            f'the head {type(head).__name__} decodes its boxes by the '
+            f'anchor_center of {centre} and by {mean}: the program has what '
+            'GFLHead and its Integral do'
+        )
+    bins, count = head.integral.project.tolist(), head.reg_max + 1
+    if len(bins) != count or not np.allclose(bins, range(count)):
+        raise UserError(
+            f'the head {type(head).__name__}: integral.project is {bins}, a '
+            f'program has bins at 0 to {head.reg_max}'
+        )
+
+
+def need_cells(head: Any) -> None:
+    """Raise if a YOLOV3's head has another coder or strides than a program."""
+    found = coder_of(head)
+    if found != 'YOLOBBoxCoder':
+        raise UserError(
+            f'the head {type(head).__name__} codes boxes by {found}: with '
+            'this head a program has YOLOBBoxCoder'
+        )
+    strides = [(stride, stride) for stride in head.featmap_strides]
+    if strides != head.prior_generator.strides:
+        raise UserError(
+            f'the head {type(head).__name__} has featmap_strides='
+            f'{list(head.featmap_strides)} and its anchor_generator strides='
+            f'{head.prior_generator.strides}: a program has the same'
+        )
+
+
 def delta_anchors(
     head: Any, program: ir.Program, fixed_point: FixedPoint
 ) -> Coded:

@@ -40,6 +40,8 @@ from .box_coders import (
     anchors,
     delta_anchors,
     exponents,
+    need_bins,
+    need_cells,
     need_distances,
     points,
     to_q16,
@@ -186,14 +188,6 @@ def _need_strides(head: Any, program: ir.Program) -> None:
         )
 
 
-def _need_coder(head: Any, name: str) -> None:
-    if coder_of(head) != name:
-        raise UserError(
-            f'the head {type(head).__name__} codes boxes by '
-            f'{coder_of(head)}: with this head a program has {name}'
-        )
-
-
 def _base_head(
     head: Any, program: ir.Program, fixed_point: FixedPoint
 ) -> Decoding:
@@ -266,6 +260,7 @@ def _gfl_head(
     head: Any, program: ir.Program, fixed_point: FixedPoint
 ) -> Decoding:
     need_distances(head)
+    need_bins(head)
     codes = to_q16(program.outputs[1].scale, fixed_point)
     generator = head.prior_generator
     # Points are the centres of anchors.
@@ -321,7 +316,7 @@ def _yolox_head(
 def _yolov3_head(
     head: Any, program: ir.Program, fixed_point: FixedPoint
 ) -> Decoding:
-    _need_coder(head, 'YOLOBBoxCoder')
+    need_cells(head)
     # One map holds x, y, w, h, objectness and classes, anchor by anchor.
     count, attributes = head.num_base_priors, head.num_attrib
     table = np.arange(count * attributes).reshape(count, attributes)

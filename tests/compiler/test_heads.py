@@ -5,10 +5,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from mmdet.models.dense_heads import RetinaHead
+from mmdet.models.dense_heads import GFLHead, RetinaHead
+from mmdet.models.dense_heads.gfl_head import Integral
 from mmdet.models.task_modules.coders import YOLOBBoxCoder
 from mmdet.models.task_modules.prior_generators import AnchorGenerator
 
+from aqd_mmdet.compiler.fold import Folded
 from aqd_mmdet.compiler.heads import read_postprocess
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.program import ops as ir
@@ -139,6 +141,46 @@ def test_coders_of_yolov3_are_read(monkeypatch):
         read_postprocess(
             SimpleNamespace(bbox_head=head), network, FixedPoint()
         )
+
+
+class CornerHead(GFLHead):
+    def anchor_center(self, anchors):
+        return anchors[..., :2]
+
+
+class OwnMean(Integral):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def _read(head, outputs):
+    program = SimpleNamespace(outputs=(ir.Output(('a',) * 4, 1.0),) * outputs)
+    detector = SimpleNamespace(bbox_head=head)
+    return read_postprocess(
+        detector, Folded(program, {}, boxes_are_exponents=False), FixedPoint()
+    )
+
+
+def test_heads_that_decode_bins_by_helpers_of_their_own(monkeypatch):
+    head, _, _ = head_and_post_of('GFLHead')
+    _read(head, 2)
+    head.integral.project[3] = 3.5
+    with pytest.raises(UserError, match=r'3\.5, .* has bins at 0 to 16'):
+        _read(head, 2)
+    head.integral = OwnMean(head.reg_max)
+    with pytest.raises(UserError, match=r'GFLHead and by .*\.OwnMean'):
+        _read(head, 2)
+    head.integral = Integral(head.reg_max)
+    head.__class__ = CornerHead
+    with pytest.raises(UserError, match=r'anchor_center of .*\.CornerHead'):
+        _read(head, 2)
+
+
+def test_strides_of_yolov3_that_disagree():
+    head, _, _ = head_and_post_of('YOLOV3Head')
+    head.featmap_strides = [8, 16, 32, 65]
+    with pytest.raises(UserError, match=r'featmap_strides=\[8, .* the same'):
+        _read(head, 1)
 
 
 def test_edges_of_foveas_may_be_fractions(monkeypatch):
