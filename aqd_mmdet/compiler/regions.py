@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from ..errors import UserError
+from ..program import ops as ir
 from ..program.detector import (
     DELTA_BITS,
     SCORE_BITS,
@@ -21,7 +22,12 @@ from .curves import exponential, exponential_below_zero
 from .fold import Folded, fold_regions
 from .graph import Trace
 from .owners import coder_of, owner_of
-from .trace import region_extractors, region_heads, trace_regions
+from .trace import (
+    dense_head,
+    region_extractors,
+    region_heads,
+    trace_regions,
+)
 
 ROI_HEADS = ('StandardRoIHead', 'CascadeRoIHead')
 # Methods of a roi_head that find boxes.
@@ -46,6 +52,34 @@ class RegionNetwork:
 
     trace: Trace
     folded: Folded
+
+
+def need_proposals(
+    detector: nn.Module, owner: str, program: ir.Program
+) -> None:
+    """Raise if regions would be read from other boxes than a program's.
+
+    Args:
+        detector: A detector with a second stage.
+        owner: Whose way of finding boxes its rpn_head has.
+        program: Its network.
+
+    Raises:
+        UserError: Naming the head.
+    """
+    name = type(dense_head(detector)).__name__
+    if owner != 'RPNHead':
+        raise UserError(
+            f'rpn_head ({name}) finds its proposals as {owner} does: in front '
+            'of regions a program has those of RPNHead, each level of which '
+            'is suppressed by itself'
+        )
+    outputs = len(program.outputs) - len(region_extractors(detector))
+    if outputs != FIRST_REGION_MAPS:
+        raise UserError(
+            f'rpn_head ({name}) has {outputs} kinds of maps: in front of '
+            'regions a program has logits and box codes'
+        )
 
 
 def capture_regions(detector: nn.Module) -> tuple[Trace, ...]:

@@ -5,7 +5,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from mmdet.models.dense_heads import GFLHead, RetinaHead
+from mmdet.models.dense_heads import (
+    FCOSHead,
+    GFLHead,
+    RetinaHead,
+    RPNHead,
+)
 from mmdet.models.dense_heads.gfl_head import Integral
 from mmdet.models.task_modules.coders import YOLOBBoxCoder
 from mmdet.models.task_modules.prior_generators import AnchorGenerator
@@ -181,6 +186,34 @@ def test_strides_of_yolov3_that_disagree():
     head.featmap_strides = [8, 16, 32, 65]
     with pytest.raises(UserError, match=r'featmap_strides=\[8, .* the same'):
         _read(head, 1)
+
+
+def _two_stage(head, outputs):
+    roi_head = SimpleNamespace(bbox_roi_extractor=None)
+    program = SimpleNamespace(outputs=(ir.Output(('a',) * 5, 1.0),) * outputs)
+    return read_postprocess(
+        SimpleNamespace(rpn_head=head, roi_head=roi_head),
+        Folded(program, {}, boxes_are_exponents=False),
+        FixedPoint(),
+    )
+
+
+@pytest.mark.parametrize('kind', [RetinaHead, FCOSHead])
+def test_proposals_of_other_heads_are_refused(kind):
+    match = rf'rpn_head \({kind.__name__}\) .* as BaseDenseHead does'
+    with pytest.raises(UserError, match=match):
+        _two_stage(kind(1, 8), 3)
+
+
+def test_proposals_of_more_maps_are_refused():
+    head = RPNHead(8)
+    match = r'rpn_head \(RPNHead\) has 3 kinds of maps'
+    with pytest.raises(UserError, match=match):
+        _two_stage(head, 4)
+    head.test_cfg = None
+    # It is read further, with the maps of one extractor behind its two.
+    with pytest.raises(UserError, match='test_cfg.rpn'):
+        _two_stage(head, 3)
 
 
 def test_edges_of_foveas_may_be_fractions(monkeypatch):
