@@ -231,7 +231,11 @@ def _replace_modules(
 
 
 def _need_no_hooks(named: dict[str, nn.Module], chosen: Chosen) -> None:
-    """Raise if more is done when a module is called that is exchanged."""
+    """Raise if more is done when a module is called that is exchanged.
+
+    Raises:
+        UserError: If it has hooks, or methods that its class has not.
+    """
     rules = {kind.rule for kind in KINDS if isinstance(kind, Replacement)}
     for name in (name for rule in rules for name in chosen[rule]):
         module = named[name]
@@ -244,6 +248,16 @@ def _need_no_hooks(named: dict[str, nn.Module], chosen: Chosen) -> None:
                 f'{name}: it has hooks, as spectral_norm makes, which its '
                 'quantised layer would not have; leave it alone by a last '
                 f"rule, dict(modules='{name}', float=True)"
+            )
+        own = [
+            n for n in vars(module) if callable(getattr(type(module), n, None))
+        ]
+        if own:
+            raise UserError(
+                f'{name}: it has a {own[0]} of its own in place of '
+                f'{type(module).__name__}.{own[0]}, which its quantised layer '
+                'would not have; make a class that has it, or leave it alone '
+                f"by a last rule, dict(modules='{name}', float=True)"
             )
 
 

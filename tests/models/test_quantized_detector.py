@@ -306,6 +306,21 @@ def test_layers_with_hooks_are_not_exchanged(build, change):
     quantize_detector(model, recipe, 2)
 
 
+@pytest.mark.parametrize('method', ['forward', '_conv_forward'])
+def test_layers_with_methods_of_their_own_are_not_exchanged(build, method):
+    model = build('float')
+    name = 'backbone.layer1.0.conv1'
+    conv = model.get_submodule(name)
+    theirs = getattr(conv, method)
+    setattr(conv, method, lambda *args: 2 * theirs(*args))
+    recipe = [dict(modules='backbone.*', conv=dict())]
+    message = f'{name}: it has a {method} of its own in place of Conv2d'
+    with pytest.raises(UserError, match=message):
+        quantize_detector(model, recipe, 2)
+    recipe.append(dict(modules=name, float=True))
+    quantize_detector(model, recipe, 2)
+
+
 def test_no_levels_at_all(build):
     recipe = [dict(modules='bbox_head.*_convs.*', norm=dict(num_levels=0))]
     with pytest.raises(UserError, match='num_levels=0'):
