@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
+from mmdet.models.layers.brick_wrappers import AdaptiveAvgPool2d
 from torch import Tensor, nn
 
 from ..errors import UserError
@@ -146,6 +147,10 @@ class QuantMean(QuantPool):
         return (*x[:2], 1, 1)
 
 
+# mmdet's serves maps without pixels as well.
+_MEANS = (nn.AdaptiveAvgPool2d.forward, AdaptiveAvgPool2d.forward)
+
+
 def _is_window(module: nn.Module) -> bool:
     return type(module) is nn.AvgPool2d
 
@@ -157,8 +162,11 @@ def _build_windows(
 
 
 def _is_whole(module: nn.Module) -> bool:
-    return isinstance(module, nn.AdaptiveAvgPool2d) and (
-        module.output_size in (1, (1, 1))
+    # A subclass may compute something else.
+    return (
+        isinstance(module, nn.AdaptiveAvgPool2d)
+        and type(module).forward in _MEANS
+        and module.output_size in (1, (1, 1))
     )
 
 

@@ -1,9 +1,11 @@
 import pytest
 import torch
+from mmdet.models.layers.brick_wrappers import AdaptiveAvgPool2d
 from torch import nn
 
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.layers import QuantAvgPool, QuantMean
+from aqd_mmdet.layers.pool import MEAN
 
 
 def test_windows_average_codes():
@@ -24,6 +26,22 @@ def test_whole_maps():
     pool.input_quantizer.start(torch.tensor(3.0))
     x = torch.tensor([0.4, 1.5, 2.4, 9.0]).view(1, 2, 1, 2)
     assert pool(x).flatten().tolist() == [1.0, 2.5]
+
+
+class Kept(nn.AdaptiveAvgPool2d):
+    pass
+
+
+class Powers(nn.AdaptiveAvgPool2d):
+    def forward(self, x):
+        return super().forward(x**3) ** (1 / 3)
+
+
+def test_means_are_of_classes_that_average():
+    for kind in (nn.AdaptiveAvgPool2d, AdaptiveAvgPool2d, Kept):
+        assert MEAN.applies(kind(1)) and MEAN.applies(kind((1, 1)))
+        assert not MEAN.applies(kind(2))
+    assert not MEAN.applies(Powers(1))
 
 
 def test_windows_of_several_divisors_are_refused():
