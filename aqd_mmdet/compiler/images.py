@@ -218,6 +218,13 @@ def _read_pad(steps: _Pipeline, options: Options) -> None:
     value = options.take('pad_val', 0)
     if isinstance(value, dict):
         value = value.get('img', 0)
+    if not isinstance(value, (int, tuple, list)):
+        # OpenCV fills the first channel with it, and the others with 0.
+        raise UserError(
+            f'{options.where}.pad_val={value!r}: mmcv takes one whole number '
+            'for all channels, and others for the first alone; give a whole '
+            'number, or three, dict(img=(114, 114, 114))'
+        )
     border = tuple(value) if isinstance(value, (tuple, list)) else (value,) * 3
     if len(border) != 3 or any(
         x != int(x) or not 0 <= x <= 255 for x in border

@@ -68,6 +68,11 @@ ANNOTATIONS = dict(type='LoadAnnotations', with_bbox=True)
             {},
             dict(whole=True, fill=(0, 0, 0)),
         ),
+        (
+            (LOAD, RESIZE, PAD | dict(pad_val=dict(img=114))),
+            {},
+            dict(whole=True, fill=(114, 114, 114)),
+        ),
         # The preprocessor's border is added behind the mean.
         ((LOAD, RESIZE), dict(pad_value=-4), dict(fill=(120, 112, 100))),
         (
@@ -120,6 +125,10 @@ REFUSED = {
         'size_divisor=32',
     ),
     'half': (with_option(PAD, 'pad_val', dict(img=(0.5, 1, 2))), 'pad_val='),
+    'a float': (
+        with_option(PAD, 'pad_val', dict(img=114.0)),
+        r'pad_val=114\.0: .* give a whole number, or three',
+    ),
     'misspelt': (with_option(RESIZE, 'keep_ration', True), 'keep_ratio'),
 }
 
