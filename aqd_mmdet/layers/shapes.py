@@ -1,6 +1,10 @@
-"""Sizes of what windows make of a map."""
+"""Sizes of what windows make of a map, and the borders around it."""
 
 from collections.abc import Sequence
+
+from torch import nn
+
+from ..errors import UserError
 
 
 def windows(
@@ -22,3 +26,30 @@ def windows(
             size, kernel, stride, padding, dilation, strict=True
         )
     )
+
+
+def padding_of(conv: nn.Conv2d) -> tuple[int, ...]:
+    """Return a padding, which may be 'same' or 'valid', as numbers of pixels.
+
+    Args:
+        conv: A convolution.
+
+    Raises:
+        UserError: If one side of a window is padded more than the other.
+    """
+    if not isinstance(conv.padding, str):
+        return tuple(conv.padding)
+    if conv.padding == 'valid':
+        return (0, 0)
+    # Of all pixels around which a window reaches.
+    reach = [
+        dilation * (side - 1)
+        for side, dilation in zip(conv.kernel_size, conv.dilation, strict=True)
+    ]
+    if any(pixels % 2 for pixels in reach):
+        raise UserError(
+            f"{conv}: padding='same' pads one side of this window more than "
+            'the other; a program pads both alike: take an odd kernel_size, '
+            'or give padding as numbers'
+        )
+    return tuple(pixels // 2 for pixels in reach)

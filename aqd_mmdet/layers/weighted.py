@@ -29,7 +29,7 @@ from ..quantizers.quantizer import (
 )
 from ..registry import MODELS
 from .kinds import Replacement
-from .shapes import windows
+from .shapes import padding_of, windows
 
 # The grid whose codes all lie between the least and the largest value.
 ASYMMETRIC = 'asymmetric'
@@ -258,13 +258,16 @@ class QuantConv2d(QuantizedLayer, nn.Conv2d):
         Args:
             conv: The layer to replace.
             **quantization: The arguments that Conv2d does not have.
+
+        Raises:
+            UserError: If one side of a window is padded more than the other.
         """
         layer = cls(
             conv.in_channels,
             conv.out_channels,
             conv.kernel_size,
             conv.stride,
-            conv.padding,
+            padding_of(conv),
             conv.dilation,
             conv.groups,
             conv.bias is not None,

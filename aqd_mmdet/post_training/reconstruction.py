@@ -82,7 +82,7 @@ class _Covariance:
         if not isinstance(layer, QuantConv2d):
             return x.reshape(1, -1, x.shape[-1])
         padding = layer.padding
-        assert not isinstance(padding, str)  # which programs refuse
+        assert not isinstance(padding, str)  # which from_float makes numbers
         windows = F.unfold(
             x, layer.kernel_size, layer.dilation, padding, layer.stride
         )

@@ -80,6 +80,32 @@ def test_takes_over_parameters_and_names():
     assert started(layer)(x).shape == conv(x).shape
 
 
+@pytest.mark.parametrize(
+    'padding, kernel, dilation, expected',
+    [
+        ('same', 3, 1, (1, 1)),
+        ('same', (1, 5), 1, (0, 2)),
+        ('same', 3, 2, (2, 2)),
+        ('same', 2, 2, (1, 1)),
+        ('valid', 3, 1, (0, 0)),
+    ],
+)
+def test_paddings_by_name(padding, kernel, dilation, expected):
+    conv = nn.Conv2d(2, 3, kernel, padding=padding, dilation=dilation)
+    layer = QuantConv2d.from_float(conv)
+    assert layer.padding == expected
+    x = torch.randn(1, 2, 9, 8)
+    exact = conv(x)
+    assert layer.output_shape(x.shape) == exact.shape
+    assert torch.equal(layer._conv_forward(x, conv.weight, conv.bias), exact)
+
+
+def test_paddings_of_one_side_are_refused():
+    conv = nn.Conv2d(2, 3, (3, 2), padding='same')
+    with pytest.raises(UserError, match=r'Conv2d\(2, 3, .* odd kernel_size'):
+        QuantConv2d.from_float(conv)
+
+
 def test_linear_output_is_that_of_the_codes():
     layer = QuantLinear.from_float(nn.Linear(16, 8), weight_bits=4, act_bits=4)
     x = torch.rand(3, 16)
