@@ -180,7 +180,8 @@ def _lower(builder: Builder, node: Node) -> Value:
     if not builder.flat.isdisjoint(node.all_input_nodes):
         _need_flat(builder, node, layer)
     if call is not None:
-        return LAYER_RULES[type(layer)](builder, call, layer)
+        layer_rule = LAYER_RULES[type(builder.trace.layers[call.name])]
+        return layer_rule(builder, call, layer)
     rule = OPERATOR_RULES.get(node.target)
     if rule is None:
         raise stays_float(node)

@@ -47,9 +47,10 @@ def lower_linear(
     (x,) = call.inputs
     value = builder.values[x]
     # Flatten refuses what is moved: its parts are maps of one pixel.
-    moved = isinstance(value, Movement)
-    size = builder.size_of(x) if moved else value.size
-    numbers = size.numbers
+    if isinstance(value, Movement):
+        numbers = builder.size_of(x).numbers
+    else:
+        numbers = value.size.numbers
     kernel = pair(numbers[:2])
     if numbers != kernel * (len(numbers) // 2):
         raise UserError(
