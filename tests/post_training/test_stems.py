@@ -154,7 +154,7 @@ def test_a_bias_of_two_stems_that_need_their_own_is_refused():
     other = nn.Conv2d(3, 8, 3, 2, 1)
     detector = _beside(other)
     detector.stem.bias = other.bias
-    with pytest.raises(UserError, match='shares them with others'):
+    with pytest.raises(UserError, match='shares its bias with another'):
         fold_preprocessor(detector, find_stems(detector))
 
 
