@@ -5,12 +5,19 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..models.operations import maps_of
 from ..models.quantized_detector import quantize_detector, quantized_layers
 from ..progress import progress
-from .calibration import RangeReport, calibrate
+from .calibration import (
+    RangeReport,
+    calibrate,
+    every_rounding,
+    unchanged,
+)
 from .correction import correct
 from .distillation import STEPS, distill
 from .reconstruction import reconstruct
@@ -19,6 +26,9 @@ from .reconstruction import reconstruct
 EFFORTS = ('calibrate', 'correct', 'reconstruct', 'distill')
 # Distillation doubles the time.
 DEFAULT_EFFORT = 'reconstruct'
+# Of a map's variance, what makes it another map. Layers that limit what they
+# make, as group norms do, change a few numbers.
+OTHER = 1e-2
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,7 @@ def quantize(
     student = deepcopy(detector).eval()
     quantize_detector(student, recipe, 8)
     _check_weights(student)
+    _check_maps(student, detector, pictures[0])
     say(f'calibrating on {len(pictures)} pictures')
     ranges = calibrate(
         student,
@@ -84,6 +95,30 @@ def quantize(
         for loss in bar:
             bar.set_postfix_str(f'loss {loss:.4f}')
     return Quantized(student, ranges)
+
+
+def _check_maps(
+    student: nn.Module, detector: nn.Module, picture: Tensor
+) -> None:
+    """Raise if a detector makes other maps with exchanged layers unrounded."""
+    with every_rounding(student, unchanged):
+        found = maps_of(student, picture)
+    for x, y in zip(maps_of(detector, picture), found, strict=True):
+        if x.shape != y.shape or _are_others(x, y):
+            raise UserError(
+                f'{type(detector).__name__}: expected the same maps with its '
+                'layers exchanged and nothing rounded, found others: a '
+                'forward asks for the type of a layer or of itself '
+                '(isinstance, type), which exchanged layers have not; ask '
+                'for something else there'
+            )
+
+
+def _are_others(x: Tensor, y: Tensor) -> bool:
+    # The numbers of a constant map differ by roundings alone.
+    least = 1e-8 * x.abs().max() ** 2
+    limit = OTHER * torch.maximum(x.var(correction=0), least)
+    return bool((x - y).square().mean() > limit)
 
 
 def _check_weights(student: nn.Module) -> None:

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from aqd_mmdet.errors import UserError
 from aqd_mmdet.models.quantized_detector import (
@@ -12,7 +13,7 @@ from aqd_mmdet.models.quantized_detector import (
 from aqd_mmdet.post_training.quantize import EFFORTS, quantize
 from aqd_mmdet.post_training.recipe import find_recipe
 from aqd_mmdet.post_training.stems import find_stems
-from tests.post_training.small import pictures, small
+from tests.post_training.small import SmallDetector, pictures, small
 
 
 def quantised(weight_bits: int = 8) -> Any:
@@ -80,6 +81,20 @@ def test_layers_with_a_bias_need_not_say_that_they_are_not_normalised():
     result = quantize(detector, [*recipe, edited], pictures(1), 'calibrate')
     layer = quantized_layers(result.detector)['depthwise']
     assert layer.weight_quantizer.grid.bits == 4 and not layer.normalize
+
+
+@pytest.mark.parametrize('kind', [nn.SiLU, nn.Conv2d])
+def test_a_forward_that_asks_for_types_of_layers_is_refused(kind):
+    class Asks(SmallDetector):
+        def extract_feat(self, x):
+            (x,) = super().extract_feat(x)
+            asked = any(type(layer) is kind for layer in self.children())
+            return (x * 2.0 if asked else x,)
+
+    detector = Asks().eval()
+    recipe = find_recipe(detector, find_stems(detector), 8, 8)
+    with pytest.raises(UserError, match='^Asks: expected the same maps'):
+        quantize(detector, recipe, pictures(1), 'calibrate')
 
 
 def test_mistakes_are_told():
