@@ -158,20 +158,18 @@ def read_postprocess(
     cfg = read_test_cfg(
         head.test_cfg, module.test_cfg, scored=head.scored, known=head.keys
     )
+    counts = head.counts(cfg)
     decoding = head.read(module, folded.program, fixed_point)
     decoder = decoding.decoder
     if folded.boxes_are_exponents:
         scale = folded.program.outputs[BOX_CODES].scale
         decoder = exponents(module, decoder, scale, fixed_point)
-    counts = head.counts(cfg)
+    kind = type(decoding.scores).__name__
+    scale = decoding.program.outputs[0].scale
     return decoding.program, PostProcess(
         decoder=decoder,
         scores=decoding.scores,
-        threshold=least_rank(
-            type(decoding.scores).__name__,
-            cfg.least,
-            decoding.program.outputs[0].scale,
-        ),
+        threshold=least_rank(kind, cfg.least, scale),
         candidates=counts.level,
         total=counts.total,
         margin=decoding.margin,

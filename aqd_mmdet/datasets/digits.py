@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -307,13 +308,11 @@ def write_digits(
     part = part_of(root)
     make_folder(part)
     total = scenes.train + scenes.val
-    done = 0
+    steps = (_write_split(part, split, scenes) for split in SPLITS)
     try:
-        for split in SPLITS:
-            for _ in _write_split(part, split, scenes):
-                done += 1
-                if progress is not None:
-                    progress(done, total)
+        for done, _ in enumerate(chain.from_iterable(steps), 1):
+            if progress is not None:
+                progress(done, total)
         (part / 'scenes.json').write_text(stamp)
         if root.exists():
             root.rmdir()

@@ -54,23 +54,17 @@ class Walk:
             str: What it has read.
         """
         weights = self._weight(y, name)
-        window = list(weights.shape[2:])
         node = self.graph.find(y, 'Conv', name)
         where = f'{node.label} ({name})'
-        self.graph.need(
-            window == [kernel] * 2,
-            where,
-            f'weights of a window of {kernel} x {kernel}',
-            weights.shape,
-        )
         # ONNX takes that of the weights where a node does not say it.
-        window = node.attributes.get('kernel_shape', window)
-        self.graph.need(
-            window == [kernel] * 2,
-            where,
-            f'kernel_shape={[kernel] * 2}',
-            f'kernel_shape={window}',
-        )
+        said = node.attributes.get('kernel_shape', weights.shape[2:])
+        for window in (weights.shape[2:], said):
+            self.graph.need(
+                tuple(window) == (kernel, kernel),
+                where,
+                f'a window of {kernel} x {kernel}',
+                ' x '.join(map(str, window)),
+            )
         self.graph.take(
             y,
             'Conv',

@@ -66,10 +66,8 @@ def find_stems(detector: Any) -> dict[str, nn.Conv2d]:
         )
     for name in others & stems.keys():
         raise UserError(
-            f'{name}: expected a convolution that reads the image, or one '
-            'that reads features, found one that is called with both: its '
-            'weights cannot fit bytes and features; give each a convolution '
-            'of its own'
+            f'{name}: expected a convolution of the image or of features, '
+            'found one that reads both: give each a convolution of its own'
         )
     return stems
 

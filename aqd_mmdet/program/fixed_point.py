@@ -83,6 +83,13 @@ def whole_steps(offset: np.ndarray, shift: np.ndarray) -> np.ndarray:
     return offset * step + (step >> 1)
 
 
+def _collapsed(what: str, numbers: np.ndarray) -> UserError:
+    return UserError(
+        f'{what} is worth {np.abs(numbers).max():.3g} steps of the next grid: '
+        'its clip value has collapsed; calibrate again'
+    )
+
+
 def real_multipliers(
     ratio: np.ndarray | float,
     offset: np.ndarray | float,
@@ -95,7 +102,7 @@ def real_multipliers(
         ratio: Source's scale over the target's step, float64 (C,), or
             one for all.
         offset: In steps of the target, same shape.
-        fixed_point: Width of the multipliers.
+        fixed_point: Their width.
         wide: Whether the target has 32 bits. Offsets may then be so large
             that a small ratio loses bits to them; elsewhere they are refused.
 
@@ -122,16 +129,10 @@ def real_multipliers(
     m = np.where(carry, m / 2, m)
     shift = np.where(carry, shift - 1, shift)
     if (shift < 0).any() or (np.abs(m) >= 2.0**width).any():
-        raise UserError(
-            f'one unit is worth {np.abs(ratio).max():.3g} steps of the next '
-            'grid: its clip value has collapsed; calibrate again'
-        )
+        raise _collapsed('one unit', ratio)
     b = _half_up((offset + 0.5) * 2.0**shift)
     if (np.abs(b) >= MAX_BIAS).any():
-        raise UserError(
-            f'an offset is worth {np.abs(offset).max():.3g} steps of the next '
-            'grid: its clip value has collapsed; calibrate again'
-        )
+        raise _collapsed('an offset', offset)
     return Multipliers(
         m.astype(np.int32), b.astype(np.int64), shift.astype(np.uint8)
     )
