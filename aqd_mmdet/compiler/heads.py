@@ -59,7 +59,7 @@ from .fold import BOX_CODES, Folded
 from .owners import coder_of, owner_of
 from .regions import need_proposals
 from .select_outputs import select_outputs
-from .trace import dense_head, region_extractors
+from .trace import dense_head
 
 # More pixels than an image has: boxes are not limited to it.
 UNLIMITED = 2**14
@@ -153,8 +153,7 @@ def read_postprocess(
             'does: the program has no integers for it'
         )
     _need_strides(module, folded.program)
-    if region_extractors(detector):
-        need_proposals(detector, owner, folded.program)
+    need_proposals(detector, owner, folded.program)
     cfg = read_test_cfg(
         head.test_cfg, module.test_cfg, scored=head.scored, known=head.keys
     )

@@ -60,13 +60,16 @@ def need_proposals(
     """Raise if regions would be read from other boxes than a program's.
 
     Args:
-        detector: A detector with a second stage.
+        detector: A detector, perhaps with a second stage.
         owner: Whose way of finding boxes its rpn_head has.
         program: Its network.
 
     Raises:
         UserError: Naming the head.
     """
+    count = len(region_extractors(detector))
+    if not count:
+        return
     name = type(dense_head(detector)).__name__
     if owner != 'RPNHead':
         raise UserError(
@@ -74,7 +77,7 @@ def need_proposals(
             'of regions a program has those of RPNHead, each level of which '
             'is suppressed by itself'
         )
-    outputs = len(program.outputs) - len(region_extractors(detector))
+    outputs = len(program.outputs) - count
     if outputs != FIRST_REGION_MAPS:
         raise UserError(
             f'rpn_head ({name}) has {outputs} kinds of maps: in front of '

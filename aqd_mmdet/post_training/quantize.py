@@ -71,8 +71,7 @@ def quantize(
         raise UserError('no pictures: quantisers are calibrated by some')
     student = deepcopy(detector).eval()
     quantize_detector(student, recipe, 8)
-    _check_weights(student)
-    _check_maps(student, detector, pictures[0])
+    _check_exchange(student, detector, pictures[0])
     say(f'calibrating on {len(pictures)} pictures')
     ranges = calibrate(
         student,
@@ -97,10 +96,11 @@ def quantize(
     return Quantized(student, ranges)
 
 
-def _check_maps(
+def _check_exchange(
     student: nn.Module, detector: nn.Module, picture: Tensor
 ) -> None:
     """Raise if a detector makes other maps with exchanged layers unrounded."""
+    _check_weights(student)
     with every_rounding(student, unchanged):
         found = maps_of(student, picture)
     for x, y in zip(maps_of(detector, picture), found, strict=True):
