@@ -14,7 +14,15 @@ from ..program.fixed_point import FixedPoint, real_multipliers
 from ..quantizers.grid import Grid
 from ..quantizers.quantizer import Quantizer, RoundingModule
 from .graph import Trace, constant
-from .values import Affine, Movement, Table, TracedSize, Value, real
+from .values import (
+    Affine,
+    Movement,
+    Table,
+    TracedSize,
+    Value,
+    real,
+    stride_of,
+)
 
 # More than what rounding adds to the largest value of an output.
 ROUNDING = 2.0**-20
@@ -104,6 +112,7 @@ class Builder:
         self.weights: dict[str, ir.Weights] = {}
         self.codes: dict[Node, tuple[str, ...]] = {}
         self.flat: set[Node] = set()
+        self._stride = stride_of(trace.module.graph, trace.stride)
         self._ops: dict[str, ir.Op] = {}
         # The same value on the same grid is rounded once.
         self._rounded: dict[tuple[Value, Hashable], str] = {}
@@ -136,7 +145,7 @@ class Builder:
 
     def size_of(self, node: Node) -> TracedSize:
         """Return the size of a node's tensor."""
-        return TracedSize.of(node, self.trace.stride)
+        return TracedSize.of(node, self._stride)
 
     def tensor_of_size(self, size: TracedSize) -> str | None:
         """Return a tensor of the program that has a size, None if none."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.fx import Node
+from torch.fx import Graph, Node
 
 from ..program import ops as ir
 
@@ -24,6 +24,7 @@ from ..program import ops as ir
 # evaluated to see whether they are equal. They are odd, so that rounding up
 # and rounding down give different sizes beyond the coarsest stride.
 SIDES = ((45, 11), (13, 63), (17, 19))
+MOST_HALVINGS = 8  # of an image, in one network
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,43 @@ class TracedSize:
                 for n in (height, width)
             ]
         return cls(f'{height} x {width}', tuple(numbers))
+
+
+def stride_of(graph: Graph, stride: int) -> int:
+    """Return a multiple of a stride with which a network runs.
+
+    Maps that are added or concatenated have equal sizes. Where they have not
+    for all multiples of the stride, PyTorch refuses such images, as a
+    detector's whose test pipeline pads all images to one size.
+
+    Args:
+        graph: Of the network.
+        stride: What divides the sides of images.
+
+    Returns:
+        int: The stride times the least power of two, or times 1 if there is
+        none.
+    """
+    joined = [
+        maps
+        for node in graph.nodes
+        if node.op != 'output'
+        and len(maps := [x for x in node.all_input_nodes if _is_map(x)]) > 1
+    ]
+    for multiple in (stride << n for n in range(MOST_HALVINGS + 1)):
+        sizes = (
+            {TracedSize.of(x, multiple).numbers for x in maps}
+            for maps in joined
+        )
+        # A factor for each channel is 1 x 1.
+        if all(len(each - {(1,) * len(SIDES) * 2}) <= 1 for each in sizes):
+            return multiple
+    return stride
+
+
+def _is_map(node: Node) -> bool:
+    value = node.meta.get('val')
+    return node.op != 'get_attr' and getattr(value, 'ndim', 0) == 4
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from aqd_mmdet.compiler.values import (
     clamped,
     pair,
     real,
+    stride_of,
 )
 
 SIZE = TracedSize('h x w', (2, 3))
@@ -61,6 +62,39 @@ def test_sizes_of_nodes():
     assert turned[0::2] == tuple(across * 32 for _, across in SIDES)
     # 8 x 12 is what a quarter of the image was.
     assert (rows, fixed) == ((1, 1) * 3, (8, 12) * 3)
+
+
+class Pyramid(nn.Module):
+    """A map that is joined with a coarser one."""
+
+    def forward(self, image):
+        fine = nn.functional.max_pool2d(image, 3, 2, 1)
+        coarse = nn.functional.max_pool2d(fine, 3, 2, 1)
+        up = nn.functional.interpolate(coarse, scale_factor=2.0)
+        factor = image.mean((2, 3), keepdim=True)
+        return torch.cat([fine * factor, up], 1), coarse
+
+
+def test_a_stride_with_which_joined_maps_fit():
+    sizes = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    exported = torch.export.export(
+        Pyramid(), (torch.zeros(1, 3, 32, 48),), dynamic_shapes=(sizes,)
+    )
+    assert [stride_of(exported.graph, n) for n in (1, 2, 4, 8, 3)] == [
+        *(4, 4, 4, 8, 12),
+    ]
+
+
+def test_maps_that_never_fit_leave_the_stride():
+    class Rows(nn.Module):
+        def forward(self, image):
+            return torch.cat([image, image[:, :, ::2]], 2)
+
+    sizes = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    exported = torch.export.export(
+        Rows(), (torch.zeros(1, 3, 32, 48),), dynamic_shapes=(sizes,)
+    )
+    assert stride_of(exported.graph, 3) == 3
 
 
 def test_numbers_of_pytorch():
