@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TextIO
+from unicodedata import category
 
 EXIT_CODE = 2
 
@@ -37,7 +38,7 @@ class UserError(ValueError):
         message = re.split(r'\bUserError: ', str(origin))[-1]
         # Names of files and in files may have line feeds, and letters that
         # command a terminal.
-        plain = (x if ord(x) >= 0x20 and x != '\x7f' else ' ' for x in message)
+        plain = (' ' if category(x) == 'Cc' else x for x in message)
         return ''.join(plain).strip()
 
 

@@ -176,12 +176,11 @@ def _plus(value: Value, addend: float) -> Value:
 
 def _lower(builder: Builder, node: Node) -> Value:
     call = layer_call(node)
-    layer = None if call is None else builder.trace.layers[call.name]
+    layer: Any = None if call is None else builder.trace.layers[call.name]
     if not builder.flat.isdisjoint(node.all_input_nodes):
         _need_flat(builder, node, layer)
     if call is not None:
-        layer_rule = LAYER_RULES[type(builder.trace.layers[call.name])]
-        return layer_rule(builder, call, layer)
+        return LAYER_RULES[type(layer)](builder, call, layer)
     rule = OPERATOR_RULES.get(node.target)
     if rule is None:
         raise stays_float(node)

@@ -113,6 +113,8 @@ def _factor(node: Node, trace: 'Trace') -> float | None:
     first, second = node.args
     is_first = not isinstance(first, Node) or is_constant(first)
     by: Any = first if is_first else second
+    if isinstance(by, Node) and not is_constant(by):
+        return None  # a map, as of a square
     value = constant(by, trace) if isinstance(by, Node) else by
     if isinstance(value, Tensor):
         return value.item() if value.numel() == 1 else None
@@ -199,6 +201,8 @@ def is_constant(node: Node) -> bool:
 def _is_known_when_run(node: Node) -> bool:
     schema = getattr(node.target, '_schema', None)
     in_place = schema is not None and schema.is_mutable
+    # The exporter makes it of literals, and it changes no value.
+    in_place &= node.target is not _ATEN.detach_.default
     tags = getattr(node.target, 'tags', ())
     return in_place or torch.Tag.nondeterministic_seeded in tags
 

@@ -218,7 +218,7 @@ def _read_pad(steps: _Pipeline, options: Options) -> None:
     value = options.take('pad_val', 0)
     if isinstance(value, dict):
         value = value.get('img', 0)
-    if not isinstance(value, (int, tuple, list)):
+    if not isinstance(value, (int, tuple, list)) and value != 0:
         # OpenCV fills the first channel with it, and the others with 0.
         raise UserError(
             f'{options.where}.pad_val={value!r}: mmcv takes one whole number '

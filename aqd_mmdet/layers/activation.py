@@ -241,8 +241,14 @@ def _gain_of(function: nn.Module) -> float:
     are within, in magnitudes of its input or in ones.
 
     Raises:
-        UserError: If there is none that leaves the result any bits.
+        UserError: If there is none that leaves the result any bits, or the
+            function has parameters.
     """
+    if next(function.parameters(), None) is not None:
+        raise UserError(
+            f'{function}: it has parameters; a table is of a function that '
+            'training does not change'
+        )
     ends = torch.exp2(torch.linspace(-20, 20, 641, dtype=torch.float64))
     x = torch.cat([-ends, ends])
     made = function(x).abs() / x.abs().clamp_min(1)

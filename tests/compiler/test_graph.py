@@ -124,6 +124,13 @@ def test_outputs_that_are_others(calls):
     assert exponential(nodes[-1], NOTHING) is None
 
 
+def test_a_square_is_no_exponential():
+    graph, (x,) = graph_of()
+    square = graph.call_function(MUL, (x, x))
+    graph.output((square,))
+    assert exponential(square, NOTHING) is None
+
+
 @pytest.mark.parametrize('read_again', [1, 2])
 def test_an_exponential_that_something_else_reads(read_again):
     graph, nodes = graph_of((EXP,), (MUL, 2))
@@ -173,7 +180,9 @@ def test_constants_are_computed_of_parameters_alone():
     graph = Graph()
     x, weight = graph.placeholder('x'), graph.get_attr('weight')
     relu = graph.call_function(aten.relu.default, (weight,))
-    assert is_constant(weight) and is_constant(relu)
+    # As the exporter writes a tensor in a forward.
+    literal = graph.call_function(aten.detach_.default, (weight,))
+    assert all(map(is_constant, (weight, relu, literal)))
     others = (
         x,
         graph.call_function(aten.mul.Tensor, (x, relu)),

@@ -69,6 +69,11 @@ ANNOTATIONS = dict(type='LoadAnnotations', with_bbox=True)
             dict(whole=True, fill=(0, 0, 0)),
         ),
         (
+            (LOAD, RESIZE, PAD | dict(pad_val=dict(img=0.0))),
+            {},
+            dict(whole=True, fill=(0, 0, 0)),
+        ),
+        (
             (LOAD, RESIZE, PAD | dict(pad_val=dict(img=114))),
             {},
             dict(whole=True, fill=(114, 114, 114)),

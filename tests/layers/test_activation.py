@@ -126,6 +126,11 @@ def test_functions_whose_values_have_no_end_are_refused():
         FixedPointActivation(Exp())
 
 
+def test_functions_that_are_trained_are_refused():
+    with pytest.raises(UserError, match=r'PReLU.*: it has parameters'):
+        FixedPointActivation(dict(type='PReLU'))
+
+
 @pytest.mark.parametrize('function', FUNCTIONS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize('bits', [9, 14])
 def test_fixed_points_are_on_their_grids(function, bits):

@@ -156,7 +156,7 @@ def test_what_is_refused_is_a_sentence(old, new, message):
 @pytest.mark.parametrize(
     ('name', 'shown'),
     [
-        ('a\\nb\\u001b[31mc\\u007f', 'a b [31mc '),
+        ('a\\nb\\u001b[31mc\\u007fd\\u009be\\u00a0', 'a b [31mc d e\xa0'),
         ('ж' * 20, 'ж' * 20),
         ('a' + 'ж' * 400, 'a' + 'ж' * 19 + '...'),
     ],

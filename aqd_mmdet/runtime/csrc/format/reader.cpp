@@ -57,9 +57,15 @@ size_t whole_letters(std::string_view words, size_t most) {
 
 std::string shown(std::string_view name) {
   std::string plain;
+  unsigned char before = 0;
   for (const char c : name.substr(0, whole_letters(name, kShown))) {
-    // Other bytes than letters would command a terminal.
-    plain += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? ' ' : c;
+    const auto byte = static_cast<unsigned char>(c);
+    // Some numbers command a terminal: 0 to 31, and 127 to 159, which UTF-8
+    // writes as two bytes from 128 on.
+    const bool is_second = before == 0xc2 && byte < 0xa0;
+    if (is_second) plain.pop_back();
+    plain += is_second || byte < 0x20 || byte == 0x7f ? ' ' : c;
+    before = byte;
   }
   return name.size() > kShown ? plain + "..." : plain;
 }
