@@ -9,6 +9,8 @@ training = [
     dict(bits=2),
     dict(bits=4),
     dict(bits=8),
+    # Whether convolutions that read the narrow ends of blocks need 8 bits.
+    dict(bits=2, recipe='expansions'),
 ]
 
 config = '{model}_{data}.py'
@@ -26,4 +28,11 @@ schedules = dict(
         'optim_wrapper.optimizer.lr': 1e-3,
     },
 )
-recipes = dict(default={})
+recipes = dict(
+    default={},
+    # By the places of their rules in mobilenet_bccd.py.
+    expansions={
+        'model.recipe.1.conv.act_bits': 8,
+        'model.recipe.2.conv.act_bits': 8,
+    },
+)

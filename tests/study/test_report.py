@@ -113,6 +113,7 @@ def test_a_report_of_nothing(tmp_path):
         ('recipes', 'results_recipes'),
         ('widths', 'results_widths'),
         ('peers', 'results_peers'),
+        ('transfer', 'results_transfer'),
     ],
 )
 def test_the_pages_are_those_of_the_kept_results(name, page):
