@@ -21,7 +21,6 @@ from .values import (
     TracedSize,
     Value,
     real,
-    stride_of,
 )
 
 # More than what rounding adds to the largest value of an output.
@@ -112,7 +111,6 @@ class Builder:
         self.weights: dict[str, ir.Weights] = {}
         self.codes: dict[Node, tuple[str, ...]] = {}
         self.flat: set[Node] = set()
-        self._stride = stride_of(trace.module.graph, trace.stride)
         self._ops: dict[str, ir.Op] = {}
         # The same value on the same grid is rounded once.
         self._rounded: dict[tuple[Value, Hashable], str] = {}
@@ -145,7 +143,7 @@ class Builder:
 
     def size_of(self, node: Node) -> TracedSize:
         """Return the size of a node's tensor."""
-        return TracedSize.of(node, self._stride)
+        return TracedSize.of(node, self.trace.running_stride)
 
     def tensor_of_size(self, size: TracedSize) -> str | None:
         """Return a tensor of the program that has a size, None if none."""

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
+from .values import stride_of
+
 
 @torch.library.custom_op('aqd::layer', mutates_args=())
 def layer_operator(
@@ -174,6 +176,11 @@ class Trace:
         """Sides of images are multiples of it, in pixels."""
         detector: Any = self.detector
         return int(detector.data_preprocessor.pad_size_divisor)
+
+    @cached_property
+    def running_stride(self) -> int:
+        """A multiple of the stride with which the network runs."""
+        return stride_of(self.module.graph, self.stride)
 
     @cached_property
     def layers(self) -> Mapping[str, Any]:

@@ -33,7 +33,7 @@ class OneNode:
         self.graph = Graph()
         self.parameters: dict[Node, Tensor] = {}
         trace: Any = SimpleNamespace(
-            tensor=self.parameters.__getitem__, stride=32
+            tensor=self.parameters.__getitem__, running_stride=32
         )
         self.builder = Builder(trace, FixedPoint())
         self.inputs = [
