@@ -14,14 +14,7 @@ from ..program.fixed_point import FixedPoint, real_multipliers
 from ..quantizers.grid import Grid
 from ..quantizers.quantizer import Quantizer, RoundingModule
 from .graph import Trace, constant
-from .values import (
-    Affine,
-    Movement,
-    Table,
-    TracedSize,
-    Value,
-    real,
-)
+from .values import Affine, Movement, Table, TracedSize, Value, real
 
 # More than what rounding adds to the largest value of an output.
 ROUNDING = 2.0**-20

@@ -26,9 +26,9 @@ from .reconstruction import reconstruct
 EFFORTS = ('calibrate', 'correct', 'reconstruct', 'distill')
 # Distillation doubles the time.
 DEFAULT_EFFORT = 'reconstruct'
-# Of a map's variance, what makes it another map. Layers that limit what they
-# make, as group norms do, change a few numbers.
-OTHER = 1e-2
+# Mean squared difference in a map's variances, beyond which it is another map.
+# Layers that limit what they make, as group norms do, change a few numbers.
+MOST_DIFFERENCE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _check_exchange(
 def _are_others(x: Tensor, y: Tensor) -> bool:
     # The numbers of a constant map differ by roundings alone.
     least = 1e-8 * x.abs().max() ** 2
-    limit = OTHER * torch.maximum(x.var(correction=0), least)
+    limit = MOST_DIFFERENCE * torch.maximum(x.var(correction=0), least)
     return bool((x - y).square().mean() > limit)
 
 

@@ -1,5 +1,9 @@
 # What low bits cost where most people begin: photographs of their own, and a
-# backbone that was trained on ImageNet. tools/study.py; it needs no GPU.
+# backbone that was trained on ImageNet. tools/study.py; it needs no GPU. It
+# trains for as long as the study that it inherits; in `scratch`, all but the
+# backbone starts from scratch.
+_base_ = './low_bits.py'
+
 data = ['bccd']
 seed = [0, 1, 2]
 model = ['mobilenet']
@@ -13,22 +17,8 @@ training = [
     dict(bits=2, recipe='expansions'),
 ]
 
-config = '{model}_{data}.py'
-
-# Those of low_bits.py. From scratch but for the backbone.
-schedules = dict(
-    scratch={
-        'train_cfg.max_iters': 500,
-        'param_scheduler.1.end': 500,
-        'optim_wrapper.optimizer.lr': 1e-3,
-    },
-    finetune={
-        'train_cfg.max_iters': 400,
-        'param_scheduler.1.end': 400,
-        'optim_wrapper.optimizer.lr': 1e-3,
-    },
-)
 recipes = dict(
+    _delete_=True,
     default={},
     # By the places of their rules in mobilenet_bccd.py.
     expansions={
